@@ -1,0 +1,1 @@
+"""Calibration and evaluation sets, their manifests, and the ranges measured on them."""

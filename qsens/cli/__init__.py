@@ -1,0 +1,1 @@
+"""The `qsens` command, one file a subcommand."""

@@ -1,0 +1,54 @@
+"""Errors a user can act on: a message with the value in it, a hint, and the exit code of the command line."""
+
+
+class QsensError(Exception):
+    """Something the user can fix. `hint` says how; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SpecError(QsensError):
+    """An option, a spec key, a name or a pattern that cannot be used as given."""
+
+    exit_code = 2
+
+
+class PluginError(QsensError):
+    """A plug-in that is installed but cannot be imported or does not keep its contract."""
+
+
+class LoadError(QsensError):
+    """A generator file that cannot be read, or holds a graph qsens cannot sweep."""
+
+
+class DataError(QsensError):
+    """Images, arrays or manifests that do not fit the generator or each other."""
+
+
+class BuildError(QsensError):
+    """A precision map that the backend could not build; a sweep records it and goes on."""
+
+
+class ScoreError(QsensError):
+    """An engine whose output cannot be scored (NaN, infinite, wrong shape); a sweep records it and goes on."""
+
+
+class RunFolderError(QsensError):
+    """A run folder that is locked, belongs to another spec, or cannot be written."""
+
+
+class BudgetError(QsensError):
+    """No scored precision map meets the budget."""
+
+    exit_code = 3
+
+
+class VerificationError(QsensError):
+    """An engine that does not run what was asked for."""
+
+    exit_code = 4

@@ -1,0 +1,31 @@
+"""The one representation above the loader: a BN-folded FP32 ONNX graph and the list of its layers."""
+
+from dataclasses import dataclass
+
+import onnx
+
+from qsens.interfaces import InputSpec
+from qsens.layer import Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A generator as every backend, strategy and calibration sees it.
+
+    `model`: one graph without functions or subgraph-free `Constant` nodes: constants are folded into
+    initializers, batch normalisations into their convolutions; nodes are in execution order with unique,
+    non-empty names; `value_info` holds an inferred shape for every activation where inference succeeds.
+    Treat it as read-only. `example_shapes` are the concrete input shapes (batch axis included) that MACs
+    and `Layer.output_shape` were computed for. `can_batch` is false where the graph fixes its batch size
+    at one. `digest` covers graph, weights and layer names. `dynamic_weight_nodes` are convolutions whose
+    weights are computed from inputs (style modulation): not layers, they run in float.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    example_shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    can_batch: bool
+    digest: str
+    dynamic_weight_nodes: tuple[str, ...] = ()

@@ -1,0 +1,243 @@
+"""What a plug-in must offer: generators, sample sets, backends, metrics and strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from qsens.layer import Layer
+    from qsens.precision import PrecisionMap
+    from qsens.trial import Score, Trial
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+    Sample = Mapping[str, Array]
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A trained generator, opened; what `qsens.generators` functions return.
+
+    `digest` is the sha256 of the weights as loaded.
+    """
+
+    name: str
+    digest: str
+
+    def export(self) -> onnx.ModelProto:
+        """The FP32 ONNX graph, batch normalisation not yet folded.
+
+        Raises:
+            LoadError: if the module cannot be exported.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One graph input. `shape` leaves out the batch axis when `is_batched`; `None` marks a free side."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    is_batched: bool
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """Where one graph input comes from and how files become arrays; written in the spec, shown by `plan`.
+
+    `source` is `image` (a file of an image folder), `array` (the array of that name in an `.npz`), `normal`
+    or `uniform` (seeded noise: mean 0 and variance 1, or `value_range`), or `constant` (`value`, broadcast
+    to the input's shape). `value_range` is what 0..255 maps to; `colour_order` is `rgb`, `bgr` or `gray`;
+    `crop` is `none` or `center` (the largest centred rectangle of the target's aspect ratio);
+    `resize` is (height, width) in pixels, `None` leaves the size alone.
+    """
+
+    source: str = "image"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    colour_order: str = "rgb"
+    crop: str = "none"
+    resize: tuple[int, int] | None = None
+    value: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class OutputRule:
+    """Which output is the picture and how its values become uint8 RGB.
+
+    `name` is the graph output, `None` where there is only one that looks like an image.
+    """
+
+    name: str | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+    colour_order: str = "rgb"
+
+
+class SampleSet(Protocol):
+    """Inputs of the generator in a fixed order, read when asked for.
+
+    `name` is for people, `digest` covers every byte and every preprocessing option. `clusters` gives the
+    clip each sample belongs to (equal labels: correlated samples), or `None` where all are independent.
+    """
+
+    name: str
+    digest: str
+    clusters: tuple[str, ...] | None
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int) -> Sample:
+        """Arrays by graph input name, without the batch axis, in the dtype the graph wants.
+
+        Raises:
+            DataError: if the file cannot be read or does not fit the graph input.
+        """
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """What was done to the data (count, size, range, colour, crop, resize), for `qsens plan`."""
+        ...
+
+
+class Engine(Protocol):
+    """A built engine. `applied` is read back from what the runtime holds, never echoed."""
+
+    applied: PrecisionMap
+    size_bytes: int
+
+    def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Outputs by name for inputs with their batch axis (where the input has one)."""
+        ...
+
+    def fp16_overflows(self) -> Mapping[str, int]:
+        """Values so far that FP16 could not hold, by layer; layers without any are left out."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Backend(Protocol):
+    """Builds engines from lowered graphs (`qsens.graph.lower.LoweredGraph`)."""
+
+    name: str
+    flavour: str
+
+    def build(self, lowered: Any) -> Engine:
+        """Build the engine.
+
+        Raises:
+            BuildError: and nothing else, for a graph it cannot build.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Identity of a feature extractor; `run` maps uint8 (N, 3, H, W) RGB images to float32 (N, dimension)."""
+
+    name: str
+    dimension: int
+    input_size: int
+    preprocessing: str
+    weights_sha256: str
+    run: Any
+
+    @property
+    def identity(self) -> str:
+        """What statistics must share to be compared."""
+        return f"{self.name}/{self.preprocessing}/{self.weights_sha256[:16]}"
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Outputs of one map for consecutive samples.
+
+    `images` and `baseline`: uint8 (N, 3, H, W), 0 to 255, RGB, of this map and of FP32 for the same
+    inputs. `features`: float32 (N, D), or `None` if no metric asked for them.
+    """
+
+    start: int
+    images: Array
+    baseline: Array
+    features: Array | None
+
+
+@dataclass(frozen=True)
+class ScoringContext:
+    """What every map is scored against, the same for a whole run.
+
+    `baseline_features`: float32 (N, D) of the FP32 outputs, `None` while FP32 itself is being scored
+    (then `baseline` is the batch's own images). `reference_features`: float32 (M, D) of real images, or
+    `None`. `clusters`: integer labels (N,) of correlated samples, or `None`.
+    """
+
+    images: int
+    extractor: Extractor | None
+    baseline_features: Array | None
+    reference_features: Array | None
+    reference_digest: str | None
+    evaluation_digest: str
+    clusters: Array | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A score and its per-sample contributions.
+
+    `influence`: float64 (N,), the influence of each sample on `score.value` (mean zero; variance / N is
+    the squared standard error), or `None`. Differences between any two maps are paired with it.
+    """
+
+    score: Score
+    influence: Array | None
+
+
+class Accumulator(Protocol):
+    """State of one metric while one map is scored."""
+
+    def update(self, batch: ScoredBatch) -> None: ...
+
+    def compute(self) -> Measurement: ...
+
+
+class Metric(Protocol):
+    """A way to score images.
+
+    `needs_features` and `needs_reference` say what the context must hold.
+    """
+
+    name: str
+    lower_is_better: bool
+    needs_features: bool
+    needs_reference: bool
+
+    def label(self, context: ScoringContext) -> str:
+        """The name shown for scores in this context, for example `fid[lite0]`."""
+        ...
+
+    def start(self, context: ScoringContext) -> Accumulator: ...
+
+
+class Strategy(Protocol):
+    """Chooses which maps to try: a pure function of layers and trials, so resuming is replaying."""
+
+    name: str
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """Maps to try next, none of them tried before; empty when finished."""
+        ...
+
+
+class Progress(Protocol):
+    """Hears how far a run is; the command line draws a bar with it."""
+
+    def __call__(self, done: int, total: int, label: str) -> None: ...

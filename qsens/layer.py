@@ -1,0 +1,84 @@
+"""One layer whose precision can be chosen, blocks of layers, and patterns that name layers."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from qsens.errors import SpecError
+from qsens.precision import Precision, PrecisionMap
+
+ALL_PRECISIONS = frozenset(Precision)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, transposed convolution or matrix product with constant weights.
+
+    `name` is the torch qualified name where the graph came from torch, else the ONNX node name; a module
+    called again gets `@2`, `@3`. `node` is the node of the folded ONNX graph. `index` counts from 0 in
+    execution order. `macs` are true multiply-accumulates for one sample; `macs_torchprofile` is the
+    convention of Kim et al. 2023 (transposed convolutions counted at output resolution, plus one for each
+    output element of a folded batch normalisation). `output_shape` has the batch axis first.
+    """
+
+    name: str
+    node: str
+    kind: str
+    block: str
+    index: int
+    parameters: int
+    macs: int
+    macs_torchprofile: int
+    output_shape: tuple[int, ...]
+    allowed: frozenset[Precision] = ALL_PRECISIONS
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring layers that are moved together."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+
+def blocks_of(layers: Sequence[Layer]) -> tuple[Block, ...]:
+    """Blocks in order of their first layer; the layers of a block need not be neighbours."""
+    grouped: dict[str, list[Layer]] = {}
+    for layer in layers:
+        grouped.setdefault(layer.block, []).append(layer)
+    return tuple(Block(name, tuple(members)) for name, members in grouped.items())
+
+
+def match_layers(pattern: str, layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers whose name, block or node matches a shell-style pattern.
+
+    Raises `SpecError` if there are none: a pattern that silently matches nothing protects nothing.
+    """
+    found = tuple(
+        layer
+        for layer in layers
+        if any(
+            fnmatchcase(text, pattern)
+            for text in (layer.name, layer.name.partition("@")[0], layer.block, layer.node)
+        )
+    )
+    if not found:
+        names = [layer.name for layer in layers] + [layer.block for layer in layers]
+        close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"layers are named like {names[0]!r}"
+        raise SpecError(f"pattern {pattern!r} matches no layer", hint)
+    return found
+
+
+def macs_share(layers: Sequence[Layer], precision_map: PrecisionMap, precision: Precision) -> float:
+    """Share of the true multiply-accumulates that run at `precision`, 0 to 1."""
+    total = sum(layer.macs for layer in layers)
+    chosen = sum(layer.macs for layer in layers if precision_map[layer.name] is precision)
+    return chosen / total if total else 0.0
+
+
+def weight_bytes(layers: Sequence[Layer], precision_map: PrecisionMap) -> int:
+    """Bytes of the parameters at their precisions: 4, 2 or 1 each; what a deployed file would hold."""
+    width = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
+    return sum(layer.parameters * width[precision_map[layer.name]] for layer in layers)

@@ -1,0 +1,1 @@
+"""Scores: Fréchet statistics, feature extractors, FID, KID, PSNR and SSIM."""

@@ -1,0 +1,86 @@
+"""Precision of every layer: the question, the build request, the journal entry and the export in one type."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qsens.errors import SpecError
+
+
+class Precision(StrEnum):
+    """Arithmetic of one layer, widest first."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class PrecisionMap:
+    """`default` for every layer, except the named `overrides` (sorted; never equal to the default)."""
+
+    default: Precision
+    overrides: tuple[tuple[str, Precision], ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = {name: value for name, value in self.overrides if value is not self.default}
+        object.__setattr__(self, "overrides", tuple(sorted(kept.items())))
+
+    @classmethod
+    def over(cls, assignment: Mapping[str, Precision]) -> "PrecisionMap":
+        """The one canonical map of an assignment of every layer, so that equal assignments compare equal.
+
+        The default is the most frequent precision; FP32 before FP16 before INT8 where counts tie.
+        """
+        if not assignment:
+            raise SpecError("a precision map needs at least one layer")
+        order = list(Precision)
+        counts = Counter(assignment.values())
+        default = max(counts, key=lambda precision: (counts[precision], -order.index(precision)))
+        return cls(default, tuple(assignment.items()))
+
+    def __getitem__(self, layer: str) -> Precision:
+        return dict(self.overrides).get(layer, self.default)
+
+    def assignment(self, layers: Iterable[str]) -> dict[str, Precision]:
+        """Precision of each of the named layers, in the order given."""
+        known = dict(self.overrides)
+        return {name: known.get(name, self.default) for name in layers}
+
+    def with_layers(self, layers: Iterable[str], precision: Precision) -> "PrecisionMap":
+        """The same map with the named layers at `precision`."""
+        return PrecisionMap(
+            self.default, tuple({**dict(self.overrides), **dict.fromkeys(layers, precision)}.items())
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for a JSON file: `{"default": "int8", "overrides": {"out.0": "fp16"}}`."""
+        overrides = {name: str(precision) for name, precision in self.overrides}
+        return {"default": str(self.default), "overrides": overrides}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> "PrecisionMap":
+        """Read what `to_json` wrote. Raises `SpecError` naming the key or the value that is wrong."""
+        overrides = value.get("overrides", {})
+        if "default" not in value or not isinstance(overrides, Mapping):
+            raise SpecError(
+                f"not a precision map: {value!r}", 'expected {"default": ..., "overrides": {layer: precision}}'
+            )
+        pairs = tuple((str(name), parse_precision(str(text))) for name, text in overrides.items())
+        return cls(parse_precision(str(value["default"])), pairs)
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of the canonical JSON."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parse_precision(text: str) -> Precision:
+    """Read `fp32`, `fp16` or `int8`. Raises `SpecError` for anything else."""
+    try:
+        return Precision(text)
+    except ValueError:
+        raise SpecError(f"no precision named {text!r}", "use fp32, fp16 or int8") from None

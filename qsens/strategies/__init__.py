@@ -1,0 +1,1 @@
+"""Strategies: which precision maps to try."""

@@ -1,0 +1,103 @@
+"""Records of a sweep: a score, a trial (one line of the journal) and the study that reports read."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from qsens.layer import Layer
+from qsens.precision import Precision, PrecisionMap
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with what makes it comparable.
+
+    `standard_error` is that of `value`; `difference` is `value` minus FP32's value on the same inputs and
+    `difference_standard_error` is paired over those inputs (Rippl, Munk & Sturm 2016 for Fréchet
+    distances). `against` names extractor, reference and preprocessing: scores with different `against`
+    must not be compared. `None` means not measured.
+    """
+
+    metric: str
+    value: float
+    images: int
+    against: str
+    lower_is_better: bool
+    standard_error: float | None = None
+    difference: float | None = None
+    difference_standard_error: float | None = None
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    SCORED = "scored"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One precision map, what the backend really built of it, and what it scored.
+
+    `fp16_overflows` counts values that FP16 could not hold, by layer. `latency_ms` is `None` until a
+    device has measured it. `error` is the message of a failed trial.
+    """
+
+    number: int
+    requested: PrecisionMap
+    applied: PrecisionMap | None
+    outcome: Outcome
+    scores: tuple[Score, ...] = ()
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    duration_s: float = 0.0
+    fp16_overflows: tuple[tuple[str, int], ...] = ()
+    error: str | None = None
+
+    def score(self, metric: str) -> Score | None:
+        """The score of that name, or `None`."""
+        return next((score for score in self.scores if score.metric == metric), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for one journal line."""
+        value = asdict(self)
+        value["requested"] = self.requested.to_json()
+        value["applied"] = None if self.applied is None else self.applied.to_json()
+        value["fp16_overflows"] = dict(self.fp16_overflows)
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Trial":
+        """Read what `to_json` wrote."""
+        fields = dict(value)
+        fields["requested"] = PrecisionMap.from_json(value["requested"])
+        applied = value["applied"]
+        fields["applied"] = None if applied is None else PrecisionMap.from_json(applied)
+        fields["outcome"] = Outcome(value["outcome"])
+        fields["scores"] = tuple(Score(**score) for score in value["scores"])
+        fields["fp16_overflows"] = tuple(value["fp16_overflows"].items())
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What reports and selection read: the layers and every trial so far."""
+
+    spec_digest: str
+    layers: tuple[Layer, ...]
+    trials: tuple[Trial, ...]
+
+    def scored(self) -> tuple[Trial, ...]:
+        """Trials that have scores."""
+        return tuple(trial for trial in self.trials if trial.outcome is Outcome.SCORED)
+
+    def uniform(self, precision: Precision) -> Trial | None:
+        """The scored trial that asked for one precision everywhere, or `None`."""
+        wanted = PrecisionMap(precision)
+        return next((trial for trial in self.scored() if trial.requested == wanted), None)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metric names in the order in which they first appear."""
+        return tuple(dict.fromkeys(score.metric for trial in self.scored() for score in trial.scores))
