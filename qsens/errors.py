@@ -35,7 +35,7 @@ class BuildError(QsensError):
 
 
 class ScoreError(QsensError):
-    """An engine whose output cannot be scored (NaN, infinite, wrong shape); a sweep records it and goes on."""
+    """An output that cannot be scored (NaN, infinite, wrong shape); a sweep records it and goes on."""
 
 
 class RunFolderError(QsensError):

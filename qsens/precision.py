@@ -67,7 +67,8 @@ class PrecisionMap:
         overrides = value.get("overrides", {})
         if "default" not in value or not isinstance(overrides, Mapping):
             raise SpecError(
-                f"not a precision map: {value!r}", 'expected {"default": ..., "overrides": {layer: precision}}'
+                f"not a precision map: {value!r}",
+                'expected {"default": ..., "overrides": {layer: precision}}',
             )
         pairs = tuple((str(name), parse_precision(str(text))) for name, text in overrides.items())
         return cls(parse_precision(str(value["default"])), pairs)
