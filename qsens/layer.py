@@ -1,7 +1,7 @@
 """One layer whose precision can be chosen, blocks of layers, and patterns that name layers."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -69,6 +69,24 @@ def match_layers(pattern: str, layers: Sequence[Layer]) -> tuple[Layer, ...]:
         hint = f"did you mean {close[0]!r}?" if close else f"layers are named like {names[0]!r}"
         raise SpecError(f"pattern {pattern!r} matches no layer", hint)
     return found
+
+
+def nearest_allowed(layer: Layer, precision: Precision) -> Precision:
+    """`precision` if the layer allows it, else the next wider one it allows, else the next narrower."""
+    order = list(Precision)
+    wished = order.index(precision)
+    wider_first = [*reversed(order[: wished + 1]), *order[wished + 1 :]]
+    return next(candidate for candidate in wider_first if candidate in layer.allowed)
+
+
+def map_of(layers: Sequence[Layer], wished: Mapping[str, Precision]) -> PrecisionMap:
+    """The canonical map that gives every layer its wished precision, or the nearest it allows."""
+    return PrecisionMap.over({layer.name: nearest_allowed(layer, wished[layer.name]) for layer in layers})
+
+
+def uniform_map(layers: Sequence[Layer], precision: Precision) -> PrecisionMap:
+    """The canonical map of one precision everywhere, pinned layers excepted."""
+    return map_of(layers, {layer.name: precision for layer in layers})
 
 
 def macs_share(layers: Sequence[Layer], precision_map: PrecisionMap, precision: Precision) -> float:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from qsens.layer import Layer
+from qsens.layer import Layer, uniform_map
 from qsens.precision import Precision, PrecisionMap
 
 
@@ -93,8 +93,8 @@ class Study:
         return tuple(trial for trial in self.trials if trial.outcome is Outcome.SCORED)
 
     def uniform(self, precision: Precision) -> Trial | None:
-        """The scored trial that asked for one precision everywhere, or `None`."""
-        wanted = PrecisionMap(precision)
+        """The scored trial that asked for one precision everywhere (pinned layers excepted), or `None`."""
+        wanted = uniform_map(self.layers, precision)
         return next((trial for trial in self.scored() if trial.requested == wanted), None)
 
     @property

@@ -1,0 +1,137 @@
+"""Backend `onnxruntime`: runs the `exact` graph as it stands, on the CPU or on a GPU provider."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from qsens.backends.readback import applied_map
+from qsens.errors import BuildError, SpecError
+from qsens.graph.exactness import probe_model, probe_sample
+from qsens.graph.lower import LoweredGraph
+from qsens.layer import weight_bytes
+
+# Protobuf cannot serialise more; larger graphs go through a file with external data.
+LARGEST_MESSAGE = 2**31 - 2**20
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Winograd, FFT and TF32 kernels would not keep integer sums exact.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class OnnxRuntimeEngine:
+    """One session with graph optimisation off, so that it holds the lowered graph and nothing fused."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, lowered: LoweredGraph, held: onnx.ModelProto
+    ) -> None:
+        self._session = session
+        self._layer_of_output = dict(lowered.overflow_outputs)
+        self._overflows = dict(lowered.fp16_lost_weights)
+        self.applied = applied_map(held, lowered.graph)
+        self.size_bytes = weight_bytes(lowered.graph.layers, self.applied)
+
+    def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        names = [output.name for output in self._session.get_outputs()]
+        values = dict(zip(names, self._session.run(None, dict(batch)), strict=True))
+        for output, layer in self._layer_of_output.items():
+            count = int(values.pop(output))
+            if count:
+                self._overflows[layer] = self._overflows.get(layer, 0) + count
+        return values
+
+    def fp16_overflows(self) -> Mapping[str, int]:
+        return dict(self._overflows)
+
+    def close(self) -> None:
+        del self._session
+
+    def __enter__(self) -> "OnnxRuntimeEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class OnnxRuntimeBackend:
+    """Builds sessions of the user's ONNX Runtime.
+
+    `provider` is `cpu` or `cuda`; `threads` 0 lets ONNX Runtime choose.
+
+    Raises:
+        SpecError: for a provider that this ONNX Runtime does not have.
+        BuildError: if the provider's convolutions do not keep integer sums exact.
+    """
+
+    name = "onnxruntime"
+    flavour = "exact"
+
+    def __init__(self, *, provider: str = "cpu", threads: int = 0) -> None:
+        available = onnxruntime.get_available_providers()
+        if _PROVIDERS.get(provider) not in available:
+            here = [name for name, full in _PROVIDERS.items() if full in available]
+            raise SpecError(
+                f"ONNX Runtime here has no provider {provider!r}",
+                f"it has {', '.join(here)}; onnxruntime-gpu brings cuda",
+            )
+        self.provider = provider
+        self.threads = threads
+        self._check_exactness()
+
+    def build(self, lowered: LoweredGraph) -> OnnxRuntimeEngine:
+        if lowered.flavour != self.flavour:
+            raise BuildError(f"backend {self.name} cannot run flavour {lowered.flavour!r}", "use 'exact'")
+        with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
+            held_path = Path(folder) / "held.onnx"
+            session = self.open_session(lowered.model, held_path=held_path)
+            held = onnx.load(held_path)
+        return OnnxRuntimeEngine(session, lowered, held)
+
+    def open_session(
+        self, model: onnx.ModelProto, *, held_path: Path | None = None
+    ) -> onnxruntime.InferenceSession:
+        """A session over `model`; the graph it really holds is written to `held_path`.
+
+        Raises:
+            BuildError: with ONNX Runtime's own message.
+        """
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if held_path is not None:
+            options.optimized_model_filepath = str(held_path)
+        provider = _PROVIDERS[self.provider]
+        providers = [(provider, _CUDA_OPTIONS if self.provider == "cuda" else {})]
+        try:
+            with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
+                source = _session_source(model, Path(folder))
+                return onnxruntime.InferenceSession(source, options, providers=providers)
+        except (
+            Exception
+        ) as error:  # ONNX Runtime raises many classes of its own, all of them RuntimeErrors or not
+            raise BuildError(f"ONNX Runtime refused the graph: {error}") from error
+
+    def _check_exactness(self) -> None:
+        session = self.open_session(probe_model())
+        codes, expected = probe_sample()
+        sums = session.run(None, {"codes": codes})[0]
+        wrong = int(np.count_nonzero(sums != expected))
+        if wrong:
+            raise BuildError(
+                f"provider {self.provider!r} gets {wrong} of {sums.size} integer sums wrong",
+                "its convolutions cannot be used for scoring: use --backend-option provider=cpu",
+            )
+
+
+def _session_source(model: onnx.ModelProto, folder: Path) -> bytes | str:
+    if model.ByteSize() < LARGEST_MESSAGE:
+        return bytes(model.SerializeToString())
+    path = folder / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights")
+    return str(path)

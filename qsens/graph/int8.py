@@ -1,0 +1,272 @@
+"""One INT8 layer in exact arithmetic: integer codes, exact sums in float32, then scale and bias."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from qsens.errors import BuildError
+from qsens.graph.emit import Emitter
+from qsens.graph.topology import FusedOperation, is_non_negative
+
+# Integers of smaller magnitude are exact in float32, and so are their sums in any order.
+EXACT_LIMIT = 2**24
+LARGEST_CODE = 128
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class WeightPart:
+    """A run of input channels, `start` to `stop`, whose sums are exact in float32; `codes` are int8."""
+
+    start: int
+    stop: int
+    codes: Values
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """Weight codes in parts, and their float32 scales, shaped to multiply the output."""
+
+    parts: list[WeightPart]
+    scales: Values
+
+
+def emit_int8_layer(
+    emitter: Emitter,
+    node: onnx.NodeProto,
+    operation: FusedOperation,
+    *,
+    scale: np.float32,
+    per_channel: bool,
+    output: str,
+) -> bool:
+    """Append the INT8 form of `node`; true where its sums needed the float64 way out.
+
+    The accumulator of every output is bounded by the weight codes and the range of the activation codes.
+    Where the bound reaches 2^24 the input channels are split into runs that stay below it, the exact
+    partial sums are added in float64, and the total is rounded once to float32: still the same bits for
+    any batch size and number of threads.
+
+    Raises:
+        BuildError: if one input channel alone can pass the bound, or the bias is not constant.
+    """
+    key = f"{operation.layer}:{per_channel}"
+    weight = emitter.remembered(
+        key, lambda: _prepare_weight(emitter, node, operation, per_channel=per_channel)
+    )
+    codes = emitter.code_values(operation.data, scale)
+    name = f"{operation.layer}:int8"
+    layout = _weight_layout(node, operation, weight.parts[0].codes.ndim)
+    sliced = _emit_slices(emitter, codes, weight.parts, layout, name)
+    sums = [
+        _emit_sum(emitter, node, operation, {operation.data: data, operation.weight: part.codes}, index)
+        for index, (data, part) in enumerate(zip(sliced, weight.parts, strict=True))
+    ]
+    total = sums[0] if len(sums) == 1 else _emit_float64_total(emitter, sums, name)
+    _emit_scale_and_bias(emitter, node, total, np.float32(scale) * weight.scales, output)
+    return len(weight.parts) > 1
+
+
+def _prepare_weight(
+    emitter: Emitter, node: onnx.NodeProto, operation: FusedOperation, *, per_channel: bool
+) -> QuantizedWeight:
+    values = emitter.topology.constant(operation.weight).astype(np.float32)
+    axis = output_channel_axis(node, operation, values.ndim) if per_channel else None
+    codes, scales = quantize_weight(values, axis)
+    layout = _weight_layout(node, operation, values.ndim)
+    non_negative = is_non_negative(operation.data, emitter.topology)
+    parts = split_weight(codes, layout, non_negative=non_negative, node_name=node.name)
+    return QuantizedWeight(parts, _shaped_for_output(node, operation, scales, values.ndim))
+
+
+def quantize_weight(values: Values, axis: int | None) -> tuple[Values, Values]:
+    """INT8 codes, -127 to 127, and float32 scales (`amax / 127`): one along `axis`, or one in all."""
+    reduced = None if axis is None else tuple(index for index in range(values.ndim) if index != axis)
+    amax = np.max(np.abs(values), axis=reduced, keepdims=True).astype(np.float32)
+    scales = np.where(amax > 0, amax / np.float32(127), np.float32(1)).astype(np.float32)
+    codes = np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
+    return codes, scales.reshape(-1)
+
+
+def output_channel_axis(node: onnx.NodeProto, operation: FusedOperation, rank: int) -> int | None:
+    """Weight axis of the output channels; `None` where one scale serves the whole tensor."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if _attribute(node, "transB", 0) else 1
+    if node.op_type == "MatMul" and rank == 2:
+        return 0 if node.input[0] == operation.weight else 1
+    return None
+
+
+def _shaped_for_output(
+    node: onnx.NodeProto, operation: FusedOperation, scales: Values, weight_rank: int
+) -> Values:
+    if scales.size == 1:
+        return scales.reshape(())
+    if node.op_type == "Conv":
+        return scales.reshape(1, -1, *([1] * (weight_rank - 2)))
+    if node.op_type == "MatMul" and node.input[0] == operation.weight:
+        return scales.reshape(-1, 1)
+    return scales
+
+
+@dataclass(frozen=True)
+class WeightLayout:
+    """Axes of a weight: `fan_in` (input channels), `output` channels; `data_axis` is the operand's fan-in."""
+
+    fan_in: int
+    output: int
+    data_axis: int
+    groups: int
+
+
+def _weight_layout(node: onnx.NodeProto, operation: FusedOperation, rank: int) -> WeightLayout:
+    groups = int(_attribute(node, "group", 1))
+    if node.op_type == "Conv":
+        return WeightLayout(1, 0, 1, groups)
+    if node.op_type == "ConvTranspose":
+        return WeightLayout(0, 1, 1, groups)
+    if node.op_type == "Gemm":
+        transposed = bool(_attribute(node, "transB", 0))
+        return WeightLayout(1, 0, 1, 1) if transposed else WeightLayout(0, 1, 1, 1)
+    if node.input[0] == operation.weight:
+        return WeightLayout(rank - 1, rank - 2, -2, 1)
+    return WeightLayout(rank - 2, rank - 1, -1, 1)
+
+
+def split_weight(
+    codes: Values, layout: WeightLayout, *, non_negative: bool, node_name: str
+) -> list[WeightPart]:
+    """Runs of input channels whose accumulators stay below 2^24 for any activation codes.
+
+    Grouped convolutions keep all channels in every part and have zeros outside their run instead.
+    """
+    bounds = _accumulator_bounds(codes, layout, non_negative=non_negative)
+    starts = [0]
+    running = np.zeros_like(bounds[0])
+    for index, bound in enumerate(bounds):
+        if bound.max() >= EXACT_LIMIT:
+            raise BuildError(
+                f"one input channel of {node_name!r} alone can reach a sum of {bound.max():.0f}",
+                "pin this layer to fp16",
+            )
+        if (running + bound).max() >= EXACT_LIMIT:
+            starts.append(index)
+            running = np.zeros_like(bound)
+        running = running + bound
+    if len(starts) == 1:
+        return [WeightPart(0, len(bounds), codes)]
+    runs = zip(starts, [*starts[1:], len(bounds)], strict=True)
+    return [WeightPart(start, stop, _run_of(codes, layout, start, stop)) for start, stop in runs]
+
+
+def _accumulator_bounds(codes: Values, layout: WeightLayout, *, non_negative: bool) -> Values:
+    """Largest possible magnitude that each input channel adds to each output: (fan-in, outputs)."""
+    summed = tuple(axis for axis in range(codes.ndim) if axis not in (layout.fan_in, layout.output))
+    if non_negative:
+        positive = np.maximum(codes, 0).sum(axis=summed, dtype=np.float64)
+        negative = -np.minimum(codes, 0).sum(axis=summed, dtype=np.float64)
+        # One sign alone can occur over a whole run, so each is bounded on its own.
+        bounds = np.concatenate([positive, negative], axis=int(layout.fan_in < layout.output)) * 127
+    else:
+        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * LARGEST_CODE
+    return bounds if layout.fan_in < layout.output else bounds.T
+
+
+def _run_of(codes: Values, layout: WeightLayout, start: int, stop: int) -> Values:
+    chosen = [slice(None)] * codes.ndim
+    chosen[layout.fan_in] = slice(start, stop)
+    if layout.groups == 1:
+        return codes[tuple(chosen)]
+    part = np.zeros_like(codes)
+    part[tuple(chosen)] = codes[tuple(chosen)]
+    return part
+
+
+def _emit_slices(
+    emitter: Emitter, codes: str, parts: list[WeightPart], layout: WeightLayout, name: str
+) -> list[str]:
+    """The activation codes that each part reads."""
+    if len(parts) == 1 or layout.groups > 1:
+        return [codes] * len(parts)
+    axis = emitter.constant(f"{name}:axis", np.array([layout.data_axis], np.int64))
+    return [
+        emitter.node(
+            "Slice",
+            [
+                codes,
+                emitter.constant(f"{name}:{part.start}", np.array([part.start], np.int64)),
+                emitter.constant(f"{name}:{part.stop}", np.array([part.stop], np.int64)),
+                axis,
+            ],
+            f"{name}:codes{part.start}",
+        )
+        for part in parts
+    ]
+
+
+def _emit_sum(
+    emitter: Emitter,
+    node: onnx.NodeProto,
+    operation: FusedOperation,
+    operands: dict[str, str | Values],
+    index: int,
+) -> str:
+    """The weighted node over codes, without bias; the first part keeps the node's own name."""
+    prefix = f"{operation.layer}:int8:{index}"
+    twin = onnx.NodeProto()
+    twin.CopyFrom(node)
+    twin.name = node.name if index == 0 else f"{node.name}:{index}"
+    names = {
+        key: value
+        if isinstance(value, str)
+        else emitter.constant(f"{prefix}:weight", value.astype(np.float32))
+        for key, value in operands.items()
+    }
+    twin.input[:] = [names[text] for text in node.input[:2]]
+    twin.output[:] = [f"{prefix}:sum"]
+    kept = [attribute for attribute in node.attribute if attribute.name not in {"alpha", "beta"}]
+    del twin.attribute[:]
+    twin.attribute.extend(kept)
+    emitter.nodes.append(twin)
+    return str(twin.output[0])
+
+
+def _emit_float64_total(emitter: Emitter, sums: list[str], name: str) -> str:
+    wide = [emitter.node("Cast", [part], f"{part}:wide", to=TensorProto.DOUBLE) for part in sums]
+    total = wide[0]
+    for index, part in enumerate(wide[1:]):
+        total = emitter.node("Add", [total, part], f"{name}:total{index}")
+    return emitter.node("Cast", [total], f"{name}:sum", to=TensorProto.FLOAT)
+
+
+def _emit_scale_and_bias(
+    emitter: Emitter, node: onnx.NodeProto, total: str, scales: Values, output: str
+) -> None:
+    scales = scales * np.float32(_attribute(node, "alpha", 1.0))
+    has_bias = len(node.input) > 2 and bool(node.input[2])
+    scaled = f"{output}:scaled" if has_bias else output
+    emitter.node("Mul", [total, emitter.constant(f"{node.name}:output_scale", scales)], scaled)
+    if not has_bias:
+        return
+    if node.input[2] not in emitter.topology.initializers:
+        raise BuildError(f"layer {node.name!r} has a bias that is computed from the inputs")
+    bias = emitter.topology.constant(node.input[2]) * np.float32(_attribute(node, "beta", 1.0))
+    if node.op_type in {"Conv", "ConvTranspose"}:
+        bias = bias.reshape(1, -1, *([1] * (_spatial_rank(node, emitter))))
+    emitter.node("Add", [scaled, emitter.constant(f"{node.name}:bias", bias.astype(np.float32))], output)
+
+
+def _spatial_rank(node: onnx.NodeProto, emitter: Emitter) -> int:
+    return len(emitter.topology.initializers[node.input[1]].dims) - 2
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return float(helper.get_attribute_value(attribute))
+    return default

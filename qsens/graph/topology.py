@@ -1,0 +1,260 @@
+"""Who makes and who reads each tensor of an ONNX graph, and what a layer's fused operation consists of."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from qsens.graph.graph import Graph
+
+RELU_LIKE = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "ThresholdedRelu"})
+SATURATING = frozenset(
+    {"Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu", "Softplus", "Softsign", "Mish", "Selu", "Celu"}
+)
+ACTIVATIONS = RELU_LIKE | SATURATING
+MOVEMENTS = frozenset(
+    {
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
+
+@dataclass(frozen=True)
+class FusedOperation:
+    """One layer with the bias, residual add and activation that an engine fuses into its kernel.
+
+    `data` is the activation the weighted node reads; `result` the tensor at the end of the fused chain;
+    `skip` the other operand of a fused residual add; `pre_activation` the tensor before a final activation
+    that is not ReLU-like (an INT8 engine keeps that tensor in INT8, which is where images collapse).
+    """
+
+    layer: str
+    node: str
+    data: str
+    weight: str
+    result: str
+    skip: str | None = None
+    pre_activation: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """Producer and consumers of every tensor of one graph."""
+
+    model: onnx.ModelProto
+    initializers: Mapping[str, onnx.TensorProto] = field(init=False, repr=False)
+    producer: Mapping[str, onnx.NodeProto] = field(init=False, repr=False)
+    consumers: Mapping[str, tuple[onnx.NodeProto, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        consumers: dict[str, list[onnx.NodeProto]] = {}
+        producer: dict[str, onnx.NodeProto] = {}
+        for node in self.model.graph.node:
+            for name in dict.fromkeys(node.input):
+                consumers.setdefault(name, []).append(node)
+            producer.update(dict.fromkeys(node.output, node))
+        weights = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        object.__setattr__(self, "initializers", weights)
+        object.__setattr__(self, "producer", producer)
+        object.__setattr__(self, "consumers", {name: tuple(nodes) for name, nodes in consumers.items()})
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        """Names of the graph outputs."""
+        return frozenset(value.name for value in self.model.graph.output)
+
+    @cached_property
+    def nodes(self) -> Mapping[str, onnx.NodeProto]:
+        """Nodes by name."""
+        return {node.name: node for node in self.model.graph.node}
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Inferred shapes by tensor; `None` for a free side; tensors without a shape are left out."""
+        graph = self.model.graph
+        found: dict[str, tuple[int | None, ...]] = {}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            if value.type.tensor_type.HasField("shape"):
+                sides = value.type.tensor_type.shape.dim
+                found[value.name] = tuple(
+                    side.dim_value if side.HasField("dim_value") else None for side in sides
+                )
+        return found
+
+    def constant(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Value of an initializer."""
+        value: np.ndarray[Any, np.dtype[Any]] = numpy_helper.to_array(self.initializers[name])
+        return value
+
+    def only_consumer(self, tensor: str) -> onnx.NodeProto | None:
+        """The one node that reads `tensor`, or `None` if there are several, none, or it is a graph output."""
+        readers = self.consumers.get(tensor, ())
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+
+def fused_operations(graph: Graph, topology: Topology) -> dict[str, FusedOperation]:
+    """The fused operation of every layer, by layer name.
+
+    A residual add belongs to the last executed layer whose chain reaches it, as engines fuse it; the
+    other operand is the skip.
+    """
+    order = {node.name: index for index, node in enumerate(topology.model.graph.node)}
+    claimed: set[str] = set()
+    found: dict[str, FusedOperation] = {}
+    for layer in sorted(graph.layers, key=lambda layer: -order[layer.node]):
+        found[layer.name] = _fused_operation(layer.name, topology.nodes[layer.node], topology, claimed)
+    return {layer.name: found[layer.name] for layer in graph.layers}
+
+
+def _fused_operation(
+    layer: str, node: onnx.NodeProto, topology: Topology, claimed: set[str]
+) -> FusedOperation:
+    constant_inputs = [name for name in node.input[:2] if name in topology.initializers]
+    weight = constant_inputs[0]
+    data = next(name for name in node.input[:2] if name != weight)
+    result, skip, pre_activation = node.output[0], None, None
+    while (reader := topology.only_consumer(result)) is not None:
+        if reader.op_type == "Add" and reader.name not in claimed:
+            other = next((name for name in reader.input if name != result), None)
+            if other is None or (
+                other not in topology.initializers and not _is_residual(other, result, topology)
+            ):
+                break
+            if other not in topology.initializers:
+                if skip is not None:
+                    break
+                skip = other
+            claimed.add(reader.name)
+            result = reader.output[0]
+        elif reader.op_type in ACTIVATIONS and reader.input[0] == result:
+            pre_activation = result if reader.op_type in SATURATING else None
+            result = reader.output[0]
+            break
+        else:
+            break
+    return FusedOperation(layer, node.name, data, weight, result, skip, pre_activation)
+
+
+def _is_residual(other: str, result: str, topology: Topology) -> bool:
+    """Two activations of the same known shape: an elementwise sum and not a broadcast."""
+    return topology.shapes.get(other, ()) == topology.shapes.get(result, None)
+
+
+def nearest_layers(graph: Graph, topology: Topology) -> dict[str, frozenset[str]]:
+    """For every tensor, the layers it depends on without another layer in between."""
+    layer_of = {layer.node: layer.name for layer in graph.layers}
+    sources: dict[str, frozenset[str]] = {}
+    for node in topology.model.graph.node:
+        if node.name in layer_of:
+            reached = frozenset({layer_of[node.name]})
+        else:
+            reached = frozenset[str]().union(*(sources.get(name, frozenset()) for name in node.input))
+        sources.update(dict.fromkeys(node.output, reached))
+    return sources
+
+
+def dense_tensors(operations: Iterable[FusedOperation], topology: Topology) -> dict[str, str]:
+    """Tensors that `dense` placement keeps in INT8, each with the tensor whose range it uses.
+
+    These are the results of fused operations, the inputs and outputs of activations that are not ReLU-like,
+    outputs of other activations, pooling, resizing, normalisation and of sums and products of two
+    activations of one shape. Statistics inside a spelled-out normalisation stay in float, as in every
+    engine. A tensor that feeds a concatenation uses the concatenation's range: one scale for all branches.
+    """
+    chosen: dict[str, None] = {}
+    inside: set[str] = set()
+    for operation in operations:
+        chosen[operation.result] = None
+        if operation.pre_activation is not None:
+            chosen[operation.pre_activation] = None
+        inside.update(_tensors_inside(operation, topology))
+    for node in topology.model.graph.node:
+        if node.op_type in SATURATING and node.input[0] not in inside:
+            chosen[node.input[0]] = None
+        if _is_dense_output(node, topology) and node.output[0] not in inside:
+            chosen[node.output[0]] = None
+    return {name: _concatenation(name, topology) for name in chosen if name not in topology.initializers}
+
+
+def _tensors_inside(operation: FusedOperation, topology: Topology) -> list[str]:
+    """Tensors between the weighted node and the end of its chain, except the kept pre-activation."""
+    inside = []
+    tensor = topology.nodes[operation.node].output[0]
+    while tensor != operation.result:
+        if tensor != operation.pre_activation:
+            inside.append(tensor)
+        tensor = topology.consumers[tensor][0].output[0]
+    return inside
+
+
+_DENSE_OUTPUTS = ACTIVATIONS | {
+    "AveragePool",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "Resize",
+}
+
+
+def _is_dense_output(node: onnx.NodeProto, topology: Topology) -> bool:
+    if node.op_type in {"Add", "Mul", "Sub"}:
+        first, second = node.input
+        constants = {first, second} & topology.initializers.keys()
+        return not constants and _is_residual(first, second, topology) and len(topology.shapes[first]) > 2
+    return node.op_type in _DENSE_OUTPUTS
+
+
+def _concatenation(tensor: str, topology: Topology) -> str:
+    """The output of the last concatenation that `tensor` feeds directly, or `tensor` itself."""
+    while True:
+        readers = topology.consumers.get(tensor, ())
+        following = next((node for node in readers if node.op_type == "Concat"), None)
+        if following is None:
+            return tensor
+        tensor = following.output[0]
+
+
+def moves_values(node: onnx.NodeProto) -> bool:
+    """Whether the node only moves, copies or picks values, so that rounded inputs give rounded outputs."""
+    if node.op_type == "Resize":
+        modes = [attribute.s for attribute in node.attribute if attribute.name == "mode"]
+        return modes in ([], [b"nearest"])
+    return node.op_type in MOVEMENTS or node.op_type == "Relu"
+
+
+_NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Abs", "Sqrt"})
+_KEEPS_SIGN = MOVEMENTS | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
+
+
+def is_non_negative(tensor: str, topology: Topology) -> bool:
+    """Whether the graph's structure guarantees that no value of `tensor` is negative."""
+    node = topology.producer.get(tensor)
+    if node is None:
+        return False
+    if node.op_type in _NON_NEGATIVE:
+        return True
+    if node.op_type == "Concat":
+        return all(is_non_negative(name, topology) for name in node.input)
+    keeps_sign = node.op_type in _KEEPS_SIGN or (node.op_type == "Resize" and moves_values(node))
+    if node.op_type == "Pad" and len(node.input) > 2 and node.input[2]:
+        return False
+    return keeps_sign and is_non_negative(node.input[0], topology)

@@ -1,0 +1,43 @@
+"""Units that strategies move (layers or blocks) and the maps made by giving each unit a precision."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qsens.errors import SpecError
+from qsens.layer import Layer, blocks_of, map_of
+from qsens.precision import Precision, PrecisionMap
+from qsens.trial import Trial
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One or more layers that always share a precision."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+
+def units_of(layers: Sequence[Layer], by: str) -> tuple[Unit, ...]:
+    """Units in execution order: single layers, or blocks. Raises `SpecError` for another `by`."""
+    if by == "layer":
+        return tuple(Unit(layer.name, (layer,)) for layer in layers)
+    if by == "block":
+        return tuple(Unit(block.name, block.layers) for block in blocks_of(layers))
+    raise SpecError(f"a strategy cannot go by {by!r}", "use layer or block")
+
+
+def map_of_units(units: Sequence[Unit], precisions: Iterable[Precision]) -> PrecisionMap:
+    """The canonical map that gives each unit its precision, or the nearest that each layer allows."""
+    wished = {
+        layer.name: precision
+        for unit, precision in zip(units, precisions, strict=True)
+        for layer in unit.layers
+    }
+    layers = sorted((layer for unit in units for layer in unit.layers), key=lambda layer: layer.index)
+    return map_of(layers, wished)
+
+
+def untried(maps: Iterable[PrecisionMap], trials: Sequence[Trial]) -> list[PrecisionMap]:
+    """Maps in order, each once, without those that a trial has already asked for."""
+    tried = {trial.requested for trial in trials}
+    return [candidate for candidate in dict.fromkeys(maps) if candidate not in tried]
