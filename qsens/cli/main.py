@@ -1,0 +1,128 @@
+"""The `qsens` command: subcommands load when used, errors become two lines and an exit code."""
+
+import difflib
+import errno
+import importlib
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from qsens import __version__
+from qsens.errors import QsensError, SpecError
+
+# Name: module, attribute and one line of help. The modules load only when their command is used.
+COMMANDS = {
+    "demo": ("qsens.cli.demo:demo", "Run the whole journey on a small trained generator and photographs."),
+    "sweep": ("qsens.cli.sweep:sweep", "Score precision maps of a generator; run again to resume."),
+    "plan": ("qsens.cli.plan:plan", "Say what a sweep would do and how long it would take."),
+    "layers": ("qsens.cli.layers:layers", "List the layers whose precision can be chosen."),
+    "report": ("qsens.cli.report:report", "Write figures, tables and report.html for a run."),
+    "select": ("qsens.cli.select:select", "Choose the cheapest precision map within a budget."),
+    "calibration": ("qsens.cli.calibration:calibration", "Describe and check sets of images or arrays."),
+    "fid": ("qsens.cli.fid:fid", "Distance between two folders of images."),
+    "plugins": ("qsens.cli.plugins:plugins", "List plug-ins and what keeps one from working."),
+    "doctor": ("qsens.cli.doctor:doctor", "Say what this machine can run, and why not."),
+}
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is shown of an expected error, and the exit code."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+    def show(self) -> None:
+        """Write the message and the hint to stderr."""
+        word = "Stopped" if self.exit_code == INTERRUPTED else "Error"
+        click.echo(f"{word}: {self.message}", err=True)
+        if self.hint:
+            click.echo(f"Hint: {self.hint}", err=True)
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are called, and whose errors have one door out."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(COMMANDS)}"
+            raise SpecError(f"no command named {args[0]!r}", hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (QsensError, KeyboardInterrupt, OSError, MemoryError, ModuleNotFoundError) as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            if ctx.params.get("debug"):
+                traceback.print_exc(file=sys.stderr)
+            failure.show()
+            ctx.exit(failure.exit_code)
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """What the user reads of an expected error; `None` for one that deserves its traceback."""
+    if isinstance(error, QsensError):
+        return Failure(error.message, error.hint, error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("interrupted", "", INTERRUPTED)
+    if isinstance(error, MemoryError):
+        return Failure("out of memory", "use a smaller --batch-size or fewer --evaluation-samples", 1)
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_module(error)
+    return _failure_of_system(error) if isinstance(error, OSError) else None
+
+
+def _failure_of_system(error: OSError) -> Failure | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f" while writing {error.filename}" if error.filename else ""
+        return Failure(f"no space left{place}", "free some space and run the same command again", 1)
+    if error.filename is not None:
+        return Failure(f"{error.filename}: {error.strerror}", "check the path and its permissions", 1)
+    return None
+
+
+def _missing_module(error: ModuleNotFoundError) -> Failure | None:
+    # Reading installed metadata is slow, and only a failure needs it.
+    from qsens.plugins import hint_for_missing_module
+
+    module = (error.name or "").partition(".")[0]
+    if module in ("", "qsens"):
+        return None
+    return Failure(f"the module {module!r} is not installed", hint_for_missing_module(module), 1)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error too.")
+@click.version_option(__version__, prog_name="qsens")
+def main(*, debug: bool) -> None:
+    """Find which layers of a generator survive INT8 and which must stay in FP16.
+
+    Begin with `qsens demo`, or with `qsens sweep CHECKPOINT --calibration FOLDER`.
+    """

@@ -1,0 +1,221 @@
+"""The options that `sweep`, `plan` and `demo` share, and how they become a `SweepSpec`."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qsens.errors import SpecError
+from qsens.spec import COLOUR_ORDERS, CROPS, PLACEMENTS, RANGE_METHODS, WEIGHT_SCALES, SweepSpec
+from qsens.spec_file import merge_values, read_spec_values, spec_from_values
+
+Command = Callable[..., Any]
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
+_SIDES = re.compile(r"\d+(x\d+)*")
+_OPTION_GROUPS = ("model", "backend", "strategy")
+
+# Flags that set the spec key of the same name.
+_PLAIN = (
+    "model",
+    "backend",
+    "strategy",
+    "extractor",
+    "inception_weights",
+    "calibration",
+    "evaluation",
+    "reference",
+    "calibration_samples",
+    "evaluation_samples",
+    "range_method",
+    "placement",
+    "weight_scales",
+    "budget",
+    "guard",
+    "seed",
+    "batch_size",
+    "threads",
+)
+
+
+def parse_range(text: str) -> list[float]:
+    """Read `LOW..HIGH`, for example `-1..1`."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or float(match[1]) >= float(match[2]):
+        raise click.BadParameter(f"{text!r} is not a range: write LOW..HIGH, for example -1..1 or 0..255")
+    return [float(match[1]), float(match[2])]
+
+
+def parse_size(text: str) -> list[int]:
+    """Read `HxW` in pixels."""
+    sides = [int(side) for side in text.split("x")] if _SIDES.fullmatch(text) else []
+    if len(sides) != 2 or min(sides) < 1:
+        raise click.BadParameter(f"{text!r} is not a size: write HxW in pixels, for example 256x256")
+    return sides
+
+
+def parse_named_shape(text: str) -> tuple[str, list[int]]:
+    """Read `NAME=1x3x256x256`."""
+    name, _, shape = text.rpartition("=")
+    if not name or not _SIDES.fullmatch(shape):
+        raise click.BadParameter(f"{text!r} is not a named shape: write NAME=1x3x256x256")
+    return name, [int(side) for side in shape.split("x")]
+
+
+@dataclass(frozen=True)
+class PluginOption:
+    """One option of the `model`, `backend` or `strategy` plug-in."""
+
+    group: str
+    name: str
+    value: Any
+
+
+def parse_plugin_option(text: str) -> PluginOption:
+    """Read `GROUP.KEY=VALUE`; the value is JSON where it can be read as such, else text."""
+    key, separator, value = text.partition("=")
+    group, _, name = key.partition(".")
+    if not separator or not name or group not in _OPTION_GROUPS:
+        groups = ", ".join(_OPTION_GROUPS)
+        raise click.BadParameter(f"{text!r} is not an option: write GROUP.KEY=VALUE with GROUP in {groups}")
+    try:
+        return PluginOption(group, name, json.loads(value))
+    except ValueError:
+        return PluginOption(group, name, value)
+
+
+_PATH = click.Path(path_type=Path)
+_COUNT = click.IntRange(min=1)
+_range_option = partial(click.option, type=parse_range, metavar="LOW..HIGH")
+
+# Every option is absent unless given: defaults live in `SweepSpec` only.
+_OPTIONS = (
+    click.option("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
+    click.option("--out", type=_PATH, help="Run folder to make or to resume."),
+    click.option("--model", metavar="NAME", help="Generator plug-in or package.module:factory."),
+    click.option("--calibration", metavar="SET", help="Folder, 'noise' or package.module:factory."),
+    click.option("--evaluation", metavar="SET", help="The same; held out from calibration if absent."),
+    click.option("--reference", metavar="FOLDER", help="Real images for FID and KID."),
+    click.option("--calibration-samples", type=_COUNT, help="Samples that ranges are measured on."),
+    click.option("--evaluation-samples", type=click.IntRange(min=2), help="Samples that maps are scored on."),
+    click.option("--strategy", metavar="NAME", help="Which maps to try."),
+    click.option("--by", type=click.Choice(("layer", "block")), help="What the strategy moves together."),
+    click.option("--backend", metavar="NAME", help="What builds and runs the maps."),
+    click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),
+    click.option("--extractor", metavar="NAME", help="Feature extractor of FID and KID, or 'auto'."),
+    click.option("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
+    click.option("--budget", metavar="X", help="Allowed loss: points (2.0) or a share of FP32's score (5%)."),
+    click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs."),
+    click.option(
+        "--pin", "pinned", multiple=True, metavar="PATTERN=PRECISION", help="Keep layers as they are."
+    ),
+    click.option("--ranges", "range_method", type=click.Choice(RANGE_METHODS), help="How ranges are chosen."),
+    click.option("--placement", type=click.Choice(PLACEMENTS), help="Which tensors INT8 layers quantize."),
+    click.option("--weight-scales", type=click.Choice(WEIGHT_SCALES), help="Granularity of weight scales."),
+    click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        type=parse_named_shape,
+        metavar="NAME=SHAPE",
+        help="Batch axis included.",
+    ),
+    click.option("--resize", type=parse_size, metavar="HxW", help="Resize input images."),
+    click.option("--crop", type=click.Choice(CROPS), help="Crop input images to the aspect ratio first."),
+    click.option(
+        "--value-range",
+        type=parse_range,
+        metavar="LOW..HIGH",
+        help="What 0..255 becomes in the generator's input.",
+    ),
+    click.option("--colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the input."),
+    click.option(
+        "--output-range", type=parse_range, metavar="LOW..HIGH", help="Output values that become 0..255."
+    ),
+    click.option(
+        "--output-colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the output."
+    ),
+    click.option(
+        "--option",
+        "options",
+        multiple=True,
+        type=parse_plugin_option,
+        metavar="GROUP.KEY=VALUE",
+        help="Option of a plug-in.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
+    click.option("--batch-size", type=_COUNT, help="Samples that run at once."),
+    click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 leaves it to the backend."),
+    click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
+)
+
+
+def sweep_options(command: Command) -> Command:
+    """Add the shared options to a command; it takes them as `**options` for `spec_from_options`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def spec_from_options(
+    checkpoint: str | None, options: Mapping[str, Any], base: Mapping[str, Any] | None = None
+) -> SweepSpec:
+    """The spec of a command line: `base`, then the file of `--spec`, then the flags; later ones win.
+
+    `--out` and `--trust-checkpoint` are no part of a spec: the command reads them itself.
+
+    Raises:
+        SpecError: naming the key that is unknown or wrong.
+    """
+    values = values_from_options(checkpoint, options)
+    path = options.get("spec")
+    from_file = {} if path is None else read_spec_values(path)
+    return spec_from_values(values, "command line", merge_values(base or {}, from_file))
+
+
+def values_from_options(checkpoint: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Spec values of the flags that were given, absent ones left out."""
+    values: dict[str, Any] = {name: options[name] for name in _PLAIN if options.get(name) is not None}
+    if checkpoint is not None:
+        values["checkpoint"] = checkpoint
+    for name in ("metrics", "pinned"):
+        if options.get(name):
+            values[name] = list(options[name])
+    if options.get("input_shapes"):
+        values["input_shapes"] = dict(options["input_shapes"])
+    image_rule = _given(options, {name: name for name in ("resize", "crop", "value_range", "colour_order")})
+    output = _given(options, {"value_range": "output_range", "colour_order": "output_colour_order"})
+    plugin_options = _plugin_options(options)
+    tables = {"image_rule": image_rule, "output": output, **plugin_options}
+    return values | {name: table for name, table in tables.items() if table}
+
+
+def default_out(spec: SweepSpec) -> Path:
+    """Where a run goes without `--out`: `reports/`, then the name of the checkpoint or the model.
+
+    Raises:
+        SpecError: if there is neither.
+    """
+    text = spec.checkpoint or spec.model
+    if text is None:
+        raise SpecError("no generator", "give a CHECKPOINT, or --model NAME")
+    return Path("reports") / re.sub(r"[^\w.-]+", "-", Path(text).stem)
+
+
+def _given(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {key: options[flag] for key, flag in names.items() if options.get(flag) is not None}
+
+
+def _plugin_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    tables: dict[str, dict[str, Any]] = {f"{group}_options": {} for group in _OPTION_GROUPS}
+    for option in options.get("options") or ():
+        tables[f"{option.group}_options"][option.name] = option.value
+    if options.get("by") is not None:
+        tables["strategy_options"]["by"] = options["by"]
+    return tables

@@ -1,0 +1,24 @@
+"""`qsens plugins`: what is installed, from where, and what keeps it from working."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from qsens.cli.text_table import text_table
+from qsens.plugins import list_plugins
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(*, as_json: bool) -> None:
+    """List plug-ins and what keeps one from working."""
+    records = list_plugins()
+    if as_json:
+        click.echo(json.dumps([asdict(record) for record in records], indent=2))
+        return
+    rows = [
+        (record.group, record.name, record.distribution, record.target, record.problem or "ok")
+        for record in records
+    ]
+    click.echo(text_table(("group", "name", "from", "target", "state"), rows))

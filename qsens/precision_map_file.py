@@ -1,0 +1,175 @@
+"""`precision_map.json`: the chosen map with everything that says where it came from."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qsens import __version__
+from qsens.atomic_write import write_atomically
+from qsens.budget import Budget
+from qsens.errors import SpecError
+from qsens.layer import Layer
+from qsens.precision import Precision, PrecisionMap
+from qsens.run_folder import Provenance
+from qsens.schema import check_schema
+from qsens.selection import Selection
+from qsens.spec import SweepSpec
+from qsens.sweep import anchor_trial
+from qsens.trial import Study, Trial
+
+SCHEMA_VERSION = 1
+_SETTINGS = (
+    "backend",
+    "strategy",
+    "placement",
+    "weight_scales",
+    "range_method",
+    "percentile",
+    "float_precision",
+    "pinned",
+    "extractor",
+    "calibration_samples",
+    "evaluation_samples",
+    "batch_size",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class ExportedMap:
+    """A precision map read back from a file, with what an engine needs to be built the same way.
+
+    `document` is the whole file as plain values.
+    """
+
+    precision_map: PrecisionMap
+    layers: tuple[str, ...]
+    model_digest: str
+    placement: str
+    weight_scales: str
+    range_method: str
+    document: Mapping[str, Any]
+
+
+def write_precision_map(
+    path: Path, selection: Selection, study: Study, spec: SweepSpec, provenance: Provenance
+) -> None:
+    """Write the chosen map with scores, settings and provenance, checked against the published schema.
+
+    `spec` holds the budget and the guard that the selection was made with.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    document = precision_map_document(selection, study, spec, provenance)
+    check_schema(document, "precision_map", str(path))
+    write_atomically(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_precision_map(path: Path) -> ExportedMap:
+    """Read and check a `precision_map.json`.
+
+    Raises:
+        SpecError: if it cannot be read, naming the key that is wrong.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"cannot read the precision map {path}: {error}", "write one with: qsens select"
+        ) from error
+    check_schema(document, "precision_map", str(path))
+    names = tuple(layer["name"] for layer in document["layers"])
+    unknown = [name for name in document["precision_map"]["overrides"] if name not in names]
+    if unknown:
+        raise SpecError(
+            f"{path}: 'precision_map.overrides' names {unknown[0]!r}, which is not among 'layers'",
+            "write the file again with: qsens select",
+        )
+    return ExportedMap(
+        precision_map=PrecisionMap.from_json(document["precision_map"]),
+        layers=names,
+        model_digest=document["model"]["digest"],
+        placement=document["settings"]["placement"],
+        weight_scales=document["settings"]["weight_scales"],
+        range_method=document["settings"]["range_method"],
+        document=document,
+    )
+
+
+def precision_map_document(
+    selection: Selection, study: Study, spec: SweepSpec, provenance: Provenance
+) -> dict[str, Any]:
+    """The content of `precision_map.json` as plain values; infinite scores become `None`."""
+    values = spec.to_mapping()
+    anchors = {str(precision): anchor_trial(study, precision) for precision in Precision}
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "qsens": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spec_digest": study.spec_digest,
+        "model": _model(spec, provenance),
+        "trial": selection.trial.number,
+        "precision_map": selection.precision_map.to_json(),
+        "layers": [_layer(layer, selection.trial) for layer in study.layers],
+        "scores": {
+            "chosen": _scores(selection.trial),
+            **{name: None if trial is None else _scores(trial) for name, trial in anchors.items()},
+        },
+        "budget": _budget(selection, spec),
+        "int8_macs_share": selection.int8_macs_share,
+        "settings": {name: values[name] for name in _SETTINGS},
+        "contents": dict(provenance.contents),
+        "versions": dict(provenance.versions),
+    }
+    return {key: _finite(value) for key, value in document.items()}
+
+
+def _model(spec: SweepSpec, provenance: Provenance) -> dict[str, str]:
+    found = {"digest": provenance.contents.get("model", "unknown")}
+    if spec.model is not None:
+        found["name"] = spec.model
+    if spec.checkpoint is not None:
+        found["file"] = Path(spec.checkpoint).name
+    return found
+
+
+def _layer(layer: Layer, trial: Trial) -> dict[str, str | None]:
+    return {
+        "name": layer.name,
+        "node": layer.node,
+        "block": layer.block,
+        "requested": str(trial.requested[layer.name]),
+        "applied": None if trial.applied is None else str(trial.applied[layer.name]),
+    }
+
+
+def _scores(trial: Trial) -> list[dict[str, Any]]:
+    return [asdict(score) for score in trial.scores]
+
+
+def _budget(selection: Selection, spec: SweepSpec) -> dict[str, Any]:
+    guard = selection.guard
+    return {
+        "metric": selection.limit.metric,
+        "text": str(Budget.parse(spec.budget)) if spec.budget else f"{selection.limit.points:g}",
+        "allowance": selection.limit.points,
+        "excess": selection.excess,
+        "is_interval_within": selection.is_interval_within,
+        "guard_metric": None if guard is None else guard.metric,
+        "guard_allowance": None if guard is None else guard.points,
+        "damage": selection.damage,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a PSNR of identical images is written as `null`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list) else value

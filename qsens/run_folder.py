@@ -1,0 +1,292 @@
+"""A run folder: one run on disk, locked while a sweep writes it, readable by everything else."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from qsens import __version__
+from qsens.atomic_write import write_atomically, write_error
+from qsens.errors import RunFolderError
+from qsens.journal import Journal, read_journal
+from qsens.layer import Layer
+from qsens.layers_table import layers_from_csv, layers_to_csv
+from qsens.spec import SweepSpec, difference
+from qsens.spec_file import read_spec, write_spec
+from qsens.trial import Study
+
+# The libraries whose versions can change a score.
+RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch", "torchvision")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a run read and with what: `contents` are digests by name, `versions` of libraries by name."""
+
+    created: str
+    contents: Mapping[str, str]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where things lie in the run folder `path`."""
+
+    path: Path
+
+    @property
+    def spec_path(self) -> Path:
+        return self.path / "spec.toml"
+
+    @property
+    def journal_path(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def layers_path(self) -> Path:
+        return self.path / "layers.csv"
+
+    @property
+    def ranges_path(self) -> Path:
+        return self.path / "ranges.npz"
+
+    @property
+    def provenance_path(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def precision_map_path(self) -> Path:
+        return self.path / "precision_map.json"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def evidence(self) -> Path:
+        return self.path / "evidence"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+
+@dataclass(frozen=True)
+class RunFolder(RunPaths):
+    """A run folder that this process holds the lock of."""
+
+    spec: SweepSpec
+    journal: Journal
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, spec: SweepSpec) -> Iterator["RunFolder"]:
+        """Create the folder or take up the run in it, and hold its lock until the `with` block ends.
+
+        Raises:
+            RunFolderError: if another process writes it, it holds something else, it was made with another
+                spec (the differences are named), its journal is corrupt, or it cannot be written.
+        """
+        paths = RunPaths(path)
+        _check_is_free_or_run(paths)
+        _make_folder(path)
+        with _locked(path):
+            _check_same_spec(paths, spec)
+            write_spec(paths.spec_path, spec)
+            with Journal(paths.journal_path, spec.digest) as journal:
+                for folder in (paths.evidence, paths.samples, paths.figures):
+                    _make_folder(folder)
+                yield cls(path, spec, journal)
+
+    def write_layers(self, layers: Sequence[Layer]) -> None:
+        """Write `layers.csv`, or check that a resumed run has the same layers.
+
+        Raises:
+            RunFolderError: naming the first layer that differs.
+        """
+        if not self.layers_path.exists():
+            write_atomically(self.layers_path, layers_to_csv(layers).encode())
+            return
+        before = read_layers(self.layers_path)
+        if before != tuple(layers):
+            raise RunFolderError(
+                f"the layers changed since {self.path} was begun: {_first_change(before, layers)}",
+                "begin a new folder with --out",
+            )
+
+    def record_provenance(self, contents: Mapping[str, str]) -> list[str]:
+        """Write digests of what the run reads (model, calibration, reference, ...) with library versions.
+
+        On a resumed run the digests are compared; changed library versions come back as lines
+        `name: old -> new`, for a warning.
+
+        Raises:
+            RunFolderError: naming what changed on disk since the run began.
+        """
+        now = Provenance(datetime.now(UTC).isoformat(timespec="seconds"), dict(contents), _versions())
+        if not self.provenance_path.exists():
+            plain = {"created": now.created, "contents": now.contents, "versions": now.versions}
+            write_atomically(self.provenance_path, (json.dumps(plain, indent=2) + "\n").encode())
+            return []
+        before = read_provenance(self.path)
+        changed = [name for name, text in now.contents.items() if before.contents.get(name) != text]
+        if changed:
+            raise RunFolderError(
+                f"{', '.join(changed)} changed since {self.path} was begun",
+                "scores of different inputs cannot be compared: begin a new folder with --out",
+            )
+        return [
+            f"{name}: {before.versions.get(name, 'absent')} -> {text}"
+            for name, text in now.versions.items()
+            if before.versions.get(name) != text
+        ]
+
+
+def read_study(path: Path) -> Study:
+    """The layers and trials of a run folder, read without its lock, so also while a sweep is writing.
+
+    Raises:
+        RunFolderError: if it is no run folder, has no layers yet, or is corrupt.
+    """
+    paths = RunPaths(path)
+    _check_is_run(paths)
+    journal = read_journal(paths.journal_path)
+    if journal.spec_digest is None or not paths.layers_path.exists():
+        raise RunFolderError(
+            f"{path} holds no layers yet", "the run stopped before its first map: start the sweep again"
+        )
+    return Study(journal.spec_digest, read_layers(paths.layers_path), journal.trials)
+
+
+def read_run_spec(path: Path) -> SweepSpec:
+    """The spec of a run folder.
+
+    Raises:
+        RunFolderError: if it is no run folder.
+        SpecError: if `spec.toml` was edited into something that is not a spec.
+    """
+    _check_is_run(RunPaths(path))
+    return read_spec(RunPaths(path).spec_path)
+
+
+def read_layers(path: Path) -> tuple[Layer, ...]:
+    """Read `layers.csv`. Raises `RunFolderError` naming the line or column that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFolderError(
+            f"cannot read {path}: {error}", "give the folder of a run that has begun"
+        ) from error
+    return layers_from_csv(text, str(path))
+
+
+def read_provenance(path: Path) -> Provenance:
+    """What the run in the folder `path` read. Raises `RunFolderError` if it is missing or corrupt."""
+    file = RunPaths(path).provenance_path
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return Provenance(str(value["created"]), dict(value["contents"]), dict(value["versions"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"cannot read {file}: {error}", "start the sweep again, it writes the file anew if you delete it"
+        ) from error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _versions() -> dict[str, str]:
+    found = {"qsens": __version__}
+    for name in RECORDED_LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_is_run(paths: RunPaths) -> None:
+    if not paths.path.is_dir():
+        raise RunFolderError(f"no folder {paths.path}", "give the folder that `qsens sweep --out` wrote")
+    if not paths.spec_path.exists() or not paths.journal_path.exists():
+        raise RunFolderError(
+            f"{paths.path} is not a run folder: it has no spec.toml and journal.jsonl",
+            "give the folder that `qsens sweep --out` wrote",
+        )
+
+
+def _check_is_free_or_run(paths: RunPaths) -> None:
+    if paths.path.exists() and not paths.path.is_dir():
+        raise RunFolderError(f"{paths.path} is a file", "give a folder with --out")
+    if not paths.path.exists() or paths.spec_path.exists():
+        return
+    foreign = sorted(entry.name for entry in paths.path.iterdir() if not entry.name.startswith("."))
+    if foreign:
+        raise RunFolderError(
+            f"{paths.path} is not empty and is not a run folder (it holds {foreign[0]!r})",
+            "give an empty or a new folder with --out",
+        )
+
+
+def _check_same_spec(paths: RunPaths, spec: SweepSpec) -> None:
+    if not paths.spec_path.exists():
+        return
+    changes = difference(read_spec(paths.spec_path), spec)
+    if changes:
+        raise RunFolderError(
+            f"{paths.path} was made with another spec: {'; '.join(changes)}",
+            "use the same options to resume it, or give another folder with --out",
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock, owner = FileLock(path / ".lock"), path / ".lock-owner"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            f"{path} is being written by another process ({_read_owner(owner)})",
+            "wait until it ends, or give another folder with --out",
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise RunFolderError(
+            f"cannot lock {path}: {error}", "give a folder on a local disk with --out"
+        ) from error
+    try:
+        # The lock file itself is emptied by every process that tries to take it.
+        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_owner(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return "process unknown"
+
+
+def _first_change(before: Sequence[Layer], after: Sequence[Layer]) -> str:
+    for one, other in zip(before, after, strict=False):
+        if one != other:
+            return f"{one.name!r} is now {other.name!r}" if one.name != other.name else f"{one.name!r}"
+    return f"there were {len(before)}, now there are {len(after)}"

@@ -1,0 +1,252 @@
+"""Chooses a precision map: the cheapest within a budget, and the Pareto front."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qsens.budget import Budget, Limit
+from qsens.errors import BudgetError, SpecError
+from qsens.layer import macs_share
+from qsens.precision import Precision, PrecisionMap
+from qsens.sweep import anchor_trial
+from qsens.trial import Score, Study, Trial
+
+HEADLINES = ("fid", "fid-fp32", "psnr")
+DAMAGE = "fid-fp32"
+Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen trial and why.
+
+    `precision_map` is what the backend built. `excess` is how far the score is beyond the limit (not
+    positive). `is_interval_within` says whether the 95% interval of the difference from FP32 lies within
+    the budget too, `None` where no interval is known. `ties` are other maps whose score cannot be told from
+    the chosen one at this sample size.
+    """
+
+    trial: Trial
+    precision_map: PrecisionMap
+    limit: Limit
+    guard: Limit | None
+    excess: float
+    damage: float | None
+    int8_macs_share: float
+    is_interval_within: bool | None
+    ties: tuple[Trial, ...]
+
+
+def cheapest_within(
+    study: Study, *, budget: Budget, guard: Budget | None = None, metric: str | None = None
+) -> Selection:
+    """The map with the most INT8 multiply-accumulates among those within the budget and the guard.
+
+    The budget is on the headline score (distance to real images, else to the FP32 outputs, else PSNR), the
+    guard on the distance to the FP32 outputs; without a guard the budget's points are its limit. Then the
+    map with fewer FP32 multiply-accumulates wins, then the better score. FP32 itself is no choice.
+
+    Raises:
+        SpecError: for a metric that was not scored.
+        BudgetError: if no map is within the limits, naming the nearest one.
+    """
+    limits = _limits(study, budget, guard, metric)
+    candidates = candidates_of(study, limits[0].metric)
+    if not candidates:
+        raise BudgetError(
+            "no map besides FP32 was scored", "let the sweep run on, or look at the failed trials"
+        )
+    within = [trial for trial in candidates if _violation(trial, limits) <= 0]
+    if not within:
+        raise _nothing_within(study, candidates, limits)
+    chosen = min(within, key=lambda trial: _cost(study, trial, limits[0]))
+    return _selection(study, chosen, candidates, limits)
+
+
+def pareto_front(study: Study, metric: str) -> tuple[Trial, ...]:
+    """Trials that no other trial beats in both INT8 share and score, by growing INT8 share; FP32 included.
+
+    Of equal trials the first one counts.
+    """
+    lower_is_better = _score_of_metric(study, metric).lower_is_better
+    sign = 1 if lower_is_better else -1
+    baseline = anchor_trial(study, Precision.FP32)
+    trials = [*([baseline] if baseline and _value(baseline, metric) is not None else [])]
+    trials += [trial for trial in candidates_of(study, metric) if trial is not baseline]
+    ordered = sorted(
+        trials, key=lambda trial: (-int8_share(study, trial), sign * _known(trial, metric), trial.number)
+    )
+    front: list[Trial] = []
+    for trial in ordered:
+        if not front or sign * _known(trial, metric) < sign * _known(front[-1], metric):
+            front.append(trial)
+    return tuple(reversed(front))
+
+
+def built_map(trial: Trial) -> PrecisionMap:
+    """What the backend built; what was asked for where it did not say."""
+    return trial.requested if trial.applied is None else trial.applied
+
+
+def int8_share(study: Study, trial: Trial) -> float:
+    """Share of the multiply-accumulates that ran INT8, 0 to 1."""
+    return macs_share(study.layers, built_map(trial), Precision.INT8)
+
+
+def headline_metric(study: Study) -> str:
+    """The score that a budget is on where the user names none. Raises `SpecError` if nothing was scored."""
+    for wanted in HEADLINES:
+        for name in study.metrics:
+            if name.partition("[")[0] == wanted:
+                return name
+    if not study.metrics:
+        raise SpecError("the run holds no scores yet", "let the sweep run on")
+    return study.metrics[0]
+
+
+def candidates_of(study: Study, metric: str) -> tuple[Trial, ...]:
+    """Trials that can be chosen on `metric`, in order: usable score, not all FP32, each built map once.
+
+    Scores against another reference or extractor than FP32's are left out.
+    """
+    against = _score_of_metric(study, metric).against
+    found: dict[PrecisionMap, Trial] = {}
+    for trial in study.scored():
+        score = trial.score(metric)
+        if score is None or score.against != against or _value(trial, metric) is None:
+            continue
+        assignment = built_map(trial).assignment(layer.name for layer in study.layers)
+        if set(assignment.values()) != {Precision.FP32}:
+            found.setdefault(PrecisionMap.over(assignment), trial)
+    return tuple(found.values())
+
+
+def find_metric(study: Study, name: str) -> str:
+    """The scored metric of that name; `fid` finds `fid[lite0]`. Raises `SpecError` if there is none."""
+    for known in study.metrics:
+        if name in (known, known.partition("[")[0]):
+            return known
+    raise SpecError(f"no score named {name!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")
+
+
+def _limits(study: Study, budget: Budget, guard: Budget | None, metric: str | None) -> tuple[Limit, ...]:
+    """The limit of the budget and, where it can be measured, that of the guard."""
+    name = headline_metric(study) if metric is None else find_metric(study, metric)
+    score = _score_of_metric(study, name)
+    baseline = _baseline(study, name)
+    limit = Limit(name, baseline, budget.points(name, baseline), score.lower_is_better)
+    damage = next((known for known in study.metrics if known.partition("[")[0] == DAMAGE), None)
+    if guard is None and (damage in (None, name) or not score.lower_is_better):
+        return (limit,)
+    if damage is None:
+        raise SpecError(f"the guard {guard} needs the score {DAMAGE!r}", "sweep with --metric fid-fp32 too")
+    points = limit.points if guard is None else guard.points(name, baseline)
+    return (limit, Limit(damage, _baseline(study, damage), points, lower_is_better=True))
+
+
+def _baseline(study: Study, metric: str) -> float:
+    """FP32's score; distances from the FP32 outputs are zero for FP32 itself, measured or not."""
+    trial = anchor_trial(study, Precision.FP32)
+    if trial is None:
+        raise SpecError("FP32 was not scored, so there is nothing to compare with", "let the sweep run on")
+    score = trial.score(metric)
+    if score is not None and not math.isnan(score.value):
+        return score.value
+    return 0.0 if _score_of_metric(study, metric).lower_is_better else math.inf
+
+
+def _score_of_metric(study: Study, metric: str) -> Score:
+    trials = [trial for trial in (anchor_trial(study, Precision.FP32), *study.scored()) if trial is not None]
+    score = next((score for trial in trials if (score := trial.score(metric)) is not None), None)
+    if score is None:
+        raise SpecError(f"no score named {metric!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")
+    return score
+
+
+def _value(trial: Trial, metric: str) -> float | None:
+    """The score; `None` where it is missing, NaN, or infinite on the bad side."""
+    score = trial.score(metric)
+    if score is None or math.isnan(score.value):
+        return None
+    worst = math.inf if score.lower_is_better else -math.inf
+    return None if score.value == worst else score.value
+
+
+def _known(trial: Trial, metric: str) -> float:
+    value = _value(trial, metric)
+    assert value is not None, "candidates have a usable score"
+    return value
+
+
+def _violation(trial: Trial, limits: Sequence[Limit]) -> float:
+    """The largest excess over the limits, as a share of each limit's points; zero or less is within."""
+    worst = -math.inf
+    for limit in limits:
+        value = _value(trial, limit.metric)
+        excess = math.inf if value is None else limit.excess(value)
+        worst = max(worst, excess / limit.points if limit.points > 0 else excess)
+    return worst
+
+
+def _cost(study: Study, trial: Trial, limit: Limit) -> tuple[float, float, float, int]:
+    fp32 = macs_share(study.layers, built_map(trial), Precision.FP32)
+    return -int8_share(study, trial), fp32, limit.excess(_known(trial, limit.metric)), trial.number
+
+
+def _selection(
+    study: Study, chosen: Trial, candidates: Sequence[Trial], limits: Sequence[Limit]
+) -> Selection:
+    limit = limits[0]
+    guard = limits[1] if len(limits) > 1 else None
+    return Selection(
+        trial=chosen,
+        precision_map=built_map(chosen),
+        limit=limit,
+        guard=guard,
+        excess=limit.excess(_known(chosen, limit.metric)),
+        damage=None if guard is None else _value(chosen, guard.metric),
+        int8_macs_share=int8_share(study, chosen),
+        is_interval_within=_is_interval_within(chosen, limit),
+        ties=tuple(
+            trial for trial in candidates if trial is not chosen and _is_tie(trial, chosen, limit.metric)
+        ),
+    )
+
+
+def _is_interval_within(trial: Trial, limit: Limit) -> bool | None:
+    score = trial.score(limit.metric)
+    error = None if score is None else score.difference_standard_error
+    if error is None or not math.isfinite(error) or not math.isfinite(limit.baseline):
+        return None
+    return limit.excess(_known(trial, limit.metric)) + Z95 * error <= 0
+
+
+def _is_tie(one: Trial, other: Trial, metric: str) -> bool:
+    """Whether the interval of their difference covers zero.
+
+    Both errors are of differences from FP32 on the same inputs. They are added as if independent, which
+    overstates the error of maps that go wrong on the same inputs: more ties, never fewer.
+    """
+    scores = (one.score(metric), other.score(metric))
+    errors = [score.difference_standard_error for score in scores if score is not None]
+    known = [error for error in errors if error is not None]
+    if len(known) < 2:
+        return False
+    return abs(_known(one, metric) - _known(other, metric)) <= Z95 * math.hypot(*known)
+
+
+def _nothing_within(study: Study, candidates: Sequence[Trial], limits: Sequence[Limit]) -> BudgetError:
+    nearest = min(candidates, key=lambda trial: (_violation(trial, limits), trial.number))
+    parts = []
+    for limit in limits:
+        value = _value(nearest, limit.metric)
+        if value is None or limit.excess(value) > 0:
+            parts.append(
+                f"{limit.metric} {'unknown' if value is None else f'{value:.4g}'}, "
+                f"the limit is {limit.threshold:.4g}"
+            )
+    name = f"trial {nearest.number} ({100 * int8_share(study, nearest):.0f}% INT8)"
+    return BudgetError(
+        f"no map meets the budget; the nearest is {name}: {'; '.join(parts)}",
+        "allow a larger --budget or --guard, or sweep with another strategy",
+    )

@@ -1,0 +1,220 @@
+"""What a sweep is asked to do: `SweepSpec`, where every default is written once."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from qsens.errors import SpecError
+from qsens.interfaces import InputRule, OutputRule
+
+PLACEMENTS = ("inputs", "residual", "dense")
+WEIGHT_SCALES = ("per-channel", "per-tensor")
+RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
+FLOAT_PRECISIONS = ("fp16", "fp32")
+COLOUR_ORDERS = ("rgb", "bgr", "gray")
+CROPS = ("none", "center")
+
+PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "evaluation", "reference"})
+NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard"})
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a plug-in by name, their values kept as JSON text so that a spec can be hashed."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> "Options":
+        """Options from plain values. Raises `SpecError` for a value that TOML and JSON cannot both hold."""
+        if None in values.values():
+            raise SpecError(f"options {dict(values)!r} hold a value that is absent", "leave the option out")
+        try:
+            return cls(tuple(sorted((name, json.dumps(value)) for name, value in values.items())))
+        except TypeError as error:
+            raise SpecError(
+                f"options {dict(values)!r}: {error}", "use numbers, texts, lists or true"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {name: json.loads(text) for name, text in self.pairs}
+
+    def get(self, name: str) -> Any:
+        """The value of that name, or `None`."""
+        return self.to_dict().get(name)
+
+    def __bool__(self) -> bool:
+        return bool(self.pairs)
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """Everything that decides what a sweep measures; hashable and picklable.
+
+    Paths are absolute. `calibration` and `evaluation` are a folder, `noise` or `package.module:factory`;
+    without `evaluation`, samples are held out of the calibration set. `reference` is a folder of real
+    images. `percentile` is a share, 0 to 1. `image_rule` holds for image inputs that `inputs` does not
+    name. `budget` and `guard` are points (`2.0`) or a share of FP32's score (`5%`). `pinned` holds
+    `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
+    a strategy does not put in INT8. `threads` 0 leaves the choice to the backend.
+    """
+
+    checkpoint: str | None = None
+    model: str | None = None
+    model_options: Options = Options()
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    inputs: tuple[tuple[str, InputRule], ...] = ()
+    image_rule: InputRule = field(default_factory=InputRule)
+    output: OutputRule = field(default_factory=OutputRule)
+    calibration: str | None = None
+    evaluation: str | None = None
+    reference: str | None = None
+    calibration_samples: int = 64
+    evaluation_samples: int = 256
+    range_method: str = "mse"
+    percentile: float = 0.9999
+    placement: str = "residual"
+    weight_scales: str = "per-channel"
+    float_precision: str = "fp16"
+    pinned: tuple[str, ...] = ()
+    backend: str = "onnxruntime"
+    backend_options: Options = Options()
+    strategy: str = "boundary"
+    strategy_options: Options = Options()
+    metrics: tuple[str, ...] = ("fid", "fid-fp32", "kid", "psnr", "ssim")
+    extractor: str = "auto"
+    inception_weights: str | None = None
+    seed: int = 0
+    batch_size: int = 8
+    threads: int = 0
+    budget: str | None = None
+    guard: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shapes", tuple(sorted(self.input_shapes)))
+        object.__setattr__(self, "inputs", tuple(sorted(self.inputs, key=lambda pair: pair[0])))
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of every value that changes results.
+
+        Of paths only the last part counts: a moved project is the same run, and the content of files is
+        compared by `RunFolder.record_provenance`.
+        """
+        values = self.to_mapping()
+        kept = {key: value for key, value in values.items() if key not in NO_EFFECT_ON_RESULTS}
+        for key in PATH_FIELDS & kept.keys():
+            if is_path(key, kept[key]):
+                kept[key] = Path(kept[key]).name
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values by key, as in the TOML file; keys that are `None` are left out."""
+        pairs = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+        return {name: _plain(name, value) for name, value in pairs if value is not None}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "SweepSpec":
+        """Read what `to_mapping` wrote; absent keys take their defaults. Expects checked values."""
+        return cls(**{name: _READERS.get(name, _as_is)(value) for name, value in values.items()})
+
+
+def is_path(key: str, text: str) -> bool:
+    """True where the value of a spec key is a path, not `noise` or `package.module:factory`."""
+    return key in PATH_FIELDS and text != "noise" and _FACTORY.fullmatch(text) is None
+
+
+def difference(old: SweepSpec, new: SweepSpec) -> list[str]:
+    """Lines `key: old -> new` for every value that changes results."""
+    before, after = _flat(old.to_mapping()), _flat(new.to_mapping())
+    keys = [key for key in dict.fromkeys([*before, *after]) if key not in NO_EFFECT_ON_RESULTS]
+    return [
+        f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "absent"
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Options):
+        return value.to_dict()
+    if isinstance(value, InputRule | OutputRule):
+        return _plain_rule(value)
+    if name == "inputs":
+        return {key: _plain_rule(rule) for key, rule in value}
+    if name == "input_shapes":
+        return {key: list(shape) for key, shape in value}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain_rule(rule: InputRule | OutputRule) -> dict[str, Any]:
+    pairs = ((entry.name, getattr(rule, entry.name)) for entry in fields(rule))
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in pairs if value is not None
+    }
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _read_input_rule(value: Mapping[str, Any]) -> InputRule:
+    return InputRule(**_with_tuples(value))
+
+
+def _read_output_rule(value: Mapping[str, Any]) -> OutputRule:
+    return OutputRule(**_with_tuples(value))
+
+
+def _with_tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = ("value_range", "value")
+    return {
+        key: tuple(float(part) for part in entry)
+        if key in numbers
+        else tuple(entry)
+        if isinstance(entry, list | tuple)
+        else entry
+        for key, entry in value.items()
+    }
+
+
+def _read_inputs(value: Mapping[str, Any]) -> tuple[tuple[str, InputRule], ...]:
+    return tuple((name, _read_input_rule(rule)) for name, rule in value.items())
+
+
+def _read_shapes(value: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(shape)) for name, shape in value.items())
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "model_options": Options.of,
+    "backend_options": Options.of,
+    "strategy_options": Options.of,
+    "input_shapes": _read_shapes,
+    "inputs": _read_inputs,
+    "image_rule": _read_input_rule,
+    "output": _read_output_rule,
+    "metrics": tuple,
+    "pinned": tuple,
+    "percentile": float,
+}

@@ -1,0 +1,112 @@
+"""Reads, merges and writes `spec.toml`."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qsens import __version__
+from qsens.atomic_write import write_atomically
+from qsens.errors import SpecError
+from qsens.schema import check_schema
+from qsens.spec import PATH_FIELDS, SweepSpec, is_path
+
+
+def read_spec(path: Path) -> SweepSpec:
+    """The spec in a TOML file; its relative paths are relative to the file.
+
+    Raises:
+        SpecError: if the file cannot be read, or naming the key that is unknown or wrong.
+    """
+    return SweepSpec.from_mapping(read_spec_values(path))
+
+
+def read_spec_values(path: Path) -> dict[str, Any]:
+    """The checked values that a TOML file sets, without defaults, paths made absolute."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot read the spec {path}: {error}", "give the path of a TOML file") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path} is not TOML: {error}", "strings need quotes, lists need brackets") from error
+    check_schema(values, "spec", str(path))
+    return with_absolute_paths(values, path.parent)
+
+
+def spec_from_values(
+    values: Mapping[str, Any], where: str, base: Mapping[str, Any] | None = None
+) -> SweepSpec:
+    """A spec from plain values laid over `base` (tables are merged key by key; `values` win).
+
+    Relative paths are relative to the working folder. `where` names the source of `values` in errors.
+
+    Raises:
+        SpecError: naming the key that is unknown or wrong.
+    """
+    check_schema(values, "spec", where)
+    return SweepSpec.from_mapping(merge_values(base or {}, with_absolute_paths(values, Path.cwd())))
+
+
+def merge_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` laid over `base`, tables merged key by key."""
+    merged = dict(base)
+    for key, value in values.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = merge_values(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def with_absolute_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The same values with every path made absolute, relative ones from `folder`."""
+    absolute = dict(values)
+    for key in PATH_FIELDS & absolute.keys():
+        if is_path(key, absolute[key]):
+            joined = folder.absolute() / Path(absolute[key]).expanduser()
+            absolute[key] = _normalized(joined).as_posix()
+    return absolute
+
+
+def write_spec(path: Path, spec: SweepSpec) -> None:
+    """Write every value, defaults included; keys without a value are named in a comment.
+
+    Paths below the working folder are written relative to the file, so that a project can be moved.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    import tomli_w  # only needed where a run begins
+
+    values = spec.to_mapping()
+    for key in PATH_FIELDS & values.keys():
+        if is_path(key, values[key]):
+            values[key] = _portable(Path(values[key]), path.parent.absolute())
+    absent = [name for name in SweepSpec.__dataclass_fields__ if name not in values]
+    header = f"# Written by qsens {__version__}. Not set: {', '.join(absent) or 'nothing'}.\n"
+    write_atomically(path, (header + tomli_w.dumps(values)).encode())
+
+
+def _normalized(path: Path) -> Path:
+    parts: list[str] = []
+    for part in path.parts:
+        if part == "..":
+            parts[1:] = parts[1:-1]
+        else:
+            parts.append(part)
+    return Path(*parts)
+
+
+def _portable(path: Path, folder: Path) -> str:
+    here = Path.cwd()
+    if not (path.is_relative_to(here) and folder.is_relative_to(here)):
+        return path.as_posix()
+    shared = 0
+    for one, other in zip(path.parts, folder.parts, strict=False):
+        if one != other:
+            break
+        shared += 1
+    return Path(*[".."] * (len(folder.parts) - shared), *path.parts[shared:]).as_posix()

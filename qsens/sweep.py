@@ -1,0 +1,183 @@
+"""The loop: propose a map, build and score it, write it down."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from qsens.errors import BuildError, PluginError, QsensError, ScoreError, SpecError
+from qsens.interfaces import Progress, Strategy
+from qsens.journal import Journal
+from qsens.layer import Layer, match_layers
+from qsens.precision import Precision, PrecisionMap, parse_precision
+from qsens.trial import Outcome, Study, Trial
+
+
+class StoppedError(QsensError):
+    """The user stopped the sweep; every trial that ended is in the journal."""
+
+    exit_code = 130
+
+
+def run_sweep(
+    layers: Sequence[Layer],
+    *,
+    strategy: Strategy,
+    evaluate: Callable[[int, PrecisionMap], Trial],
+    journal: Journal,
+    progress: Progress,
+) -> Study:
+    """Score FP32, FP16 and INT8 everywhere, then every map of the strategy that is not in the journal yet.
+
+    `evaluate(number, requested)` builds and scores one map. A map that raises `BuildError` or `ScoreError`
+    becomes a failed trial. The study holds all trials, those of earlier runs first.
+
+    Raises:
+        BuildError, ScoreError: if FP32 itself fails, since nothing can be compared without it.
+        PluginError: if the strategy proposes layers or precisions that it may not.
+        RunFolderError: if a trial cannot be written; earlier ones are on disk.
+        StoppedError: after Ctrl-C.
+    """
+    queue = deque(_untried(anchor_maps(layers).values(), journal.trials))
+    try:
+        while True:
+            if not queue:
+                queue.extend(_next_maps(layers, strategy, journal.trials))
+            done = len(journal.trials)
+            if not queue:
+                progress(done, done, "finished")
+                return Study(journal.spec_digest, tuple(layers), journal.trials)
+            requested = queue.popleft()
+            progress(done, done + 1 + len(queue), describe_map(requested, layers))
+            journal.append(_try_map(done, requested, evaluate))
+    except KeyboardInterrupt:
+        done = len(journal.trials)
+        raise StoppedError(
+            f"stopped after {done} maps, all of them saved", "the same command goes on where this one stopped"
+        ) from None
+
+
+def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
+    """FP32 everywhere, then FP16 and INT8 wherever a layer allows them (the next wider precision elsewhere).
+
+    These are the reference lines of every figure. FP32 ignores `Layer.allowed`: it is what all else is
+    compared with.
+    """
+    anchors = {Precision.FP32: PrecisionMap(Precision.FP32)}
+    for precision in (Precision.FP16, Precision.INT8):
+        anchors[precision] = PrecisionMap.over({layer.name: nearest(layer, precision) for layer in layers})
+    return anchors
+
+
+def anchor_trial(study: Study, precision: Precision) -> Trial | None:
+    """The scored trial of an anchor, or `None`."""
+    wanted = anchor_maps(study.layers)[precision]
+    return next((trial for trial in study.scored() if trial.requested == wanted), None)
+
+
+def nearest(layer: Layer, precision: Precision) -> Precision:
+    """The precision if the layer allows it, else the next wider one it allows, else the next narrower."""
+    order = list(Precision)
+    place = order.index(precision)
+    candidates = [*reversed(order[: place + 1]), *order[place + 1 :]]
+    return next(entry for entry in candidates if entry in layer.allowed)
+
+
+def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers, those that a `PATTERN=PRECISION` text names allowed only that precision; later texts win.
+
+    Raises:
+        SpecError: for a text of another form, an unknown precision, or a pattern that matches no layer.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    for text in pinned:
+        pattern, separator, precision = text.rpartition("=")
+        if not separator:
+            raise SpecError(
+                f"cannot read the pin {text!r}", "write PATTERN=PRECISION, for example 'out.*=fp16'"
+            )
+        only = frozenset({parse_precision(precision)})
+        for layer in match_layers(pattern, layers):
+            by_name[layer.name] = replace(layer, allowed=only)
+    return tuple(by_name.values())
+
+
+@dataclass(frozen=True)
+class PlannedMaps:
+    """Maps a sweep would score; `is_complete` is false where more follow that depend on scores."""
+
+    maps: tuple[PrecisionMap, ...]
+    is_complete: bool
+
+
+def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
+    """The anchors and what the strategy proposes after them, without building anything."""
+    trials = [
+        Trial(number, requested, requested, Outcome.SCORED)
+        for number, requested in enumerate(_untried(anchor_maps(layers).values(), ()))
+    ]
+    first = _next_maps(layers, strategy, trials)
+    start = len(trials)
+    trials += [
+        Trial(start + place, requested, requested, Outcome.SCORED) for place, requested in enumerate(first)
+    ]
+    more = _next_maps(layers, strategy, trials)
+    return PlannedMaps(tuple(trial.requested for trial in trials), not more)
+
+
+def describe_map(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
+    """A few words for a progress bar: `INT8 everywhere`, or `INT8 in 12 of 48 layers`."""
+    found = set(precision_map.assignment(layer.name for layer in layers).values())
+    if len(found) == 1:
+        return f"{next(iter(found)).upper()} everywhere"
+    count = sum(precision_map[layer.name] is Precision.INT8 for layer in layers)
+    return f"INT8 in {count} of {len(layers)} layers"
+
+
+def _try_map(number: int, requested: PrecisionMap, evaluate: Callable[[int, PrecisionMap], Trial]) -> Trial:
+    start = time.perf_counter()
+    try:
+        return evaluate(number, requested)
+    except (BuildError, ScoreError) as error:
+        if requested == PrecisionMap(Precision.FP32):
+            raise
+        duration_s = time.perf_counter() - start
+        message = f"{error.message} ({error.hint})" if error.hint else error.message
+        return Trial(number, requested, None, Outcome.FAILED, duration_s=duration_s, error=message)
+
+
+def _next_maps(layers: Sequence[Layer], strategy: Strategy, trials: Sequence[Trial]) -> list[PrecisionMap]:
+    proposed = strategy.propose(tuple(layers), tuple(trials))
+    fresh = _untried([_checked(requested, layers, strategy) for requested in proposed], trials)
+    if proposed and not fresh:
+        raise PluginError(
+            f"the strategy {strategy.name!r} proposes only maps that were tried already",
+            "it would never end: report this to its authors",
+        )
+    return fresh
+
+
+def _untried(maps: Iterable[PrecisionMap], trials: Sequence[Trial]) -> list[PrecisionMap]:
+    tried = {trial.requested for trial in trials}
+    return [requested for requested in dict.fromkeys(maps) if requested not in tried]
+
+
+def _checked(requested: PrecisionMap, layers: Sequence[Layer], strategy: Strategy) -> PrecisionMap:
+    """The canonical form of a proposal, so that equal assignments are tried once."""
+    known = {layer.name for layer in layers}
+    unknown = [name for name, _ in requested.overrides if name not in known]
+    if unknown:
+        raise PluginError(
+            f"the strategy {strategy.name!r} proposes a layer that is not there: {unknown[0]!r}",
+            "report this to its authors",
+        )
+    assignment = requested.assignment(layer.name for layer in layers)
+    is_baseline = set(assignment.values()) == {Precision.FP32}
+    for layer in layers:
+        if assignment[layer.name] not in layer.allowed and not is_baseline:
+            raise PluginError(
+                f"the strategy {strategy.name!r} proposes {assignment[layer.name]} for {layer.name!r}, "
+                f"which allows {', '.join(sorted(layer.allowed))}",
+                "report this to its authors",
+            )
+    return PrecisionMap.over(assignment)
