@@ -86,8 +86,10 @@ class SampleSet(Protocol):
     """
 
     name: str
-    digest: str
     clusters: tuple[str, ...] | None
+
+    @property
+    def digest(self) -> str: ...
 
     def __len__(self) -> int: ...
 

@@ -1,0 +1,86 @@
+"""Files of a set: which ones belong to it, in which order, and their checksums."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from qsens.errors import DataError
+
+IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp")
+ARRAY_EXTENSIONS = (".npz",)
+
+
+@dataclass(eq=False)
+class SetFiles:
+    """The files of one set, in order. Checksums are computed when first asked for, and kept."""
+
+    folder: Path
+    paths: tuple[Path, ...]
+    are_images: bool
+
+    @cached_property
+    def checksums(self) -> tuple[str, ...]:
+        """sha256 of each file, hexadecimal."""
+        return tuple(file_sha256(path) for path in self.paths)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the checksums in order; file names do not count."""
+        return hashlib.sha256("\n".join(self.checksums).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read in pieces. Raises `DataError` if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its rights") from error
+
+
+def list_files(folder: Path, extensions: Sequence[str]) -> tuple[Path, ...]:
+    """Files directly in `folder` with one of the extensions (any case), sorted by name; none hidden.
+
+    Raises:
+        DataError: if the folder does not exist, cannot be listed or holds no such file.
+    """
+    entries = _entries(folder)
+    found = tuple(path for path in entries if path.is_file() and path.suffix.lower() in extensions)
+    if not found:
+        raise DataError(f"nothing to read in {folder}", _what_was_looked_for(entries, extensions))
+    return found
+
+
+def list_set_files(folder: Path) -> SetFiles:
+    """The images or the `.npz` files directly in `folder`, sorted by name.
+
+    Raises:
+        DataError: if the folder holds neither, or both.
+    """
+    paths = list_files(folder, IMAGE_EXTENSIONS + ARRAY_EXTENSIONS)
+    arrays = [path for path in paths if path.suffix.lower() in ARRAY_EXTENSIONS]
+    if arrays and len(arrays) < len(paths):
+        image = next(path for path in paths if path not in arrays)
+        raise DataError(
+            f"{folder} holds images ({image.name}) and arrays ({arrays[0].name})",
+            "keep one kind in a folder",
+        )
+    return SetFiles(folder, paths, are_images=not arrays)
+
+
+def _entries(folder: Path) -> list[Path]:
+    if folder.is_file():
+        raise DataError(f"{folder} is a file", "give the folder that holds the images")
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise DataError(f"cannot list folder {folder}: {error.strerror}", "check the path") from error
+    return [path for path in entries if not path.name.startswith(".")]
+
+
+def _what_was_looked_for(entries: Sequence[Path], extensions: Sequence[str]) -> str:
+    wanted = f"looked for {', '.join(extensions)} (any case) directly in the folder"
+    folders = [path.name for path in entries if path.is_dir()]
+    return f"{wanted}; subfolders such as {folders[0]!r} are not read" if folders else wanted

@@ -1,0 +1,208 @@
+"""Image files to pixels: reading, cropping, resizing and the value range a generator expects."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from qsens.calibration.files import IMAGE_EXTENSIONS, SetFiles, list_files
+from qsens.errors import DataError, SpecError
+from qsens.interfaces import InputRule
+
+RESIZE_FILTER = "bicubic with antialias, float32"
+_ORIENTATION = 0x0112
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """PNG, JPEG and WebP files directly in `folder`, sorted by name.
+
+    Raises:
+        DataError: if there is no such folder or no image in it.
+    """
+    return list_files(folder, IMAGE_EXTENSIONS)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Pixels of one file: uint8 (H, W, 3), 0 to 255, RGB.
+
+    EXIF orientation is applied, gray is repeated to three channels, 16-bit gray is rounded to 8 bits,
+    transparency is composited over white. Embedded colour profiles are not applied.
+
+    Raises:
+        DataError: if the file is corrupt, truncated, animated or no PNG, JPEG or WebP.
+    """
+    with _opened(path) as picture:
+        return _rgb_pixels(ImageOps.exif_transpose(picture))
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) as `read_image` would return it, from the header alone.
+
+    Raises:
+        DataError: as `read_image`, where the header shows it.
+    """
+    with _opened(path) as picture:
+        is_turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        width, height = int(picture.width), int(picture.height)
+        return (width, height) if is_turned else (height, width)
+
+
+def common_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """(height, width) shared by all the images.
+
+    Raises:
+        DataError: naming two files whose sizes differ.
+    """
+    sizes: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        sizes.setdefault(read_image_size(path), path)
+        if len(sizes) > 1:
+            first, second = sizes.items()
+            raise DataError(
+                f"images of different sizes: {first[1].name} is {size_text(first[0])}, "
+                f"{second[1].name} is {size_text(second[0])} (in {path.parent})",
+                "bring them to one size with --resize HxW",
+            )
+    return next(iter(sizes))
+
+
+def fit_image(image: NDArray[np.uint8], crop: str, resize: tuple[int, int] | None) -> NDArray[np.float32]:
+    """Crop and resize: uint8 (H, W, 3) to float32 (H', W', 3), 0 to 255, not rounded.
+
+    Resizing is bicubic with antialias in float32 (Pillow's mode F), clipped to 0..255; an image that
+    already has the size is not filtered.
+    """
+    if resize is None or image.shape[:2] == resize:
+        return image.astype(np.float32)
+    height, width = resize
+    box = _crop_box(image.shape[0], image.shape[1], resize) if crop == "center" else None
+    planes = [
+        Image.fromarray(image[:, :, channel].astype(np.float32)).resize(
+            (width, height), Image.Resampling.BICUBIC, box=box
+        )
+        for channel in range(3)
+    ]
+    resized = np.stack([np.asarray(plane, dtype=np.float32) for plane in planes], axis=2)
+    return np.clip(resized, np.float32(0.0), np.float32(255.0))
+
+
+def prepare_image(image: NDArray[np.uint8], rule: InputRule) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) RGB to float32 (3, H', W'), or (1, H', W') for gray, by the rule.
+
+    0..255 maps to `rule.value_range`, both ends exactly.
+    """
+    pixels = _in_colour_order(fit_image(image, rule.crop, rule.resize), rule.colour_order)
+    low, high = rule.value_range
+    scaled = pixels * np.float32(high - low) / np.float32(255.0) + np.float32(low)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def read_reference_images(
+    folder: Path,
+    *,
+    resize: tuple[int, int] | None = None,
+    crop: str = "none",
+    limit: int | None = None,
+    batch_size: int = 32,
+) -> Iterator[NDArray[np.uint8]]:
+    """Real images as uint8 (n, 3, H, W) batches, 0 to 255, RGB, in order of name.
+
+    `limit` takes that many, evenly spaced over the sorted names. Resized pixels are rounded once.
+
+    Raises:
+        DataError: at the call for a missing, empty or mixed-size folder; while reading for a corrupt file.
+    """
+    paths = _reference_paths(folder, limit)
+    if crop == "center" and resize is None:
+        raise SpecError("crop 'center' needs a size", "add --resize HxW")
+    if resize is None:
+        common_size(paths)
+    return _reference_batches(paths, resize, crop, batch_size)
+
+
+def reference_digest(
+    folder: Path,
+    *,
+    resize: tuple[int, int] | None = None,
+    crop: str = "none",
+    limit: int | None = None,
+) -> str:
+    """sha256 over the files and the preprocessing of `read_reference_images` with the same options."""
+    files = SetFiles(folder, _reference_paths(folder, limit), are_images=True)
+    options = json.dumps([files.digest, resize, crop, RESIZE_FILTER])
+    return hashlib.sha256(options.encode()).hexdigest()
+
+
+def size_text(size: tuple[int | None, ...]) -> str:
+    """`96x128` for (96, 128): height first."""
+    return "x".join("?" if side is None else str(side) for side in size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    # Pillow reports damage with whatever its decoders run into, SyntaxError for a broken PNG included.
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as picture:
+            # A phone's JPEG may carry a second picture (MPO); the first is the photograph.
+            frames = 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise DataError(f"{path} is animated ({frames} frames)", "save each frame as its own file")
+            yield picture
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"cannot read image {path}: {error}", "replace the file or remove it from the folder"
+        ) from error
+
+
+def _rgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I"):
+        gray = np.rint(np.clip(np.asarray(picture, dtype=np.float64) / 257.0, 0.0, 255.0))
+        return np.repeat(gray.astype(np.uint8)[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
+        backdrop = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(backdrop, picture.convert("RGBA"))
+    return np.array(picture.convert("RGB"))
+
+
+def _crop_box(height: int, width: int, target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the largest centred rectangle of the target's aspect ratio."""
+    scale = min(height / target[0], width / target[1])
+    cropped_height = max(1, round(target[0] * scale))
+    cropped_width = max(1, round(target[1] * scale))
+    top, left = (height - cropped_height) // 2, (width - cropped_width) // 2
+    return left, top, left + cropped_width, top + cropped_height
+
+
+def _in_colour_order(pixels: NDArray[np.float32], colour_order: str) -> NDArray[np.float32]:
+    if colour_order == "bgr":
+        return pixels[:, :, ::-1]
+    if colour_order == "gray":
+        luma: NDArray[Any] = pixels.astype(np.float64) @ _LUMA
+        return luma[:, :, None].astype(np.float32)
+    return pixels
+
+
+def _reference_paths(folder: Path, limit: int | None) -> tuple[Path, ...]:
+    paths = list_images(folder)
+    if limit is None or limit >= len(paths):
+        return paths
+    if limit < 1:
+        raise SpecError(f"a limit of {limit} reference images", "use at least 1")
+    return tuple(paths[index * len(paths) // limit] for index in range(limit))
+
+
+def _reference_batches(
+    paths: Sequence[Path], resize: tuple[int, int] | None, crop: str, batch_size: int
+) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, len(paths), batch_size):
+        images = [fit_image(read_image(path), crop, resize) for path in paths[start : start + batch_size]]
+        yield np.rint(np.stack(images)).astype(np.uint8).transpose(0, 3, 1, 2).copy()

@@ -1,0 +1,241 @@
+"""`manifest.toml` of a set folder: what the files are, where they come from, and their checksums."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qsens.atomic_write import write_atomically
+from qsens.calibration.arrays import check_readable
+from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_set_files
+from qsens.calibration.images import read_image
+from qsens.errors import DataError, SpecError
+from qsens.schema import check_schema
+
+MANIFEST_NAME = "manifest.toml"
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file: its name, hexadecimal sha256, and the clip it belongs to where frames are correlated."""
+
+    name: str
+    sha256: str
+    clip: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a set folder says about itself.
+
+    `size` is (height, width) where all images share it. `colour_order` and `value_range` are what the
+    generator expects of these images (`value_range` is what 0..255 maps to); absent for arrays. `sha256`
+    is over the lines `sha256  name` of all files, as the command `sha256sum` prints them.
+    """
+
+    name: str
+    count: int
+    licence: str
+    origin: str
+    sha256: str
+    files: tuple[ManifestFile, ...]
+    size: tuple[int, int] | None = None
+    colour_order: str | None = None
+    value_range: tuple[float, float] | None = None
+
+    @property
+    def clips(self) -> tuple[str, ...] | None:
+        """The clip of each file, or `None` where none is stated."""
+        return tuple(file.clip or "" for file in self.files) if self.files[0].clip else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for TOML or JSON; what is absent is left out."""
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        values["files"] = [
+            {key: value for key, value in asdict(file).items() if value is not None} for file in self.files
+        ]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What a person states about a set; `None` keeps what its manifest says already.
+
+    `clip_pattern` is a regular expression searched in each file name; its first group is the clip.
+    """
+
+    licence: str | None = None
+    origin: str | None = None
+    name: str | None = None
+    colour_order: str | None = None
+    value_range: tuple[float, float] | None = None
+    clip_pattern: str | None = None
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder, or `None` if it has none.
+
+    Raises:
+        DataError: naming the key that is unknown, missing or wrong.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path}: {error}", f"write it again: qsens calibration add {folder}"
+        ) from error
+    try:
+        check_schema(values, "calibration_manifest", str(path))
+    except SpecError as error:
+        raise DataError(error.message, error.hint) from error
+    return _checked(_manifest_from_values(values), path)
+
+
+def write_manifest(folder: Path, facts: SetFacts) -> Manifest:
+    """Describe the files of a folder in its `manifest.toml`, after reading every one of them in full.
+
+    Called again, it updates checksums, count and size, and keeps what `facts` leaves open. Images and
+    arrays are never changed.
+
+    Raises:
+        DataError: for an empty folder or a file that cannot be read.
+        SpecError: if licence or origin is stated neither now nor before, or the clip pattern does not fit.
+        RunFolderError: if the manifest cannot be written.
+    """
+    # tomli_w is only needed where a manifest is written.
+    import tomli_w
+
+    previous = read_manifest(folder)
+    files = list_set_files(folder)
+    manifest = _described(files, facts, previous)
+    path = folder / MANIFEST_NAME
+    values = manifest.to_json()
+    check_schema(values, "calibration_manifest", str(path))
+    header = "# Written by `qsens calibration add`; run it again after changing the files.\n"
+    write_atomically(path, (header + tomli_w.dumps(_checked(manifest, path).to_json())).encode())
+    return manifest
+
+
+def check_manifest(files: SetFiles, manifest: Manifest) -> None:
+    """Compare the files of a folder with its manifest.
+
+    Raises:
+        DataError: naming a file that is missing, changed, or not in the manifest.
+    """
+    known = {file.name: file.sha256 for file in manifest.files}
+    present = dict(zip((path.name for path in files.paths), files.checksums, strict=True))
+    problems = [f"{name} is missing" for name in known if name not in present]
+    problems += [f"{name} is not in the manifest" for name in present if name not in known]
+    problems += [
+        f"{name} has another sha256 than the manifest says"
+        for name in known.keys() & present.keys()
+        if known[name] != present[name]
+    ]
+    if problems:
+        problems.sort()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(
+            f"{files.folder} does not match its manifest: {problems[0]}{more}",
+            f"restore the file, or accept the change with: qsens calibration add {files.folder}",
+        )
+
+
+def _manifest_from_values(values: dict[str, Any]) -> Manifest:
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    fields["files"] = tuple(ManifestFile(**file) for file in values["files"])
+    return Manifest(**fields)
+
+
+def _checked(manifest: Manifest, path: Path) -> Manifest:
+    """What a schema cannot say: values that must agree with each other."""
+    names = [file.name for file in manifest.files]
+    hint = f"write it again: qsens calibration add {path.parent}"
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: file {twice!r} is listed twice", hint)
+    if manifest.count != len(names):
+        raise DataError(f"{path}: count is {manifest.count}, but {len(names)} files are listed", hint)
+    if manifest.sha256 != _overall_sha256(manifest.files):
+        raise DataError(f"{path}: 'sha256' does not match the files listed", hint)
+    if len({file.clip is None for file in manifest.files}) > 1:
+        without = next(file.name for file in manifest.files if file.clip is None)
+        raise DataError(
+            f"{path}: file {without!r} has no clip, others have", "state a clip for all files or none"
+        )
+    if manifest.value_range is not None and manifest.value_range[0] >= manifest.value_range[1]:
+        low, high = manifest.value_range
+        raise DataError(f"{path}: value_range is {low:g}..{high:g}", "give the lower end first")
+    return _with_image_keys(manifest, path)
+
+
+def _with_image_keys(manifest: Manifest, path: Path) -> Manifest:
+    is_image_set = Path(manifest.files[0].name).suffix.lower() not in ARRAY_EXTENSIONS
+    for key in ("colour_order", "value_range"):
+        if is_image_set and getattr(manifest, key) is None:
+            raise DataError(f"{path}: {key!r} is missing", "a set of images states it")
+    return manifest
+
+
+def _overall_sha256(files: Sequence[ManifestFile]) -> str:
+    return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in files).encode()).hexdigest()
+
+
+def _described(files: SetFiles, facts: SetFacts, previous: Manifest | None) -> Manifest:
+    listed = tuple(
+        ManifestFile(path.name, checksum, _clip_of(path.name, facts.clip_pattern, previous))
+        for path, checksum in zip(files.paths, files.checksums, strict=True)
+    )
+    licence = facts.licence or (previous and previous.licence)
+    origin = facts.origin or (previous and previous.origin)
+    for option, value in (("licence", licence), ("origin", origin)):
+        if not value:
+            raise SpecError(f"no {option} stated for {files.folder}", f"add --{option} TEXT")
+    fallback = Manifest("", 0, "", "", "", (), colour_order="rgb", value_range=(0.0, 1.0))
+    kept = previous or (fallback if files.are_images else Manifest("", 0, "", "", "", ()))
+    return Manifest(
+        name=facts.name or kept.name or files.folder.absolute().name,
+        count=len(listed),
+        licence=str(licence),
+        origin=str(origin),
+        sha256=_overall_sha256(listed),
+        files=listed,
+        size=_size_after_reading(files),
+        colour_order=facts.colour_order or kept.colour_order,
+        value_range=facts.value_range or kept.value_range,
+    )
+
+
+def _size_after_reading(files: SetFiles) -> tuple[int, int] | None:
+    """Read every file in full; the size that all images share, else `None`."""
+    if not files.are_images:
+        for path in files.paths:
+            check_readable(path)
+        return None
+    sizes = {read_image(path).shape[:2] for path in files.paths}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _clip_of(name: str, pattern: str | None, previous: Manifest | None) -> str | None:
+    if pattern is None:
+        known = previous.files if previous else ()
+        return next((file.clip for file in known if file.name == name), None)
+    try:
+        match = re.search(pattern, name)
+        clip = match.group(1) if match else None
+    except (re.error, IndexError) as error:
+        raise SpecError(
+            f"clip pattern {pattern!r}: {error}", "use one group, such as '(.+)_[0-9]+'"
+        ) from error
+    if not clip:
+        raise SpecError(
+            f"clip pattern {pattern!r} finds no clip in {name!r}", "use a pattern that fits every name"
+        )
+    return clip

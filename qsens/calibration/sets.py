@@ -1,0 +1,159 @@
+"""Opens calibration and evaluation sets: folders of images or arrays, seeded noise, plug-ins."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from qsens.calibration.arrays import check_array_file
+from qsens.calibration.feeds import ArrayFeed, Feed, ImageFeed
+from qsens.calibration.files import SetFiles, list_set_files
+from qsens.calibration.manifest import Manifest, check_manifest, read_manifest
+from qsens.calibration.noise import ConstantFeed, NoiseFeed
+from qsens.calibration.plugin_set import open_plugin_set
+from qsens.calibration.rules import rules_for_arrays, rules_for_images, rules_for_noise
+from qsens.calibration.splits import split_sample_set, subset
+from qsens.errors import DataError, SpecError
+from qsens.interfaces import InputRule, InputSpec, Sample, SampleSet
+
+__all__ = ["FeedSampleSet", "open_sample_set", "split_sample_set", "subset"]
+
+NOISE = "noise"
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(eq=False)
+class FeedSampleSet:
+    """A sample set with one feed for each graph input. Nothing is kept of a sample once it is returned."""
+
+    name: str
+    feeds: Mapping[str, Feed]
+    count: int
+    clusters: tuple[str, ...] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the files' bytes in order, the rules, the seed and the clips."""
+        feeds = {name: feed.identity() for name, feed in sorted(self.feeds.items())}
+        key = json.dumps({"count": self.count, "feeds": feeds, "clusters": self.clusters}, sort_keys=True)
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def sample(self, index: int) -> Sample:
+        """Arrays of sample `index` by graph input name. Raises `DataError` for a bad file."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"sample {index} of a set of {self.count}")
+        return {name: feed.read(index) for name, feed in self.feeds.items()}
+
+    def describe(self) -> Mapping[str, str]:
+        """Name, source, count, clips, licence and origin where known, and what each feed does."""
+        described = {"name": self.name, **self.facts, "count": str(self.count)}
+        if self.clusters is not None:
+            described["clips"] = str(len(set(self.clusters)))
+        for feed in self.feeds.values():
+            described.update(feed.describe())
+        return described
+
+
+def open_sample_set(
+    source: str,
+    *,
+    inputs: Sequence[InputSpec],
+    rules: Mapping[str, InputRule],
+    seed: int,
+    count: int | None = None,
+) -> SampleSet:
+    """Open a folder of images or `.npz` files, `noise`, or `package.module:factory`.
+
+    `rules` are by graph input name; `*` names the image input that has no rule of its own. A manifest in
+    the folder is checked, and supplies what the rules leave open. `count` takes that many samples, chosen
+    by `seed`; `None` takes all. Every file's header is checked here, its content when it is read.
+
+    Raises:
+        DataError: for files that are missing, damaged, of wrong size or shape, or too few.
+        SpecError: for rules that do not fit the graph or the source.
+        PluginError: for a plug-in that does not keep its contract.
+    """
+    if count is not None and count < 1:
+        raise SpecError(f"a set of {count} samples", "ask for at least 1")
+    if source == NOISE:
+        return _open_noise(inputs, rules, seed, count)
+    folder = Path(source).expanduser()
+    if _FACTORY.fullmatch(source) and not folder.exists():
+        opened = open_plugin_set(source, inputs, seed, count)
+    else:
+        opened = _open_folder(folder, inputs, rules, seed)
+    return opened if count is None else subset(opened, count, seed)
+
+
+def _open_noise(
+    inputs: Sequence[InputSpec], rules: Mapping[str, InputRule], seed: int, count: int | None
+) -> SampleSet:
+    if count is None:
+        raise SpecError("seeded noise has no end", "say how many samples to draw")
+    completed = rules_for_noise(inputs, rules)
+    feeds = {spec.name: _unfiled_feed(spec, completed[spec.name], seed) for spec in inputs}
+    return FeedSampleSet(NOISE, feeds, count, facts={"source": "seeded noise"})
+
+
+def _open_folder(
+    folder: Path, inputs: Sequence[InputSpec], rules: Mapping[str, InputRule], seed: int
+) -> SampleSet:
+    files = list_set_files(folder)
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        check_manifest(files, manifest)
+    kind = "images" if files.are_images else ".npz files"
+    facts = {"source": f"folder of {kind} {folder.name!r}"}
+    if manifest is not None:
+        facts.update(licence=manifest.licence, origin=manifest.origin)
+    completed = (
+        rules_for_images(inputs, rules, manifest) if files.are_images else rules_for_arrays(inputs, rules)
+    )
+    feeds = {spec.name: _feed(spec, completed[spec.name], files, seed) for spec in inputs}
+    return FeedSampleSet(
+        manifest.name if manifest is not None else folder.absolute().name,
+        feeds,
+        len(files.paths),
+        _clusters(files, [spec for spec in inputs if completed[spec.name].source == "array"], manifest),
+        facts,
+    )
+
+
+def _feed(spec: InputSpec, rule: InputRule, files: SetFiles, seed: int) -> Feed:
+    if rule.source == "image":
+        return ImageFeed(spec, rule, files)
+    if rule.source == "array":
+        return ArrayFeed(spec, files)
+    return _unfiled_feed(spec, rule, seed)
+
+
+def _unfiled_feed(spec: InputSpec, rule: InputRule, seed: int) -> Feed:
+    return ConstantFeed(spec, rule) if rule.source == "constant" else NoiseFeed(spec, rule, seed)
+
+
+def _clusters(
+    files: SetFiles, arrays: Sequence[InputSpec], manifest: Manifest | None
+) -> tuple[str, ...] | None:
+    """Clips stated in the `.npz` files, whose headers this checks, else in the manifest."""
+    stated = [] if files.are_images else [check_array_file(path, arrays) for path in files.paths]
+    clips = [clip for clip in stated if clip is not None]
+    if not clips:
+        return _clips_in_order(files, manifest)
+    if len(clips) < len(stated):
+        without = files.paths[stated.index(None)]
+        raise DataError(f"{without} states no clip, other files do", "state a clip in all files or in none")
+    return tuple(clips)
+
+
+def _clips_in_order(files: SetFiles, manifest: Manifest | None) -> tuple[str, ...] | None:
+    if manifest is None or manifest.clips is None:
+        return None
+    clip_of = {file.name: clip for file, clip in zip(manifest.files, manifest.clips, strict=True)}
+    return tuple(clip_of[path.name] for path in files.paths)

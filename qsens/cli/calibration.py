@@ -1,0 +1,77 @@
+"""`qsens calibration`: writes and checks the manifest of a set of images or arrays."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def calibration() -> None:
+    """Describe and check sets of images or arrays."""
+
+
+@calibration.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--licence", help="An SPDX identifier such as CC0-1.0, or a sentence.")
+@click.option("--origin", help="Where the files come from: an address, a citation.")
+@click.option("--name", help="A name for people; the folder's name if left out.")
+@click.option(
+    "--colour-order",
+    type=click.Choice(["rgb", "bgr", "gray"]),
+    help="Colour order the generator expects; rgb if never stated.",
+)
+@click.option(
+    "--value-range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="What 0..255 maps to, such as -1 1; 0 1 if never stated.",
+)
+@click.option(
+    "--clip-pattern", metavar="REGEX", help="Its first group, found in a file name, is the file's clip."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def add(folder: Path, *, as_json: bool, **facts: object) -> None:
+    """Write FOLDER/manifest.toml: count, size, colour, range, licence, origin and checksums.
+
+    Run again after adding or removing files: what is not stated anew is kept. The files themselves are
+    read in full and never changed.
+    """
+    # Pillow and NumPy load only when a manifest is written.
+    from qsens.calibration.manifest import MANIFEST_NAME, SetFacts, write_manifest
+
+    manifest = write_manifest(folder, SetFacts(**facts))  # type: ignore[arg-type]  # click checked them
+    if as_json:
+        click.echo(json.dumps(manifest.to_json(), indent=2))
+        return
+    click.echo(
+        f"{manifest.name}: {_summary(manifest.count, manifest.size)}, {manifest.licence}, {manifest.origin}"
+    )
+    click.echo(f"wrote {folder / MANIFEST_NAME}")
+
+
+@calibration.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def check(folder: Path, *, as_json: bool) -> None:
+    """Compare the files of FOLDER with its manifest.toml."""
+    # As above.
+    from qsens.calibration.files import list_set_files
+    from qsens.calibration.manifest import check_manifest, read_manifest
+    from qsens.errors import DataError
+
+    files = list_set_files(folder)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DataError(f"{folder} has no manifest", f"write one: qsens calibration add {folder}")
+    check_manifest(files, manifest)
+    if as_json:
+        click.echo(json.dumps(manifest.to_json(), indent=2))
+        return
+    click.echo(f"{manifest.name}: {_summary(manifest.count, manifest.size)}, all as the manifest says")
+
+
+def _summary(count: int, size: tuple[int, int] | None) -> str:
+    files = f"{count} file{'' if count == 1 else 's'}"
+    return files if size is None else f"{files} of {size[0]}x{size[1]}"
