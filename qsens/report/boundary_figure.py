@@ -1,0 +1,190 @@
+"""The boundary curve: score against the boundary layer index, in the style of Kim et al. 2023, Figure 3."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from qsens.layer import Layer
+from qsens.precision import Precision
+from qsens.report.block_axis import label_blocks, label_height
+from qsens.report.boundary_data import BoundaryCurve, BoundaryLine, BoundaryPoint
+from qsens.report.figure_style import (
+    BLUE,
+    CHOSEN,
+    FAINT,
+    INK,
+    PRECISION_COLOURS,
+    SMALL,
+    TEXT,
+    VERMILION,
+    add_header,
+    dress,
+    marker_handle,
+    new_figure,
+    set_scale,
+    spread,
+    value_label,
+    whole_ticks,
+)
+from qsens.report.map_shapes import Direction
+from qsens.report.metric_names import axis_title
+
+_LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
+_LABEL_GAP = 0.19
+_PANEL_HEIGHT = 2.75
+_SIDES = 2.4
+
+
+def boundary_figure(curves: Sequence[BoundaryCurve], layers: Sequence[Layer], title: str) -> Figure:
+    """One panel a metric over a shared boundary axis; reference lines labelled at their right end."""
+    width = float(np.clip(6.5 + 0.11 * len(layers), 8.0, 13.0))
+    names_height = label_height(layers, width - _SIDES)
+    figure = new_figure(width, 1.4 + names_height + _PANEL_HEIGHT * len(curves))
+    panels = list(figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0])
+    for panel, curve in zip(panels, curves, strict=True):
+        _draw_curve(panel, curve)
+    label_blocks(panels[0], layers, width - _SIDES, separators=panels)
+    panels[-1].set_xlabel(
+        "boundary layer index b   (layers 0 to b-1 lie before the boundary)", fontsize=TEXT, color=INK
+    )
+    panels[-1].set_xlim(-0.5, len(layers) + 0.5)
+    whole_ticks(panels[-1].xaxis, len(layers))
+    figure.align_ylabels(panels)
+    add_header(figure, title, _legend_entries(curves), _interval_note(curves))
+    return figure
+
+
+def _draw_curve(axes: Axes, curve: BoundaryCurve) -> None:
+    dress(axes)
+    for line in curve.lines:
+        _draw_line(axes, line)
+    if curve.chosen is not None:
+        _mark_chosen(axes, curve.chosen)
+    set_scale(axes, curve.scale, _drawn_values(curve))
+    better = "lower is better" if curve.lower_is_better else "higher is better"
+    axes.set_ylabel(f"{_folded(axis_title(curve.metric))}\n({better})", fontsize=TEXT - 0.5, color=INK)
+    _draw_references(axes, curve)
+
+
+def _draw_line(axes: Axes, line: BoundaryLine) -> None:
+    colour, marker = _looks(line)
+    x = [point.boundary for point in line.points]
+    y = [point.value for point in line.points]
+    widths = [point.half_width or 0.0 for point in line.points]
+    axes.errorbar(x, y, widths, color=colour, linewidth=1.5, elinewidth=1.0, capsize=2.0, zorder=3)
+    for differs, face in ((False, colour), (True, "white")):
+        shown = [point for point in line.points if point.differs is differs]
+        axes.plot(
+            [point.boundary for point in shown],
+            [point.value for point in shown],
+            marker,
+            color=colour,
+            markerfacecolor=face,
+            markersize=4.6,
+            zorder=4,
+        )
+
+
+def _mark_chosen(axes: Axes, point: BoundaryPoint) -> None:
+    axes.plot(
+        [point.boundary],
+        [point.value],
+        "*",
+        color=CHOSEN,
+        markeredgecolor=INK,
+        markeredgewidth=0.7,
+        markersize=14,
+        zorder=6,
+    )
+
+
+def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
+    places = [_axes_fraction(axes, line.value) for line in curve.references]
+    moved = spread(places, _LABEL_GAP / (_PANEL_HEIGHT - 0.3))
+    for line, place, label_place in zip(curve.references, places, moved, strict=True):
+        colour, style = _reference_look(line.label)
+        if math.isfinite(line.value):
+            axes.axhline(line.value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
+        axes.annotate(
+            value_label(line.label, line.value),
+            xy=(1.0, place),
+            xytext=(1.025, label_place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            fontsize=SMALL,
+            color=colour,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
+        )
+
+
+def _axes_fraction(axes: Axes, value: float) -> float:
+    if not math.isfinite(value):
+        return 1.0 if value > 0 else 0.0
+    display = axes.transData.transform((0.0, value))
+    return float(axes.transAxes.inverted().transform(display)[1])
+
+
+def _reference_look(label: str) -> tuple[str, object]:
+    styles: dict[str, object] = {"FP32": "-", "all FP16": (0, (5, 4)), "all INT8": (0, (2, 1.5))}
+    precision = next((entry for entry in Precision if label.endswith(entry.upper())), None)
+    return (PRECISION_COLOURS[precision] if precision else "#9A6A00"), styles.get(label, (0, (4, 1, 1, 1)))
+
+
+def _looks(line: BoundaryLine) -> tuple[str, str]:
+    colour, marker = _LOOKS[line.direction]
+    if line.float_precision is Precision.FP32:
+        return {BLUE: "#56B4E9", VERMILION: "#E69F00"}[colour], {"o": "^", "s": "v"}[marker]
+    return colour, marker
+
+
+def _drawn_values(curve: BoundaryCurve) -> list[float]:
+    values = [line.value for line in curve.references if math.isfinite(line.value)]
+    for line in curve.lines:
+        for point in line.points:
+            low = point.value - (point.half_width or 0.0)
+            values += [point.value, point.value + (point.half_width or 0.0)]
+            if low > 0 or curve.scale == "linear":
+                values.append(low)
+    return values
+
+
+def _legend_entries(curves: Sequence[BoundaryCurve]) -> dict[str, Artist]:
+    entries: dict[str, Artist] = {}
+    for line in (line for curve in curves for line in curve.lines):
+        colour, marker = _looks(line)
+        entries[_line_label(line)] = Line2D([], [], color=colour, marker=marker, markersize=5)
+    if any(point.differs for curve in curves for line in curve.lines for point in line.points):
+        entries["built differently from the request"] = marker_handle("o", FAINT, "white", 5)
+    if any(curve.chosen for curve in curves):
+        entries["chosen map"] = marker_handle("*", INK, CHOSEN, 12)
+    return entries
+
+
+def _line_label(line: BoundaryLine) -> str:
+    side = line.float_precision.upper()
+    if line.direction is Direction.INT8_FIRST:
+        return f"INT8 before the boundary, {side} after it"
+    return f"{side} before the boundary, INT8 after it"
+
+
+def _interval_note(curves: Sequence[BoundaryCurve]) -> str:
+    points = [point for curve in curves for line in curve.lines for point in line.points]
+    if not points:
+        return "No boundary was scored; only the reference lines are known."
+    if not any(point.half_width for point in points):
+        return "No standard errors were measured."
+    if all(curve.is_paired for curve in curves):
+        return "Bars: 95% interval of the difference to FP32, paired over the same inputs."
+    return (
+        "Bars: 95% interval; of the difference to FP32, paired over the same inputs, where it was measured."
+    )
+
+
+def _folded(title: str) -> str:
+    return title.replace(" against", "\nagainst")

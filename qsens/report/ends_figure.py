@@ -1,0 +1,82 @@
+"""The heat map of float ends: score by how many first and last layers stay in float."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from qsens.report.ends_data import EndsGrid
+from qsens.report.figure_style import (
+    CHOSEN,
+    INK,
+    SMALL,
+    TEXT,
+    add_header,
+    marker_handle,
+    new_figure,
+    plain_number,
+)
+from qsens.report.metric_names import axis_title, format_value
+
+_MOST_TEXT = 12
+_EMPTY = "#eeeeee"
+
+
+def ends_figure(grids: Sequence[EndsGrid], title: str) -> Figure:
+    """One heat map a metric; darker is worse, the value is written where cells are large enough."""
+    rows = max(len(grid.firsts) for grid in grids)
+    columns = max(len(grid.lasts) for grid in grids)
+    side = 0.52 if max(rows, columns) <= _MOST_TEXT else 0.3
+    width = max(side * columns + 1.9, 3.6)
+    figure = new_figure(max(width * len(grids), 5.5), max(side * rows, 1.5) + 2.2)
+    panels = figure.subplots(1, len(grids), squeeze=False)[0]
+    for panel, grid in zip(panels, grids, strict=True):
+        _draw_grid(figure, panel, grid)
+    has_chosen = any(grid.chosen for grid in grids)
+    entries = {"not scored": marker_handle("s", "#bbbbbb", _EMPTY, 9)}
+    if has_chosen:
+        entries["chosen map"] = marker_handle("s", CHOSEN, "white", 9)
+    add_header(figure, title, entries, "Layers between the two ends run INT8. Dark cells are worse.")
+    return figure
+
+
+def _draw_grid(figure: Figure, axes: Axes, grid: EndsGrid) -> None:
+    values = np.full((len(grid.firsts), len(grid.lasts)), np.nan)
+    for cell in grid.cells:
+        values[grid.firsts.index(cell.first), grid.lasts.index(cell.last)] = cell.value
+    colours = colormaps["cividis_r" if grid.lower_is_better else "cividis"].with_extremes(bad=_EMPTY)
+    norm = _norm(grid)
+    picture = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
+    if max(values.shape) <= _MOST_TEXT:
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                red, green, blue, _ = colours(norm(value))
+                ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+                axes.text(
+                    column, row, format_value(value, 3), ha="center", va="center", fontsize=7.5, color=ink
+                )
+    if grid.chosen is not None:
+        corner = (grid.lasts.index(grid.chosen.last) - 0.5, grid.firsts.index(grid.chosen.first) - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=CHOSEN, linewidth=3.0, zorder=5))
+    axes.set_xticks(range(len(grid.lasts)), [str(value) for value in grid.lasts])
+    axes.set_yticks(range(len(grid.firsts)), [str(value) for value in grid.firsts])
+    axes.tick_params(labelsize=SMALL, colors=INK, length=2)
+    axes.set_xlabel("last layers in float", fontsize=TEXT, color=INK)
+    axes.set_ylabel("first layers in float", fontsize=TEXT, color=INK)
+    axes.set_title(axis_title(grid.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
+    bar = figure.colorbar(picture, ax=axes, shrink=0.9, format=lambda value, _: plain_number(value))
+    bar.ax.tick_params(labelsize=SMALL)
+
+
+def _norm(grid: EndsGrid) -> Normalize:
+    values = [cell.value for cell in grid.cells]
+    low, high = min(values), max(values)
+    if grid.scale == "log":
+        return LogNorm(low, high)
+    if grid.scale == "symlog":
+        return SymLogNorm(min(value for value in values if value > 0), vmin=low, vmax=high)
+    return Normalize(low, high if high > low else low + 1.0)

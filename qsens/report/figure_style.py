@@ -1,0 +1,166 @@
+"""Colours, sizes and axes shared by all figures; Okabe and Ito's colour-blind-safe palette."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from qsens.precision import Precision
+from qsens.report.metric_names import format_value
+
+INK, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#007F5F", "#A0528C", "#B87A00", "#56B4E9"
+PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8: PURPLE}
+CHOSEN = "#E69F00"
+TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
+HEADROOM = 0.08
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches, laid out so that nothing is cut off; it never touches a display."""
+    engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, hspace=0.03, wspace=0.03)
+    return Figure(figsize=(width, height), layout=engine, facecolor="white")
+
+
+def set_layout(figure: Figure, **settings: Any) -> None:
+    """Change settings of the layout of a figure that `new_figure` made."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(**settings)
+
+
+def add_header(figure: Figure, title: str, handles: Mapping[str, Artist], note: str) -> None:
+    """Title and legend above all panels, `note` on how to read the figure below them; both get room."""
+    width, height = figure.get_size_inches()
+    longest = max((len(name) for name in handles), default=1)
+    columns = max(1, min(len(handles), int(width / (0.5 + longest * SMALL * 0.6 / 72))))
+    rows = math.ceil(len(handles) / columns)
+    lines = textwrap.wrap(note, int(width * 72 / (SMALL * 0.55)))
+    top, bottom = 0.42 + 0.21 * rows, 0.08 + 0.16 * len(lines)
+    set_layout(figure, rect=(0, bottom / height, 1, 1 - (top + bottom) / height))
+    left = 0.1 / width
+    figure.text(left, 1 - 0.1 / height, title, va="top", fontsize=TITLE, fontweight="bold", color=INK)
+    figure.text(left, 0.08 / height, "\n".join(lines), va="bottom", fontsize=SMALL, color=FAINT)
+    if handles:
+        figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="upper left",
+            bbox_to_anchor=(0.0, 1 - 0.32 / height),
+            ncols=columns,
+            fontsize=SMALL + 0.5,
+            frameon=False,
+            borderaxespad=0.2,
+        )
+
+
+def marker_handle(marker: str, edge: str, face: str, size: float) -> Line2D:
+    """A legend entry for a lone marker."""
+    return Line2D(
+        [],
+        [],
+        linestyle="",
+        marker=marker,
+        color=edge,
+        markerfacecolor=face,
+        markeredgecolor=edge,
+        markeredgewidth=0.8,
+        markersize=size,
+    )
+
+
+def dress(axes: Axes) -> None:
+    """Light grid on the value axis, no box, legible ticks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(labelsize=SMALL + 0.5, colors=INK, length=3)
+    axes.grid(visible=True, axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def set_scale(axes: Axes, scale: str, values: Sequence[float]) -> None:
+    """Linear, log or symlog y axis that holds `values`, with ticks written as plain numbers."""
+    low, high = min(values), max(values)
+    if scale == "linear":
+        room = (high - low) * HEADROOM or abs(high) * 0.05 or 1.0
+        axes.set_ylim(low - room, high + room)
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        return
+    positive = [value for value in values if value > 0]
+    smallest = max(min(positive), high * 1e-6)
+    if scale == "log":
+        axes.set_yscale("log", nonpositive="clip")
+        factor = (high / smallest) ** HEADROOM
+        axes.set_ylim(smallest / factor, high * factor)
+        _log_ticks(axes.yaxis, smallest, high)
+        return
+    threshold = 10.0 ** math.floor(math.log10(smallest))
+    axes.set_yscale("symlog", linthresh=threshold, linscale=0.5)
+    axes.set_ylim(min(low * 1.3, -0.3 * threshold), high * 1.6)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+
+
+def _log_ticks(axis: Axis, low: float, high: float) -> None:
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
+
+
+def plain_number(value: float) -> str:
+    """Short text for a tick: `5`, `0.02`, `1e-05`."""
+    return f"{value:g}"
+
+
+def whole_ticks(axis: Axis, last: int) -> None:
+    """Ticks at whole numbers from 0 to `last`, both ends always among them, 12 to 14 at most."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if last / step <= 14)
+    ticks = [tick for tick in range(0, last, step) if last - tick >= 0.6 * step]
+    axis.set_major_locator(FixedLocator([*ticks, last]))
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Move label positions apart until neighbours are `gap` apart, keeping their order and middle."""
+    order = sorted(range(len(positions)), key=lambda place: positions[place])
+    clusters: list[list[int]] = []
+    centres: list[float] = []
+    for place in order:
+        clusters.append([place])
+        centres.append(positions[place])
+        while (
+            len(clusters) > 1
+            and centres[-1] - centres[-2] < gap * (len(clusters[-1]) + len(clusters[-2])) / 2
+        ):
+            merged = clusters.pop(-2) + clusters.pop()
+            clusters.append(merged)
+            centres[-2:] = [sum(positions[index] for index in merged) / len(merged)]
+    moved = [0.0] * len(positions)
+    for members, centre in zip(clusters, centres, strict=True):
+        for rank, place in enumerate(members):
+            moved[place] = centre + (rank - (len(members) - 1) / 2) * gap
+    return moved
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write `name.png` (150 dots per inch) and `name.svg`, the same bytes for the same figure."""
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(png, dpi=150, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None})
+    return png, svg
+
+
+def value_label(name: str, value: float) -> str:
+    """A reference line's label with its value."""
+    return f"{name}  {format_value(value)}"

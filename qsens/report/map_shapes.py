@@ -1,0 +1,141 @@
+"""What a precision map looks like over the layers in execution order: a cut, two ends, one isolated unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qsens.layer import Layer, blocks_of
+from qsens.precision import Precision, PrecisionMap
+
+
+class Direction(StrEnum):
+    """Which side of a boundary runs INT8."""
+
+    INT8_FIRST = "int8-first"
+    FLOAT_FIRST = "float-first"
+
+
+class IsolationKind(StrEnum):
+    """How one unit is singled out."""
+
+    ONLY_INT8 = "only this INT8"
+    ALL_BUT_INT8 = "all but this INT8"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Layers before `boundary` (0 to N) run one way and the rest the other.
+
+    `float_precision` is the precision of the side that is not INT8; `None` where there is no such side.
+    """
+
+    boundary: int
+    direction: Direction
+    float_precision: Precision | None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The first and the last layers in float, everything between them INT8; counts of layers."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """One unit (a layer or a block, `name`) treated unlike all others; `start` is its first layer's index."""
+
+    kind: IsolationKind
+    unit: str
+    name: str
+    start: int
+    is_at_an_end: bool
+
+
+def free_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers that may run INT8 or in float; pinned layers say nothing about the shape of a map."""
+    return tuple(
+        layer for layer in layers if Precision.INT8 in layer.allowed and len(layer.allowed) > 1
+    ) or tuple(layers)
+
+
+def cuts_of(precision_map: PrecisionMap, layers: Sequence[Layer]) -> tuple[Cut, ...]:
+    """The cuts that the map is: none, one, or both directions where it is uniform over the free layers."""
+    free = free_layers(layers)
+    flags = [precision_map[layer.name] is Precision.INT8 for layer in free]
+    floats = {precision_map[layer.name] for layer in free} - {Precision.INT8}
+    switches = [place for place in range(1, len(free)) if flags[place] != flags[place - 1]]
+    if len(floats) > 1 or len(switches) > 1 or not free:
+        return ()
+    side = next(iter(floats), None)
+    if switches:
+        direction = Direction.INT8_FIRST if flags[0] else Direction.FLOAT_FIRST
+        return (Cut(free[switches[0]].index, direction, side),)
+    int8_until = len(layers) if flags[0] else 0
+    return (
+        Cut(int8_until, Direction.INT8_FIRST, side),
+        Cut(len(layers) - int8_until, Direction.FLOAT_FIRST, side),
+    )
+
+
+def ends_of(precision_map: PrecisionMap, layers: Sequence[Layer]) -> Ends | None:
+    """The float ends of a map that is INT8 between them; `None` for any other map and for all-float maps."""
+    free = free_layers(layers)
+    places = [place for place, layer in enumerate(free) if precision_map[layer.name] is Precision.INT8]
+    if not places or places[-1] - places[0] + 1 != len(places):
+        return None
+    first = free[places[0]].index if places[0] > 0 else 0
+    last = len(layers) - 1 - free[places[-1]].index if places[-1] < len(free) - 1 else 0
+    return Ends(first, last)
+
+
+def isolations_of(precision_map: PrecisionMap, layers: Sequence[Layer]) -> tuple[Isolation, ...]:
+    """The units that the map singles out; two where there are only two units, none for most maps."""
+    free = free_layers(layers)
+    in_int8 = [layer for layer in free if precision_map[layer.name] is Precision.INT8]
+    in_float = [layer for layer in free if precision_map[layer.name] is not Precision.INT8]
+    sides = ((IsolationKind.ONLY_INT8, in_int8), (IsolationKind.ALL_BUT_INT8, in_float))
+    found = []
+    for kind, members in sides:
+        named = unit_of(members, layers)
+        if named is not None and len(members) < len(free):
+            at_end = members[0] is free[0] or members[-1] is free[-1]
+            found.append(Isolation(kind, *named, members[0].index, at_end))
+    return tuple(found)
+
+
+def unit_of(members: Sequence[Layer], layers: Sequence[Layer]) -> tuple[str, str] | None:
+    """`("layer", name)` for one layer, `("block", name)` for all free layers of a block, else `None`."""
+    if len(members) == 1:
+        return "layer", members[0].name
+    names = {layer.name for layer in members}
+    for block in blocks_of(free_layers(layers)):
+        if names and names == {layer.name for layer in block.layers}:
+            return "block", block.name
+    return None
+
+
+def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
+    """A few words that name the map for people, for example `INT8 up to layer 21 of 23, then FP16`."""
+    cuts = cuts_of(precision_map, layers)
+    if len(cuts) == 2:
+        return f"all {(cuts[0].float_precision or Precision.INT8).upper()}"
+    if cuts:
+        return _cut_title(cuts[0], len(layers))
+    isolations = isolations_of(precision_map, layers)
+    if isolations:
+        words = "only {} INT8" if isolations[0].kind is IsolationKind.ONLY_INT8 else "all but {} INT8"
+        return words.format(isolations[0].name)
+    ends = ends_of(precision_map, layers)
+    if ends is not None:
+        return f"first {ends.first} and last {ends.last} of {len(layers)} layers in float"
+    in_int8 = sum(precision_map[layer.name] is Precision.INT8 for layer in layers)
+    return f"{in_int8} of {len(layers)} layers INT8"
+
+
+def _cut_title(cut: Cut, total: int) -> str:
+    side = (cut.float_precision or Precision.FP32).upper()
+    if cut.direction is Direction.INT8_FIRST:
+        return f"first {cut.boundary} of {total} layers INT8, then {side}"
+    return f"first {cut.boundary} of {total} layers {side}, then INT8"

@@ -1,0 +1,56 @@
+"""How metrics are named, ordered and scaled in tables, figures and pages."""
+
+from collections.abc import Sequence
+
+_TITLES = {
+    "fid": "{} against real images",
+    "fid-fp32": "{} against the FP32 outputs",
+    "psnr": "{} against the FP32 outputs (dB)",
+    "ssim": "{} against the FP32 outputs",
+}
+_SHORT = {"fid": "FID", "fid-fp32": "FID-FP32", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM"}
+_HEADLINE = ("fid", "fid-fp32", "psnr")
+
+
+def base_name(metric: str) -> str:
+    """The metric without its extractor: `fid` for `fid[lite0]`."""
+    return metric.partition("[")[0]
+
+
+def extractor_name(metric: str) -> str:
+    """The extractor in square brackets, `lite0` for `fid[lite0]`, or an empty text."""
+    return metric.partition("[")[2].rstrip("]")
+
+
+def short_name(metric: str) -> str:
+    """The metric as written in running text; the extractor always stays visible."""
+    base = base_name(metric)
+    return _SHORT.get(base, base) + metric[len(base) :]
+
+
+def axis_title(metric: str) -> str:
+    """The metric with what it is measured against, for an axis or a heading."""
+    base = base_name(metric)
+    shown = {"fid-fp32": "FID" + metric[len(base) :]}.get(base, short_name(metric))
+    return _TITLES.get(base, "{}").format(shown)
+
+
+def headline_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Distance to real images, distance to FP32 and PSNR where they were scored, else the first three."""
+    chosen = [next((name for name in metrics if base_name(name) == wanted), None) for wanted in _HEADLINE]
+    found = tuple(name for name in chosen if name is not None)
+    return found or tuple(metrics[:3])
+
+
+def format_value(value: float | None, digits: int = 4) -> str:
+    """A number with about four significant digits; `∞` for identical images, a dash where not measured."""
+    if value is None or value != value:
+        return "—"
+    if abs(value) == float("inf"):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    decimals = max(0, digits - len(str(int(abs(value)))))
+    return f"{value:.{decimals}f}"

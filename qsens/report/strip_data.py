@@ -1,0 +1,110 @@
+"""Pictures behind the image strips: which maps to show, their outputs and their errors against FP32."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qsens.precision import Precision
+from qsens.report.boundary_data import boundary_lines
+from qsens.report.comparable import scored_trials
+from qsens.report.map_shapes import Direction
+from qsens.sweep import anchor_trial
+from qsens.trial import Study
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+MOST_COLUMNS = 8
+MOST_INPUTS = 4
+
+
+@dataclass(frozen=True)
+class StripChoice:
+    """A trial worth showing and why: its column's title."""
+
+    trial: int
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class StripColumn:
+    """One map's pictures. images: uint8 (K, 3, H, W), 0 to 255, RGB.
+
+    errors: float32 (K, H, W), absolute difference to FP32 averaged over colours, in 8-bit levels.
+    """
+
+    choice: StripChoice
+    images: "Array"
+    errors: "Array"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageStrip:
+    """Columns of the same inputs; errors are drawn times `amplification`, full scale 255."""
+
+    columns: tuple[StripColumn, ...]
+    amplification: int
+
+
+def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple[StripChoice, ...]:
+    """FP32, all-FP16, all-INT8, the chosen and the worst map, cuts spread over the curve; eight at most."""
+    titles: dict[int, str] = {}
+    for precision in Precision:
+        trial = anchor_trial(study, precision)
+        if trial is not None:
+            titles[trial.number] = "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
+    if chosen is not None:
+        titles[chosen] = f"{titles[chosen]} (chosen)" if chosen in titles else "chosen map"
+    scored = scored_trials(study, metric)
+    if scored:
+        score = scored[0].trial.score(metric)
+        sign = 1.0 if score is None or score.lower_is_better else -1.0
+        worst = max(scored, key=lambda entry: sign * entry.value)
+        titles.setdefault(worst.trial.number, "worst map")
+    for number, title in _spread_cuts(study, metric, MOST_COLUMNS - len(titles), titles):
+        titles.setdefault(number, title)
+    return tuple(StripChoice(number, title) for number, title in titles.items())
+
+
+def image_strip(
+    choices: Iterable[StripChoice], samples: "dict[int, Array]", baseline: int | None
+) -> ImageStrip | None:
+    """Columns of the choices that have pictures; `None` without FP32's pictures.
+
+    samples: by trial number, uint8 (K, 3, H, W), 0 to 255, RGB. `baseline` is FP32's trial number.
+    Pictures of another shape than FP32's are left out.
+    """
+    if baseline is None or baseline not in samples:
+        return None
+    reference = samples[baseline][:MOST_INPUTS]
+    columns = []
+    for choice in choices:
+        images = samples.get(choice.trial)
+        if images is None or images[:MOST_INPUTS].shape != reference.shape:
+            continue
+        images = images[:MOST_INPUTS]
+        errors = np.abs(images.astype(np.float32) - reference.astype(np.float32)).mean(axis=1)
+        columns.append(StripColumn(choice, images, errors))
+    return ImageStrip(tuple(columns), amplification_for([column.errors for column in columns]))
+
+
+def amplification_for(errors: "Sequence[Array]") -> int:
+    """The power of two, 1 to 64, that brings the median map's 99th percentile error near full scale."""
+    peaks = [float(np.percentile(values, 99)) for values in errors if values.any()]
+    if not peaks:
+        return 1
+    return int(2 ** np.clip(np.floor(np.log2(255 / max(float(np.median(peaks)), 1.0))), 0, 6))
+
+
+def _spread_cuts(study: Study, metric: str, wanted: int, taken: Iterable[int]) -> list[tuple[int, str]]:
+    lines = boundary_lines(study, metric)
+    if wanted <= 0 or not lines:
+        return []
+    line = max(lines, key=lambda entry: len(entry.points))
+    points = [point for point in line.points if point.trial not in set(taken)]
+    places = np.linspace(0, len(points) - 1, min(wanted, 3, len(points))).round().astype(int)
+    side = line.float_precision.upper()
+    sides = f"INT8, then {side}" if line.direction is Direction.INT8_FIRST else f"{side}, then INT8"
+    return [(points[place].trial, f"boundary {points[place].boundary}\n{sides}") for place in places]

@@ -1,0 +1,135 @@
+"""Tables of a study as pandas frames: trials, sensitivities, layers."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from qsens.layer import Layer, macs_share
+from qsens.precision import Precision, PrecisionMap
+from qsens.report.boundary_data import plotted_cuts
+from qsens.report.map_shapes import Direction, map_title
+from qsens.report.sensitivity import sensitivity_of
+from qsens.selection import Z95
+from qsens.trial import Study, Trial
+
+_COUNTS = (
+    "layers_fp32",
+    "layers_fp16",
+    "layers_int8",
+    "differing_layers",
+    "boundary_int8_first",
+    "boundary_float_first",
+    "size_bytes",
+)
+_SENSITIVITY_COLUMNS = (
+    "metric",
+    "origin",
+    "unit",
+    "name",
+    "index",
+    "effect",
+    "standard_error",
+    "low",
+    "high",
+)
+
+
+def trials_table(study: Study) -> pd.DataFrame:
+    """One row a trial. Shares are of the true MACs, 0 to 1; layer counts are those of the applied map.
+
+    `boundary_int8_first` and `boundary_float_first` are set where the applied map (the requested one
+    where the applied is no cut) is a cut; a uniform map is the end point 0 or N of both. Each metric has
+    its value, standard error, difference to FP32, that difference's standard error and its image count.
+    """
+    frame = pd.DataFrame([_trial_row(trial, study) for trial in study.trials], columns=_trial_columns(study))
+    counts = [*_COUNTS, *(name for name in frame.columns if str(name).endswith("_images"))]
+    return frame.astype(dict.fromkeys(counts, "Int64"))
+
+
+def sensitivity_table(study: Study, metrics: Iterable[str] | None = None) -> pd.DataFrame:
+    """One row a unit, origin and metric; `effect` with its 95% interval `low` to `high`, metric's unit."""
+    rows = []
+    for metric in study.metrics if metrics is None else metrics:
+        found = sensitivity_of(study, metric)
+        for effect in found.effects if found else ():
+            error = effect.standard_error
+            low, high = (
+                (None, None) if error is None else (effect.value - Z95 * error, effect.value + Z95 * error)
+            )
+            place = (metric, effect.origin, effect.unit, effect.name, effect.start)
+            rows.append((*place, effect.value, error, low, high, effect.trial))
+    return pd.DataFrame(rows, columns=[*_SENSITIVITY_COLUMNS, "trial"])
+
+
+def layers_table(layers: Sequence[Layer], chosen: Trial | None = None) -> pd.DataFrame:
+    """One row a layer, with the chosen map's requested and applied precision where there is one."""
+    rows = []
+    total = sum(layer.macs for layer in layers) or 1
+    for layer in layers:
+        applied = chosen.applied if chosen else None
+        rows.append(
+            {
+                "index": layer.index,
+                "name": layer.name,
+                "block": layer.block,
+                "kind": layer.kind,
+                "parameters": layer.parameters,
+                "macs": layer.macs,
+                "macs_share": layer.macs / total,
+                "macs_torchprofile": layer.macs_torchprofile,
+                "output_shape": "x".join(map(str, layer.output_shape)),
+                "requested": str(chosen.requested[layer.name]) if chosen else None,
+                "applied": str(applied[layer.name]) if applied else None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def differing_layers(trial: Trial, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Names of layers that run another precision than was asked for."""
+    if trial.applied is None:
+        return ()
+    names = [layer.name for layer in layers]
+    requested, applied = trial.requested.assignment(names), trial.applied.assignment(names)
+    return tuple(name for name in names if requested[name] is not applied[name])
+
+
+def _trial_row(trial: Trial, study: Study) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "number": trial.number,
+        "outcome": str(trial.outcome),
+        "map": map_title(trial.applied or trial.requested, study.layers),
+        "requested_int8_share": macs_share(study.layers, trial.requested, Precision.INT8),
+    }
+    if trial.applied is not None:
+        row |= _applied_columns(trial, trial.applied, study.layers)
+    for cut in plotted_cuts(trial, study.layers):
+        side = "int8" if cut.direction is Direction.INT8_FIRST else "float"
+        row[f"boundary_{side}_first"] = cut.boundary
+    for score in trial.scores:
+        row[score.metric] = score.value
+        row[f"{score.metric}_standard_error"] = score.standard_error
+        row[f"{score.metric}_difference"] = score.difference
+        row[f"{score.metric}_difference_standard_error"] = score.difference_standard_error
+        row[f"{score.metric}_images"] = score.images
+    row |= {"latency_ms": trial.latency_ms, "size_bytes": trial.size_bytes, "duration_s": trial.duration_s}
+    row["fp16_overflows"] = sum(count for _, count in trial.fp16_overflows)
+    return row | {"error": trial.error}
+
+
+def _applied_columns(trial: Trial, applied: PrecisionMap, layers: Sequence[Layer]) -> dict[str, Any]:
+    counts = Counter(applied[layer.name] for layer in layers)
+    return {
+        "applied_int8_share": macs_share(layers, applied, Precision.INT8),
+        **{f"layers_{precision}": counts[precision] for precision in Precision},
+        "differing_layers": len(differing_layers(trial, layers)),
+    }
+
+
+def _trial_columns(study: Study) -> list[str]:
+    columns = ["number", "outcome", "map", "requested_int8_share", "applied_int8_share", *_COUNTS[:-1]]
+    endings = ("", "_standard_error", "_difference", "_difference_standard_error", "_images")
+    columns += [metric + ending for metric in study.metrics for ending in endings]
+    return [*columns, "latency_ms", "size_bytes", "fp16_overflows", "duration_s", "error"]

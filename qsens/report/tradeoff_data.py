@@ -1,0 +1,93 @@
+"""Numbers behind the trade-off figure: quality against the INT8 share of MACs, and the Pareto front."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qsens.precision import Precision
+from qsens.report.boundary_data import axis_scale, plotted_cuts
+from qsens.report.comparable import Scored, built_map_differs, scored_trials
+from qsens.report.map_shapes import Direction
+from qsens.selection import int8_share, pareto_front
+from qsens.trial import Study
+
+
+class Family(StrEnum):
+    """Kind of map, for the legend."""
+
+    UNIFORM = "uniform"
+    INT8_FIRST = "INT8 first, then float"
+    FLOAT_FIRST = "float first, then INT8"
+    OTHER = "other maps"
+
+
+@dataclass(frozen=True)
+class TradeoffPoint:
+    """One scored map; `share` is the applied INT8 share of the true MACs, 0 to 1."""
+
+    trial: int
+    share: float
+    value: float
+    half_width: float | None
+    family: Family
+    label: str | None
+    is_on_front: bool
+    differs: bool
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """All points of one metric. The front holds the maps that no other beats in share and score at once."""
+
+    metric: str
+    lower_is_better: bool
+    points: tuple[TradeoffPoint, ...]
+    chosen: TradeoffPoint | None
+    scale: str
+
+    @property
+    def front(self) -> tuple[TradeoffPoint, ...]:
+        """The Pareto front by rising INT8 share."""
+        return tuple(
+            sorted((point for point in self.points if point.is_on_front), key=lambda point: point.share)
+        )
+
+
+def tradeoff(study: Study, metric: str, chosen: int | None = None) -> Tradeoff | None:
+    """The trade-off of one metric; `None` with fewer than two comparable finite scores."""
+    scored = [
+        entry
+        for entry in scored_trials(study, metric)
+        if math.isfinite(entry.value) and entry.trial.applied is not None
+    ]
+    if len(scored) < 2:
+        return None
+    score = scored[0].trial.score(metric)
+    lower = score is None or score.lower_is_better
+    front = pareto_front(study, metric)
+    points = tuple(_point(study, entry, is_on_front=entry.trial in front) for entry in scored)
+    mark = next((point for point in points if point.trial == chosen), None)
+    scale = axis_scale([entry.value for entry in scored], is_ratio=lower)
+    return Tradeoff(metric, lower, points, mark, scale)
+
+
+def _point(study: Study, entry: Scored, *, is_on_front: bool) -> TradeoffPoint:
+    cuts = plotted_cuts(entry.trial, study.layers)
+    family, label = Family.OTHER, None
+    if len(cuts) == 2:
+        side = cuts[0].float_precision
+        family = Family.UNIFORM
+        label = "FP32" if side is Precision.FP32 else f"all {(side or Precision.INT8).upper()}"
+    elif cuts:
+        int8_first = cuts[0].direction is Direction.INT8_FIRST
+        family = Family.INT8_FIRST if int8_first else Family.FLOAT_FIRST
+    return TradeoffPoint(
+        entry.trial.number,
+        int8_share(study, entry.trial),
+        entry.value,
+        entry.half_width,
+        family,
+        label,
+        is_on_front,
+        built_map_differs(entry.trial),
+    )

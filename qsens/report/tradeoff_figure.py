@@ -1,0 +1,115 @@
+"""The trade-off figure: score against the share of MACs in INT8, with the Pareto front and the chosen map."""
+
+from collections.abc import Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from qsens.report.figure_style import (
+    BLUE,
+    CHOSEN,
+    FAINT,
+    GREEN,
+    INK,
+    SMALL,
+    TEXT,
+    VERMILION,
+    add_header,
+    dress,
+    marker_handle,
+    new_figure,
+    set_scale,
+)
+from qsens.report.metric_names import axis_title
+from qsens.report.tradeoff_data import Family, Tradeoff, TradeoffPoint
+
+_LOOKS = {
+    Family.UNIFORM: ("D", INK),
+    Family.INT8_FIRST: ("o", BLUE),
+    Family.FLOAT_FIRST: ("s", VERMILION),
+    Family.OTHER: ("^", GREEN),
+}
+
+
+def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
+    """One panel a metric; hollow markers were built differently from the request."""
+    figure = new_figure(max(4.1 * len(tradeoffs), 6.0), 4.9)
+    panels = figure.subplots(1, len(tradeoffs), squeeze=False)[0]
+    for panel, entry in zip(panels, tradeoffs, strict=True):
+        _draw(panel, entry)
+    note = "INT8 share of the true multiply-accumulates, as the engine ran. Bars: 95% interval."
+    add_header(figure, title, _legend_entries(tradeoffs), note)
+    return figure
+
+
+def _draw(axes: Axes, data: Tradeoff) -> None:
+    dress(axes)
+    front = data.front
+    axes.step(
+        [point.share for point in front],
+        [point.value for point in front],
+        where="pre",
+        color=FAINT,
+        linewidth=1.3,
+        zorder=2,
+    )
+    for point in data.points:
+        _draw_point(axes, point)
+    if data.chosen is not None:
+        mark = marker_handle("*", INK, CHOSEN, 15)
+        mark.set_data([data.chosen.share], [data.chosen.value])
+        mark.set_zorder(6)
+        axes.add_line(mark)
+    axes.set_xlim(-0.04, 1.04)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("MACs in INT8", fontsize=TEXT, color=INK)
+    set_scale(axes, data.scale, _drawn_values(data))
+    better = "lower is better" if data.lower_is_better else "higher is better"
+    axes.set_title(axis_title(data.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
+    axes.set_ylabel(better, fontsize=SMALL, color=FAINT)
+
+
+def _draw_point(axes: Axes, point: TradeoffPoint) -> None:
+    marker, colour = _LOOKS[point.family]
+    axes.errorbar(
+        [point.share],
+        [point.value],
+        [point.half_width or 0.0],
+        marker=marker,
+        color=colour,
+        markerfacecolor="white" if point.differs else colour,
+        markersize=5.5,
+        elinewidth=0.8,
+        ecolor=colour,
+        alpha=1.0 if point.is_on_front or point.family is Family.UNIFORM else 0.55,
+        zorder=3 + point.is_on_front + 2 * (point.family is Family.UNIFORM),
+    )
+
+
+def _drawn_values(data: Tradeoff) -> list[float]:
+    values = []
+    for point in data.points:
+        half = point.half_width or 0.0
+        values += [point.value, point.value + half]
+        if data.scale == "linear":
+            values.append(point.value - half)
+    return values
+
+
+def _legend_entries(tradeoffs: Sequence[Tradeoff]) -> dict[str, Artist]:
+    points = [point for entry in tradeoffs for point in entry.points]
+    entries: dict[str, Artist] = {}
+    for family, (marker, colour) in _LOOKS.items():
+        if any(point.family is family for point in points):
+            labels = list(dict.fromkeys(p.label for p in points if p.family is family and p.label))
+            name = f"{family} ({', '.join(labels)})" if labels else str(family)
+            entries[name] = marker_handle(marker, colour, colour, 5.5)
+    if any(point.differs for point in points):
+        entries["built differently"] = marker_handle("o", FAINT, "white", 5.5)
+    entries["Pareto front"] = Line2D([], [], color=FAINT, linewidth=1.3)
+    if any(entry.chosen for entry in tradeoffs):
+        entries["chosen map"] = marker_handle("*", INK, CHOSEN, 12)
+    return entries
