@@ -1,0 +1,329 @@
+"""The wiring: from a spec to live objects, calibrated ranges, a running sweep and a plan of its cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsens.calibration.images import reference_digest
+from qsens.calibration.sets import open_sample_set
+from qsens.calibration.splits import split_sample_set, subset
+from qsens.errors import SpecError
+from qsens.evaluation import Evaluator, Workload
+from qsens.graph.graph import Graph
+from qsens.graph.inputs import free_inputs, graph_inputs
+from qsens.graph.lower import LoweringOptions, LoweringPlan, Placement, WeightScales
+from qsens.graph.prepare import prepare_graph
+from qsens.interfaces import (
+    Backend,
+    Extractor,
+    Generator,
+    InputRule,
+    InputSpec,
+    Metric,
+    Progress,
+    SampleSet,
+    ScoringContext,
+    Strategy,
+)
+from qsens.measuring import Observer, measure_ranges, reference_features
+from qsens.metrics.collected import sample_size_warning
+from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
+from qsens.plugins import create, option_names
+from qsens.run_folder import RunFolder
+from qsens.spec import SweepSpec
+from qsens.sweep import pin_layers, run_sweep
+from qsens.trial import Study
+
+_BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
+# Of a set that is both calibrated and evaluated on, at most this share goes to calibration.
+LARGEST_CALIBRATION_SHARE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """What a spec stands for, opened and checked; nothing has been calibrated or scored."""
+
+    spec: SweepSpec
+    generator: Generator
+    graph: Graph
+    calibration: SampleSet
+    evaluation: SampleSet
+    backend: Backend
+    strategy: Strategy
+    metrics: tuple[Metric, ...]
+    extractor: Extractor | None
+    reference: Path | None
+    reference_digest: str | None
+
+    def contents(self) -> dict[str, str]:
+        """Digests of everything a score depends on, by name, for the provenance of the run."""
+        found = {
+            "generator": self.generator.digest,
+            "graph": self.graph.digest,
+            "calibration": self.calibration.digest,
+            "evaluation": self.evaluation.digest,
+        }
+        if self.extractor is not None:
+            found["extractor"] = self.extractor.identity
+        if self.reference_digest is not None:
+            found["reference"] = self.reference_digest
+        return found
+
+
+def open_generator(
+    checkpoint: Path | None, model: str | None, options: Mapping[str, Any] | None = None
+) -> Generator:
+    """Open a generator: by plug-in name, as `package.module:factory`, or by the file's suffix.
+
+    Raises:
+        SpecError: for an unknown plug-in or option, or a file whose kind is not known.
+        LoadError: for a file that cannot be read.
+    """
+    options = dict(options or {})
+    if model is None:
+        if checkpoint is None:
+            raise SpecError("no generator", "give a CHECKPOINT, or --model NAME")
+        model = _BY_SUFFIX.get(checkpoint.suffix.lower())
+        if model is None:
+            raise SpecError(
+                f"{checkpoint.name}: which network these weights belong to is not known",
+                "add --model package.module:factory, or give an .onnx or .pt2 file",
+            )
+    elif ":" in model:
+        options["factory"], model = model, "torch"
+    allowed = option_names("qsens.generators", model, positional=1)
+    # Flags that every generator accepts are dropped where a plug-in has no use for them.
+    wanted = {key: value for key, value in options.items() if key in allowed or key not in _SHARED_OPTIONS}
+    generator: Generator = create("qsens.generators", model, wanted, checkpoint)
+    return generator
+
+
+_SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
+
+
+def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """Export the generator and prepare its graph. Raises `LoadError` or `SpecError`."""
+    return prepare_graph(generator.export(), input_shapes=_as_tuples(input_shapes))
+
+
+def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
+    """Open everything a spec names, and check that it fits together.
+
+    Raises:
+        SpecError, LoadError, DataError, PluginError: with what is wrong and what to do.
+    """
+    generator = open_generator(
+        None if spec.checkpoint is None else Path(spec.checkpoint),
+        spec.model,
+        {
+            **spec.model_options.to_dict(),
+            **({"input_shapes": dict(spec.input_shapes)} if spec.input_shapes else {}),
+            **({"trust_checkpoint": True} if trust_checkpoint else {}),
+        },
+    )
+    model = generator.export()
+    inputs = graph_inputs(model)
+    calibration, evaluation = _open_sets(spec, inputs)
+    shapes = dict(spec.input_shapes)
+    if any(name not in shapes for name in free_inputs(inputs)):
+        shapes = {**_shapes_of_sample(calibration, inputs), **shapes}
+    graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
+    graph = replace(graph, layers=pin_layers(graph.layers, spec.pinned))
+    reference = None if spec.reference is None else Path(spec.reference)
+    metrics = _open_metrics(spec)
+    return Assembled(
+        spec=spec,
+        generator=generator,
+        graph=graph,
+        calibration=calibration,
+        evaluation=evaluation,
+        backend=_open_backend(spec),
+        strategy=_open_strategy(spec),
+        metrics=metrics,
+        extractor=_open_extractor(spec, metrics),
+        reference=reference,
+        reference_digest=None if reference is None else reference_digest(reference),
+    )
+
+
+def sweep(assembled: Assembled, out: Path, *, progress: Progress, warn: Any = None) -> Study:
+    """Run or resume the sweep of a spec in the run folder `out`.
+
+    `warn` is called with a line for each library version that changed since the run began.
+
+    Raises:
+        RunFolderError: if the folder is in use, was made with another spec or from other files.
+        StoppedError: after Ctrl-C; the folder can be resumed.
+    """
+    with RunFolder.open(out, assembled.spec) as folder:
+        folder.write_layers(assembled.graph.layers)
+        for line in folder.record_provenance(assembled.contents()):
+            if warn is not None:
+                warn(line)
+        workload = workload_of(assembled, folder, progress)
+        fp32 = next(iter(folder.journal.trials), None)
+        evaluator = Evaluator(workload, evidence=folder.evidence, samples=folder.samples, fp32=fp32)
+        return run_sweep(
+            assembled.graph.layers,
+            strategy=assembled.strategy,
+            evaluate=evaluator,
+            journal=folder.journal,
+            progress=progress,
+        )
+
+
+def workload_of(assembled: Assembled, folder: RunFolder, progress: Progress) -> Workload:
+    """Calibrate (or read the ranges of an earlier run) and put together what every map is scored on."""
+    spec = assembled.spec
+    plan = LoweringPlan.of(assembled.graph)
+    options = lowering_options(spec)
+    ranges = measure_ranges(
+        Observer(plan, options.placement, spec.threads),
+        assembled.calibration,
+        spec,
+        path=folder.ranges_path,
+        progress=progress,
+    )
+    features = None
+    if assembled.reference is not None and assembled.extractor is not None:
+        features = reference_features(
+            assembled.reference,
+            assembled.extractor,
+            f"{assembled.reference_digest}/{assembled.extractor.identity}",
+            path=folder.evidence / "reference-features.npz",
+            progress=progress,
+        )
+    return Workload(
+        plan=plan,
+        ranges=ranges,
+        options=options,
+        backend=assembled.backend,
+        samples=assembled.evaluation,
+        output=spec.output,
+        metrics=assembled.metrics,
+        context=scoring_context(assembled, features),
+        batch_size=spec.batch_size,
+    )
+
+
+def lowering_options(spec: SweepSpec) -> LoweringOptions:
+    """The part of a spec that lowering reads."""
+    return LoweringOptions(Placement(spec.placement), WeightScales(spec.weight_scales))
+
+
+def scoring_context(assembled: Assembled, features: np.ndarray[Any, np.dtype[Any]] | None) -> ScoringContext:
+    """What every map of the run is scored against."""
+    evaluation = assembled.evaluation
+    clusters = None
+    if evaluation.clusters is not None:
+        clusters = np.unique(evaluation.clusters, return_inverse=True)[1]
+    return ScoringContext(
+        images=len(evaluation),
+        extractor=assembled.extractor,
+        baseline_features=None,
+        reference_features=features,
+        reference_digest=assembled.reference_digest,
+        evaluation_digest=evaluation.digest,
+        clusters=clusters,
+    )
+
+
+def _open_sets(spec: SweepSpec, inputs: Sequence[InputSpec]) -> tuple[SampleSet, SampleSet]:
+    """The calibration and the evaluation set; without the latter, one set is split in two.
+
+    The sample counts of the spec are upper limits for sets of files.
+    """
+    if spec.calibration is None:
+        raise SpecError(
+            "no calibration set", "give --calibration FOLDER (images or .npz files) or --calibration noise"
+        )
+    rules = {"*": spec.image_rule, **dict(spec.inputs)}
+    if spec.evaluation is not None:
+        calibration = _open_set(spec.calibration, inputs, rules, spec, spec.calibration_samples)
+        return calibration, _open_set(spec.evaluation, inputs, rules, spec, spec.evaluation_samples)
+    wanted = spec.calibration_samples + spec.evaluation_samples
+    whole = _open_set(spec.calibration, inputs, rules, spec, wanted)
+    for_calibration = spec.calibration_samples
+    if len(whole) < wanted:
+        for_calibration = min(for_calibration, max(1, len(whole) // LARGEST_CALIBRATION_SHARE))
+    for_evaluation = min(spec.evaluation_samples, len(whole) - for_calibration)
+    return split_sample_set(whole, for_calibration, max(for_evaluation, 1), spec.seed)
+
+
+def _open_set(
+    source: str,
+    inputs: Sequence[InputSpec],
+    rules: Mapping[str, InputRule],
+    spec: SweepSpec,
+    limit: int,
+) -> SampleSet:
+    is_endless = source == "noise" or (":" in source and not Path(source).exists())
+    opened = open_sample_set(
+        source, inputs=inputs, rules=rules, seed=spec.seed, count=limit if is_endless else None
+    )
+    return subset(opened, min(limit, len(opened)), spec.seed)
+
+
+def _shapes_of_sample(samples: SampleSet, inputs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:
+    """Input shapes, batch axis included, as the first sample has them."""
+    sample = samples.sample(0)
+    return {
+        entry.name: (1,) * entry.is_batched + tuple(sample[entry.name].shape)
+        for entry in inputs
+        if entry.name in sample
+    }
+
+
+def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
+    return None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _open_backend(spec: SweepSpec) -> Backend:
+    options = spec.backend_options.to_dict()
+    if "threads" in option_names("qsens.backends", spec.backend):
+        options.setdefault("threads", spec.threads)
+    backend: Backend = create("qsens.backends", spec.backend, options)
+    return backend
+
+
+def _open_strategy(spec: SweepSpec) -> Strategy:
+    options = spec.strategy_options.to_dict()
+    if "float_precision" in option_names("qsens.strategies", spec.strategy):
+        options.setdefault("float_precision", spec.float_precision)
+    strategy: Strategy = create("qsens.strategies", spec.strategy, options)
+    return strategy
+
+
+def _open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
+    """The metrics of the spec; of the default ones, those that need real images only where there are any."""
+    metrics: list[Metric] = [create("qsens.metrics", name, {}) for name in spec.metrics]
+    if spec.reference is not None:
+        return tuple(metrics)
+    without = [metric for metric in metrics if not metric.needs_reference]
+    if spec.metrics != SweepSpec().metrics and len(without) < len(metrics):
+        missing = next(metric.name for metric in metrics if metric.needs_reference)
+        raise SpecError(
+            f"metric {missing!r} compares with real images", "give a folder of them with --reference"
+        )
+    return tuple(without)
+
+
+def _open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | None:
+    if not any(metric.needs_features for metric in metrics):
+        return None
+    weights = None if spec.inception_weights is None else Path(spec.inception_weights)
+    name = default_extractor_name(weights) if spec.extractor == "auto" else spec.extractor
+    return load_extractor(
+        name, inception_weights=weights, threads=spec.threads, cache=user_cache_folder(), download=True
+    )
+
+
+def sample_warnings(assembled: Assembled) -> list[str]:
+    """Sentences about samples that are too few for what is measured on them."""
+    found = []
+    if assembled.extractor is not None:
+        found.append(sample_size_warning(len(assembled.evaluation), assembled.extractor))
+    return [line for line in found if line is not None]

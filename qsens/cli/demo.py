@@ -1,0 +1,29 @@
+"""`qsens demo`: the whole journey on a small trained generator and photographs, nothing downloaded."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qsens.cli.options import spec_from_options, sweep_options
+
+DEFAULT_OUT = Path("reports") / "demo"
+
+
+@click.command()
+@sweep_options
+def demo(**options: Any) -> None:
+    """Sweep a trained style-transfer network over photographs, choose a map and write a report.
+
+    Takes the options of `sweep`. Needs the extra `demo`. A few minutes on two cores; run it again to
+    resume or to see the result once more.
+    """
+    # scikit-image and onnx take a second to load
+    from qsens.cli.sweep import run_one
+    from qsens.demo import demo_notes, demo_spec_values
+    from qsens.metrics.extractors import user_cache_folder
+
+    spec = spec_from_options(None, options, demo_spec_values(user_cache_folder() / "demo"))
+    for line in demo_notes():
+        click.echo(line)
+    run_one(spec, options.get("out") or DEFAULT_OUT, options, as_json=False)

@@ -1,0 +1,221 @@
+"""Evaluating one precision map: lower, build, run over the evaluation set, score, keep the evidence."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsens.atomic_write import write_atomically
+from qsens.errors import ScoreError
+from qsens.evidence import Evidence, load_evidence, save_evidence
+from qsens.feeds import InputCache, run_feeds
+from qsens.graph.lower import LoweringOptions, LoweringPlan, lower_graph
+from qsens.interfaces import (
+    Accumulator,
+    Backend,
+    Engine,
+    Measurement,
+    Metric,
+    OutputRule,
+    SampleSet,
+    ScoredBatch,
+    ScoringContext,
+)
+from qsens.metrics.intervals import paired_standard_error
+from qsens.pictures import picture_output, pictures_from_values
+from qsens.precision import Precision, PrecisionMap
+from qsens.ranges import Ranges
+from qsens.trial import Outcome, Score, Trial
+
+BASELINE = 0
+SHOWN_SAMPLES = 6
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """What every map of a run is evaluated on and how; the same for all of them."""
+
+    plan: LoweringPlan
+    ranges: Ranges
+    options: LoweringOptions
+    backend: Backend
+    samples: SampleSet
+    output: OutputRule
+    metrics: Sequence[Metric]
+    context: ScoringContext
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """FP32 over the evaluation set: `images` uint8 (N, 3, H, W), its evidence, and its scores by metric."""
+
+    images: Array
+    evidence: Evidence
+    values: Mapping[str, float]
+
+
+class Evaluator:
+    """Scores maps against the FP32 outputs, which it keeps in the `evidence` folder.
+
+    `fp32` is the FP32 trial of an earlier run of the same folder, if there was one.
+    """
+
+    def __init__(self, workload: Workload, *, evidence: Path, samples: Path, fp32: Trial | None) -> None:
+        self.workload = workload
+        self.evidence = evidence
+        self.samples = samples
+        self._inputs = InputCache(workload.samples, workload.plan.graph, workload.batch_size)
+        self._baseline = None if fp32 is None else self._load_baseline(fp32)
+
+    def __call__(self, number: int, requested: PrecisionMap) -> Trial:
+        """Build and score one map, and write its evidence.
+
+        Raises:
+            BuildError: if the backend cannot build it.
+            ScoreError: if its outputs cannot be scored.
+        """
+        start = time.perf_counter()
+        if requested == PrecisionMap(Precision.FP32):
+            self._baseline = None
+        elif self._baseline is None:
+            self(BASELINE, PrecisionMap(Precision.FP32))
+        work = self.workload
+        with work.backend.build(lower_graph(work.plan, requested, work.ranges, work.options)) as engine:
+            scores = self._score(number, engine)
+            return Trial(
+                number=number,
+                requested=requested,
+                applied=engine.applied,
+                outcome=Outcome.SCORED,
+                scores=scores,
+                size_bytes=engine.size_bytes,
+                duration_s=time.perf_counter() - start,
+                fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
+            )
+
+    def _score(self, number: int, engine: Engine) -> tuple[Score, ...]:
+        baseline = self._baseline
+        context = self.workload.context
+        if baseline is not None:
+            context = replace(context, baseline_features=baseline.evidence.features)
+        accumulators = [metric.start(context) for metric in self.workload.metrics]
+        seen = _Seen(keeps_images=baseline is None, shown=self._shown_samples())
+        for batch in self._scored_batches(engine):
+            _update(accumulators, batch)
+            seen.add(batch)
+        measurements = [accumulator.compute() for accumulator in accumulators]
+        evidence = Evidence(seen.joined_features(), _influences(measurements))
+        if baseline is None:
+            values = {measured.score.metric: measured.score.value for measured in measurements}
+            self._baseline = self._keep_baseline(seen.joined_images(), evidence, values)
+        save_evidence(self.evidence, number, evidence.features, evidence.influences)
+        write_atomically(
+            self.samples / f"trial-{number:04d}.npz",
+            lambda file: np.savez_compressed(file, images=np.stack(seen.shown_images)),
+        )
+        return tuple(self._with_difference(measured) for measured in measurements)
+
+    def _scored_batches(self, engine: Engine) -> Iterator[ScoredBatch]:
+        extractor = self.workload.context.extractor
+        needs_features = any(metric.needs_features for metric in self.workload.metrics)
+        start = 0
+        for feeds in self._inputs.batches():
+            outputs = run_feeds(engine, feeds)
+            name = picture_output(outputs, self.workload.output)
+            images = pictures_from_values(outputs[name], self.workload.output)
+            features = extractor.run(images) if needs_features and extractor is not None else None
+            yield ScoredBatch(start, images, self._baseline_of(start, images), features)
+            start += len(images)
+
+    def _baseline_of(self, start: int, images: Array) -> Array:
+        if self._baseline is None:
+            return images
+        baseline = np.asarray(self._baseline.images[start : start + len(images)])
+        if baseline.shape != images.shape:
+            raise ScoreError(
+                f"images of shape {images.shape}, but FP32 made {baseline.shape} of these inputs"
+            )
+        return baseline
+
+    def _shown_samples(self) -> frozenset[int]:
+        total = len(self.workload.samples)
+        return frozenset(np.linspace(0, total - 1, min(SHOWN_SAMPLES, total)).round().astype(int).tolist())
+
+    def _with_difference(self, measured: Measurement) -> Score:
+        assert self._baseline is not None, "FP32 is scored before any other map"
+        label = measured.score.metric
+        baseline = self._baseline.evidence.influences.get(label)
+        if measured.influence is None or baseline is None:
+            return measured.score
+        return replace(
+            measured.score,
+            difference=measured.score.value - self._baseline.values[label],
+            difference_standard_error=paired_standard_error(
+                measured.influence, baseline, self.workload.context.clusters
+            ),
+        )
+
+    @property
+    def _images_path(self) -> Path:
+        return self.evidence / "fp32-images.npy"
+
+    def _keep_baseline(self, images: Array, evidence: Evidence, values: Mapping[str, float]) -> Baseline:
+        write_atomically(self._images_path, lambda file: np.save(file, images, allow_pickle=False))
+        return Baseline(np.load(self._images_path, mmap_mode="r"), evidence, values)
+
+    def _load_baseline(self, fp32: Trial) -> Baseline | None:
+        """What an earlier run kept; `None` where a file is gone, and FP32 is run again."""
+        evidence = load_evidence(self.evidence, fp32.number)
+        try:
+            images: Array = np.load(self._images_path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        if evidence is None or len(images) != len(self.workload.samples):
+            return None
+        return Baseline(images, evidence, {score.metric: score.value for score in fp32.scores})
+
+
+class _Seen:
+    """What is kept of the batches of one map."""
+
+    def __init__(self, *, keeps_images: bool, shown: frozenset[int]) -> None:
+        self._keeps_images = keeps_images
+        self._shown = shown
+        self._images: list[Array] = []
+        self._features: list[Array] = []
+        self.shown_images: list[Array] = []
+
+    def add(self, batch: ScoredBatch) -> None:
+        if self._keeps_images:
+            self._images.append(batch.images)
+        if batch.features is not None:
+            self._features.append(batch.features)
+        self.shown_images += [
+            image for index, image in enumerate(batch.images, batch.start) if index in self._shown
+        ]
+
+    def joined_images(self) -> Array:
+        if len({images.shape[1:] for images in self._images}) > 1:
+            raise ScoreError("FP32's images differ in size", "give all inputs one size with --resize HxW")
+        return np.concatenate(self._images)
+
+    def joined_features(self) -> Array | None:
+        return np.concatenate(self._features) if self._features else None
+
+
+def _update(accumulators: Sequence[Accumulator], batch: ScoredBatch) -> None:
+    for accumulator in accumulators:
+        accumulator.update(batch)
+
+
+def _influences(measurements: Sequence[Measurement]) -> dict[str, Array]:
+    return {
+        measured.score.metric: measured.influence
+        for measured in measurements
+        if measured.influence is not None
+    }

@@ -1,0 +1,19 @@
+"""The inputs of a model that has not been prepared yet."""
+
+from collections.abc import Sequence
+
+import onnx
+
+from qsens.graph.draft import Draft
+from qsens.graph.shapes import input_specs
+from qsens.interfaces import InputSpec
+
+
+def graph_inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """Inputs in graph order. Raises `LoadError` for one without a shape or with a batch above one."""
+    return tuple(input_specs(Draft.take_apart(model)))
+
+
+def free_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:
+    """Names of inputs with a side that the graph leaves open, the batch axis aside."""
+    return tuple(entry.name for entry in inputs if None in entry.shape)

@@ -1,0 +1,128 @@
+"""What a run measures once: ranges of the FP32 graph, and features of real images."""
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from qsens.atomic_write import write_atomically
+from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
+from qsens.feeds import InputCache
+from qsens.graph.lower import LoweringPlan, Placement
+from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
+from qsens.interfaces import Extractor, Progress, SampleSet
+from qsens.metrics.folder import features_of_folder
+from qsens.ranges import Ranges, TensorRange
+from qsens.spec import SweepSpec
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Observer:
+    """Runs the FP32 graph one sample at a time and hands out the tensors that lowering needs ranges of."""
+
+    plan: LoweringPlan
+    placement: Placement
+    threads: int
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return self.plan.calibrated_tensors(self.placement)
+
+    def extremes(self, tensors: Sequence[str], feeds: InputCache) -> Iterator[Mapping[str, Array]]:
+        """Arrays (1, 2) of minimum and maximum by tensor, one mapping a sample."""
+        session = self._session(extremes_model(self.plan.graph, tensors))
+        for feed in feeds.singly():
+            values = session.run(None, dict(feed))
+            yield {name: value[None] for name, value in zip(tensors, values, strict=True)}
+
+    def values(self, tensors: Sequence[str], feeds: InputCache) -> Iterator[Mapping[str, Array]]:
+        """All values by tensor, one mapping a sample."""
+        inputs = {entry.name for entry in self.plan.graph.inputs}
+        inner = [name for name in tensors if name not in inputs]
+        session = self._session(observing_model(self.plan.graph, inner)) if inner else None
+        for feed in feeds.singly():
+            values = [] if session is None else session.run(inner, dict(feed))
+            yield {**feed, **dict(zip(inner, values, strict=True))}
+
+    def _session(self, model: onnx.ModelProto) -> Any:
+        return OnnxRuntimeBackend(threads=self.threads).open_session(model)
+
+
+def measure_ranges(
+    observer: Observer, samples: SampleSet, spec: SweepSpec, *, path: Path, progress: Progress
+) -> Ranges:
+    """Ranges over the calibration set, read from `path` if it holds them already, else written there.
+
+    Raises:
+        DataError: if a sample cannot be read, or FP32 itself makes NaN or infinite values.
+        RunFolderError: if the file cannot be written.
+    """
+    samples_digest = f"{samples.digest}/{observer.placement}"
+    digest = ranges_digest(observer.plan.graph.digest, samples_digest, spec.range_method, spec.percentile)
+    kept = load_ranges(path, digest)
+    if kept is not None:
+        return kept
+    feeds = InputCache(samples, observer.plan.graph, 1)
+    tensors: list[TensorRange] = []
+    for group in groups_of_tensors(observer.plan.graph, observer.tensors):
+        measured = collect_ranges(
+            _Passes(observer, group, feeds, progress),
+            group,
+            method=spec.range_method,
+            digest=digest,
+            percentile=spec.percentile,
+        )
+        tensors += measured.tensors
+    ranges = Ranges(spec.range_method, len(samples), digest, tuple(tensors))
+    save_ranges(path, ranges)
+    return ranges
+
+
+class _Passes:
+    """Yields extremes when called first and all values when called again, telling how far it is."""
+
+    def __init__(
+        self, observer: Observer, tensors: Sequence[str], feeds: InputCache, progress: Progress
+    ) -> None:
+        self._observer = observer
+        self._tensors = tensors
+        self._feeds = feeds
+        self._progress = progress
+        self._is_first = True
+
+    def __call__(self) -> Iterator[Mapping[str, Array]]:
+        is_first, self._is_first = self._is_first, False
+        source = self._observer.extremes if is_first else self._observer.values
+        label = "calibrating: extremes" if is_first else "calibrating: histograms"
+        for index, values in enumerate(source(self._tensors, self._feeds)):
+            self._progress(index, self._feeds.sample_count, label)
+            yield values
+
+
+def reference_features(
+    folder: Path, extractor: Extractor, digest: str, *, path: Path, progress: Progress
+) -> Array:
+    """Features float32 (M, D) of the real images in `folder`, kept in `path` under `digest`.
+
+    Raises:
+        DataError: for an empty folder or a file that is no image.
+        RunFolderError: if they cannot be written.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if str(kept["digest"]) == digest:
+                return np.asarray(kept["features"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # absent or damaged: compute them again
+    features = features_of_folder(folder, extractor, progress)
+    write_atomically(
+        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
+    )
+    return features

@@ -1,0 +1,53 @@
+"""From a generator's output tensor to the uint8 RGB images a viewer sees, rounded once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qsens.errors import ScoreError, SpecError
+from qsens.interfaces import OutputRule
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def picture_output(outputs: Mapping[str, Array], rule: OutputRule) -> str:
+    """Name of the output that is the picture.
+
+    Raises:
+        SpecError: if the rule names no output, or several outputs (or none) look like an image.
+    """
+    if rule.name is not None:
+        if rule.name not in outputs:
+            raise SpecError(
+                f"the generator has no output {rule.name!r}", f"its outputs are {', '.join(outputs)}"
+            )
+        return rule.name
+    alike = [name for name, value in outputs.items() if value.ndim == 4 and value.shape[1] in (1, 3)]
+    if len(alike) != 1:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outputs.items())
+        raise SpecError(
+            f"{len(alike) or 'no'} outputs look like an image (N, 1 or 3, H, W): {shapes}",
+            "name the picture with [output] name = ... in the spec, or --output NAME",
+        )
+    return alike[0]
+
+
+def pictures_from_values(values: Array, rule: OutputRule) -> Array:
+    """Images uint8 (N, 3, H, W), 0 to 255, RGB, from float (N, 1 or 3, H, W) in the rule's range and colours.
+
+    Raises:
+        ScoreError: for NaN or infinite values.
+    """
+    broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if broken.any():
+        raise ScoreError(
+            f"{int(broken.sum())} of {len(values)} images of a batch hold NaN or infinite values",
+            "FP16 overflow does this: keep the layers that overflow in fp32",
+        )
+    low, high = rule.value_range
+    scaled = (values - np.float32(low)) * np.float32(255.0 / (high - low))
+    images: Array = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    if images.shape[1] == 1:
+        return np.repeat(images, 3, axis=1)
+    return images[:, ::-1] if rule.colour_order == "bgr" else images
