@@ -81,11 +81,11 @@ def fit_image(image: NDArray[np.uint8], crop: str, resize: tuple[int, int] | Non
     """
     if resize is None or image.shape[:2] == resize:
         return image.astype(np.float32)
+    cropped = _centred(image, resize) if crop == "center" else image
     height, width = resize
-    box = _crop_box(image.shape[0], image.shape[1], resize) if crop == "center" else None
     planes = [
-        Image.fromarray(image[:, :, channel].astype(np.float32)).resize(
-            (width, height), Image.Resampling.BICUBIC, box=box
+        Image.fromarray(cropped[:, :, channel].astype(np.float32)).resize(
+            (width, height), Image.Resampling.BICUBIC
         )
         for channel in range(3)
     ]
@@ -173,13 +173,14 @@ def _rgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"))
 
 
-def _crop_box(height: int, width: int, target: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the largest centred rectangle of the target's aspect ratio."""
+def _centred(image: NDArray[np.uint8], target: tuple[int, int]) -> NDArray[np.uint8]:
+    """The largest centred rectangle of the target's aspect ratio, to the nearest pixel."""
+    height, width = image.shape[:2]
     scale = min(height / target[0], width / target[1])
     cropped_height = max(1, round(target[0] * scale))
     cropped_width = max(1, round(target[1] * scale))
     top, left = (height - cropped_height) // 2, (width - cropped_width) // 2
-    return left, top, left + cropped_width, top + cropped_height
+    return image[top : top + cropped_height, left : left + cropped_width]
 
 
 def _in_colour_order(pixels: NDArray[np.float32], colour_order: str) -> NDArray[np.float32]:

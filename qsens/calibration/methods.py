@@ -50,7 +50,7 @@ def parse_method(text: str) -> Method:
         return Method(text)
     except ValueError:
         close = difflib.get_close_matches(text, list(Method), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(Method)}"
+        hint = f"did you mean {str(close[0])!r}?" if close else f"use {', '.join(Method)}"
         raise SpecError(f"no calibration method named {text!r}", hint) from None
 
 

@@ -1,16 +1,21 @@
 """Sample sets that a user's own code supplies, held to the contract of `SampleSet`."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qsens.calibration.input_shapes import fits_shape, shape_text
 from qsens.errors import PluginError, QsensError
-from qsens.interfaces import InputSpec, Sample, SampleSet
+from qsens.interfaces import InputSpec, SampleSet
+
+if TYPE_CHECKING:
+    from qsens.interfaces import Sample
 
 
 class PluginSampleSet:

@@ -1,5 +1,7 @@
 """Opens calibration and evaluation sets: folders of images or arrays, seeded noise, plug-ins."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
@@ -7,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qsens.calibration.arrays import check_array_file
 from qsens.calibration.feeds import ArrayFeed, Feed, ImageFeed
@@ -17,7 +20,10 @@ from qsens.calibration.plugin_set import open_plugin_set
 from qsens.calibration.rules import rules_for_arrays, rules_for_images, rules_for_noise
 from qsens.calibration.splits import split_sample_set, subset
 from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputRule, InputSpec, Sample, SampleSet
+from qsens.interfaces import InputRule, InputSpec, SampleSet
+
+if TYPE_CHECKING:
+    from qsens.interfaces import Sample
 
 __all__ = ["FeedSampleSet", "open_sample_set", "split_sample_set", "subset"]
 

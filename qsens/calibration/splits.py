@@ -1,14 +1,20 @@
 """Parts of a sample set: a seeded choice, and two parts that share no sample and no clip."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qsens.errors import DataError
-from qsens.interfaces import Sample, SampleSet
+from qsens.interfaces import SampleSet
+
+if TYPE_CHECKING:
+    from qsens.interfaces import Sample
 
 
 class SampleView:
