@@ -1,0 +1,76 @@
+"""`qsens fid`: distance between two folders of images."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from qsens.interfaces import Array, Extractor
+    from qsens.trial import Score
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("folder_a", type=PATH)
+@click.argument("folder_b", type=PATH)
+@click.option(
+    "--extractor", "name", help="inception or lite0; without it, inception where weights are found."
+)
+@click.option("--inception-weights", "weights", type=PATH, help="File of pytorch-fid's Inception weights.")
+@click.option("--download", is_flag=True, help="Fetch the Inception weights (96 MB) where they are missing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def fid(
+    folder_a: Path, folder_b: Path, *, name: str | None, weights: Path | None, download: bool, as_json: bool
+) -> None:
+    """Distance between the images of two folders, with its 95 % interval.
+
+    Only pytorch-fid's Inception gives a FID; any other extractor shows its own name.
+    """
+    # numpy, SciPy and ONNX Runtime take half a second to load.
+    from qsens.metrics.collected import sample_size_warning
+    from qsens.metrics.extractors import default_extractor_name, load_extractor
+    from qsens.metrics.fid import score_of_two_sets
+
+    extractor = load_extractor(
+        name or default_extractor_name(weights), inception_weights=weights, download=download
+    )
+    features = {folder: _features(folder, extractor) for folder in (folder_a, folder_b)}
+    score = score_of_two_sets(features[folder_a], features[folder_b], extractor)
+    counts = {str(folder): len(rows) for folder, rows in features.items()}
+    if as_json:
+        click.echo(json.dumps({**asdict(score), "folders": counts}, indent=2))
+    else:
+        click.echo(score_text(score, counts))
+    warning = sample_size_warning(score.images, extractor)
+    if warning is not None:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def score_text(score: "Score", counts: Mapping[str, int]) -> str:
+    """The distance, its interval, the two folders and the extractor, one a line."""
+    from qsens.metrics.intervals import interval  # deferred: loads numpy
+
+    low, high = interval(score.value, score.standard_error or 0.0)
+    width = max(len(name) for name in (score.metric, "extractor"))
+    lines = [("images", f"{count} in {folder}") for folder, count in counts.items()]
+    lines = [
+        (score.metric, f"{score.value:.4f}  (95 %: {max(low, 0.0):.4f} to {high:.4f})"),
+        *lines,
+        ("extractor", score.against),
+    ]
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def _features(folder: Path, extractor: "Extractor") -> "Array":
+    """Features of a folder, with a bar on stderr."""
+    from qsens.calibration.images import list_images  # deferred: loads numpy and Pillow
+    from qsens.metrics.folder import features_of_folder
+
+    with click.progressbar(length=len(list_images(folder)), label=folder.name, file=sys.stderr) as bar:
+        return features_of_folder(folder, extractor, lambda done, _, __: bar.update(done - bar.pos))

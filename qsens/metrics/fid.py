@@ -1,0 +1,188 @@
+"""Fréchet distance to real images and to the FP32 outputs, as metrics of a sweep."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numpy.typing import NDArray
+
+from qsens.errors import SpecError
+from qsens.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
+from qsens.metrics.collected import (
+    FeatureCollector,
+    LastResult,
+    against,
+    extractor_of,
+    label_with_extractor,
+)
+from qsens.metrics.frechet import Reference
+from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
+from qsens.metrics.intervals import FRECHET_CALIBRATION, paired_standard_error, standard_error
+from qsens.trial import Score
+
+
+def score_of_two_sets(first: NDArray[Any], second: NDArray[Any], extractor: Extractor) -> Score:
+    """Distance between two independent sets of images: features (N, D) and (M, D) of one extractor.
+
+    Both sides count in the standard error; `images` is the smaller number.
+
+    Raises:
+        ScoreError: for fewer than two images a side or features that are not finite.
+    """
+    sides = ((first, second), (second, first))
+    measured = [
+        measure_to_reference(Reference.from_features(other, extractor.identity), features)
+        for features, other in sides
+    ]
+    errors = [standard_error(FRECHET_CALIBRATION * side.influence) or 0.0 for side in measured]
+    return Score(
+        metric=label_with_extractor(Fid.name, extractor),
+        value=measured[0].distance,
+        images=min(len(first), len(second)),
+        against=extractor.identity,
+        lower_is_better=True,
+        standard_error=math.hypot(*errors),
+    )
+
+
+class Fid:
+    """Distance to the features of real images, with the paired difference to FP32.
+
+    Called `fid` with pytorch-fid's Inception, `fid[lite0]` with the embedded extractor. Influence values
+    carry `FRECHET_CALIBRATION`, so differences between any two maps are calibrated too.
+    """
+
+    name = "fid"
+    lower_is_better = True
+    needs_features = True
+    needs_reference = True
+
+    def __init__(self) -> None:
+        self._reference: LastResult[Reference] = LastResult()
+        self._baseline: LastResult[FrechetMeasurement] = LastResult()
+
+    def label(self, context: ScoringContext) -> str:
+        return label_with_extractor(self.name, extractor_of(context))
+
+    def start(self, context: ScoringContext) -> _FidAccumulator:
+        """Raises `SpecError` without an extractor or real images."""
+        if context.reference_features is None:
+            raise SpecError(
+                "fid needs real images to compare with, but none were given",
+                "name a folder with --reference, or score with --metric fid-fp32",
+            )
+        extractor_of(context)
+        return _FidAccumulator(self, context)
+
+    def reference(self, context: ScoringContext) -> Reference:
+        """The fitted reference, computed once a run."""
+        features, identity = context.reference_features, extractor_of(context).identity
+        assert features is not None, "start() refuses contexts without a reference"
+        return self._reference.of((features,), lambda: Reference.from_features(features, identity))
+
+    def baseline(self, context: ScoringContext, features: NDArray[Any]) -> FrechetMeasurement:
+        """FP32's own measurement on the same images, computed once a run."""
+        reference = self.reference(context)
+        arrays = (reference.mean, reference.root, features)
+        return self._baseline.of(arrays, lambda: measure_to_reference(reference, features))
+
+
+class _FidAccumulator:
+    def __init__(self, metric: Fid, context: ScoringContext) -> None:
+        self._metric = metric
+        self._context = context
+        self._collector = FeatureCollector()
+
+    def update(self, batch: ScoredBatch) -> None:
+        self._collector.add(batch)
+
+    def compute(self) -> Measurement:
+        context = self._context
+        features = self._collector.features
+        clusters = self._collector.clusters(context)
+        measured = measure_to_reference(self._metric.reference(context), features)
+        difference, difference_error = 0.0, 0.0 if len(features) > 1 else None
+        if context.baseline_features is not None:
+            baseline = self._metric.baseline(context, self._collector.same_images(context.baseline_features))
+            difference = measured.distance - baseline.distance
+            difference_error = paired_standard_error(
+                FRECHET_CALIBRATION * measured.influence, FRECHET_CALIBRATION * baseline.influence, clusters
+            )
+        influence = FRECHET_CALIBRATION * measured.influence
+        score = Score(
+            metric=self._metric.label(context),
+            value=measured.distance,
+            images=len(features),
+            against=against(context, str(context.reference_digest)),
+            lower_is_better=True,
+            standard_error=standard_error(influence, clusters),
+            difference=difference,
+            difference_standard_error=difference_error,
+        )
+        return Measurement(score, influence)
+
+
+class FidAgainstFp32:
+    """Distance to the FP32 outputs of the same inputs: how far a map moved, in any direction.
+
+    0 for FP32 itself, which has no interval. Both sides move with every input, which the standard error
+    takes into account.
+    """
+
+    name = "fid-fp32"
+    lower_is_better = True
+    needs_features = True
+    needs_reference = False
+
+    def __init__(self) -> None:
+        self._reference: LastResult[Reference] = LastResult()
+
+    def label(self, context: ScoringContext) -> str:
+        return label_with_extractor(self.name, extractor_of(context))
+
+    def start(self, context: ScoringContext) -> _FidAgainstFp32Accumulator:
+        """Raises `SpecError` without an extractor."""
+        extractor_of(context)
+        return _FidAgainstFp32Accumulator(self, context)
+
+    def measure(self, features: NDArray[Any], baseline: NDArray[Any]) -> FrechetMeasurement:
+        """Paired distance; the factors of many FP32 outputs are computed once a run."""
+        reference = None
+        if len(baseline) > baseline.shape[1]:
+            reference = self._reference.of(
+                (baseline,), lambda: Reference.from_features(baseline, identity="fp32")
+            )
+        return measure_pair(features, baseline, reference)
+
+
+class _FidAgainstFp32Accumulator:
+    def __init__(self, metric: FidAgainstFp32, context: ScoringContext) -> None:
+        self._metric = metric
+        self._context = context
+        self._collector = FeatureCollector()
+
+    def update(self, batch: ScoredBatch) -> None:
+        self._collector.add(batch)
+
+    def compute(self) -> Measurement:
+        context = self._context
+        features = self._collector.features
+        distance, error, influence = 0.0, None, None
+        if context.baseline_features is not None:
+            baseline = self._collector.same_images(context.baseline_features)
+            measured = self._metric.measure(features, baseline)
+            distance = measured.distance
+            influence = FRECHET_CALIBRATION * measured.influence
+            error = standard_error(influence, self._collector.clusters(context))
+        score = Score(
+            metric=self._metric.label(context),
+            value=distance,
+            images=len(features),
+            against=against(context, "fp32"),
+            lower_is_better=True,
+            standard_error=error,
+            difference=distance,
+            difference_standard_error=error,
+        )
+        return Measurement(score, influence)

@@ -1,0 +1,234 @@
+"""Closeness of images to the FP32 outputs of the same inputs: PSNR and SSIM on uint8 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsens.errors import DataError, ScoreError
+from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.metrics.intervals import standard_error
+from qsens.trial import Score
+
+Images = NDArray[np.uint8]
+FloatArray = NDArray[np.float64]
+
+PEAK = 255.0
+PSNR_CAP_DB = 100.0
+"""PSNR of images that do not differ: a number that JSON and a plot can hold. 100 dB is one pixel value in
+150,000 off by one."""
+
+SSIM_SIGMA = 1.5
+SSIM_RADIUS = 5
+SSIM_STABILISERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
+
+
+def mean_squared_errors(images: Images, baseline: Images) -> FloatArray:
+    """Mean squared error of each image, in squared grey levels, exact; (N,)."""
+    step = images.astype(np.int32) - baseline
+    squares = np.square(step, out=step).reshape(len(step), -1)
+    return np.asarray(squares.mean(axis=1, dtype=np.float64))
+
+
+def psnr_of_error(error: float) -> float:
+    """PSNR in dB of a mean squared error in squared grey levels, at most `PSNR_CAP_DB`.
+
+    >>> round(psnr_of_error(1.0), 2), psnr_of_error(0.0)
+    (48.13, 100.0)
+    """
+    if error <= 0.0:
+        return PSNR_CAP_DB
+    return min(float(10.0 * np.log10(PEAK**2 / error)), PSNR_CAP_DB)
+
+
+def structural_similarities(images: Images, baseline: Images) -> FloatArray:
+    """SSIM of each image, mean over colours and over positions where the window lies inside; (N,).
+
+    Gaussian window of 11 by 11 pixels, standard deviation 1.5, K1 = 0.01, K2 = 0.03 (Wang et al. 2004);
+    the variance of the window is the weighted one, as in the paper.
+
+    Raises:
+        DataError: for images smaller than the window.
+    """
+    width = 2 * SSIM_RADIUS + 1
+    if min(images.shape[2:]) < width:
+        raise DataError(
+            f"SSIM needs images of at least {width} by {width} pixels, got {images.shape[2:]}",
+            "leave ssim out of the metrics",
+        )
+    return np.array([_similarity(*pair) for pair in zip(images, baseline, strict=True)])
+
+
+class Psnr:
+    """Peak signal-to-noise ratio in dB of the pooled error: mean over all images first, then the log.
+
+    A mean of one PSNR an image would be infinite as soon as one image does not change, and would hide a few
+    spoiled images; the pooled form has neither fault. Its influence is that of the mean through the log.
+    """
+
+    name = "psnr"
+    lower_is_better = False
+    needs_features = False
+    needs_reference = False
+
+    def label(self, context: ScoringContext) -> str:
+        return self.name
+
+    def start(self, context: ScoringContext) -> _ImageAccumulator:
+        return _ImageAccumulator(self.name, context, mean_squared_errors, _pooled_psnr)
+
+
+class Ssim:
+    """Structural similarity, mean over images, 1 for equal ones; see `structural_similarities`."""
+
+    name = "ssim"
+    lower_is_better = False
+    needs_features = False
+    needs_reference = False
+
+    def label(self, context: ScoringContext) -> str:
+        return self.name
+
+    def start(self, context: ScoringContext) -> _ImageAccumulator:
+        return _ImageAccumulator(self.name, context, structural_similarities, _mean_similarity)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pooled:
+    """A score of all images; `at_equality` is its value for equal images where that is a proper number."""
+
+    value: float
+    influence: FloatArray
+    at_equality: float | None
+
+
+class _ImageAccumulator:
+    """Measures every image by itself, then pools."""
+
+    def __init__(
+        self,
+        name: str,
+        context: ScoringContext,
+        measure: Callable[[Images, Images], FloatArray],
+        pool: Callable[[FloatArray], _Pooled],
+    ) -> None:
+        self._name = name
+        self._context = context
+        self._measure = measure
+        self._pool = pool
+        self._parts: list[FloatArray] = []
+        self._start: int | None = None
+
+    def update(self, batch: ScoredBatch) -> None:
+        """Raises `ScoreError` if the two sides differ in shape, `DataError` for images that are not uint8."""
+        if batch.images.shape != batch.baseline.shape:
+            raise ScoreError(
+                f"images of shape {batch.images.shape} against FP32 images of {batch.baseline.shape}",
+                "the map changed the output size: check the generator",
+            )
+        if batch.images.dtype != np.uint8 or batch.images.ndim != 4:
+            raise DataError(
+                f"images of shape {batch.images.shape} and dtype {batch.images.dtype}",
+                "pass uint8 (N, 3, H, W)",
+            )
+        self._start = batch.start if self._start is None else self._start
+        self._parts.append(self._measure(batch.images, batch.baseline))
+
+    def compute(self) -> Measurement:
+        if not self._parts:
+            raise ScoreError("no image was scored", "pass at least one batch")
+        values = np.concatenate(self._parts)
+        pooled = self._pool(values)
+        error = standard_error(pooled.influence, self._clusters(len(values)))
+        has_difference = pooled.at_equality is not None
+        score = Score(
+            metric=self._name,
+            value=pooled.value,
+            images=len(values),
+            against=f"fp32 evaluation={self._context.evaluation_digest}",
+            lower_is_better=False,
+            standard_error=error,
+            difference=pooled.value - pooled.at_equality if pooled.at_equality is not None else None,
+            difference_standard_error=error if has_difference else None,
+        )
+        return Measurement(score, pooled.influence)
+
+    def _clusters(self, count: int) -> NDArray[Any] | None:
+        if self._context.clusters is None:
+            return None
+        start = self._start or 0
+        return self._context.clusters[start : start + count]
+
+
+def _pooled_psnr(errors: FloatArray) -> _Pooled:
+    mean = float(errors.mean())
+    value = psnr_of_error(mean)
+    if value == PSNR_CAP_DB:
+        return _Pooled(value, np.zeros(len(errors)), None)
+    influence = -10.0 / np.log(10.0) * (errors - mean) / mean
+    return _Pooled(value, influence, None)
+
+
+def _mean_similarity(similarities: FloatArray) -> _Pooled:
+    mean = float(similarities.mean())
+    return _Pooled(mean, similarities - mean, 1.0)
+
+
+def _similarity(image: Images, baseline: Images) -> float:
+    # Shifting by mid-grey changes no variance and keeps float32 exact enough.
+    first = image.astype(np.float32) - np.float32(PEAK / 2)
+    second = baseline.astype(np.float32) - np.float32(PEAK / 2)
+    mean_first, mean_second = _smoothed(first), _smoothed(second)
+    both = mean_first * mean_second
+    squares = np.square(mean_first) + np.square(mean_second)
+    spread = _smoothed(first * first + second * second) - squares
+    shared = _smoothed(first * second) - both
+    return float(_ratio(mean_first, mean_second, shared, spread).mean(dtype=np.float64))
+
+
+def _ratio(
+    mean_first: NDArray[np.float32],
+    mean_second: NDArray[np.float32],
+    shared: NDArray[np.float32],
+    spread: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Wang et al. 2004, eq. 13, from means of the shifted images, covariance and sum of variances."""
+    for_means, for_spread = (np.float32(value) for value in SSIM_STABILISERS)
+    middle = np.float32(PEAK / 2)
+    first, second = mean_first + middle, mean_second + middle
+    top = (2 * first * second + for_means) * (2 * shared + for_spread)
+    bottom = (np.square(first) + np.square(second) + for_means) * (spread + for_spread)
+    ratio: NDArray[np.float32] = top / bottom
+    return ratio
+
+
+def _smoothed(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gaussian means (C, H-10, W-10) of planes (C, H, W), where the window lies inside."""
+    taps = _window()
+    rows = _weighted_sum(planes, taps, axis=1)
+    return _weighted_sum(rows, taps, axis=2)
+
+
+def _weighted_sum(planes: NDArray[np.float32], taps: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Valid correlation with symmetric taps along one axis; equal taps share a multiplication."""
+    length = planes.shape[axis] - 2 * SSIM_RADIUS
+
+    def shifted(offset: int) -> NDArray[np.float32]:
+        window = [slice(None)] * 3
+        window[axis] = slice(offset, offset + length)
+        return planes[tuple(window)]
+
+    total: NDArray[np.float32] = taps[SSIM_RADIUS] * shifted(SSIM_RADIUS)
+    for offset in range(SSIM_RADIUS):
+        total += taps[offset] * (shifted(offset) + shifted(2 * SSIM_RADIUS - offset))
+    return total
+
+
+def _window() -> NDArray[np.float32]:
+    distances = np.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)
+    weights = np.exp(-np.square(distances) / (2.0 * SSIM_SIGMA**2))
+    return np.asarray(weights / weights.sum(), dtype=np.float32)

@@ -1,0 +1,215 @@
+"""Kernel distance (KID), unbiased at any number of images.
+
+Squared maximum mean discrepancy with k(x, y) = (x·y / D + 1)³ (Bińkowski et al. 2018), as the raw
+value; papers often print it times 1000. Against independent real images it is the unbiased two-sample
+estimate; against the FP32 outputs of the same inputs it is the one-sample U-statistic over pairs (Gretton
+et al. 2012, eq. 4), which leaves out k(x_i, y_i) and is exactly 0 for equal outputs. The influence of image i
+is twice the mean of its terms, centred (Hoeffding's projection).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsens.errors import DataError, ScoreError, SpecError
+from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.metrics.collected import (
+    FeatureCollector,
+    LastResult,
+    against,
+    extractor_of,
+    label_with_extractor,
+)
+from qsens.metrics.frechet import Features, FloatArray, check_features, float64_blocks
+from qsens.metrics.intervals import paired_standard_error, standard_error
+from qsens.trial import Score
+
+REFERENCE_IMAGES = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class KernelMeasurement:
+    """A kernel distance and the influence of each image, float64 (N,)."""
+
+    distance: float
+    influence: FloatArray
+
+
+def kernel_distance(features: Features, reference: Features, reference_mean: float) -> KernelMeasurement:
+    """Unbiased squared discrepancy of features (N, D) to independent reference features (M, D).
+
+    `reference_mean`: `mean_kernel_between_rows(reference)`, the same for every map.
+    """
+    _check_same_dimension(features, reference)
+    within = _mean_kernel_within(features)
+    across = _mean_kernel_across(features, reference)
+    distance = float(within.mean()) + reference_mean - 2.0 * float(across.mean())
+    terms = 2.0 * (within - across)
+    return KernelMeasurement(distance, terms - terms.mean())
+
+
+def paired_kernel_distance(first: Features, second: Features) -> KernelMeasurement:
+    """Unbiased squared discrepancy between two feature sets (N, D) of the same N inputs."""
+    _check_same_dimension(first, second)
+    if len(first) != len(second):
+        raise DataError(
+            f"paired features of {len(first)} and {len(second)} images", "pass features of the same inputs"
+        )
+    crossed = _mean_kernel_within(first, second) + _mean_kernel_within(second, first)
+    terms = _mean_kernel_within(first) + _mean_kernel_within(second) - crossed
+    return KernelMeasurement(float(terms.mean()), 2.0 * (terms - terms.mean()))
+
+
+def mean_kernel_between_rows(features: Features) -> float:
+    """Mean of k over all ordered pairs of different rows."""
+    check_features(features, least=2)
+    return float(_mean_kernel_within(features).mean())
+
+
+def evenly_chosen(features: Features, limit: int) -> Features:
+    """At most `limit` rows, evenly spread over the set, because neighbours in a folder are often alike."""
+    if len(features) <= limit:
+        return features
+    chosen: Features = features[np.linspace(0, len(features) - 1, limit).round().astype(int)]
+    return chosen
+
+
+class Kid:
+    """Kernel distance to the real images, or to the FP32 outputs (`kid-fp32`) where there are none.
+
+    `reference_images`: at most so many real images are used, evenly chosen; the cost grows with them.
+    """
+
+    name = "kid"
+    lower_is_better = True
+    needs_features = True
+    needs_reference = False
+
+    def __init__(self, *, reference_images: int = REFERENCE_IMAGES) -> None:
+        if reference_images < 2:
+            raise SpecError(f"reference_images={reference_images}", "use at least 2")
+        self._reference_images = reference_images
+        self._reference_mean: LastResult[float] = LastResult()
+        self._baseline: LastResult[KernelMeasurement] = LastResult()
+
+    def label(self, context: ScoringContext) -> str:
+        name = self.name if context.reference_features is not None else f"{self.name}-fp32"
+        return label_with_extractor(name, extractor_of(context))
+
+    def start(self, context: ScoringContext) -> _KidAccumulator:
+        """Raises `SpecError` without an extractor."""
+        extractor_of(context)
+        return _KidAccumulator(self, context)
+
+    def reference(self, context: ScoringContext) -> Features | None:
+        """The real images' features that are used, `None` where FP32 is the reference."""
+        features = context.reference_features
+        return None if features is None else evenly_chosen(features, self._reference_images)
+
+    def measure(self, features: Features, reference: Features) -> KernelMeasurement:
+        """Distance to the real images; their own term is computed once a run."""
+        check_features(features, least=2)
+        mean = self._reference_mean.of((reference,), lambda: mean_kernel_between_rows(reference))
+        return kernel_distance(features, reference, mean)
+
+    def baseline(self, features: Features, reference: Features) -> KernelMeasurement:
+        """FP32's own measurement on the same images, computed once a run."""
+        return self._baseline.of((features, reference), lambda: self.measure(features, reference))
+
+
+class _KidAccumulator:
+    def __init__(self, metric: Kid, context: ScoringContext) -> None:
+        self._metric = metric
+        self._context = context
+        self._collector = FeatureCollector()
+
+    def update(self, batch: ScoredBatch) -> None:
+        self._collector.add(batch)
+
+    def compute(self) -> Measurement:
+        reference = self._metric.reference(self._context)
+        return self._against_fp32() if reference is None else self._against_real(reference)
+
+    def _against_real(self, reference: Features) -> Measurement:
+        context = self._context
+        features = self._collector.features
+        measured = self._metric.measure(features, reference)
+        difference, difference_error = 0.0, 0.0 if len(features) > 1 else None
+        if context.baseline_features is not None:
+            baseline = self._metric.baseline(
+                self._collector.same_images(context.baseline_features), reference
+            )
+            difference = measured.distance - baseline.distance
+            difference_error = paired_standard_error(
+                measured.influence, baseline.influence, self._collector.clusters(context)
+            )
+        named = f"{context.reference_digest}({len(reference)} images)"
+        return self._measurement(measured, (difference, difference_error), named)
+
+    def _against_fp32(self) -> Measurement:
+        context = self._context
+        features = self._collector.features
+        baseline = features
+        if context.baseline_features is not None:
+            baseline = self._collector.same_images(context.baseline_features)
+        measured = paired_kernel_distance(features, baseline)
+        error = standard_error(measured.influence, self._collector.clusters(context))
+        return self._measurement(measured, (measured.distance, error), "fp32")
+
+    def _measurement(
+        self, measured: KernelMeasurement, difference: tuple[float, float | None], reference: str
+    ) -> Measurement:
+        clusters = self._collector.clusters(self._context)
+        score = Score(
+            metric=self._metric.label(self._context),
+            value=measured.distance,
+            images=len(measured.influence),
+            against=against(self._context, reference),
+            lower_is_better=True,
+            standard_error=standard_error(measured.influence, clusters),
+            difference=difference[0],
+            difference_standard_error=difference[1],
+        )
+        return Measurement(score, measured.influence)
+
+
+def _mean_kernel_within(first: Features, second: Features | None = None) -> FloatArray:
+    """For each row of `first`, the mean of k over the rows of `second` (or `first`) at other positions."""
+    other = first if second is None else second
+    total = _mean_kernel_across(first, other) * len(first)
+    own: NDArray[Any] = np.concatenate(
+        [
+            _kernel(np.einsum("nd,nd->n", rows, others), rows.shape[1])
+            for rows, others in zip(float64_blocks(first), float64_blocks(other), strict=True)
+        ]
+    )
+    return np.asarray((total - own) / (len(first) - 1))
+
+
+def _mean_kernel_across(first: Features, second: Features) -> FloatArray:
+    """For each row of `first`, the mean of k over all rows of `second`; in blocks."""
+    parts = []
+    for rows in float64_blocks(first):
+        sums = sum(_kernel(rows @ others.T, rows.shape[1]).sum(axis=1) for others in float64_blocks(second))
+        parts.append(np.asarray(sums) / len(second))
+    return np.concatenate(parts)
+
+
+def _kernel(products: FloatArray, dimension: int) -> FloatArray:
+    base = products / dimension + 1.0
+    cubed: FloatArray = base * base * base
+    return cubed
+
+
+def _check_same_dimension(first: Features, second: Features) -> None:
+    for side in (first, second):
+        check_features(side, least=2)
+    if first.shape[1] != second.shape[1]:
+        raise ScoreError(
+            f"features of {first.shape[1]} and {second.shape[1]} dimensions",
+            "use one extractor for both sides",
+        )

@@ -1,0 +1,117 @@
+"""Weight files of extractors: checked against a digest, read without running code, fetched whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import pickle
+import shutil
+import struct
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from qsens.errors import DataError, LoadError
+
+CHUNK_BYTES = 1 << 20
+
+# What torch's reader is seen to raise on files that are something else.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_digest(path: Path, expected_prefix: str, hint: str) -> str:
+    """The sha256 of a file, which must start with the expected digits.
+
+    Raises:
+        LoadError: if the file is missing or another one.
+    """
+    if not path.is_file():
+        raise LoadError(f"no weights file {path}", hint)
+    digest = file_digest(path)
+    if not digest.startswith(expected_prefix):
+        raise LoadError(
+            f"{path} is damaged or another file: its sha256 starts with "
+            f"{digest[: len(expected_prefix)]}, expected {expected_prefix}",
+            hint,
+        )
+    return digest
+
+
+def load_weights(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays by name of a torch state dict; the pickle is read with `weights_only`.
+
+    Raises:
+        LoadError: if torch is missing or the file holds anything else.
+    """
+    try:
+        import torch  # deferred: heavy, and only needed to read the weights file
+    except ImportError:
+        raise LoadError(
+            f"reading {path.name} needs torch, which is not installed", "pip install 'qsens[lite]'"
+        ) from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except UNREADABLE as error:
+        raise LoadError(
+            f"{path} is not a torch state dict: {error}", "use the file as it was published"
+        ) from None
+
+
+def fetch_file(url: str, path: Path, expected_prefix: str) -> None:
+    """Download to `path`, which appears only when complete and with the expected sha256.
+
+    Raises:
+        LoadError: if the file cannot be fetched or is another one.
+        DataError: if the folder cannot be written.
+    """
+
+    def fetch(partial: Path) -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response, partial.open("wb") as stream:
+                shutil.copyfileobj(response, stream, CHUNK_BYTES)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+            raise LoadError(
+                f"cannot download {url}: {error}", f"fetch it elsewhere and put it at {path}"
+            ) from None
+        check_digest(partial, expected_prefix, f"fetch {url} by hand and put it at {path}")
+
+    write_whole(path, fetch)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+
+    Raises:
+        DataError: if the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+            partial = Path(folder) / path.name
+            write(partial)
+            partial.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror}", "free space or choose another folder"
+        ) from None
