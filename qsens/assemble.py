@@ -94,10 +94,10 @@ def open_generator(
             )
     elif ":" in model:
         options["factory"], model = model, "torch"
-    allowed = option_names("qsens.generators", model, positional=1)
+    allowed = option_names("generators", model, positional=1)
     # Flags that every generator accepts are dropped where a plug-in has no use for them.
     wanted = {key: value for key, value in options.items() if key in allowed or key not in _SHARED_OPTIONS}
-    generator: Generator = create("qsens.generators", model, wanted, checkpoint)
+    generator: Generator = create("generators", model, wanted, checkpoint)
     return generator
 
 
@@ -283,23 +283,23 @@ def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[in
 
 def _open_backend(spec: SweepSpec) -> Backend:
     options = spec.backend_options.to_dict()
-    if "threads" in option_names("qsens.backends", spec.backend):
+    if "threads" in option_names("backends", spec.backend):
         options.setdefault("threads", spec.threads)
-    backend: Backend = create("qsens.backends", spec.backend, options)
+    backend: Backend = create("backends", spec.backend, options)
     return backend
 
 
 def _open_strategy(spec: SweepSpec) -> Strategy:
     options = spec.strategy_options.to_dict()
-    if "float_precision" in option_names("qsens.strategies", spec.strategy):
+    if "float_precision" in option_names("strategies", spec.strategy):
         options.setdefault("float_precision", spec.float_precision)
-    strategy: Strategy = create("qsens.strategies", spec.strategy, options)
+    strategy: Strategy = create("strategies", spec.strategy, options)
     return strategy
 
 
 def _open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
     """The metrics of the spec; of the default ones, those that need real images only where there are any."""
-    metrics: list[Metric] = [create("qsens.metrics", name, {}) for name in spec.metrics]
+    metrics: list[Metric] = [create("metrics", name, {}) for name in spec.metrics]
     if spec.reference is not None:
         return tuple(metrics)
     without = [metric for metric in metrics if not metric.needs_reference]

@@ -150,7 +150,8 @@ class Evaluator:
         assert self._baseline is not None, "FP32 is scored before any other map"
         label = measured.score.metric
         baseline = self._baseline.evidence.influences.get(label)
-        if measured.influence is None or baseline is None:
+        # A score of FP32 against itself does not vary: such a score already is a difference from FP32.
+        if measured.influence is None or baseline is None or not np.any(baseline):
             return measured.score
         return replace(
             measured.score,
