@@ -81,7 +81,7 @@ class ImageFeed:
         return {
             "source": "image",
             "files": self._files.digest,
-            "value_range": rule.value_range,
+            "value_range": [float(end) for end in rule.value_range],
             "colour_order": rule.colour_order,
             "crop": rule.crop,
             "resize": rule.resize,

@@ -87,9 +87,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read {path}: {error}", f"write it again: qsens calibration add {folder}"
-        ) from error
+        raise DataError(f"cannot read {path}: {error}", _how_to_correct(path)) from error
     try:
         check_schema(values, "calibration_manifest", str(path))
     except SpecError as error:
@@ -150,6 +148,8 @@ def _manifest_from_values(values: dict[str, Any]) -> Manifest:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
     }
+    if "value_range" in values:
+        fields["value_range"] = tuple(float(end) for end in values["value_range"])
     fields["files"] = tuple(ManifestFile(**file) for file in values["files"])
     return Manifest(**fields)
 
@@ -157,7 +157,7 @@ def _manifest_from_values(values: dict[str, Any]) -> Manifest:
 def _checked(manifest: Manifest, path: Path) -> Manifest:
     """What a schema cannot say: values that must agree with each other."""
     names = [file.name for file in manifest.files]
-    hint = f"write it again: qsens calibration add {path.parent}"
+    hint = _how_to_correct(path)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path}: file {twice!r} is listed twice", hint)
@@ -174,6 +174,10 @@ def _checked(manifest: Manifest, path: Path) -> Manifest:
         low, high = manifest.value_range
         raise DataError(f"{path}: value_range is {low:g}..{high:g}", "give the lower end first")
     return _with_image_keys(manifest, path)
+
+
+def _how_to_correct(path: Path) -> str:
+    return f"correct it, or delete it and run: qsens calibration add {path.parent}"
 
 
 def _with_image_keys(manifest: Manifest, path: Path) -> Manifest:

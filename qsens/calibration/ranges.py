@@ -142,7 +142,7 @@ def save_ranges(path: Path, ranges: Ranges) -> None:
         RunFolderError: if the file cannot be written (disk full, no rights).
     """
     arrays = _arrays_from_ranges(ranges)
-    write_atomically(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
+    write_atomically(path, lambda stream: np.savez(stream, **arrays))
 
 
 def load_ranges(path: Path, digest: str) -> Ranges | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from qsens.cli.options import parse_range
+
 
 @click.group()
 def calibration() -> None:
@@ -23,16 +25,15 @@ def calibration() -> None:
 )
 @click.option(
     "--value-range",
-    type=float,
-    nargs=2,
-    metavar="LOW HIGH",
-    help="What 0..255 maps to, such as -1 1; 0 1 if never stated.",
+    type=parse_range,
+    metavar="LOW..HIGH",
+    help="What 0..255 becomes in the generator's input; 0..1 if never stated.",
 )
 @click.option(
     "--clip-pattern", metavar="REGEX", help="Its first group, found in a file name, is the file's clip."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def add(folder: Path, *, as_json: bool, **facts: object) -> None:
+def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts: str | None) -> None:
     """Write FOLDER/manifest.toml: count, size, colour, range, licence, origin and checksums.
 
     Run again after adding or removing files: what is not stated anew is kept. The files themselves are
@@ -41,7 +42,8 @@ def add(folder: Path, *, as_json: bool, **facts: object) -> None:
     # Pillow and NumPy load only when a manifest is written.
     from qsens.calibration.manifest import MANIFEST_NAME, SetFacts, write_manifest
 
-    manifest = write_manifest(folder, SetFacts(**facts))  # type: ignore[arg-type]  # click checked them
+    ends = None if value_range is None else (value_range[0], value_range[1])
+    manifest = write_manifest(folder, SetFacts(value_range=ends, **facts))
     if as_json:
         click.echo(json.dumps(manifest.to_json(), indent=2))
         return

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from qsens.calibration.sets import open_sample_set
 from qsens.interfaces import InputSpec
 
 IMAGE = InputSpec("image", (3, None, None), "float32", True)
@@ -28,3 +29,7 @@ def write_arrays(folder, count, **extra):
         arrays.update({key: value(index) for key, value in extra.items()})
         np.savez(folder / f"{index:03d}.npz", **arrays)
     return folder
+
+
+def opened(source, inputs=(IMAGE,), rules=None, seed=0, count=None):
+    return open_sample_set(str(source), inputs=inputs, rules=rules or {}, seed=seed, count=count)

@@ -22,7 +22,7 @@ def added(folder, *options):
 
 
 def test_add_writes_a_manifest_that_check_accepts(folder):
-    result = added(folder, "--value-range", "-1", "1", "--colour-order", "bgr")
+    result = added(folder, "--value-range", "-1..1", "--colour-order", "bgr")
     assert result.exit_code == 0, result.output
     assert "faces: 2 files of 6x8, CC0-1.0, drawn here" in result.output
     result = run("check", folder)
@@ -31,7 +31,7 @@ def test_add_writes_a_manifest_that_check_accepts(folder):
 
 
 def test_json_gives_the_manifest(folder):
-    shown = json.loads(added(folder, "--value-range", "-1", "1", "--name", "people", "--json").stdout)
+    shown = json.loads(added(folder, "--value-range", "-1..1", "--name", "people", "--json").stdout)
     assert (shown["name"], shown["count"], shown["value_range"]) == ("people", 2, [-1.0, 1.0])
     assert json.loads(run("check", folder, "--json").stdout) == shown
 

@@ -166,7 +166,7 @@ def test_saved_ranges_come_back_equal(tmp_path):
 def test_ranges_of_another_digest_or_none_are_not_loaded(tmp_path):
     assert load_ranges(tmp_path / "ranges.npz", "abc") is None
     save_ranges(tmp_path / "ranges.npz", SAVED)
-    assert load_ranges(tmp_path / "ranges.npz", "abd") is None
+    assert load_ranges(tmp_path / "ranges.npz", "other") is None
 
 
 def test_damaged_ranges_are_never_believed(tmp_path):
