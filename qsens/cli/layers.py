@@ -1,0 +1,133 @@
+"""`qsens layers`: the layers of a generator with their parameters and multiply-accumulates."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qsens.cli.text_table import text_table
+from qsens.errors import SpecError
+from qsens.layer import Layer
+
+if TYPE_CHECKING:
+    from qsens.graph.graph import Graph
+
+HEADER = ("#", "name", "block", "kind", "parameters", "MACs", "MACs (torchprofile)", "output")
+CONVENTIONS = (
+    "MACs: true multiply-accumulates for one sample; transposed convolutions counted at input resolution.\n"
+    "MACs (torchprofile): as in Kim et al. 2023; transposed convolutions counted at output resolution, plus\n"
+    "one for each output element of a folded batch normalisation."
+)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--model", metavar="NAME", help="Generator plug-in, or package.module:factory for torch.")
+@click.option(
+    "--input-shape",
+    "input_shapes",
+    metavar="NAME=SHAPE",
+    multiple=True,
+    help="Full shape of an input, for example image=1x3x96x96.",
+)
+@click.option("--trust-checkpoint", is_flag=True, help="Allow FILE to run code while it is read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def layers(
+    *,
+    file: Path | None,
+    model: str | None,
+    input_shapes: Sequence[str],
+    trust_checkpoint: bool,
+    as_json: bool,
+) -> None:
+    """List the layers of the generator in FILE, in execution order."""
+    from qsens.assemble import load_graph, open_generator  # loads onnx, and torch where it is needed
+
+    if file is None and model is None:
+        raise SpecError("no generator given", "name a file, or --model package.module:factory")
+    shapes = dict(parse_shape(text) for text in input_shapes)
+    options: dict[str, object] = {}
+    if model is not None and ":" in model and shapes:
+        options["input_shapes"] = shapes
+    if trust_checkpoint:
+        options["trust_checkpoint"] = True
+    graph = load_graph(open_generator(file, model, options), shapes)
+    click.echo(json.dumps(graph_summary(graph), indent=2) if as_json else graph_table(graph))
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read `image=1x3x96x96`.
+
+    Raises:
+        SpecError: quoting the text.
+
+    >>> parse_shape("image=1x3x96x96")
+    ('image', (1, 3, 96, 96))
+    """
+    name, _, sides = text.rpartition("=")
+    numbers = sides.replace(",", "x").split("x")
+    if not name or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        raise SpecError(f"not an input shape: {text!r}", "write NAME=1x3x96x96, batch axis first")
+    return name, tuple(int(number) for number in numbers)
+
+
+def totals(found: Sequence[Layer]) -> dict[str, int]:
+    """Sums over the layers; the parameters of a module that is used again count once."""
+    parameters = {layer.name.partition("@")[0]: layer.parameters for layer in found}
+    return {
+        "layers": len(found),
+        "parameters": sum(parameters.values()),
+        "macs": sum(layer.macs for layer in found),
+        "macs_torchprofile": sum(layer.macs_torchprofile for layer in found),
+    }
+
+
+def graph_table(graph: "Graph") -> str:
+    """The table, its totals, and what the two conventions are."""
+    rows = [
+        (
+            str(layer.index),
+            layer.name,
+            layer.block,
+            layer.kind,
+            f"{layer.parameters:,}",
+            f"{layer.macs:,}",
+            f"{layer.macs_torchprofile:,}",
+            _by(layer.output_shape),
+        )
+        for layer in graph.layers
+    ]
+    sums = totals(graph.layers)
+    numbers = (f"{sums['parameters']:,}", f"{sums['macs']:,}", f"{sums['macs_torchprofile']:,}")
+    rows.append(("", f"{sums['layers']} layers", "", "", *numbers, ""))
+    inputs = ", ".join(f"{name} {_by(shape)}" for name, shape in graph.example_shapes)
+    lines = [
+        text_table(HEADER, rows, right=(0, 4, 5, 6)),
+        "",
+        f"inputs: {inputs}; outputs: {', '.join(graph.outputs)}; "
+        f"batch: {'any size' if graph.can_batch else 'fixed at one'}",
+    ]
+    if graph.dynamic_weight_nodes:
+        lines.append(f"weights computed from inputs, run in float: {', '.join(graph.dynamic_weight_nodes)}")
+    return "\n".join([*lines, "", CONVENTIONS])
+
+
+def graph_summary(graph: "Graph") -> dict[str, object]:
+    """The same as plain values."""
+    return {
+        "layers": [{**asdict(layer), "allowed": sorted(layer.allowed)} for layer in graph.layers],
+        "totals": totals(graph.layers),
+        "inputs": [asdict(spec) for spec in graph.inputs],
+        "outputs": list(graph.outputs),
+        "example_shapes": dict(graph.example_shapes),
+        "can_batch": graph.can_batch,
+        "dynamic_weight_nodes": list(graph.dynamic_weight_nodes),
+        "digest": graph.digest,
+    }
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,43 @@
+"""Generators that come as an ONNX file."""
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs in the package
+
+from qsens.errors import LoadError
+from qsens.generators.checkpoint import damaged, first_sentence, refuse_other_files
+from qsens.graph.draft import weights_digest
+
+
+class OnnxFile:
+    """An ONNX model, read with its external data."""
+
+    def __init__(self, name: str, model: onnx.ModelProto) -> None:
+        self.name = name
+        self.digest = weights_digest(model.graph.initializer)
+        self._model = model
+
+    def export(self) -> onnx.ModelProto:
+        return self._model
+
+
+def open_onnx(checkpoint: Path, *, name: str | None = None) -> OnnxFile:
+    """Read an ONNX file; `name` defaults to the file's.
+
+    Raises:
+        LoadError: for a file that is missing, no ONNX model, damaged, or without its external data.
+    """
+    refuse_other_files(checkpoint)
+    try:
+        model = onnx.load(checkpoint, load_external_data=False)
+    except DecodeError as error:
+        raise damaged(checkpoint, f"not an ONNX model ({first_sentence(error)})") from error
+    try:
+        onnx.load_external_data_for_model(model, str(checkpoint.parent))
+    except (OSError, onnx.checker.ValidationError, ValueError) as error:
+        raise LoadError(
+            f"the external data of {checkpoint} cannot be read: {first_sentence(error)}",
+            "keep the data file in the folder of the ONNX file, under its original name",
+        ) from error
+    return OnnxFile(name or checkpoint.stem, model)

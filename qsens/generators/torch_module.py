@@ -1,0 +1,207 @@
+"""Generators that are a torch module made by a function, with the weights of a checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsens.errors import LoadError, SpecError
+from qsens.generators.checkpoint import first_sentence, read_weights, state_digest
+from qsens.generators.torch_export import export_module
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+_LISTED = 3
+
+
+class TorchModule:
+    """A torch module in eval mode with its weights, and example inputs to export it with."""
+
+    def __init__(self, name: str, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+        self.name = name
+        self.digest = state_digest(module.state_dict())
+        self.module = module
+        self.example_inputs = dict(inputs)
+
+    def export(self) -> onnx.ModelProto:
+        return export_module(self.module, self.example_inputs)
+
+
+def open_torch(
+    checkpoint: Path | None,
+    *,
+    factory: str,
+    arguments: Mapping[str, object] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    trust_checkpoint: bool = False,
+) -> TorchModule:
+    """Make the module, load the checkpoint into it (`None` keeps the weights the factory gave it).
+
+    `factory` is `package.module:function` (or a class); the folder qsens is started in is searched first.
+    `input_shapes` gives the full shape of each parameter of `forward` for float inputs; without it the
+    module's own `example_inputs` is used (a tensor, a tuple or a dict, or a method returning one).
+
+    Raises:
+        SpecError: for a factory that cannot be found or called, or inputs that are not known.
+        LoadError: for a checkpoint that cannot be read or does not fit the module.
+    """
+    module = make_module(factory, arguments or {})
+    if checkpoint is not None:
+        load_into(module, read_weights(checkpoint, trust_checkpoint=trust_checkpoint), checkpoint)
+    module = module.float().eval()
+    inputs = example_inputs(module, input_shapes)
+    name = checkpoint.stem if checkpoint is not None else factory.partition(":")[2]
+    return TorchModule(name, module, inputs)
+
+
+def make_module(factory: str, arguments: Mapping[str, object]) -> torch.nn.Module:
+    """Call `package.module:function` with keyword arguments.
+
+    Raises:
+        SpecError: naming the part that is wrong.
+    """
+    import torch  # heavy, and an optional extra
+
+    function = _find(factory)
+    try:
+        module = function(**arguments)
+    except TypeError as error:
+        raise SpecError(
+            f"{factory} cannot be called with {dict(arguments)!r}: {first_sentence(error)}",
+            f"its parameters are {_parameters(function)}",
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise SpecError(
+            f"{factory} returned a {type(module).__name__}, not a torch module",
+            "name a function or class that returns the generator as a torch.nn.Module",
+        )
+    return module
+
+
+def _find(factory: str) -> Callable[..., object]:
+    module_name, _, attribute = factory.partition(":")
+    if not module_name or not attribute:
+        raise SpecError(f"not a factory: {factory!r}", "write it as package.module:function")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        missing = error.name or module_name
+        raise SpecError(
+            f"cannot import {module_name!r}: {first_sentence(error)}",
+            f"install the package that holds {missing!r}, or start qsens in the folder that holds it",
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "check the spelling after the colon"
+            raise SpecError(f"{module_name!r} has no {attribute!r}", hint)
+        found = getattr(found, part)
+    if not callable(found):
+        raise SpecError(f"{factory} is not a function or class", "write it as package.module:function")
+    return found  # type: ignore[no-any-return]
+
+
+def _parameters(function: Callable[..., object]) -> str:
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):
+        return "unknown"
+
+
+def load_into(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    """Load weights strictly; only batch counters may be missing.
+
+    Raises:
+        LoadError: listing the first few keys that are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in weights if name not in own]
+    reshaped = [
+        f"{name} ({_by(weights[name])} in the file, {_by(own[name])} in the module)"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if names
+    ]
+    if problems:
+        raise LoadError(
+            f"{checkpoint} does not fit the module; keys {'; '.join(problems)}",
+            "check the factory and its arguments (width, variant) against how the checkpoint was trained",
+        )
+    module.load_state_dict(dict(weights), strict=False)
+
+
+def _by(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def example_inputs(
+    module: torch.nn.Module, input_shapes: Mapping[str, Sequence[int]] | None
+) -> dict[str, torch.Tensor]:
+    """Example inputs by parameter of `forward`, in its order.
+
+    Raises:
+        SpecError: if neither the shapes nor the module say what goes in.
+    """
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    names = [entry.name for entry in parameters if entry.kind is not inspect.Parameter.VAR_KEYWORD]
+    required = [entry.name for entry in parameters if entry.default is inspect.Parameter.empty]
+    if input_shapes:
+        return _from_shapes(input_shapes, names, [name for name in required if name in names])
+    given = getattr(module, "example_inputs", None)
+    given = given() if callable(given) else given
+    if given is None:
+        first = names[0] if names else "image"
+        raise SpecError(
+            "the module does not say what goes in",
+            f"give a shape for each input, for example --input-shape {first}=1x3x96x96",
+        )
+    return _by_name(given, names)
+
+
+def _from_shapes(
+    shapes: Mapping[str, Sequence[int]], names: Sequence[str], required: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    import torch  # heavy, and an optional extra
+
+    for name in shapes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"its parameters are {', '.join(names)}"
+            raise SpecError(f"forward has no parameter named {name!r}", hint)
+    for name in required:
+        if name not in shapes:
+            raise SpecError(
+                f"no shape for input {name!r}", f"add --input-shape {name}=..., with the batch axis first"
+            )
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.rand(tuple(shapes[name]), generator=generator) for name in names if name in shapes}
+
+
+def _by_name(given: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    import torch  # heavy, and an optional extra
+
+    if isinstance(given, Mapping):
+        by_name = {str(name): value for name, value in given.items()}
+    else:
+        values = given if isinstance(given, (tuple, list)) else (given,)
+        by_name = dict(zip(names, values, strict=False))
+    if not by_name or not all(isinstance(value, torch.Tensor) for value in by_name.values()):
+        raise SpecError(
+            "the module's example_inputs are not tensors", "return a tensor, a tuple or a dict of tensors"
+        )
+    return by_name

@@ -1,0 +1,233 @@
+"""An ONNX graph taken apart so that the preparation passes can edit it, and put together again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, numpy_helper
+
+from qsens.errors import LoadError
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass
+class Draft:
+    """The only mutable form of a graph; it never leaves the preparation.
+
+    `header` is the model without its nodes and initializers. `origins` maps a constant tensor to the
+    initializer it was computed from, which for torch exports is the parameter's qualified name.
+    `folded_norms` counts the batch normalisations folded into a node, by node name.
+    """
+
+    header: onnx.ModelProto
+    nodes: list[onnx.NodeProto]
+    initializers: dict[str, onnx.TensorProto]
+    origins: dict[str, str]
+    folded_norms: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def take_apart(cls, model: onnx.ModelProto) -> Draft:
+        """Copy a model into a draft: constants become initializers, initializers are no longer inputs."""
+        header = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+        header.opset_import.extend(model.opset_import)
+        header.graph.name = model.graph.name or "generator"
+        initializers = {tensor.name: _copy(tensor) for tensor in model.graph.initializer}
+        header.graph.input.extend(value for value in model.graph.input if value.name not in initializers)
+        header.graph.output.extend(model.graph.output)
+        draft = cls(header, [], initializers, {name: name for name in initializers})
+        for node in model.graph.node:
+            if node.op_type == "Constant" and (tensor := _constant_tensor(node)) is not None:
+                draft.initializers[tensor.name] = tensor
+            else:
+                draft.nodes.append(_copy(node))
+        return draft
+
+    def assemble(self) -> onnx.ModelProto:
+        """The model that the draft stands for."""
+        model = _copy(self.header)
+        model.graph.node.extend(self.nodes)
+        model.graph.initializer.extend(self.initializers.values())
+        return model
+
+    @property
+    def input_names(self) -> list[str]:
+        """Graph inputs, in order."""
+        return [value.name for value in self.header.graph.input]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Graph outputs, in order."""
+        return [value.name for value in self.header.graph.output]
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set; 0 if none is declared."""
+        return next((entry.version for entry in self.header.opset_import if is_onnx_domain(entry.domain)), 0)
+
+    def producers(self) -> dict[str, onnx.NodeProto]:
+        """The node that makes each tensor."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    def readers(self) -> dict[str, list[onnx.NodeProto]]:
+        """The nodes that read each tensor; a subgraph's captures count as reads of its node."""
+        found: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(tensors_read(node)):
+                found.setdefault(name, []).append(node)
+        return found
+
+    def values(self, name: str) -> Values:
+        """Value of an initializer."""
+        values: Values = numpy_helper.to_array(self.initializers[name])
+        return values
+
+    def add_constant(self, name: str, value: Values, origin: str | None = None) -> str:
+        """Add an initializer under `name`, or `name@2`, `name@3` where that is taken; return its name."""
+        taken = self.initializers.keys() | set(self.input_names) | self.producers().keys()
+        unique = first_free(name, taken)
+        self.initializers[unique] = numpy_helper.from_array(np.ascontiguousarray(value), unique)
+        if origin is not None:
+            self.origins[unique] = origin
+        return unique
+
+    def drop_unused(self) -> None:
+        """Remove nodes and initializers that no graph output depends on."""
+        wanted = set(self.output_names)
+        kept = []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted.update(tensors_read(node))
+        self.nodes = kept[::-1]
+        self.initializers = {name: value for name, value in self.initializers.items() if name in wanted}
+
+    def sort_nodes(self) -> None:
+        """Put nodes into an order in which every tensor is made before it is read, the given one if it is.
+
+        Raises:
+            LoadError: if a node reads a tensor that nothing makes.
+        """
+        known = {"", *self.input_names, *self.initializers}
+        waiting, placed = self.nodes, []
+        while waiting:
+            later = []
+            for node in waiting:
+                if all(name in known for name in tensors_read(node)):
+                    placed.append(node)
+                    known.update(node.output)
+                else:
+                    later.append(node)
+            if len(later) == len(waiting):
+                raise _unreadable(later[0], known)
+            waiting = later
+        self.nodes = placed
+
+    def name_nodes(self) -> None:
+        """Give every node a unique, non-empty name."""
+        taken: set[str] = set()
+        counts: Counter[str] = Counter()
+        for node in self.nodes:
+            if not node.name:
+                node.name = f"{node.op_type}_{counts[node.op_type]}"
+                counts[node.op_type] += 1
+            node.name = first_free(node.name, taken)
+            taken.add(node.name)
+
+
+def _unreadable(node: onnx.NodeProto, known: set[str]) -> LoadError:
+    missing = next(name for name in tensors_read(node) if name not in known)
+    return LoadError(
+        f"node {node.name or node.op_type!r} reads tensor {missing!r}, which nothing makes",
+        "the graph is damaged or was cut; export it again",
+    )
+
+
+def first_free(name: str, taken: Iterable[str]) -> str:
+    """`name`, or the first of `name@2`, `name@3`, ... that is not taken."""
+    used = taken if isinstance(taken, (set, frozenset, dict)) else set(taken)
+    count, candidate = 1, name
+    while candidate in used:
+        count += 1
+        candidate = f"{name}@{count}"
+    return candidate
+
+
+def is_onnx_domain(domain: str) -> bool:
+    """Whether an operator domain is ONNX's own."""
+    return domain in ("", "ai.onnx")
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Value of an attribute, or `default`."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default
+
+
+def tensors_read(node: onnx.NodeProto) -> list[str]:
+    """Names of the tensors a node reads, those its subgraphs capture included."""
+    names = [name for name in node.input if name]
+    for graph in subgraphs(node):
+        names.extend(_captured(graph))
+    return names
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Graphs inside the attributes of a control-flow node."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def _captured(graph: onnx.GraphProto) -> list[str]:
+    made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    made.update(name for node in graph.node for name in node.output)
+    read = [name for node in graph.node for name in tensors_read(node)]
+    read.extend(value.name for value in graph.output)
+    return [name for name in dict.fromkeys(read) if name not in made]
+
+
+def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The value of a `Constant` node as an initializer; `None` for sparse tensors and strings."""
+    if len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        tensor = _copy(attribute.t)
+        tensor.name = node.output[0]
+        return tensor
+    kinds = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
+    if attribute.name not in kinds:
+        return None
+    value = onnx.helper.get_attribute_value(attribute)
+    return numpy_helper.from_array(np.asarray(value, kinds[attribute.name]), node.output[0])
+
+
+def _copy(message: Any) -> Any:
+    twin = type(message)()
+    twin.CopyFrom(message)
+    return twin
+
+
+def weights_digest(tensors: Iterable[onnx.TensorProto]) -> str:
+    """sha256 over the names, types, shapes and values of constants, whatever their order."""
+    digest = hashlib.sha256()
+    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
+        digest.update(f"{tensor.name}:{tensor.data_type}:{list(tensor.dims)};".encode())
+        digest.update(numpy_helper.to_array(tensor).tobytes())
+    return digest.hexdigest()

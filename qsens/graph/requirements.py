@@ -1,0 +1,111 @@
+"""What an ONNX graph must satisfy before it can be swept: operator set, no quantization, plain FP32."""
+
+import onnx
+from onnx import TensorProto
+
+from qsens.errors import LoadError
+from qsens.graph.draft import Draft, is_onnx_domain
+
+OLDEST_OPSET = 13
+_QUANTIZED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+)
+_QUANTIZED_PREFIXES = (
+    "QLinear",
+    "DynamicQuantize",
+    "QGemm",
+    "QAttention",
+    "QMoE",
+    "QOrdered",
+    "MatMulInteger",
+)
+_QUANTIZED_SUFFIXES = ("NBits", "Bnb4")
+_RUNTIME_FUSED = frozenset({"FusedConv", "FusedGemm", "FusedMatMul", "FusedMatMulActivation", "NhwcConv"})
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+_HALF_TYPES = {
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.DOUBLE: "float64",
+}
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def refuse_unusable(model: onnx.ModelProto) -> None:
+    """Check what can be seen before any pass runs.
+
+    Raises:
+        LoadError: for an empty graph, an operator set before 13, a graph that is already quantized, or one
+            that ONNX Runtime has already optimised.
+    """
+    if not model.graph.node:
+        raise LoadError("the ONNX file holds no nodes", "it is empty or was cut short; export it again")
+    opset = next((entry.version for entry in model.opset_import if is_onnx_domain(entry.domain)), 0)
+    if opset < OLDEST_OPSET:
+        raise LoadError(
+            f"the graph uses ONNX operator set {opset}; the oldest that can be swept is {OLDEST_OPSET}",
+            "export it again with opset_version=17, or convert it with "
+            "onnx.version_converter.convert_version(model, 17)",
+        )
+    _refuse_quantized(model)
+    fused = [node for node in model.graph.node if node.op_type in _RUNTIME_FUSED]
+    if fused:
+        raise LoadError(
+            f"node {fused[0].name!r} is a {fused[0].op_type}: ONNX Runtime has already optimised this graph",
+            "give the file from before the optimisation",
+        )
+
+
+def _refuse_quantized(model: onnx.ModelProto) -> None:
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        if _is_quantized(node.op_type):
+            found[node.op_type] = found.get(node.op_type, 0) + 1
+    if not found:
+        return
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+    raise LoadError(
+        f"the graph is already quantized: it holds {listed}",
+        "a sweep chooses precisions itself and needs the FP32 graph from before quantization",
+    )
+
+
+def _is_quantized(op_type: str) -> bool:
+    return (
+        op_type in _QUANTIZED
+        or op_type.startswith(_QUANTIZED_PREFIXES)
+        or op_type.endswith(_QUANTIZED_SUFFIXES)
+    )
+
+
+def refuse_unrepeatable(draft: Draft) -> None:
+    """Check that the graph's own nodes draw no random numbers.
+
+    Raises:
+        LoadError: naming the node.
+    """
+    for node in draft.nodes:
+        if node.op_type in _RANDOM:
+            raise LoadError(
+                f"node {node.name!r} draws random numbers ({node.op_type}), so no two runs can be compared",
+                "make the noise an input of the generator; qsens feeds it seeded",
+            )
+
+
+def refuse_other_types(draft: Draft) -> None:
+    """Check that weights are FP32 and finite.
+
+    Raises:
+        LoadError: naming the node and its type.
+    """
+    for node in draft.nodes:
+        if node.op_type not in _WEIGHTED:
+            continue
+        for name in node.input[1:2]:
+            tensor = draft.initializers.get(name)
+            if tensor is not None and tensor.data_type in _HALF_TYPES:
+                raise LoadError(
+                    f"the weights of node {node.name!r} are {_HALF_TYPES[tensor.data_type]}, not float32",
+                    "export the generator in float32; qsens rounds to FP16 itself, layer by layer",
+                )

@@ -1,0 +1,134 @@
+"""Running a graph in ONNX Runtime while it is prepared: observed shapes, equality checks, batching."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from qsens.errors import LoadError
+from qsens.interfaces import InputSpec
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+# A serialized protobuf message cannot exceed 2 GiB; larger graphs go through a file with external data.
+_LARGEST_MESSAGE = 1_900_000_000
+_RUNTIME_ERRORS = (
+    onnxruntime.capi.onnxruntime_pybind11_state.EPFail,
+    onnxruntime.capi.onnxruntime_pybind11_state.Fail,
+    onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument,
+    onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph,
+    onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf,
+    onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented,
+    onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
+)
+
+
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """A silent CPU session of a model of any size.
+
+    Raises:
+        LoadError: with ONNX Runtime's own words.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    providers = ["CPUExecutionProvider"]
+    try:
+        if weight_bytes(model) < _LARGEST_MESSAGE:
+            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            twin = onnx.ModelProto()
+            twin.CopyFrom(model)
+            onnx.save(twin, path, save_as_external_data=True, location="weights.bin")
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except _RUNTIME_ERRORS as error:
+        raise LoadError(
+            f"ONNX Runtime cannot load the graph: {_first_line(error)}",
+            "if the file runs elsewhere, export it for an operator set that ONNX Runtime knows",
+        ) from error
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of the initializers, about."""
+    return sum(int(np.prod(tensor.dims, dtype=np.int64)) * 4 for tensor in model.graph.initializer)
+
+
+def random_inputs(
+    specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]], *, batch: int, seed: int
+) -> dict[str, Values]:
+    """Seeded inputs with the given batch: floats uniform in [0, 1), integers 0 or 1, booleans true."""
+    generator = np.random.default_rng(seed)
+    inputs = {}
+    for spec in specs:
+        shape = (batch, *shapes[spec.name][1:]) if spec.is_batched else shapes[spec.name]
+        if spec.dtype == "bool":
+            inputs[spec.name] = np.ones(shape, bool)
+        elif spec.dtype.startswith(("int", "uint")):
+            inputs[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
+        else:
+            inputs[spec.name] = generator.random(shape).astype(spec.dtype)
+    return inputs
+
+
+def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Values]) -> list[Values]:
+    """All outputs.
+
+    Raises:
+        LoadError: with ONNX Runtime's own words.
+    """
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    try:
+        return list(session.run(None, dict(inputs), options))
+    except _RUNTIME_ERRORS as error:
+        shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
+        raise LoadError(
+            f"the generator cannot run on {shapes}: {_first_line(error)}",
+            "give the sizes it was made for with --input-shape NAME=1x3x96x96",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def relative_difference(expected: Values, actual: Values) -> float:
+    """Root mean square of the difference over that of `expected`, on the values that are finite."""
+    if expected.shape != actual.shape:
+        return float("inf")
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(actual)):
+        return float("inf")
+    wanted, got = expected[finite].astype(np.float64), actual[finite].astype(np.float64)
+    size = np.sqrt(np.mean(wanted**2)) if wanted.size else 0.0
+    error = np.sqrt(np.mean((wanted - got) ** 2)) if wanted.size else 0.0
+    return float(error / size) if size else float(error)
+
+
+def is_batchable(
+    session: onnxruntime.InferenceSession, specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]
+) -> bool:
+    """Whether a batch of two gives what two batches of one give, for every output."""
+    if not any(spec.is_batched for spec in specs):
+        return False
+    both = random_inputs(specs, shapes, batch=2, seed=1)
+    batched = {spec.name for spec in specs if spec.is_batched}
+    singles = [
+        {name: value[index : index + 1] if name in batched else value for name, value in both.items()}
+        for index in range(2)
+    ]
+    try:
+        together = run(session, both)
+        apart = [run(session, inputs) for inputs in singles]
+    except LoadError:
+        return False
+    pairs = zip(together, *apart, strict=True)
+    return all(
+        first.ndim > 0 and relative_difference(np.concatenate([first, second]), whole) < 1e-4
+        for whole, first, second in pairs
+    )

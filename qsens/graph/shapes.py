@@ -1,0 +1,159 @@
+"""Graph inputs, the concrete shapes a graph is examined at, and inferred tensor types."""
+
+from collections.abc import Iterable, Mapping
+
+import onnx
+from onnx import TensorProto, helper
+
+from qsens.errors import LoadError, SpecError
+from qsens.graph.draft import Draft
+from qsens.interfaces import InputSpec
+
+# Initializers above this many elements are hidden from shape inference, which needs only their shapes:
+# inference then works on graphs of any size.
+_LARGEST_SHAPE_CONSTANT = 1024
+Shape = tuple[int, ...]
+
+
+def input_specs(draft: Draft) -> tuple[InputSpec, ...]:
+    """Graph inputs in order.
+
+    The first axis is a batch where its size is free, or is one and more axes follow.
+
+    Raises:
+        LoadError: for an input without a shape, or a picture batch fixed at more than one.
+    """
+    specs = tuple(_input_spec(value) for value in draft.header.graph.input)
+    fixed = next((spec for spec in specs if len(spec.shape) >= 4 and not spec.is_batched), None)
+    if fixed is not None and not any(spec.is_batched for spec in specs):
+        raise LoadError(
+            f"input {fixed.name!r} fixes its batch at {fixed.shape[0]}",
+            "export the generator with a dynamic batch axis, or with batch size 1",
+        )
+    return specs
+
+
+def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
+    tensor_type = value.type.tensor_type
+    if not tensor_type.HasField("shape"):
+        raise LoadError(
+            f"input {value.name!r} has no shape in the graph",
+            "export the generator with example inputs, so that the number of axes is known",
+        )
+    sides = [side.dim_value if side.HasField("dim_value") else None for side in tensor_type.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type).name
+    is_batched = bool(sides) and (sides[0] is None or (sides[0] == 1 and len(sides) > 1))
+    return InputSpec(value.name, tuple(sides[1:] if is_batched else sides), dtype, is_batched)
+
+
+def example_shapes(
+    specs: Iterable[InputSpec], given: Mapping[str, tuple[int, ...]] | None
+) -> dict[str, Shape]:
+    """Concrete shape of every input, batch axis included and one.
+
+    Raises:
+        SpecError: if a given shape names no input or does not fit it.
+        LoadError: if a side is free in the graph and not given.
+    """
+    inputs = {spec.name: spec for spec in specs}
+    given = given or {}
+    for name in given:
+        if name not in inputs:
+            raise SpecError(f"no graph input named {name!r}", f"the inputs are {', '.join(inputs)}")
+    return {name: _example_shape(spec, given.get(name)) for name, spec in inputs.items()}
+
+
+def _example_shape(spec: InputSpec, given: Shape | None) -> Shape:
+    batch: tuple[int, ...] = (1,) if spec.is_batched else ()
+    if given is None:
+        if None in spec.shape:
+            raise LoadError(
+                f"input {spec.name!r} has shape {_written(spec)}: its free sides need a size",
+                f"say it with --input-shape {spec.name}={_suggestion(spec)}",
+            )
+        return batch + tuple(side for side in spec.shape if side is not None)
+    sides = given[len(batch) :]
+    fits = len(given) == len(batch) + len(spec.shape) and all(
+        size > 0 and side in (None, size) for side, size in zip(spec.shape, sides, strict=True)
+    )
+    if not fits:
+        raise SpecError(
+            f"input {spec.name!r} cannot be {'x'.join(map(str, given))}: the graph says {_written(spec)}",
+            f"give something like --input-shape {spec.name}={_suggestion(spec)}",
+        )
+    return batch + tuple(sides)
+
+
+def _written(spec: InputSpec) -> str:
+    sides = (("batch",) if spec.is_batched else ()) + tuple(side or "?" for side in spec.shape)
+    return "x".join(map(str, sides))
+
+
+def _suggestion(spec: InputSpec) -> str:
+    sides = ((1,) if spec.is_batched else ()) + tuple(side or 96 for side in spec.shape)
+    return "x".join(map(str, sides))
+
+
+def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict[str, onnx.TypeProto]:
+    """Types (with shapes where inference succeeds) of every tensor but the hidden constants.
+
+    `shapes` replaces the inputs' own shapes, so that the result is concrete.
+    """
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(draft.header)
+    skeleton.graph.node.extend(draft.nodes)
+    for value in skeleton.graph.input:
+        if shapes is not None:
+            _set_shape(value, shapes[value.name])
+    for value in skeleton.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    for name, tensor in draft.initializers.items():
+        if _elements(tensor) <= _LARGEST_SHAPE_CONSTANT:
+            skeleton.graph.initializer.append(tensor)
+        else:
+            skeleton.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise LoadError(
+            f"the graph's shapes contradict each other: {str(error).splitlines()[0]}",
+            "the file is damaged, or --input-shape does not suit the generator",
+        ) from error
+    graph = inferred.graph
+    return {value.name: value.type for value in (*graph.value_info, *graph.input, *graph.output)}
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    count = 1
+    for side in tensor.dims:
+        count *= side
+    return count
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: Shape) -> None:
+    del value.type.tensor_type.shape.dim[:]
+    for side in shape:
+        value.type.tensor_type.shape.dim.add().dim_value = side
+
+
+def known_shape(value: onnx.TypeProto | None) -> Shape | None:
+    """The shape of a type whose sides are all known, else `None`."""
+    if value is None or not value.tensor_type.HasField("shape"):
+        return None
+    sides = value.tensor_type.shape.dim
+    if not all(side.HasField("dim_value") for side in sides):
+        return None
+    return tuple(side.dim_value for side in sides)
+
+
+def rank_of(value: onnx.TypeProto) -> int | None:
+    """Number of axes, `None` if unknown."""
+    return len(value.tensor_type.shape.dim) if value.tensor_type.HasField("shape") else None
+
+
+def value_infos(types: Mapping[str, onnx.TypeProto], names: Iterable[str]) -> list[onnx.ValueInfoProto]:
+    """`value_info` entries of the named tensors whose type is known."""
+    known = [
+        name for name in names if name in types and types[name].tensor_type.elem_type != TensorProto.UNDEFINED
+    ]
+    return [onnx.ValueInfoProto(name=name, type=types[name]) for name in known]
