@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.images import reference_digest
+from qsens.calibration.rules import ANY_IMAGE
 from qsens.calibration.sets import open_sample_set
 from qsens.calibration.splits import split_sample_set, subset
 from qsens.errors import SpecError
@@ -20,7 +21,6 @@ from qsens.interfaces import (
     Backend,
     Extractor,
     Generator,
-    InputRule,
     InputSpec,
     Metric,
     Progress,
@@ -38,8 +38,8 @@ from qsens.sweep import pin_layers, run_sweep
 from qsens.trial import Study
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
-# Of a set that is both calibrated and evaluated on, at most this share goes to calibration.
-LARGEST_CALIBRATION_SHARE = 4
+# Of a set too small for both counts, one sample in this many goes to calibration.
+CALIBRATION_PART = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,31 +240,39 @@ def _open_sets(spec: SweepSpec, inputs: Sequence[InputSpec]) -> tuple[SampleSet,
         raise SpecError(
             "no calibration set", "give --calibration FOLDER (images or .npz files) or --calibration noise"
         )
-    rules = {"*": spec.image_rule, **dict(spec.inputs)}
-    if spec.evaluation is not None:
-        calibration = _open_set(spec.calibration, inputs, rules, spec, spec.calibration_samples)
-        return calibration, _open_set(spec.evaluation, inputs, rules, spec, spec.evaluation_samples)
-    wanted = spec.calibration_samples + spec.evaluation_samples
-    whole = _open_set(spec.calibration, inputs, rules, spec, wanted)
-    for_calibration = spec.calibration_samples
-    if len(whole) < wanted:
-        for_calibration = min(for_calibration, max(1, len(whole) // LARGEST_CALIBRATION_SHARE))
-    for_evaluation = min(spec.evaluation_samples, len(whole) - for_calibration)
-    return split_sample_set(whole, for_calibration, max(for_evaluation, 1), spec.seed)
+    opened = _open_set(spec.calibration, inputs, spec, spec.calibration_samples + spec.evaluation_samples)
+    if spec.evaluation is None:
+        return _split_set(opened, spec)
+    evaluation = _open_set(spec.evaluation, inputs, spec, spec.evaluation_samples)
+    return (
+        _at_most(opened, spec.calibration_samples, spec.seed),
+        _at_most(evaluation, spec.evaluation_samples, spec.seed),
+    )
 
 
-def _open_set(
-    source: str,
-    inputs: Sequence[InputSpec],
-    rules: Mapping[str, InputRule],
-    spec: SweepSpec,
-    limit: int,
-) -> SampleSet:
+def _open_set(source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: int) -> SampleSet:
+    """All of a folder; `limit` samples of a source that may have no end."""
     is_endless = source == "noise" or (":" in source and not Path(source).exists())
-    opened = open_sample_set(
+    rules = {ANY_IMAGE: spec.image_rule, **dict(spec.inputs)}
+    return open_sample_set(
         source, inputs=inputs, rules=rules, seed=spec.seed, count=limit if is_endless else None
     )
-    return subset(opened, min(limit, len(opened)), spec.seed)
+
+
+def _at_most(samples: SampleSet, limit: int, seed: int) -> SampleSet:
+    return subset(samples, min(limit, len(samples)), seed)
+
+
+def _split_set(whole: SampleSet, spec: SweepSpec) -> tuple[SampleSet, SampleSet]:
+    """Calibration and evaluation samples of one set, without a common sample or clip."""
+    for_calibration, for_evaluation = spec.calibration_samples, spec.evaluation_samples
+    if len(whole) < for_calibration + for_evaluation:
+        for_calibration = min(for_calibration, max(1, len(whole) // CALIBRATION_PART))
+        # Whole clips go to one side, so that the other may end up with fewer samples than were counted on.
+        clips = [] if whole.clusters is None else list(whole.clusters)
+        largest_clip = max((clips.count(clip) for clip in set(clips)), default=1)
+        for_evaluation = min(for_evaluation, len(whole) - for_calibration - (largest_clip - 1))
+    return split_sample_set(whole, for_calibration, max(for_evaluation, 1), spec.seed)
 
 
 def _shapes_of_sample(samples: SampleSet, inputs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:

@@ -59,7 +59,7 @@ def emit_int8_layer(
     )
     codes = emitter.code_values(operation.data, scale)
     name = f"{operation.layer}:int8"
-    layout = _weight_layout(node, operation, weight.parts[0].codes.ndim)
+    layout = _weight_layout(node, weight.parts[0].codes.ndim)
     sliced = _emit_slices(emitter, codes, weight.parts, layout, name)
     sums = [
         _emit_sum(emitter, node, operation, {operation.data: data, operation.weight: part.codes}, index)
@@ -74,12 +74,12 @@ def _prepare_weight(
     emitter: Emitter, node: onnx.NodeProto, operation: FusedOperation, *, per_channel: bool
 ) -> QuantizedWeight:
     values = emitter.topology.constant(operation.weight).astype(np.float32)
-    axis = output_channel_axis(node, operation, values.ndim) if per_channel else None
+    axis = output_channel_axis(node, values.ndim) if per_channel else None
     codes, scales = quantize_weight(values, axis)
-    layout = _weight_layout(node, operation, values.ndim)
+    layout = _weight_layout(node, values.ndim)
     non_negative = is_non_negative(operation.data, emitter.topology)
     parts = split_weight(codes, layout, non_negative=non_negative, node_name=node.name)
-    return QuantizedWeight(parts, _shaped_for_output(node, operation, scales, values.ndim))
+    return QuantizedWeight(parts, _shaped_for_output(node, scales, values.ndim))
 
 
 def quantize_weight(values: Values, axis: int | None) -> tuple[Values, Values]:
@@ -91,26 +91,20 @@ def quantize_weight(values: Values, axis: int | None) -> tuple[Values, Values]:
     return codes, scales.reshape(-1)
 
 
-def output_channel_axis(node: onnx.NodeProto, operation: FusedOperation, rank: int) -> int | None:
+def output_channel_axis(node: onnx.NodeProto, rank: int) -> int | None:
     """Weight axis of the output channels; `None` where one scale serves the whole tensor."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
         return 0 if _attribute(node, "transB", 0) else 1
-    if node.op_type == "MatMul" and rank == 2:
-        return 0 if node.input[0] == operation.weight else 1
-    return None
+    return 1 if node.op_type == "MatMul" and rank == 2 else None
 
 
-def _shaped_for_output(
-    node: onnx.NodeProto, operation: FusedOperation, scales: Values, weight_rank: int
-) -> Values:
+def _shaped_for_output(node: onnx.NodeProto, scales: Values, weight_rank: int) -> Values:
     if scales.size == 1:
         return scales.reshape(())
     if node.op_type == "Conv":
         return scales.reshape(1, -1, *([1] * (weight_rank - 2)))
-    if node.op_type == "MatMul" and node.input[0] == operation.weight:
-        return scales.reshape(-1, 1)
     return scales
 
 
@@ -124,7 +118,7 @@ class WeightLayout:
     groups: int
 
 
-def _weight_layout(node: onnx.NodeProto, operation: FusedOperation, rank: int) -> WeightLayout:
+def _weight_layout(node: onnx.NodeProto, rank: int) -> WeightLayout:
     groups = int(_attribute(node, "group", 1))
     if node.op_type == "Conv":
         return WeightLayout(1, 0, 1, groups)
@@ -133,8 +127,6 @@ def _weight_layout(node: onnx.NodeProto, operation: FusedOperation, rank: int) -
     if node.op_type == "Gemm":
         transposed = bool(_attribute(node, "transB", 0))
         return WeightLayout(1, 0, 1, 1) if transposed else WeightLayout(0, 1, 1, 1)
-    if node.input[0] == operation.weight:
-        return WeightLayout(rank - 1, rank - 2, -2, 1)
     return WeightLayout(rank - 2, rank - 1, -1, 1)
 
 

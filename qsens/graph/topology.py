@@ -128,9 +128,7 @@ def fused_operations(graph: Graph, topology: Topology) -> dict[str, FusedOperati
 def _fused_operation(
     layer: str, node: onnx.NodeProto, topology: Topology, claimed: set[str]
 ) -> FusedOperation:
-    constant_inputs = [name for name in node.input[:2] if name in topology.initializers]
-    weight = constant_inputs[0]
-    data = next(name for name in node.input[:2] if name != weight)
+    data, weight = node.input[:2]
     result, skip, pre_activation = node.output[0], None, None
     while (reader := topology.only_consumer(result)) is not None:
         if reader.op_type == "Add" and reader.name not in claimed:
