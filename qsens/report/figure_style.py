@@ -1,9 +1,9 @@
 """Colours, sizes and axes shared by all figures; Okabe and Ito's colour-blind-safe palette."""
 
+import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -152,13 +152,20 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write `name.png` (150 dots per inch) and `name.svg`, the same bytes for the same figure."""
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(png, dpi=150, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None})
-    return png, svg
+def render_png(figure: Figure) -> bytes:
+    """The figure as a PNG file, 150 dots per inch; its layout is settled by that and kept."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")
+    return file.getvalue()
+
+
+def render_svg(figure: Figure, salt: str) -> bytes:
+    """The figure as an SVG file; the same figure and `salt` give the same bytes."""
+    file = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def value_label(name: str, value: float) -> str:

@@ -117,7 +117,7 @@ def unit_of(members: Sequence[Layer], layers: Sequence[Layer]) -> tuple[str, str
 
 
 def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
-    """A few words that name the map for people, for example `INT8 up to layer 21 of 23, then FP16`."""
+    """A few words that name the map for people, for example `first 21 INT8, last 2 FP16`."""
     cuts = cuts_of(precision_map, layers)
     if len(cuts) == 2:
         return f"all {(cuts[0].float_precision or Precision.INT8).upper()}"
@@ -129,13 +129,18 @@ def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
         return words.format(isolations[0].name)
     ends = ends_of(precision_map, layers)
     if ends is not None:
-        return f"first {ends.first} and last {ends.last} of {len(layers)} layers in float"
+        return _ends_title(ends)
     in_int8 = sum(precision_map[layer.name] is Precision.INT8 for layer in layers)
     return f"{in_int8} of {len(layers)} layers INT8"
+
+
+def _ends_title(ends: Ends) -> str:
+    sides = [f"{side} {count}" for side, count in (("first", ends.first), ("last", ends.last)) if count]
+    return f"{' and '.join(sides)} in float, rest INT8"
 
 
 def _cut_title(cut: Cut, total: int) -> str:
     side = (cut.float_precision or Precision.FP32).upper()
     if cut.direction is Direction.INT8_FIRST:
-        return f"first {cut.boundary} of {total} layers INT8, then {side}"
-    return f"first {cut.boundary} of {total} layers {side}, then INT8"
+        return f"first {cut.boundary} INT8, last {total - cut.boundary} {side}"
+    return f"first {cut.boundary} {side}, last {total - cut.boundary} INT8"

@@ -1,5 +1,6 @@
 """How metrics are named, ordered and scaled in tables, figures and pages."""
 
+import math
 from collections.abc import Sequence
 
 _TITLES = {
@@ -43,14 +44,14 @@ def headline_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def format_value(value: float | None, digits: int = 4) -> str:
-    """A number with about four significant digits; `∞` for identical images, a dash where not measured."""
+    """A number with that many significant digits; `∞` for identical images, a dash where not measured."""
     if value is None or value != value:
         return "—"
-    if abs(value) == float("inf"):
+    if abs(value) == math.inf:
         return "∞" if value > 0 else "-∞"
     if value == 0:
         return "0"
     if not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2e}"
-    decimals = max(0, digits - len(str(int(abs(value)))))
+        return f"{value:.{min(digits, 3) - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{decimals}f}"

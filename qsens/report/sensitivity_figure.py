@@ -57,18 +57,17 @@ def _draw_panel(axes: Axes, sensitivity: Sensitivity, origin: str, names: Sequen
     dress(axes)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=GRID, linewidth=0.6)
-    for effect in sensitivity.of(origin):
-        colour = VERMILION if (effect.value > 0) is sensitivity.lower_is_better else BLUE
-        error = None if effect.standard_error is None else Z95 * effect.standard_error
-        axes.barh(
-            names.index((effect.unit, effect.name)),
-            effect.value,
-            xerr=error,
-            height=0.68,
-            color=colour,
-            error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2.0, "alpha": 0.7},
-            zorder=3,
-        )
+    effects = sensitivity.of(origin)
+    is_worse = [(effect.value > 0) is sensitivity.lower_is_better for effect in effects]
+    axes.barh(
+        [names.index((effect.unit, effect.name)) for effect in effects],
+        [effect.value for effect in effects],
+        xerr=[Z95 * (effect.standard_error or 0.0) for effect in effects],
+        height=0.68,
+        color=[VERMILION if worse else BLUE for worse in is_worse],
+        error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2.0, "alpha": 0.7},
+        zorder=3,
+    )
     axes.axvline(0.0, color=INK, linewidth=1.0, zorder=4)
     axes.tick_params(axis="y", length=0)
     _scale_values(axes, [abs(effect.value) for effect in sensitivity.of(origin)])

@@ -1,6 +1,6 @@
 """Pictures behind the image strips: which maps to show, their outputs and their errors against FP32."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple
 
 
 def image_strip(
-    choices: Iterable[StripChoice], samples: "dict[int, Array]", baseline: int | None
+    choices: Iterable[StripChoice], samples: "Mapping[int, Array]", baseline: int | None
 ) -> ImageStrip | None:
     """Columns of the choices that have pictures; `None` without FP32's pictures.
 
@@ -91,18 +91,21 @@ def image_strip(
 
 
 def amplification_for(errors: "Sequence[Array]") -> int:
-    """The power of two, 1 to 64, that brings the median map's 99th percentile error near full scale."""
+    """The power of two, 1 to 64, that brings a mild map's 99th percentile error near full scale.
+
+    Mild is the lower quartile of the maps with any error: a collapsed map needs no magnifying glass.
+    """
     peaks = [float(np.percentile(values, 99)) for values in errors if values.any()]
     if not peaks:
         return 1
-    return int(2 ** np.clip(np.floor(np.log2(255 / max(float(np.median(peaks)), 1.0))), 0, 6))
+    return int(2 ** np.clip(np.floor(np.log2(255 / max(float(np.quantile(peaks, 0.25)), 1.0))), 0, 6))
 
 
 def _spread_cuts(study: Study, metric: str, wanted: int, taken: Iterable[int]) -> list[tuple[int, str]]:
     lines = boundary_lines(study, metric)
     if wanted <= 0 or not lines:
         return []
-    line = max(lines, key=lambda entry: len(entry.points))
+    line = max(lines, key=lambda entry: (len(entry.points), entry.direction is Direction.INT8_FIRST))
     points = [point for point in line.points if point.trial not in set(taken)]
     places = np.linspace(0, len(points) - 1, min(wanted, 3, len(points))).round().astype(int)
     side = line.float_precision.upper()

@@ -10,6 +10,7 @@ from qsens.layer import Layer, macs_share
 from qsens.precision import Precision, PrecisionMap
 from qsens.report.boundary_data import plotted_cuts
 from qsens.report.map_shapes import Direction, map_title
+from qsens.report.paired_errors import PairedError, no_paired_error
 from qsens.report.sensitivity import sensitivity_of
 from qsens.selection import Z95
 from qsens.trial import Study, Trial
@@ -31,8 +32,10 @@ _SENSITIVITY_COLUMNS = (
     "index",
     "effect",
     "standard_error",
+    "is_paired",
     "low",
     "high",
+    "trial",
 )
 
 
@@ -48,19 +51,24 @@ def trials_table(study: Study) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(counts, "Int64"))
 
 
-def sensitivity_table(study: Study, metrics: Iterable[str] | None = None) -> pd.DataFrame:
+def sensitivity_table(
+    study: Study,
+    metrics: Iterable[str] | None = None,
+    *,
+    paired_error: PairedError = no_paired_error,
+) -> pd.DataFrame:
     """One row a unit, origin and metric; `effect` with its 95% interval `low` to `high`, metric's unit."""
     rows = []
     for metric in study.metrics if metrics is None else metrics:
-        found = sensitivity_of(study, metric)
+        found = sensitivity_of(study, metric, paired_error)
         for effect in found.effects if found else ():
             error = effect.standard_error
             low, high = (
                 (None, None) if error is None else (effect.value - Z95 * error, effect.value + Z95 * error)
             )
             place = (metric, effect.origin, effect.unit, effect.name, effect.start)
-            rows.append((*place, effect.value, error, low, high, effect.trial))
-    return pd.DataFrame(rows, columns=[*_SENSITIVITY_COLUMNS, "trial"])
+            rows.append((*place, effect.value, error, effect.is_paired, low, high, effect.trial))
+    return pd.DataFrame(rows, columns=list(_SENSITIVITY_COLUMNS))
 
 
 def layers_table(layers: Sequence[Layer], chosen: Trial | None = None) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Studies made up for the report tests: the Wav2Lip student and teacher, boundary, ends and isolating maps."""
+"""Studies made up for the report tests: the Wav2Lip student and teacher, three kinds of sweep."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ STUDENT_MACS = (
     16384, 16384, 294912, 2654208, 5971968, 10616832, 13271040, 13271040, 13271040, 221184,
 )  # fmt: skip
 STUDENT_NAMES = (
-    "AE0 AE1 AE2 AE3 AE4.0 AE4.1 FE0 FE1 FE2 FE3 FE4 FE5 FE6.0 FE6.1 FD0 FD1 FD2 FD3 FD4 FD5 FD6 OUT.0 OUT.1"
-).split()
+    *("AE0", "AE1", "AE2", "AE3", "AE4.0", "AE4.1"),
+    *("FE0", "FE1", "FE2", "FE3", "FE4", "FE5", "FE6.0", "FE6.1"),
+    *("FD0", "FD1", "FD2", "FD3", "FD4", "FD5", "FD6", "OUT.0", "OUT.1"),
+)
 METRICS = ("fid[lite0]", "fid-fp32[lite0]", "psnr")
 IMAGES = 512
 

@@ -1,0 +1,28 @@
+"""`qsens report`: figures, tables and the page of a run folder."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print where things are as JSON.")
+def report(run: Path, *, open_browser: bool, as_json: bool) -> None:
+    """Write figures, tables and report.html for the folder RUN, finished or not.
+
+    Nothing but the folder is read, and the page needs no network: it can be sent as one file.
+    """
+    # pandas and matplotlib load only when a report is written.
+    from qsens.report.document import report_paths, write_report
+
+    write_report(run, open_browser=open_browser)
+    paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}
+    if as_json:
+        click.echo(json.dumps(paths, indent=2))
+        return
+    for name, path in paths.items():
+        click.echo(f"{name.replace('_', ' '):<16} {path}")

@@ -1,0 +1,178 @@
+"""What a reader must know before believing a run: masking, sample size, overflow, failures, refusals."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qsens.precision import Precision
+from qsens.report.comparable import reference_of, scored_trials
+from qsens.report.metric_names import base_name, extractor_name, short_name
+from qsens.report.tables import differing_layers
+from qsens.selection import Z95
+from qsens.sweep import anchor_trial
+from qsens.trial import Outcome, Score, Study, Trial
+
+_FEATURES = {"fid": 2048, "fid[lite0]": 1280}
+_FEW_FEATURES = 1000
+_SHOWN = 6
+
+
+class Severity(StrEnum):
+    """How loud a finding is shown."""
+
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know; `title` is a few words, `text` a sentence or two with the numbers."""
+
+    severity: Severity
+    title: str
+    text: str
+
+
+def findings_of(study: Study, chosen: Trial | None = None, missing: int | None = None) -> tuple[Finding, ...]:
+    """Everything to know about the study, the most serious first.
+
+    `missing` is the number of planned maps without a trial, `None` where it is unknown.
+    """
+    found = [
+        *_unfinished(study, missing),
+        *_masking(study, chosen),
+        *_overflows(study, chosen),
+        *_failures(study),
+        *_refusals(study),
+        *_few_images(study),
+        *_mixed_references(study),
+    ]
+    return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
+
+
+def masks_damage(trial: Trial, real: str, baseline: str) -> bool:
+    """Whether a map scores better than FP32 against real images only because it drifts away from FP32.
+
+    True where the improvement is significant (95%) and smaller than the distance to the FP32 outputs.
+    """
+    to_real, to_fp32 = trial.score(real), trial.score(baseline)
+    if to_real is None or to_fp32 is None or to_real.difference is None:
+        return False
+    if to_real.difference_standard_error is None:
+        return False
+    is_better = to_real.difference + Z95 * to_real.difference_standard_error < 0
+    return is_better and to_fp32.value > -to_real.difference
+
+
+def _unfinished(study: Study, missing: int | None) -> Iterable[Finding]:
+    if missing:
+        text = f"{_maps(missing).capitalize()} not tried yet; the figures show {len(study.trials)} trials."
+        yield Finding(Severity.WARNING, "The run is not finished", text)
+    for precision in Precision:
+        if anchor_trial(study, precision) is None:
+            text = f"No scored trial runs {precision.upper()} everywhere, so its reference line is missing."
+            yield Finding(Severity.WARNING, f"No {precision.upper()} reference", text)
+
+
+def _masking(study: Study, chosen: Trial | None) -> Iterable[Finding]:
+    real = next((name for name in study.metrics if base_name(name) == "fid"), None)
+    baseline = next((name for name in study.metrics if base_name(name) == "fid-fp32"), None)
+    if real is None or baseline is None:
+        return
+    trials = [trial for trial in study.scored() if masks_damage(trial, real, baseline)]
+    if not trials:
+        return
+    text = (
+        f"{len(trials)} of {len(study.scored())} maps score significantly better than FP32 "
+        f"on {short_name(real)} while they move further away from FP32's own outputs "
+        f"({_numbers(trials)}). Quantization noise can hide blur: read that score together with the "
+        "distance to the FP32 outputs and the pictures."
+    )
+    is_serious = chosen in trials
+    title = "The chosen map's improvement may be masking" if is_serious else "Masking"
+    yield Finding(Severity.WARNING if is_serious else Severity.NOTE, title, text)
+
+
+def _overflows(study: Study, chosen: Trial | None) -> Iterable[Finding]:
+    trials = [trial for trial in study.trials if trial.fp16_overflows]
+    if not trials:
+        return
+    totals: dict[str, int] = {}
+    for trial in trials:
+        for layer, count in trial.fp16_overflows:
+            totals[layer] = max(totals.get(layer, 0), count)
+    worst = sorted(totals, key=lambda layer: -totals[layer])
+    listed = ", ".join(f"{layer} ({totals[layer]})" for layer in worst[:_SHOWN])
+    more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    text = (
+        f"FP16 could not hold some values in {_maps(len(trials))} ({_numbers(trials)}); layers with the "
+        f"largest counts: {listed}{more}. Give these layers FP32."
+    )
+    severity = Severity.WARNING if chosen is None or chosen.fp16_overflows else Severity.NOTE
+    yield Finding(severity, "FP16 overflow", text)
+
+
+def _failures(study: Study) -> Iterable[Finding]:
+    failed = [trial for trial in study.trials if trial.outcome is Outcome.FAILED]
+    for message in dict.fromkeys(trial.error or "no message" for trial in failed):
+        trials = [trial for trial in failed if (trial.error or "no message") == message]
+        yield Finding(
+            Severity.WARNING, f"{_maps(len(trials)).capitalize()} failed", f"{message} ({_numbers(trials)})"
+        )
+
+
+def _refusals(study: Study) -> Iterable[Finding]:
+    trials = [trial for trial in study.trials if differing_layers(trial, study.layers)]
+    if not trials:
+        return
+    names = [name for trial in trials for name in differing_layers(trial, study.layers)]
+    worst = sorted(set(names), key=lambda name: (-names.count(name), name))
+    more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    text = (
+        f"In {_maps(len(trials))} the engine runs other precisions than asked for ({_numbers(trials)}); "
+        f"layers: {', '.join(worst[:_SHOWN])}{more}. Figures place maps by what ran, with hollow markers."
+    )
+    yield Finding(Severity.WARNING, "Built differently from the request", text)
+
+
+def _few_images(study: Study) -> Iterable[Finding]:
+    for metric in study.metrics:
+        if base_name(metric) not in ("fid", "fid-fp32"):
+            continue
+        scored = scored_trials(study, metric)
+        score = scored[0].trial.score(metric) if scored else None
+        if score is None:
+            continue
+        extractor = extractor_name(metric)
+        features = _FEATURES.get(f"fid[{extractor}]" if extractor else "fid", _FEW_FEATURES)
+        if score.images < features:
+            text = (
+                f"{short_name(metric)} was measured on {score.images} images, fewer than {features}: its "
+                "value is biased and comparable only within this run. Differences between maps are paired "
+                "and hold up better; do not compare the value with other papers."
+            )
+            yield Finding(Severity.NOTE, "Few images", text)
+            return
+
+
+def _mixed_references(study: Study) -> Iterable[Finding]:
+    for metric in study.metrics:
+        against = reference_of(study, metric)
+        other = [trial for trial in study.scored() if _against(trial.score(metric)) not in (None, against)]
+        if other:
+            text = f"{short_name(metric)} of {_numbers(other)} was measured against something else; left out."
+            yield Finding(Severity.WARNING, "Scores that cannot be compared", text)
+
+
+def _against(score: Score | None) -> str | None:
+    return None if score is None else score.against
+
+
+def _numbers(trials: Sequence[Trial]) -> str:
+    listed = ", ".join(str(trial.number) for trial in trials[:_SHOWN])
+    more = f" and {len(trials) - _SHOWN} more" if len(trials) > _SHOWN else ""
+    return f"trial{'s' if len(trials) != 1 else ''} {listed}{more}"
+
+
+def _maps(count: int) -> str:
+    return "one map" if count == 1 else f"{count} maps"

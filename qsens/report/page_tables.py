@@ -1,0 +1,177 @@
+"""Tables of the report page as HTML: reference scores, the precision map, the trials."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from qsens.layer import Layer, macs_share
+from qsens.precision import Precision, PrecisionMap
+from qsens.report.map_shapes import map_title
+from qsens.report.metric_names import axis_title, format_value, short_name
+from qsens.report.tables import differing_layers
+from qsens.selection import Z95, built_map, int8_share
+from qsens.sweep import anchor_trial
+from qsens.trial import Outcome, Score, Study, Trial
+
+_COLOURS = {Precision.FP32: "#1a1a1a", Precision.FP16: "#007F5F", Precision.INT8: "#A0528C"}
+
+
+def score_table(study: Study, chosen: Trial | None) -> str:
+    """FP32, all-FP16, all-INT8 and the chosen map: share, size and every score with its interval."""
+    rows = []
+    for precision in Precision:
+        trial = anchor_trial(study, precision)
+        if trial is not None:
+            name = "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
+            rows.append((name, trial, trial is chosen))
+    if chosen is not None and not any(is_chosen for _, _, is_chosen in rows):
+        rows.append(("chosen map", chosen, True))
+    heads = ["map", "trial", "INT8 MACs", "size", *(short_name(metric) for metric in study.metrics)]
+    titles = ["", "", "share of multiply-accumulates", "as built", *map(axis_title, study.metrics)]
+    head = "".join(
+        f'<th class="{"number" if place else "text"}" title="{escape(title)}">{escape(text)}</th>'
+        for place, (text, title) in enumerate(zip(heads, titles, strict=True))
+    )
+    body = "".join(_score_row(name, trial, study, is_chosen=mark) for name, trial, mark in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def score_text(score: Score | None) -> str:
+    """The value, and its 95% interval where one was measured: paired with FP32 if that is known."""
+    if score is None:
+        return "—"
+    error = score.difference_standard_error or score.standard_error
+    text = format_value(score.value)
+    return text if not error else f"{text} ± {format_value(Z95 * error, 2)}"
+
+
+def map_table(layers: Sequence[Layer], chosen: Trial) -> str:
+    """Every layer with its requested and applied precision; a mismatch is outlined."""
+    total = sum(layer.macs for layer in layers) or 1
+    rows = []
+    for layer in layers:
+        requested = chosen.requested[layer.name]
+        applied = chosen.applied[layer.name] if chosen.applied else None
+        share = layer.macs / total
+        bar = f'<span class="bar" style="width:{6 * share:.2f}rem"></span>'
+        differs = applied is not None and applied is not requested
+        rows.append(
+            f'<tr><td class="number">{layer.index}</td><td>{escape(layer.name)}</td>'
+            f"<td>{escape(layer.block)}</td><td>{escape(layer.kind)}</td>"
+            f'<td class="number">{layer.parameters:,}</td>'
+            f'<td data-key="{share}">{bar}{share:.1%}</td>'
+            f"<td>{chip(requested)}</td><td>{chip(applied, differs=differs)}</td></tr>"
+        )
+    heads = ("#", "layer", "block", "kind", "parameters", "MACs", "requested", "applied")
+    return _sortable(heads, rows)
+
+
+def chip(precision: Precision | None, *, differs: bool = False) -> str:
+    """A coloured label of one precision."""
+    if precision is None:
+        return "—"
+    classes = f"chip {precision}{' mismatch' if differs else ''}"
+    return f'<span class="{classes}">{precision.upper()}</span>'
+
+
+def trial_table(study: Study, chosen: Trial | None, evidence: Mapping[int, str]) -> str:
+    """One row a trial; `evidence` holds relative links by trial number."""
+    has_latency = any(trial.latency_ms is not None for trial in study.trials)
+    heads = ["trial", "map", "precision of each layer", "INT8 MACs", *map(short_name, study.metrics)]
+    heads += ["latency ms"] if has_latency else []
+    heads += ["overflows", "seconds", "outcome"]
+    rows = [
+        _trial_row(
+            trial, study, evidence.get(trial.number), is_chosen=trial is chosen, has_latency=has_latency
+        )
+        for trial in study.trials
+    ]
+    return _sortable(heads, rows)
+
+
+def map_picture(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
+    """A small bar, one slot a layer in execution order, coloured by precision."""
+    runs: list[tuple[Precision, int, int]] = []
+    for place, layer in enumerate(layers):
+        precision = precision_map[layer.name]
+        if runs and runs[-1][0] is precision:
+            runs[-1] = (precision, runs[-1][1], place + 1)
+        else:
+            runs.append((precision, place, place + 1))
+    bars = "".join(
+        f'<rect x="{start}" y="0" width="{stop - start}" height="1" fill="{_COLOURS[precision]}"/>'
+        for precision, start, stop in runs
+    )
+    words = ", ".join(f"{precision.upper()} {start} to {stop - 1}" for precision, start, stop in runs)
+    return (
+        f'<svg class="map" viewBox="0 0 {max(len(layers), 1)} 1" preserveAspectRatio="none" role="img" '
+        f'aria-label="{words}"><title>{words}</title>{bars}</svg>'
+    )
+
+
+def _score_row(name: str, trial: Trial, study: Study, *, is_chosen: bool) -> str:
+    size = "—" if trial.size_bytes is None else f"{trial.size_bytes / 2**20:.2f} MiB"
+    cells = [str(trial.number), f"{int8_share(study, trial):.1%}", size]
+    cells += [score_text(trial.score(metric)) for metric in study.metrics]
+    numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
+    shown = f"{name} (chosen)" if is_chosen and name != "chosen map" else name
+    return f"<tr{' class=chosen' if is_chosen else ''}><td>{escape(shown)}</td>{numbers}</tr>"
+
+
+def _trial_row(
+    trial: Trial, study: Study, evidence: str | None, *, is_chosen: bool, has_latency: bool
+) -> str:
+    shown = built_map(trial)
+    number = str(trial.number)
+    if evidence is not None:
+        number = f'<a href="{escape(evidence)}">{number}</a>'
+    cells = [f'<td class="number" id="trial-{trial.number}" data-key="{trial.number}">{number}</td>']
+    cells.append(
+        f"<td>{escape(map_title(shown, study.layers))}</td><td>{map_picture(shown, study.layers)}</td>"
+    )
+    share = macs_share(study.layers, shown, Precision.INT8)
+    cells.append(_number(f"{share:.1%}", share))
+    for metric in study.metrics:
+        score = trial.score(metric)
+        cells.append(_number(score_text(score), None if score is None else score.value))
+    if has_latency:
+        cells.append(_number(format_value(trial.latency_ms), trial.latency_ms))
+    overflows = sum(count for _, count in trial.fp16_overflows)
+    cells += [_number(str(overflows), overflows), _number(f"{trial.duration_s:.1f}", trial.duration_s)]
+    cells.append(f'<td class="text">{escape(_outcome_text(trial, study.layers))}</td>')
+    classes = [name for name, holds in _row_classes(trial, study, is_chosen=is_chosen).items() if holds]
+    return f'<tr class="{" ".join(classes)}">{"".join(cells)}</tr>'
+
+
+def _row_classes(trial: Trial, study: Study, *, is_chosen: bool) -> dict[str, bool]:
+    return {
+        "chosen": is_chosen,
+        "failed": trial.outcome is Outcome.FAILED,
+        "differs": bool(differing_layers(trial, study.layers)),
+    }
+
+
+def _outcome_text(trial: Trial, layers: Sequence[Layer]) -> str:
+    if trial.outcome is Outcome.FAILED:
+        return f"failed: {trial.error or 'no message'}"
+    differing = differing_layers(trial, layers)
+    if not differing:
+        return "scored"
+    names = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
+    return f"scored; {len(differing)} layers differ from the request: {names}"
+
+
+def _number(text: str, key: float | None) -> str:
+    return f'<td class="number" data-key="{"" if key is None else _sort_key(key)}">{escape(text)}</td>'
+
+
+def _sort_key(value: float) -> str:
+    """JavaScript reads `Infinity`, not `inf`."""
+    return repr(value).replace("inf", "Infinity")
+
+
+def _sortable(heads: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    return (
+        f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )

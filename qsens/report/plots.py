@@ -1,0 +1,135 @@
+"""All figures that a study has something to show in, with names for files and captions for pages."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from qsens.precision import Precision
+from qsens.report.boundary_data import BoundaryCurve, boundary_curve
+from qsens.report.boundary_figure import boundary_figure
+from qsens.report.ends_data import ends_grid
+from qsens.report.ends_figure import ends_figure
+from qsens.report.metric_names import axis_title, headline_metrics, short_name
+from qsens.report.paired_errors import PairedError, no_paired_error
+from qsens.report.sensitivity import sensitivity_of
+from qsens.report.sensitivity_figure import sensitivity_figure
+from qsens.report.strip_data import image_strip, strip_choices
+from qsens.report.strip_figure import strip_figure
+from qsens.report.tradeoff_data import tradeoff
+from qsens.report.tradeoff_figure import tradeoff_figure
+from qsens.sweep import anchor_trial
+from qsens.trial import Study
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFigure:
+    """A figure, the stem of its files, a heading and what it shows. A detail is folded away on the page."""
+
+    name: str
+    heading: str
+    caption: str
+    figure: Figure
+    is_detail: bool = False
+
+
+def figures_of(
+    study: Study,
+    *,
+    chosen: int | None = None,
+    samples: "Mapping[int, Array] | None" = None,
+    paired_error: PairedError = no_paired_error,
+) -> tuple[NamedFigure, ...]:
+    """Every figure the study has data for, the most important first.
+
+    `chosen` is the selected map's trial number; `samples` are pictures by trial number, uint8
+    (K, 3, H, W), 0 to 255, RGB.
+    """
+    if not study.metrics:
+        return ()
+    return (
+        *_boundary_figures(study, chosen),
+        *_ends_figures(study, chosen),
+        *_sensitivity_figures(study, paired_error),
+        *_tradeoff_figures(study, chosen),
+        *_strip_figures(study, chosen, samples or {}),
+    )
+
+
+def _boundary_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
+    headline = headline_metrics(study.metrics)
+    rest = tuple(metric for metric in study.metrics if metric not in headline)
+    for name, metrics in (("boundary", headline), ("boundary-more", rest)):
+        curves = [curve for metric in metrics if (curve := boundary_curve(study, metric, chosen)) is not None]
+        if not any(curve.lines for curve in curves):
+            continue
+        title = f"Quality against the boundary between INT8 and {_float_sides(curves)} layers"
+        caption = (
+            "Each point is one engine: the network cut at that boundary, one side in INT8. A steep step "
+            "marks a layer that does not survive INT8. Horizontal lines are the uniform maps (after Kim et "
+            "al. 2023, Figure 3)."
+        )
+        figure = boundary_figure(curves, study.layers, title)
+        yield NamedFigure(name, "Where to cut", caption, figure, is_detail=name != "boundary")
+
+
+def _ends_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
+    grids = [ends_grid(study, metric, chosen) for metric in headline_metrics(study.metrics)]
+    found = [grid for grid in grids if grid is not None]
+    if found:
+        title = "Quality with both ends of the network in float"
+        caption = "Rows: layers kept in float at the start; columns: at the end; INT8 between them."
+        yield NamedFigure("ends", "Both ends in float", caption, ends_figure(found, title))
+
+
+def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[NamedFigure]:
+    for place, metric in enumerate(headline_metrics(study.metrics)):
+        found = sensitivity_of(study, metric, paired_error)
+        if found is None:
+            continue
+        title = f"What each layer costs: {axis_title(metric)}"
+        caption = "Long bars that make the score worse are the layers to keep in float."
+        if found.is_from_steps:
+            caption += " Read off the boundary curve; the one-at-a-time strategy measures single layers."
+        figure = sensitivity_figure(found, title)
+        heading = f"Sensitivity of single layers: {short_name(metric)}"
+        yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 0)
+
+
+def _tradeoff_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
+    found = [
+        entry
+        for metric in headline_metrics(study.metrics)
+        if (entry := tradeoff(study, metric, chosen)) is not None
+    ]
+    if found:
+        title = "Quality against how much of the network runs in INT8"
+        caption = "Maps on the front are worth choosing from: no other has both more INT8 and a better score."
+        yield NamedFigure("tradeoff", "What more INT8 costs", caption, tradeoff_figure(found, title))
+
+
+def _strip_figures(study: Study, chosen: int | None, samples: "Mapping[int, Array]") -> Iterator[NamedFigure]:
+    baseline = anchor_trial(study, Precision.FP32)
+    choices = strip_choices(study, headline_metrics(study.metrics)[0], chosen)
+    strip = image_strip(choices, samples, None if baseline is None else baseline.number)
+    if strip is not None:
+        title = "The same inputs under several maps"
+        caption = f"Every second row is the error against FP32, amplified x{strip.amplification}."
+        yield NamedFigure("samples", "Pictures", caption, strip_figure(strip, title))
+
+
+def _float_sides(curves: Sequence[BoundaryCurve]) -> str:
+    sides = {line.float_precision.upper() for curve in curves for line in curve.lines}
+    return " or ".join(sorted(sides))
+
+
+def file_stem(metric: str) -> str:
+    """The metric as part of a file name: `fid-lite0` for `fid[lite0]`."""
+    return re.sub(r"[^a-z0-9]+", "-", metric.lower()).strip("-")

@@ -1,0 +1,125 @@
+"""What the report takes from a run folder beside the study: the chosen map, pictures, provenance."""
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsens.errors import QsensError
+from qsens.evidence import evidence_path
+from qsens.plugins import create, option_names
+from qsens.precision_map_file import read_precision_map
+from qsens.run_folder import RunPaths, read_provenance, read_run_spec
+from qsens.spec import SweepSpec
+from qsens.sweep import plan_maps
+from qsens.trial import Study
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")
+
+
+def chosen_document(run: Path, study: Study) -> Mapping[str, Any] | None:
+    """The content of `precision_map.json`; `None` where there is none for a trial of this study.
+
+    Raises:
+        SpecError: if the file is there and cannot be read.
+    """
+    path = RunPaths(run).precision_map_path
+    if not path.exists():
+        return None
+    document = read_precision_map(path).document
+    numbers = {trial.number for trial in study.scored()}
+    is_ours = document["spec_digest"] == study.spec_digest and document["trial"] in numbers
+    return document if is_ours else None
+
+
+def verdict_text(document: Mapping[str, Any] | None) -> str:
+    """On what grounds the map was chosen, as a sentence or two."""
+    if document is None:
+        return "Choose one with: qsens select RUN --budget 2.0 (points worse than FP32) or --budget 5%."
+    budget = document["budget"]
+    text = f"The most INT8 within a budget of {budget['text']} on {budget['metric']}"
+    if budget.get("guard_metric"):
+        text += f", guarded by {budget['guard_metric']}"
+    within = {
+        True: "; the 95% interval lies within the budget too.",
+        False: "; the 95% interval reaches beyond the budget: score more images.",
+    }
+    return text + within.get(budget["is_interval_within"], ".")
+
+
+def sample_pictures(run: Path, numbers: Iterable[int]) -> dict[int, Array]:
+    """Pictures by trial number, uint8 (K, 3, H, W), 0 to 255, RGB; damaged and missing files are left out."""
+    wanted, found = set(numbers), {}
+    for path in sorted(RunPaths(run).samples.glob("trial-*.npz")):
+        match = _SAMPLE_NAME.fullmatch(path.name)
+        if match is None or int(match[1]) not in wanted:
+            continue
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                images = file["images"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            continue
+        if images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.uint8 and images.size:
+            found[int(match[1])] = images
+    return found
+
+
+def evidence_links(run: Path, study: Study) -> dict[int, str]:
+    """Links from the page to the evidence files that exist, by trial number."""
+    folder = RunPaths(run).evidence
+    paths = {trial.number: evidence_path(folder, trial.number) for trial in study.trials}
+    return {number: f"evidence/{path.name}" for number, path in paths.items() if path.exists()}
+
+
+def missing_maps(run: Path, study: Study) -> int | None:
+    """How many planned maps have no trial; `None` where the plan depends on scores or cannot be made."""
+    try:
+        spec = read_run_spec(run)
+        options = spec.strategy_options.to_dict()
+        if "float_precision" in option_names("strategies", spec.strategy):
+            options.setdefault("float_precision", spec.float_precision)
+        plan = plan_maps(study.layers, create("strategies", spec.strategy, options))
+    except QsensError:
+        return None
+    tried = {trial.requested for trial in study.trials}
+    return len([requested for requested in plan.maps if requested not in tried])
+
+
+def provenance_groups(run: Path, study: Study) -> dict[str, dict[str, str]]:
+    """Titled names and values that say how the numbers came about; absent files leave their group out."""
+    groups: dict[str, dict[str, str]] = {}
+    try:
+        groups["Command and spec"] = _spec_pairs(read_run_spec(run), run)
+    except QsensError as error:
+        groups["Command and spec"] = {"spec.toml": f"cannot be read: {error.message}"}
+    groups["Scores"] = _score_pairs(study)
+    try:
+        provenance = read_provenance(run)
+    except QsensError:
+        return groups
+    groups["Read from disk"] = {"begun": provenance.created, **provenance.contents}
+    groups["Versions"] = dict(provenance.versions)
+    return groups
+
+
+def _spec_pairs(spec: SweepSpec, run: Path) -> dict[str, str]:
+    command = f"qsens sweep --spec {run.name}/spec.toml --out {run.name}"
+    pairs = {"command": command, "digest": spec.digest}
+    for key, value in spec.to_mapping().items():
+        if value not in ({}, []):
+            pairs[key] = value if isinstance(value, str) else json.dumps(value)
+    return pairs
+
+
+def _score_pairs(study: Study) -> dict[str, str]:
+    pairs = {}
+    for metric in study.metrics:
+        scores = [score for trial in study.scored() if (score := trial.score(metric)) is not None]
+        if scores:
+            pairs[metric] = f"{scores[0].images} images, against {scores[0].against}"
+    return pairs
