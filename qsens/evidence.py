@@ -1,7 +1,9 @@
 """What is kept of each trial beside its scores: features and per-sample influences, one `.npz` a trial."""
 
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,21 @@ import numpy as np
 from qsens.atomic_write import write_atomically
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# What numpy and zipfile raise for a file that is missing, torn or has flipped bits.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +63,7 @@ def load_evidence(folder: Path, number: int) -> Evidence | None:
             labels = json.loads(str(file["labels"]))
             influences = {label: file[f"influence_{index}"] for index, label in enumerate(labels)}
             return Evidence(file.get("features"), influences)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
 
 

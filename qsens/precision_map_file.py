@@ -130,7 +130,7 @@ def precision_map_document(
 
 
 def _model(spec: SweepSpec, provenance: Provenance) -> dict[str, str]:
-    found = {"digest": provenance.contents.get("model", "unknown")}
+    found = {"digest": provenance.contents.get("graph", "unknown")}
     if spec.model is not None:
         found["name"] = spec.model
     if spec.checkpoint is not None:

@@ -207,32 +207,38 @@ def _selection(
         damage=None if guard is None else _value(chosen, guard.metric),
         int8_macs_share=int8_share(study, chosen),
         is_interval_within=_is_interval_within(chosen, limit),
-        ties=tuple(
-            trial for trial in candidates if trial is not chosen and _is_tie(trial, chosen, limit.metric)
-        ),
+        ties=tuple(trial for trial in candidates if trial is not chosen and _is_tie(trial, chosen, limit)),
     )
 
 
 def _is_interval_within(trial: Trial, limit: Limit) -> bool | None:
-    score = trial.score(limit.metric)
-    error = None if score is None else score.difference_standard_error
-    if error is None or not math.isfinite(error) or not math.isfinite(limit.baseline):
-        return None
-    return limit.excess(_known(trial, limit.metric)) + Z95 * error <= 0
+    error = _error_from_fp32(trial, limit)
+    return None if error is None else limit.excess(_known(trial, limit.metric)) + Z95 * error <= 0
 
 
-def _is_tie(one: Trial, other: Trial, metric: str) -> bool:
+def _is_tie(one: Trial, other: Trial, limit: Limit) -> bool:
     """Whether the interval of their difference covers zero.
 
     Both errors are of differences from FP32 on the same inputs. They are added as if independent, which
     overstates the error of maps that go wrong on the same inputs: more ties, never fewer.
     """
-    scores = (one.score(metric), other.score(metric))
-    errors = [score.difference_standard_error for score in scores if score is not None]
+    errors = (_error_from_fp32(one, limit), _error_from_fp32(other, limit))
     known = [error for error in errors if error is not None]
     if len(known) < 2:
         return False
-    return abs(_known(one, metric) - _known(other, metric)) <= Z95 * math.hypot(*known)
+    return abs(_known(one, limit.metric) - _known(other, limit.metric)) <= Z95 * math.hypot(*known)
+
+
+def _error_from_fp32(trial: Trial, limit: Limit) -> float | None:
+    """Standard error of the difference from FP32: that of the score itself where it is such a difference."""
+    score = trial.score(limit.metric)
+    if score is None:
+        return None
+    is_difference = limit.baseline == 0 or not math.isfinite(limit.baseline)
+    error = score.difference_standard_error
+    if error is None and is_difference:
+        error = score.standard_error
+    return error if error is not None and math.isfinite(error) else None
 
 
 def _nothing_within(study: Study, candidates: Sequence[Trial], limits: Sequence[Limit]) -> BudgetError:

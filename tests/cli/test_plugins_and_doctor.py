@@ -1,0 +1,60 @@
+"""`qsens plugins` and `qsens doctor`."""
+
+import json
+
+from click.testing import CliRunner
+
+from qsens.cli.doctor import cpu_flags, usable_cpus
+from qsens.cli.main import main
+from qsens.cli.text_table import text_table
+from qsens.plugins import PluginRecord
+
+
+def test_plugins_lists_builtins_with_their_origin():
+    result = CliRunner().invoke(main, ["plugins"])
+    assert result.exit_code == 0
+    line = next(line for line in result.stdout.splitlines() if " boundary " in line)
+    assert "qsens.strategies.boundary:Boundary" in line
+    assert line.endswith("ok")
+
+
+def test_a_broken_plugin_is_listed_with_its_reason(monkeypatch):
+    broken = PluginRecord("backends", "acme", "acme:Backend", "acme-tools", "no module named acme")
+    monkeypatch.setattr("qsens.cli.plugins.list_plugins", lambda: (broken,))
+    assert "no module named acme" in CliRunner().invoke(main, ["plugins"]).stdout
+    assert (
+        json.loads(CliRunner().invoke(main, ["plugins", "--json"]).stdout)[0]["distribution"] == "acme-tools"
+    )
+
+
+def test_doctor_speaks_of_machine_libraries_plugins_and_extractors():
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 0
+    found = {(entry["topic"], entry["name"]): entry for entry in json.loads(result.stdout)}
+    assert found["machine", "python"]["is_usable"] is True
+    assert int(found["machine", "cpus"]["detail"]) == usable_cpus()
+    assert found["library", "numpy"]["is_usable"] is True
+    assert ("backends", "onnxruntime") in found
+    assert ("extractor", "lite0") in found
+    assert ("onnxruntime", "CPUExecutionProvider") in found
+
+
+def test_doctor_says_why_an_extractor_cannot_run(monkeypatch):
+    monkeypatch.setattr("qsens.cli.doctor.find_spec", lambda module: None)
+    result = CliRunner().invoke(main, ["doctor"])
+    line = next(
+        line for line in result.stdout.splitlines() if line.startswith("extractor") and "lite0" in line
+    )
+    assert "NO" in line
+    assert "qsens[lite]" in line
+
+
+def test_cpu_flags_are_read_from_the_first_processor(tmp_path):
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor: 0\nflags\t: sse avx2 avx512_vnni\n\nprocessor: 1\nflags\t: sse\n")
+    assert cpu_flags(path) == ["avx2", "avx512_vnni"]
+    assert cpu_flags(tmp_path / "absent") is None
+
+
+def test_a_table_without_rows_is_its_header():
+    assert text_table(("a", "b"), []) == "a  b"

@@ -1,0 +1,50 @@
+"""Every installed strategy keeps its contract, with its default options and by block."""
+
+from dataclasses import replace
+
+import pytest
+
+from qsens import plugins
+from qsens.precision import Precision
+from qsens.sweep import pin_layers
+from qsens.testing import check_strategy, example_layers
+
+LAYERS = {
+    "one layer": example_layers(1),
+    "two layers in one block": example_layers(2),
+    "six layers": example_layers(6),
+    "one block": example_layers(5, per_block=5),
+    "a pinned layer": pin_layers(example_layers(5), ["block0.conv1=fp16"]),
+    "all pinned": pin_layers(example_layers(3), ["*=fp16"]),
+    "no FP16": tuple(
+        replace(layer, allowed=frozenset({Precision.FP32, Precision.INT8})) for layer in example_layers(4)
+    ),
+}
+
+
+def usable(group):
+    return [
+        record.name for record in plugins.list_plugins() if record.group == group and record.problem is None
+    ]
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("name", usable("strategies"))
+def test_the_strategy_ends_never_repeats_and_replays(name, layers):
+    check_strategy(plugins.create("strategies", name, {}), LAYERS[layers])
+
+
+@pytest.mark.parametrize("name", usable("strategies"))
+def test_the_strategy_works_by_block(name):
+    if "by" not in plugins.option_names("strategies", name):
+        pytest.skip(f"{name} has no option 'by'")
+    strategy = plugins.create("strategies", name, {"by": "block"})
+    layers = example_layers(6)
+    for trial in check_strategy(strategy, layers):
+        for first, second in zip(layers[::2], layers[1::2], strict=True):
+            assert trial.requested[first.name] is trial.requested[second.name]
+
+
+@pytest.mark.parametrize("name", usable("strategies"))
+def test_the_strategy_carries_its_entry_point_name(name):
+    assert plugins.create("strategies", name, {}).name == name

@@ -1,0 +1,65 @@
+"""Evidence of a trial: saved whole, damaged means absent."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from qsens.errors import RunFolderError
+from qsens.evidence import evidence_path, load_evidence, save_evidence
+
+FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
+INFLUENCES = {"fid[lite0]": np.linspace(-1, 1, 4), "a/b c": np.zeros(4)}
+
+
+def test_evidence_survives_its_file(tmp_path):
+    save_evidence(tmp_path, 3, FEATURES, INFLUENCES)
+    found = load_evidence(tmp_path, 3)
+    np.testing.assert_array_equal(found.features, FEATURES)
+    assert found.features.dtype == np.float32
+    assert list(found.influences) == list(INFLUENCES)
+    for label, values in INFLUENCES.items():
+        np.testing.assert_array_equal(found.influences[label], values)
+
+
+def test_features_may_be_absent(tmp_path):
+    save_evidence(tmp_path, 0, None, {})
+    found = load_evidence(tmp_path, 0)
+    assert found.features is None
+    assert found.influences == {}
+
+
+def test_absent_evidence_is_none(tmp_path):
+    assert load_evidence(tmp_path, 7) is None
+
+
+def test_evidence_torn_anywhere_is_none(tmp_path):
+    save_evidence(tmp_path, 0, FEATURES, INFLUENCES)
+    path = evidence_path(tmp_path, 0)
+    whole = path.read_bytes()
+    for end in range(0, len(whole) - 1, 7):
+        path.write_bytes(whole[:end])
+        assert load_evidence(tmp_path, 0) is None
+
+
+def test_evidence_with_a_flipped_byte_is_none_or_the_same_labels(tmp_path):
+    save_evidence(tmp_path, 0, FEATURES, INFLUENCES)
+    path = evidence_path(tmp_path, 0)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        found = load_evidence(tmp_path, 0)
+        assert found is None or set(found.influences) == set(INFLUENCES)
+
+
+def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch):
+    save_evidence(tmp_path, 0, FEATURES, {})
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(RunFolderError, match="no space left"):
+        save_evidence(tmp_path, 0, FEATURES + 1, {})
+    np.testing.assert_array_equal(load_evidence(tmp_path, 0).features, FEATURES)
+    assert len(list(tmp_path.iterdir())) == 1

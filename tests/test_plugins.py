@@ -1,0 +1,135 @@
+"""Finding and loading plug-ins, with real distributions on the path."""
+
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from qsens import plugins
+from qsens.errors import PluginError, SpecError
+
+ROOT = Path(__file__).parents[1]
+MODULE = """
+class Ends:
+    def __init__(self, *, by="layer", step=1):
+        self.by, self.step = by, step
+
+class Needs:
+    def __init__(self, *, teacher):
+        self.teacher = teacher
+
+def open_file(checkpoint, *, width=8):
+    return checkpoint, width
+
+def anything(**options):
+    return options
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a distribution with entry points on the path, the way an installed package looks."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(distribution, group, entries, modules=()):
+        info = tmp_path / f"{distribution}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = "\n".join(f"{name} = {target}" for name, target in entries.items())
+        (info / "entry_points.txt").write_text(f"[qsens.{group}]\n{lines}\n")
+        for name, text in dict(modules).items():
+            (tmp_path / f"{name}.py").write_text(text)
+
+    return install
+
+
+def test_a_plugin_of_another_distribution_is_found_and_made(install):
+    install("acme", "strategies", {"acme-ends": "acme_one:Ends"}, {"acme_one": MODULE})
+    assert "acme-ends" in plugins.names("strategies")
+    assert plugins.create("strategies", "acme-ends", {"step": 3}).step == 3
+    assert plugins.option_names("strategies", "acme-ends") == ("by", "step")
+
+
+def test_positional_arguments_are_no_options(install):
+    install("acme", "generators", {"acme-file": "acme_two:open_file"}, {"acme_two": MODULE})
+    assert plugins.create("generators", "acme-file", {"width": 4}, "g.onnx") == ("g.onnx", 4)
+    with pytest.raises(SpecError, match="no option 'checkpoint'"):
+        plugins.create("generators", "acme-file", {"checkpoint": "x"}, "g.onnx")
+
+
+def test_an_unknown_option_names_the_allowed_ones(install):
+    install("acme", "strategies", {"acme-ends": "acme_three:Ends"}, {"acme_three": MODULE})
+    with pytest.raises(SpecError, match="strategy 'acme-ends' has no option 'steps'") as caught:
+        plugins.create("strategies", "acme-ends", {"steps": 3})
+    assert "did you mean 'step'?" in caught.value.hint
+    assert "by, step" in caught.value.hint
+
+
+def test_a_missing_option_is_named(install):
+    install("acme", "distillers", {"acme-needs": "acme_four:Needs"}, {"acme_four": MODULE})
+    with pytest.raises(SpecError, match="needs the option 'teacher'"):
+        plugins.create("distillers", "acme-needs", {})
+
+
+def test_a_plugin_that_takes_any_option_gets_it(install):
+    install("acme", "distillers", {"acme-any": "acme_five:anything"}, {"acme_five": MODULE})
+    assert plugins.create("distillers", "acme-any", {"a": 1}) == {"a": 1}
+
+
+def test_an_unknown_name_gives_the_closest_and_speaks_of_reinstalling():
+    with pytest.raises(SpecError, match="no strategy named 'boundry'") as caught:
+        plugins.load_plugin("strategies", "boundry")
+    assert "did you mean 'boundary'?" in caught.value.hint
+    assert "installed again" in caught.value.hint
+
+
+def test_a_name_close_to_none_lists_all():
+    with pytest.raises(SpecError) as caught:
+        plugins.load_plugin("backends", "xyzzy")
+    assert "onnxruntime" in caught.value.hint
+
+
+BROKEN = {
+    "needs_torch": ("import torch_is_absent_here", "torch_is_absent_here", "holds the module"),
+    "bad_syntax": ("def broken(:", "SyntaxError", "again"),
+    "raises": ("raise RuntimeError('no device')", "no device", "again"),
+    "wrong_name": ("", "Plugin", "again"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_says_why_when_used_and_is_listed(install, case):
+    text, reason, hint = BROKEN[case]
+    module = f"acme_broken_{case}"
+    install("acme", "backends", {"acme-broken": f"{module}:Plugin"}, {module: text})
+    with pytest.raises(PluginError, match=reason) as caught:
+        plugins.load_plugin("backends", "acme-broken")
+    assert hint in caught.value.hint
+    record = next(entry for entry in plugins.list_plugins() if entry.name == "acme-broken")
+    assert reason in record.problem
+    assert record.distribution == "acme"
+
+
+def test_a_missing_library_of_a_builtin_names_the_extra():
+    assert plugins.hint_for_missing_module("torch") == "pip install 'qsens[torch]'"
+
+
+def test_two_distributions_with_one_name_are_both_named(install):
+    install("acme", "backends", {"same": "acme_six:Ends"}, {"acme_six": MODULE})
+    install("other", "backends", {"same": "acme_six:Needs"})
+    with pytest.raises(PluginError, match=r"acme and other|other and acme"):
+        plugins.load_plugin("backends", "same")
+    problems = [entry.problem for entry in plugins.list_plugins() if entry.name == "same"]
+    assert len(problems) == 2
+    assert all("claimed by" in problem for problem in problems)
+
+
+def test_the_installed_tables_are_those_of_the_project_file():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    assert set(declared) == {f"qsens.{group}" for group in plugins.GROUPS}
+    for group, table in declared.items():
+        installed = {
+            entry.name: entry.value for entry in entry_points(group=group) if entry.dist.name == "qsens"
+        }
+        assert installed == table, f"install qsens again: {group} changed"

@@ -1,0 +1,186 @@
+"""Run folders: the lock, other specs, foreign folders, reading."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from qsens.errors import RunFolderError
+from qsens.layers_table import layers_from_csv, layers_to_csv
+from qsens.precision import Precision, PrecisionMap
+from qsens.run_folder import RunFolder, RunPaths, read_provenance, read_run_spec, read_study
+from qsens.spec import SweepSpec
+from qsens.testing import example_layers, example_trial
+
+LAYERS = (
+    *example_layers(3),
+    replace(
+        example_layers(4)[3],
+        name='odd "name", with\ncommas',
+        output_shape=(1,),
+        allowed=frozenset({Precision.FP32, Precision.FP16}),
+    ),
+)
+SPEC = SweepSpec(seed=1)
+
+
+def fill(path, spec=SPEC):
+    with RunFolder.open(path, spec) as folder:
+        folder.write_layers(LAYERS)
+        folder.record_provenance({"model": "abc"})
+        folder.journal.append(example_trial(0, PrecisionMap(Precision.FP32), LAYERS))
+
+
+def test_a_run_is_read_back(tmp_path):
+    fill(tmp_path / "run")
+    study = read_study(tmp_path / "run")
+    assert study.layers == LAYERS
+    assert study.spec_digest == SPEC.digest
+    assert [trial.number for trial in study.trials] == [0]
+    assert read_run_spec(tmp_path / "run") == SPEC
+    assert read_provenance(tmp_path / "run").contents == {"model": "abc"}
+
+
+def test_a_folder_is_made_with_its_parts(tmp_path):
+    with RunFolder.open(tmp_path / "a" / "run", SPEC) as folder:
+        assert folder.spec_path.is_file()
+        assert folder.journal_path.is_file()
+        assert folder.evidence.is_dir()
+        assert folder.samples.is_dir()
+        assert folder.figures.is_dir()
+
+
+def test_a_run_is_taken_up(tmp_path):
+    fill(tmp_path)
+    with RunFolder.open(tmp_path, replace(SPEC, threads=2, budget="3")) as folder:
+        assert len(folder.journal.trials) == 1
+    assert read_run_spec(tmp_path).budget == "3"
+
+
+def test_a_study_can_be_read_while_the_run_is_locked(tmp_path):
+    fill(tmp_path)
+    with RunFolder.open(tmp_path, SPEC):
+        assert len(read_study(tmp_path).trials) == 1
+
+
+def test_another_spec_is_refused_with_its_differences(tmp_path):
+    fill(tmp_path)
+    other = replace(SPEC, seed=2, metrics=("psnr",))
+    with pytest.raises(RunFolderError, match="seed: 1 -> 2") as caught, RunFolder.open(tmp_path, other):
+        pass
+    assert "metrics" in caught.value.message
+    assert read_run_spec(tmp_path) == SPEC
+
+
+def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
+    fill(tmp_path)
+    code = f"""
+from pathlib import Path
+from qsens.errors import RunFolderError
+from qsens.run_folder import RunFolder
+from qsens.spec import SweepSpec
+try:
+    with RunFolder.open(Path({str(tmp_path)!r}), SweepSpec(seed=1)):
+        print("opened")
+except RunFolderError as error:
+    print(error.message)
+"""
+    command = [sys.executable, "-c", code]
+    with RunFolder.open(tmp_path, SPEC):
+        refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "being written by another process" in refused
+    assert f"process {os.getpid()} on" in refused
+    opened = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert opened.strip() == "opened"
+
+
+def test_the_lock_is_given_back_after_an_error(tmp_path):
+    with pytest.raises(ValueError, match="boom"), RunFolder.open(tmp_path, SPEC):
+        raise ValueError("boom")
+    with RunFolder.open(tmp_path, SPEC):
+        pass
+
+
+def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(RunFolderError, match=r"photo\.png"), RunFolder.open(tmp_path, SPEC):
+        pass
+    assert [entry.name for entry in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RunFolderError, match="is a file"), RunFolder.open(tmp_path / "file", SPEC):
+        pass
+
+
+def test_changed_layers_are_refused_by_name(tmp_path):
+    fill(tmp_path)
+    changed = (LAYERS[0], replace(LAYERS[1], macs=1), *LAYERS[2:])
+    with (
+        RunFolder.open(tmp_path, SPEC) as folder,
+        pytest.raises(RunFolderError, match=LAYERS[1].name),
+    ):
+        folder.write_layers(changed)
+    with (
+        RunFolder.open(tmp_path, SPEC) as folder,
+        pytest.raises(RunFolderError, match="were 4, now there are 3"),
+    ):
+        folder.write_layers(LAYERS[:3])
+
+
+def test_changed_contents_are_refused_and_changed_versions_told(tmp_path, monkeypatch):
+    fill(tmp_path)
+    with RunFolder.open(tmp_path, SPEC) as folder:
+        assert folder.record_provenance({"model": "abc"}) == []
+        with pytest.raises(RunFolderError, match="model changed"):
+            folder.record_provenance({"model": "def"})
+        monkeypatch.setattr("qsens.run_folder.version", lambda name: "9.9")
+        assert any(line.startswith("numpy: ") for line in folder.record_provenance({"model": "abc"}))
+
+
+@pytest.mark.parametrize("missing", ["journal.jsonl", "spec.toml"])
+def test_what_is_no_run_folder_cannot_be_read(tmp_path, missing):
+    fill(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        read_study(tmp_path)
+
+
+def test_an_absent_folder_cannot_be_read(tmp_path):
+    with pytest.raises(RunFolderError, match="no folder"):
+        read_study(tmp_path / "absent")
+
+
+def test_a_run_without_layers_says_so(tmp_path):
+    with RunFolder.open(tmp_path, SPEC):
+        pass
+    with pytest.raises(RunFolderError, match="holds no layers yet"):
+        read_study(tmp_path)
+
+
+def test_layers_survive_their_table():
+    assert layers_from_csv(layers_to_csv(LAYERS), "layers.csv") == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace("macs,", "mac,", 1), "no column 'macs'"),
+        (lambda text: text.replace("1x4x8x8", "1x4xx", 1).replace("1000", "many", 1), "line 2"),
+        (lambda text: text.replace("fp16", "fp15", 1), "line 2.*fp15"),
+        (lambda text: text[: text.index("1x4x8x8")], "line 2"),
+    ],
+)
+def test_a_damaged_table_of_layers_is_named(damage, message):
+    with pytest.raises(RunFolderError, match=message):
+        layers_from_csv(damage(layers_to_csv(LAYERS)), "layers.csv")
+
+
+def test_a_damaged_provenance_is_named(tmp_path):
+    fill(tmp_path)
+    RunPaths(tmp_path).provenance_path.write_text("{", encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"provenance\.json"):
+        read_provenance(tmp_path)

@@ -1,0 +1,234 @@
+"""The loop: order, failures, resuming, pins, Ctrl-C, broken strategies."""
+
+from dataclasses import replace
+
+import pytest
+
+from qsens.errors import BuildError, PluginError, ScoreError, SpecError
+from qsens.journal import Journal
+from qsens.precision import Precision, PrecisionMap
+from qsens.sweep import StoppedError, anchor_maps, anchor_trial, nearest, pin_layers, plan_maps, run_sweep
+from qsens.testing import example_layers, example_trial
+from qsens.trial import Outcome, Study
+
+FP32, FP16, INT8 = Precision
+LAYERS = example_layers(5)
+
+
+class OneByOne:
+    """Each layer INT8 alone, one proposal at a time, the rest FP16."""
+
+    name = "one-by-one"
+
+    def propose(self, layers, trials):
+        tried = {trial.requested for trial in trials}
+        maps = [
+            PrecisionMap(FP16).with_layers([layer.name], nearest(layer, INT8))
+            for layer in layers
+            if FP16 in layer.allowed
+        ]
+        return [entry for entry in maps if entry not in tried][:1]
+
+
+class Fixed:
+    """Proposes the same list for ever."""
+
+    name = "fixed"
+
+    def __init__(self, *maps):
+        self.maps = list(maps)
+
+    def propose(self, layers, trials):
+        tried = {trial.requested for trial in trials}
+        return [] if tried & set(self.maps) else self.maps
+
+
+class Stubborn(Fixed):
+    def propose(self, layers, trials):
+        return self.maps
+
+
+def evaluate(number, requested):
+    return example_trial(number, requested, LAYERS)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Runs a sweep on one journal; call again to resume."""
+    heard = []
+
+    def sweep(strategy=None, evaluate=evaluate, layers=LAYERS):
+        with Journal(tmp_path / "journal.jsonl", "spec") as journal:
+            return run_sweep(
+                layers,
+                strategy=strategy or OneByOne(),
+                evaluate=evaluate,
+                journal=journal,
+                progress=lambda done, total, label: heard.append((done, total, label)),
+            )
+
+    sweep.heard = heard
+    return sweep
+
+
+def test_anchors_come_first_then_the_strategy_until_it_ends(sweep):
+    trials = sweep().trials
+    assert [trial.requested for trial in trials[:3]] == [
+        PrecisionMap(FP32),
+        PrecisionMap(FP16),
+        PrecisionMap(INT8),
+    ]
+    assert [trial.number for trial in trials] == list(range(8))
+    assert trials[3].requested == PrecisionMap(FP16, ((LAYERS[0].name, INT8),))
+
+
+def test_progress_says_how_many_are_done_and_known(sweep):
+    sweep(Fixed(PrecisionMap(FP16, ((LAYERS[0].name, INT8),))))
+    assert sweep.heard == [
+        (0, 3, "FP32 everywhere"),
+        (1, 3, "FP16 everywhere"),
+        (2, 3, "INT8 everywhere"),
+        (3, 4, "INT8 in 1 of 5 layers"),
+        (4, 4, "finished"),
+    ]
+
+
+def test_a_finished_sweep_evaluates_nothing_more(sweep):
+    first = sweep()
+    again = sweep(evaluate=lambda number, requested: pytest.fail("evaluated again"))
+    assert again == first
+
+
+@pytest.mark.parametrize("error", [BuildError("no kernel", "use FP16"), ScoreError("NaN in the output")])
+def test_a_failed_map_is_recorded_and_the_sweep_goes_on(sweep, error):
+    def fails_at_four(number, requested):
+        if number == 4:
+            raise error
+        return evaluate(number, requested)
+
+    trials = sweep(evaluate=fails_at_four).trials
+    assert [trial.outcome for trial in trials].count(Outcome.FAILED) == 1
+    assert trials[4].applied is None
+    assert error.message in trials[4].error
+    assert error.hint in trials[4].error
+    assert len(sweep().trials) == len(trials) == 8, "a failed map is not tried again"
+
+
+def test_a_failing_fp32_is_fatal_and_tried_again_later(sweep):
+    def fails(number, requested):
+        raise ScoreError("NaN in the output")
+
+    with pytest.raises(ScoreError):
+        sweep(evaluate=fails)
+    assert sweep().trials[0].outcome is Outcome.SCORED
+
+
+def test_a_bug_is_not_swallowed(sweep):
+    def fails(number, requested):
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        sweep(evaluate=fails)
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_a_sweep_stopped_by_the_user_resumes_to_the_same_study(sweep, tmp_path, at):
+    def stops(number, requested):
+        if number == at:
+            raise KeyboardInterrupt
+        return evaluate(number, requested)
+
+    with pytest.raises(StoppedError, match=f"after {at} maps") as caught:
+        sweep(evaluate=stops)
+    assert caught.value.exit_code == 130
+    resumed = sweep()
+    expected = [trial.requested for trial in plan_all(OneByOne())]
+    assert [trial.requested for trial in resumed.trials] == expected
+
+
+def plan_all(strategy):
+    trials = [evaluate(number, entry) for number, entry in enumerate(anchor_maps(LAYERS).values())]
+    while proposed := strategy.propose(LAYERS, trials):
+        trials += [evaluate(len(trials), entry) for entry in proposed[:1]]
+    return trials
+
+
+def test_equal_assignments_written_differently_are_tried_once(sweep):
+    all_but_one = PrecisionMap(FP16, tuple((layer.name, INT8) for layer in LAYERS[1:]))
+    same = PrecisionMap(INT8, ((LAYERS[0].name, FP16),))
+    trials = sweep(Fixed(all_but_one, same)).trials
+    assert [trial.requested for trial in trials[3:]] == [same]
+
+
+BROKEN = {
+    "unknown layer": (PrecisionMap(FP16, (("ghost", INT8),)), "'ghost'"),
+    "forbidden precision": (PrecisionMap(INT8, (("block0.conv0", FP16),)), "block0.conv1.*allows fp16, fp32"),
+    "only tried maps": (PrecisionMap(FP32), "tried already"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_strategy_that_breaks_its_promise_is_named(sweep, case):
+    requested, message = BROKEN[case]
+    layers = [LAYERS[0], replace(LAYERS[1], allowed=frozenset({FP32, FP16})), *LAYERS[2:]]
+    with pytest.raises(PluginError, match=message):
+        sweep(Stubborn(requested), layers=layers)
+
+
+def test_anchors_respect_pins_except_fp32():
+    layers = pin_layers(LAYERS, ["block0.*=fp16", "block2.conv0=int8"])
+    anchors = anchor_maps(layers)
+    assert anchors[FP32] == PrecisionMap(FP32)
+    assert anchors[FP16][LAYERS[4].name] is INT8
+    assert anchors[FP16][LAYERS[0].name] is FP16
+    assert anchors[INT8].assignment(layer.name for layer in LAYERS) == {
+        "block0.conv0": FP16,
+        "block0.conv1": FP16,
+        "block1.conv0": INT8,
+        "block1.conv1": INT8,
+        "block2.conv0": INT8,
+    }
+
+
+def test_anchors_that_are_equal_are_scored_once(sweep):
+    layers = pin_layers(LAYERS, ["*=fp16"])
+    trials = sweep(Fixed(), layers=layers).trials
+    assert [trial.requested for trial in trials] == [PrecisionMap(FP32), PrecisionMap(FP16)]
+    study = Study("spec", layers, trials)
+    assert anchor_trial(study, INT8) is trials[1]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "wanted", "expected"),
+    [
+        ({FP32, FP16, INT8}, INT8, INT8),
+        ({FP32, FP16}, INT8, FP16),
+        ({FP32, INT8}, FP16, FP32),
+        ({INT8}, FP16, INT8),
+        ({FP32}, INT8, FP32),
+    ],
+)
+def test_the_nearest_allowed_precision_is_the_next_wider_one(allowed, wanted, expected):
+    assert nearest(replace(LAYERS[0], allowed=frozenset(allowed)), wanted) is expected
+
+
+def test_later_pins_win():
+    layers = pin_layers(LAYERS, ["*=fp16", "block1.*=fp32"])
+    assert [next(iter(layer.allowed)) for layer in layers] == [FP16, FP16, FP32, FP32, FP16]
+
+
+@pytest.mark.parametrize(
+    ("pin", "message"),
+    [("decodr.*=fp16", "matches no layer"), ("block0", "cannot read the pin"), ("block0=fp8", "'fp8'")],
+)
+def test_a_wrong_pin_is_named(pin, message):
+    with pytest.raises(SpecError, match=message):
+        pin_layers(LAYERS, [pin])
+
+
+def test_a_plan_counts_the_maps_and_says_whether_more_may_follow():
+    maps = [PrecisionMap(FP16, ((layer.name, INT8),)) for layer in LAYERS]
+    complete = plan_maps(LAYERS, Fixed(*maps))
+    assert len(complete.maps) == 8
+    assert complete.is_complete
+    assert not plan_maps(LAYERS, OneByOne()).is_complete
