@@ -78,8 +78,8 @@ def test_a_plugin_that_takes_any_option_gets_it(install):
 
 
 def test_an_unknown_name_gives_the_closest_and_speaks_of_reinstalling():
-    with pytest.raises(SpecError, match="no strategy named 'boundry'") as caught:
-        plugins.load_plugin("strategies", "boundry")
+    with pytest.raises(SpecError, match="no strategy named 'boundaryy'") as caught:
+        plugins.load_plugin("strategies", "boundaryy")
     assert "did you mean 'boundary'?" in caught.value.hint
     assert "installed again" in caught.value.hint
 

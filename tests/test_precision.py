@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsens.errors import SpecError
@@ -18,12 +18,14 @@ MAPS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(MAPS)
 def test_a_map_survives_json(precision_map):
     text = json.dumps(precision_map.to_json())
     assert PrecisionMap.from_json(json.loads(text)) == precision_map
 
 
+@settings(deadline=None)
 @given(ASSIGNMENTS, st.sampled_from(Precision))
 def test_equal_assignments_have_one_canonical_map_and_digest(assignment, default):
     spelled_out = PrecisionMap(default, tuple(assignment.items()))
@@ -33,6 +35,7 @@ def test_equal_assignments_have_one_canonical_map_and_digest(assignment, default
     assert canonical.assignment(assignment) == assignment
 
 
+@settings(deadline=None)
 @given(MAPS, MAPS)
 def test_digests_differ_where_maps_differ(one, other):
     assert (one == other) == (one.digest == other.digest)

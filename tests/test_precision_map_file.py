@@ -71,7 +71,7 @@ WRONG = [
     (lambda d: d.update(schema_version=2), "'schema_version' is 2"),
     (lambda d: d["precision_map"].update(default="int4"), "'precision_map.default' is 'int4'"),
     (lambda d: d["precision_map"]["overrides"].update(ghost="fp16"), "names 'ghost'"),
-    (lambda d: d["settings"].update(placment="dense"), "no key named 'settings.placment'"),
+    (lambda d: d["settings"].update(placementt="dense"), "no key named 'settings.placementt'"),
     (lambda d: d["layers"][1].update(applied="bf16"), r"'layers\.1\.applied' is 'bf16'"),
 ]
 

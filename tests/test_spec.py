@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsens import spec as spec_module
@@ -162,7 +162,7 @@ def test_values_win_over_their_base_and_tables_merge(tmp_path, monkeypatch):
 
 
 WRONG = [
-    ("placment = 'dense'", "no key named 'placment'", "did you mean 'placement'"),
+    ("placementt = 'dense'", "no key named 'placementt'", "did you mean 'placement'"),
     ("placement = 'denze'", "'placement' is 'denze'", "inputs, residual or dense"),
     ("batch_size = 0", "'batch_size' is 0", "from 1"),
     ("batch_size = 'many'", "'batch_size' is 'many'", "whole number"),
@@ -198,6 +198,7 @@ def test_a_spec_that_cannot_be_read_is_named(tmp_path, content):
 PATH_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(
     options=st.dictionaries(PATH_TEXT, st.integers(-5, 5) | st.text(max_size=5) | st.booleans(), max_size=3),
     seed=st.integers(0, 2**31),

@@ -79,7 +79,7 @@ def test_the_version_is_that_of_the_package():
     assert qsens.__version__ in CliRunner().invoke(main, ["--version"]).output
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("swep", "sweep"), ("raport", "report"), ("selct", "select")])
+@pytest.mark.parametrize(("typed", "meant"), [("swep", "sweep"), ("raport", "report"), ("selectt", "select")])
 def test_a_mistyped_command_gets_the_closest(typed, meant):
     result = CliRunner().invoke(main, [typed])
     assert result.exit_code == 2
