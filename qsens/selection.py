@@ -11,8 +11,9 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_trial
 from qsens.trial import Score, Study, Trial
 
-HEADLINES = ("fid", "fid-fp32", "psnr")
 DAMAGE = "fid-fp32"
+PSNR = "psnr"
+HEADLINES = ("fid", DAMAGE, PSNR)
 Z95 = 1.959964
 
 
@@ -42,9 +43,10 @@ def cheapest_within(
 ) -> Selection:
     """The map with the most INT8 multiply-accumulates among those within the budget and the guard.
 
-    The budget is on the headline score (distance to real images, else to the FP32 outputs, else PSNR), the
-    guard on the distance to the FP32 outputs; without a guard the budget's points are its limit. Then the
-    map with fewer FP32 multiply-accumulates wins, then the better score. FP32 itself is no choice.
+    The budget is on the headline score: the distance to real images, else to the FP32 outputs, else PSNR,
+    where it is the least acceptable number of decibels. The guard is on the distance to the FP32 outputs;
+    without one the budget's points are its limit. Of equal INT8 shares the map with fewer FP32
+    multiply-accumulates wins, then the better score. FP32 itself is no choice.
 
     Raises:
         SpecError: for a metric that was not scored.
@@ -145,10 +147,15 @@ def _limits(study: Study, budget: Budget, guard: Budget | None, metric: str | No
 
 
 def _baseline(study: Study, metric: str) -> float:
-    """FP32's score; distances from the FP32 outputs are zero for FP32 itself, measured or not."""
+    """FP32's score; zero for distances from the FP32 outputs where FP32's own was not measured.
+
+    FP32's PSNR against itself is infinite, whatever finite number stands for that in a score.
+    """
     trial = anchor_trial(study, Precision.FP32)
     if trial is None:
         raise SpecError("FP32 was not scored, so there is nothing to compare with", "let the sweep run on")
+    if metric.partition("[")[0] == PSNR:
+        return math.inf
     score = trial.score(metric)
     if score is not None and not math.isnan(score.value):
         return score.value

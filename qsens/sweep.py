@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from qsens.errors import BuildError, PluginError, QsensError, ScoreError, SpecError
 from qsens.interfaces import Progress, Strategy
 from qsens.journal import Journal
-from qsens.layer import Layer, match_layers
+from qsens.layer import Layer, match_layers, uniform_map
 from qsens.precision import Precision, PrecisionMap, parse_precision
 from qsens.trial import Outcome, Study, Trial
 
@@ -65,7 +65,7 @@ def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
     """
     anchors = {Precision.FP32: PrecisionMap(Precision.FP32)}
     for precision in (Precision.FP16, Precision.INT8):
-        anchors[precision] = PrecisionMap.over({layer.name: nearest(layer, precision) for layer in layers})
+        anchors[precision] = uniform_map(layers, precision)
     return anchors
 
 
@@ -73,14 +73,6 @@ def anchor_trial(study: Study, precision: Precision) -> Trial | None:
     """The scored trial of an anchor, or `None`."""
     wanted = anchor_maps(study.layers)[precision]
     return next((trial for trial in study.scored() if trial.requested == wanted), None)
-
-
-def nearest(layer: Layer, precision: Precision) -> Precision:
-    """The precision if the layer allows it, else the next wider one it allows, else the next narrower."""
-    order = list(Precision)
-    place = order.index(precision)
-    candidates = [*reversed(order[: place + 1]), *order[place + 1 :]]
-    return next(entry for entry in candidates if entry in layer.allowed)
 
 
 def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, ...]:

@@ -155,8 +155,9 @@ def test_without_real_images_the_distance_to_fp32_is_the_headline():
     assert choose(study, "3").trial.number == 1
 
 
-def test_a_psnr_budget_is_the_least_decibels():
-    study = study_of((FP32_MAP, psnr(math.inf)), (INT8_MAP, psnr(30)), (int8_in(0), psnr(40)))
+@pytest.mark.parametrize("capped", [math.inf, 100])
+def test_a_psnr_budget_is_the_least_decibels(capped):
+    study = study_of((FP32_MAP, psnr(capped)), (INT8_MAP, psnr(30)), (int8_in(0), psnr(40)))
     assert choose(study, "35").trial.number == 2
     assert choose(study, "30", metric="psnr").trial.number == 1
     with pytest.raises(SpecError, match="is no amount") as caught:

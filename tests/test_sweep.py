@@ -6,8 +6,9 @@ import pytest
 
 from qsens.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.journal import Journal
+from qsens.layer import nearest_allowed
 from qsens.precision import Precision, PrecisionMap
-from qsens.sweep import StoppedError, anchor_maps, anchor_trial, nearest, pin_layers, plan_maps, run_sweep
+from qsens.sweep import StoppedError, anchor_maps, anchor_trial, pin_layers, plan_maps, run_sweep
 from qsens.testing import example_layers, example_trial
 from qsens.trial import Outcome, Study
 
@@ -23,7 +24,7 @@ class OneByOne:
     def propose(self, layers, trials):
         tried = {trial.requested for trial in trials}
         maps = [
-            PrecisionMap(FP16).with_layers([layer.name], nearest(layer, INT8))
+            PrecisionMap(FP16).with_layers([layer.name], nearest_allowed(layer, INT8))
             for layer in layers
             if FP16 in layer.allowed
         ]
@@ -209,7 +210,7 @@ def test_anchors_that_are_equal_are_scored_once(sweep):
     ],
 )
 def test_the_nearest_allowed_precision_is_the_next_wider_one(allowed, wanted, expected):
-    assert nearest(replace(LAYERS[0], allowed=frozenset(allowed)), wanted) is expected
+    assert nearest_allowed(replace(LAYERS[0], allowed=frozenset(allowed)), wanted) is expected
 
 
 def test_later_pins_win():

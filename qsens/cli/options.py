@@ -110,7 +110,11 @@ _OPTIONS = (
     click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),
     click.option("--extractor", metavar="NAME", help="Feature extractor of FID and KID, or 'auto'."),
     click.option("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
-    click.option("--budget", metavar="X", help="Allowed loss: points (2.0) or a share of FP32's score (5%)."),
+    click.option(
+        "--budget",
+        metavar="X",
+        help="Allowed loss: points (2.0), a share of FP32's score (5%), or least dB of PSNR.",
+    ),
     click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs."),
     click.option(
         "--pin", "pinned", multiple=True, metavar="PATTERN=PRECISION", help="Keep layers as they are."

@@ -1,6 +1,7 @@
 """`qsens select`: the cheapest precision map within a budget."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,10 @@ from qsens.trial import Study, Trial
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--budget", help="How much worse than FP32: points (2.0) or a share of FP32's score (5%).")
+@click.option(
+    "--budget",
+    help="How much worse than FP32: points (2.0), a share of its score (5%); of PSNR the least dB.",
+)
 @click.option(
     "--guard", help="The same for the distance from the FP32 outputs; the budget's points without it."
 )
@@ -115,14 +119,20 @@ def _run_name(names: Sequence[str]) -> str:
 
 def _limit_lines(selection: Selection) -> list[str]:
     limit, guard = selection.limit, selection.guard
-    lines = [f"{limit.metric}: limit {limit.threshold:.4g} (FP32 {limit.baseline:.4g})"]
+    word = "at most" if limit.lower_is_better else "at least"
+    score = selection.trial.score(limit.metric)
+    value = f" {score.value:.4g}," if score is not None else ""
+    fp32 = f" (FP32 {limit.baseline:.4g})" if math.isfinite(limit.baseline) else ""
+    lines = [f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed{fp32}"]
     if selection.is_interval_within is not None:
         whether = (
             "lies within it too" if selection.is_interval_within else "reaches beyond it: score more samples"
         )
         lines[0] += f"; the 95% interval of the difference {whether}"
     if guard is not None and selection.damage is not None:
-        lines.append(f"{guard.metric}: {selection.damage:.4g}, guard {guard.threshold:.4g}")
+        lines.append(
+            f"{guard.metric}: {selection.damage:.4g}, at most {guard.threshold:.4g} allowed as the guard"
+        )
     return lines
 
 
@@ -153,4 +163,6 @@ def _show_front(study: Study, metric: str, *, as_json: bool) -> None:
     click.echo(
         f"\nNo map beats these in both INT8 share and {metric}. Choose one with --budget, for example:"
     )
-    click.echo("  --budget 2.0 (points worse than FP32)   --budget 5% (of FP32's score)")
+    click.echo(
+        "  --budget 2.0 (points worse than FP32; of PSNR the least dB)   --budget 5% (of FP32's score)"
+    )
