@@ -34,7 +34,8 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
 
 def write_error(path: Path, error: OSError) -> RunFolderError:
     """The error a user reads when `path` could not be written."""
-    if error.errno in DISK_FULL:
+    # numpy reports a short write, which only a full disk makes, without an error number.
+    if error.errno is None or error.errno in DISK_FULL:
         return RunFolderError(
             f"no space left while writing {path}",
             "nothing computed before is lost: free some space and run the same command again",

@@ -52,11 +52,15 @@ def test_evidence_with_a_flipped_byte_is_none_or_the_same_labels(tmp_path):
         assert found is None or set(found.influences) == set(INFLUENCES)
 
 
-def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), OSError("55296 requested and 12160 written")],
+)
+def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch, error):
     save_evidence(tmp_path, 0, FEATURES, {})
 
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(RunFolderError, match="no space left"):
