@@ -50,7 +50,7 @@ def layers(
         raise SpecError("no generator given", "name a file, or --model package.module:factory")
     shapes = dict(parse_shape(text) for text in input_shapes)
     options: dict[str, object] = {}
-    if model is not None and ":" in model and shapes:
+    if shapes:
         options["input_shapes"] = shapes
     if trust_checkpoint:
         options["trust_checkpoint"] = True

@@ -8,6 +8,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,11 @@ from qsens.errors import LoadError
 if TYPE_CHECKING:
     import torch
 
+# What reading a damaged archive can raise: its parts are lengths, texts and JSON.
+UNREADABLE_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, NotImplementedError, OSError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.")
 _WANTS_CODE = (
     "Unsupported global",
@@ -26,6 +32,7 @@ _WANTS_CODE = (
     "REDUCE",
     "BUILD",
 )
+ARCHIVE = b"PK"
 _PICKLE = b"\x80"
 _TORCH_PICKLE = b"\x80\x02\x8a\n"
 _TRUST_HINT = (
@@ -52,8 +59,8 @@ def read_weights(checkpoint: Path, *, trust_checkpoint: bool = False) -> dict[st
             f"{checkpoint} is a plain pickle, which runs whatever it holds, not a file of torch.save",
             "load it where it was made and save its state_dict with torch.save or safetensors",
         )
-    if head.startswith(b"PK") and not zipfile.is_zipfile(checkpoint):
-        raise damaged(checkpoint, "the archive is cut short")
+    if head.startswith(ARCHIVE) and _is_torchscript(checkpoint):
+        return without_prefix(_state_dict(_read_torchscript(checkpoint), checkpoint))
     value = _read_torch(checkpoint, trust_checkpoint=trust_checkpoint)
     return without_prefix(_state_dict(value, checkpoint))
 
@@ -127,8 +134,6 @@ def _read_safetensors(checkpoint: Path) -> dict[str, torch.Tensor]:
 def _read_torch(checkpoint: Path, *, trust_checkpoint: bool) -> Any:
     import torch  # heavy, and an optional extra
 
-    if zipfile.is_zipfile(checkpoint) and _is_torchscript(checkpoint):
-        return _read_torchscript(checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -149,8 +154,11 @@ def _code_wanted(error: pickle.UnpicklingError) -> str:
 
 
 def _is_torchscript(checkpoint: Path) -> bool:
-    with zipfile.ZipFile(checkpoint) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except UNREADABLE_ARCHIVE as error:
+        raise damaged(checkpoint, first_sentence(error)) from error
 
 
 def _read_torchscript(checkpoint: Path) -> Any:

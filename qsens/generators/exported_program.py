@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from qsens.errors import LoadError
 from qsens.generators.checkpoint import (
+    ARCHIVE,
+    UNREADABLE_ARCHIVE,
     damaged,
     first_sentence,
     refuse_other_files,
@@ -71,13 +73,12 @@ def open_exported_program(checkpoint: Path, *, trust_checkpoint: bool = False) -
     """
     import torch  # heavy, and an optional extra
 
-    refuse_other_files(checkpoint)
-    if not zipfile.is_zipfile(checkpoint):
+    if not refuse_other_files(checkpoint).startswith(ARCHIVE):
         raise damaged(checkpoint, "not an archive of torch.export.save")
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             refuse_code(archive, checkpoint, trust_checkpoint=trust_checkpoint)
-    except zipfile.BadZipFile as error:
+    except UNREADABLE_ARCHIVE as error:
         raise damaged(checkpoint, first_sentence(error)) from error
     try:
         with quiet_export():

@@ -40,4 +40,7 @@ def open_onnx(checkpoint: Path, *, name: str | None = None) -> OnnxFile:
             f"the external data of {checkpoint} cannot be read: {first_sentence(error)}",
             "keep the data file in the folder of the ONNX file, under its original name",
         ) from error
-    return OnnxFile(name or checkpoint.stem, model)
+    try:
+        return OnnxFile(name or checkpoint.stem, model)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(checkpoint, f"its weights cannot be read ({first_sentence(error)})") from error

@@ -34,11 +34,15 @@ class Draft:
 
     @classmethod
     def take_apart(cls, model: onnx.ModelProto) -> Draft:
-        """Copy a model into a draft: constants become initializers, initializers are no longer inputs."""
-        header = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+        """Take a model apart: constants become initializers, initializers are no longer inputs.
+
+        Nodes are copied; weights are shared with the model, and no pass writes into a weight.
+        """
+        header = onnx.ModelProto(ir_version=model.ir_version)
+        header.producer_name = "pytorch" if model.producer_name == "pytorch" else ""
         header.opset_import.extend(model.opset_import)
-        header.graph.name = model.graph.name or "generator"
-        initializers = {tensor.name: _copy(tensor) for tensor in model.graph.initializer}
+        header.graph.name = "generator"
+        initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         header.graph.input.extend(value for value in model.graph.input if value.name not in initializers)
         header.graph.output.extend(model.graph.output)
         draft = cls(header, [], initializers, {name: name for name in initializers})
@@ -50,10 +54,11 @@ class Draft:
         return draft
 
     def assemble(self) -> onnx.ModelProto:
-        """The model that the draft stands for."""
+        """The model that the draft stands for; the draft then shares its weights with that model."""
         model = _copy(self.header)
         model.graph.node.extend(self.nodes)
         model.graph.initializer.extend(self.initializers.values())
+        self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         return model
 
     @property

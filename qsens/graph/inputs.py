@@ -5,13 +5,19 @@ from collections.abc import Sequence
 import onnx
 
 from qsens.graph.draft import Draft
+from qsens.graph.requirements import refuse_unusable
 from qsens.graph.shapes import input_specs
 from qsens.interfaces import InputSpec
 
 
 def graph_inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    """Inputs in graph order. Raises `LoadError` for one without a shape or with a batch above one."""
-    return tuple(input_specs(Draft.take_apart(model)))
+    """Inputs in graph order.
+
+    Raises:
+        LoadError: for a model that cannot be swept, an input without a shape, or a batch above one.
+    """
+    refuse_unusable(model)
+    return input_specs(Draft.take_apart(model))
 
 
 def free_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:

@@ -12,9 +12,16 @@ from qsens.graph.draft import Draft, weights_digest
 from qsens.graph.fold import fold_batch_norms
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
-from qsens.graph.requirements import refuse_other_types, refuse_unrepeatable, refuse_unusable
+from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
 from qsens.graph.runs import is_batchable, open_session, random_inputs, relative_difference, run
-from qsens.graph.shapes import example_shapes, infer_types, input_specs, known_shape, rank_of, value_infos
+from qsens.graph.shapes import (
+    example_shapes,
+    infer_types,
+    input_specs,
+    known_shape,
+    rank_of,
+    value_infos,
+)
 from qsens.graph.tidy import drop_zero_biases, remove_copies, settle_gemms
 from qsens.interfaces import InputSpec
 from qsens.layer import Layer
@@ -65,6 +72,7 @@ def prepare_graph(model: onnx.ModelProto, *, input_shapes: Mapping[str, Shape] |
 def _simplify(draft: Draft) -> None:
     draft.sort_nodes()
     draft.name_nodes()
+    refuse_invalid(draft)
     remove_copies(draft)
     types = infer_types(draft)
     fold_constants(draft, types)
@@ -117,8 +125,8 @@ def _check(
 ) -> bool:
     """Compare both models on seeded inputs; return whether the prepared one can batch."""
     inputs = random_inputs(specs, shapes, batch=1, seed=0)
-    session = open_session(prepared)
     expected = run(open_session(original), inputs)
+    session = open_session(prepared)
     actual = run(session, inputs)
     for output, before, after in zip(prepared.graph.output, expected, actual, strict=True):
         difference = relative_difference(before, after)

@@ -4,7 +4,7 @@ import onnx
 from onnx import TensorProto
 
 from qsens.errors import LoadError
-from qsens.graph.draft import Draft, is_onnx_domain
+from qsens.graph.draft import Draft, is_onnx_domain, subgraphs
 
 OLDEST_OPSET = 13
 _QUANTIZED = frozenset(
@@ -41,6 +41,7 @@ def refuse_unusable(model: onnx.ModelProto) -> None:
     """
     if not model.graph.node:
         raise LoadError("the ONNX file holds no nodes", "it is empty or was cut short; export it again")
+    _refuse_garbled(model.graph)
     opset = next((entry.version for entry in model.opset_import if is_onnx_domain(entry.domain)), 0)
     if opset < OLDEST_OPSET:
         raise LoadError(
@@ -54,6 +55,18 @@ def refuse_unusable(model: onnx.ModelProto) -> None:
         raise LoadError(
             f"node {fused[0].name!r} is a {fused[0].op_type}: ONNX Runtime has already optimised this graph",
             "give the file from before the optimisation",
+        )
+
+
+def _refuse_garbled(graph: onnx.GraphProto) -> None:
+    """Protobuf hands out names that are not UTF-8 as bytes."""
+    texts = [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        texts.extend((node.name, node.op_type, node.domain, *node.input, *node.output))
+    garbled = next((text for text in texts if not isinstance(text, str)), None)
+    if garbled is not None:
+        raise LoadError(
+            f"the graph holds the unreadable name {garbled!r}", "the file is damaged; fetch it again"
         )
 
 
@@ -77,6 +90,29 @@ def _is_quantized(op_type: str) -> bool:
         or op_type.startswith(_QUANTIZED_PREFIXES)
         or op_type.endswith(_QUANTIZED_SUFFIXES)
     )
+
+
+def refuse_invalid(draft: Draft) -> None:
+    """Run ONNX's own checker on every plain node.
+
+    Raises:
+        LoadError: with the checker's words.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = draft.header.ir_version
+    context.opset_imports = {
+        "" if is_onnx_domain(entry.domain) else entry.domain: entry.version
+        for entry in draft.header.opset_import
+    }
+    # Branches of a control-flow node may leave out shapes that the checker asks for and nothing needs.
+    for node in (node for node in draft.nodes if not any(subgraphs(node))):
+        try:
+            onnx.checker.check_node(node, context)
+        except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
+            raise LoadError(
+                f"node {node.name!r} is not valid ONNX: {str(error).strip().splitlines()[0]}",
+                "the file is damaged or its exporter has a bug; export it again",
+            ) from error
 
 
 def refuse_unrepeatable(draft: Draft) -> None:

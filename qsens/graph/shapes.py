@@ -41,6 +41,10 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
             "export the generator with example inputs, so that the number of axes is known",
         )
     sides = [side.dim_value if side.HasField("dim_value") else None for side in tensor_type.shape.dim]
+    if tensor_type.elem_type not in TensorProto.DataType.values():
+        raise LoadError(
+            f"input {value.name!r} has the unknown type {tensor_type.elem_type}", "the file is damaged"
+        )
     dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type).name
     is_batched = bool(sides) and (sides[0] is None or (sides[0] == 1 and len(sides) > 1))
     return InputSpec(value.name, tuple(sides[1:] if is_batched else sides), dtype, is_batched)
@@ -99,19 +103,12 @@ def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict
 
     `shapes` replaces the inputs' own shapes, so that the result is concrete.
     """
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(draft.header)
-    skeleton.graph.node.extend(draft.nodes)
+    skeleton = _skeleton(draft)
     for value in skeleton.graph.input:
-        if shapes is not None:
+        if shapes is not None and value.name in shapes:
             _set_shape(value, shapes[value.name])
     for value in skeleton.graph.output:
         value.type.tensor_type.ClearField("shape")
-    for name, tensor in draft.initializers.items():
-        if _elements(tensor) <= _LARGEST_SHAPE_CONSTANT:
-            skeleton.graph.initializer.append(tensor)
-        else:
-            skeleton.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -121,6 +118,19 @@ def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict
         ) from error
     graph = inferred.graph
     return {value.name: value.type for value in (*graph.value_info, *graph.input, *graph.output)}
+
+
+def _skeleton(draft: Draft) -> onnx.ModelProto:
+    """The draft as a model in which large initializers are inputs."""
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(draft.header)
+    skeleton.graph.node.extend(draft.nodes)
+    for name, tensor in draft.initializers.items():
+        if _elements(tensor) <= _LARGEST_SHAPE_CONSTANT:
+            skeleton.graph.initializer.append(tensor)
+        else:
+            skeleton.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+    return skeleton
 
 
 def _elements(tensor: onnx.TensorProto) -> int:

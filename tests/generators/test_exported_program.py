@@ -70,7 +70,7 @@ def test_only_arithmetic_counts_as_a_shape_expression(text, is_plain):
     [
         (b"not an archive", "not an archive"),
         (b"<html></html>", "web page"),
-        (b"PK\x03\x04cut", "not an archive"),
+        (b"PK\x03\x04cut", "is damaged"),
     ],
 )
 def test_files_that_are_no_program(content, message, tmp_path):

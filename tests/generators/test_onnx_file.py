@@ -1,3 +1,6 @@
+import contextlib
+
+import numpy as np
 import onnx
 import pytest
 from tiny_models import conv_model, norm_node
@@ -60,6 +63,18 @@ def test_files_that_are_no_model(content, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(LoadError, match=message):
         open_onnx(path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_flipped_bytes_never_end_in_a_traceback(seed, tmp_path):
+    generator = np.random.default_rng(seed)
+    content = bytearray(conv_model().SerializeToString())
+    for position in generator.integers(len(content), size=3):
+        content[position] = generator.integers(256)
+    path = tmp_path / "flipped.onnx"
+    path.write_bytes(content)
+    with contextlib.suppress(LoadError):
+        prepare_graph(open_onnx(path).export())
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.99])

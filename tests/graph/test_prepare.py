@@ -154,6 +154,11 @@ def test_computed_weights_are_listed_and_are_no_layer():
     assert [layer.name for layer in graph.layers] == ["conv"]
 
 
+def test_invalid_nodes_are_refused_in_the_words_of_the_checker():
+    with pytest.raises(LoadError, match=r"'two' is not valid ONNX: .*Relu"):
+        prepare_graph(conv_then(helper.make_node("Relu", ["y", "x"], ["z"], name="two")))
+
+
 def test_copies_and_dead_nodes_disappear():
     nodes = [
         helper.make_node("Identity", ["y"], ["a"]),
