@@ -181,7 +181,7 @@ def test_missing_batch_counters_do_not_matter(weights, tmp_path):
     [
         ("tiny_torch", "not a factory", "package.module:function"),
         ("tiny_torhc:small", "cannot import 'tiny_torhc'", "install the package"),
-        ("tiny_torch:smal", "has no 'smal'", "did you mean 'small'"),
+        ("tiny_torch:smallest", "has no 'smallest'", "did you mean 'small'"),
         ("tiny_torch:not_a_module", "returned a str", "torch.nn.Module"),
         ("tiny_torch:__doc__", "is not a function", "package.module:function"),
     ],
