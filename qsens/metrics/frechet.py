@@ -44,11 +44,19 @@ class FeatureStatistics:
     def from_features(cls, features: Features, identity: str) -> FeatureStatistics:
         """Moments of features (N, D), any float dtype, N at least 1; read in blocks, summed in float64."""
         check_features(features, least=1)
-        blocks = (_statistics_of_block(block, identity) for block in float64_blocks(features))
-        total = next(blocks)
-        for block in blocks:
-            total = total.merged(block)
-        return total
+        shift = np.asarray(features[:ROWS_PER_BLOCK], dtype=np.float64).mean(axis=0)
+        total = np.zeros_like(shift)
+        upper = np.zeros((len(shift), len(shift)), order="F")
+        for block in float64_blocks(features):
+            rows = block - shift
+            total += rows.sum(axis=0)
+            # In place and one triangle only: half the arithmetic and no D by D temporaries.
+            upper = scipy.linalg.blas.dsyrk(1.0, rows.T, beta=1.0, c=upper, overwrite_c=1)
+        step = total / len(features)
+        scatter = np.triu(upper)
+        scatter += np.triu(upper, 1).T
+        scatter -= np.outer(step, total)
+        return cls(len(features), shift + step, scatter, identity)
 
     def merged(self, other: FeatureStatistics) -> FeatureStatistics:
         """Moments of both sets together (Chan, Golub & LeVeque 1983).
@@ -192,12 +200,6 @@ def check_against(reference: Reference, features: Features) -> None:
             f"{features.shape[1]} features an image against a reference with {len(reference.mean)}",
             "use the extractor that the reference was computed with",
         )
-
-
-def _statistics_of_block(rows: FloatArray, identity: str) -> FeatureStatistics:
-    mean = rows.mean(axis=0)
-    centred = rows - mean
-    return FeatureStatistics(len(rows), mean, centred.T @ centred, identity)
 
 
 def check_features(features: Features, least: int) -> None:

@@ -53,7 +53,10 @@ def locate_weights(inception_weights: Path | None = None, *, download: bool = Fa
     if path.is_file():
         return path
     if inception_weights is None and download:
-        fetch_file(WEIGHTS_URL, path, WEIGHTS_SHA256_START)
+        try:
+            fetch_file(WEIGHTS_URL, path, WEIGHTS_SHA256_START)
+        except LoadError as error:
+            raise LoadError(error.message, _advice()) from None
         return path
     raise LoadError(f"no Inception weights at {path}", _advice())
 

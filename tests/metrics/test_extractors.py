@@ -217,6 +217,15 @@ def test_a_bad_download_leaves_nothing(server, tmp_path, page, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_failed_download_of_inception_names_the_way_out(server, empty_torch_home, monkeypatch):
+    monkeypatch.setattr(inception, "WEIGHTS_URL", f"{server}/none")
+    with pytest.raises(LoadError, match="cannot download") as caught:
+        load_extractor("inception", download=True)
+    assert str(empty_torch_home) in caught.value.hint
+    assert "--extractor lite0" in caught.value.hint
+    assert not empty_torch_home.exists()
+
+
 @pytest.mark.slow
 def test_inception_equals_pytorch_fid(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
