@@ -96,23 +96,26 @@ def boundary_curve(study: Study, metric: str, chosen: int | None = None) -> Boun
 
 
 def boundary_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
-    """Lines with at least one real cut; the uniform maps close them at 0 and N."""
+    """Lines with at least one real cut; the uniform maps close them at 0 and N.
+
+    None unless cuts make up more than half of the study's mixed maps: other strategies try a few cuts by
+    the way, and a line through these would claim what nobody measured.
+    """
     grouped: dict[tuple[Direction, Precision], dict[int, BoundaryPoint]] = {}
     uniform: list[tuple[Cut, BoundaryPoint]] = []
+    mixed_maps = 0
     for entry in scored_trials(study, metric):
         cuts = plotted_cuts(entry.trial, study.layers)
-        if not math.isfinite(entry.value):
-            continue
-        for cut in cuts:
+        mixed_maps += len(cuts) != 2
+        for cut in cuts if math.isfinite(entry.value) else ():
             point = _point(cut, entry)
             if len(cuts) == 2 or cut.float_precision is None:
                 uniform.append((cut, point))
             else:
                 grouped.setdefault((cut.direction, cut.float_precision), {})[cut.boundary] = point
-    for cut, point in uniform:
-        for (direction, side), points in grouped.items():
-            if direction is cut.direction and cut.float_precision in (None, side):
-                points.setdefault(cut.boundary, point)
+    if sum(len(points) for points in grouped.values()) * 2 <= mixed_maps:
+        return ()
+    _close_lines(grouped, uniform)
     return tuple(
         BoundaryLine(*key, tuple(points[index] for index in sorted(points)))
         for key, points in sorted(grouped.items(), reverse=True)
@@ -136,6 +139,17 @@ def axis_scale(values: Sequence[float], *, is_ratio: bool) -> str:
     if not is_ratio or not positive or max(positive) / min(positive) <= BROAD_SPAN:
         return "linear"
     return "log" if len(positive) == len(finite) else "symlog"
+
+
+def _close_lines(
+    grouped: dict[tuple[Direction, Precision], dict[int, BoundaryPoint]],
+    uniform: Sequence[tuple[Cut, BoundaryPoint]],
+) -> None:
+    """Add the uniform maps to the lines that they end."""
+    for cut, point in uniform:
+        for (direction, side), points in grouped.items():
+            if direction is cut.direction and cut.float_precision in (None, side):
+                points.setdefault(cut.boundary, point)
 
 
 def _point(cut: Cut, entry: Scored) -> BoundaryPoint:

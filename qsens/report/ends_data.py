@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qsens.report.boundary_data import axis_scale
 from qsens.report.comparable import scored_trials
-from qsens.report.map_shapes import Ends, ends_of
+from qsens.report.map_shapes import Ends, cuts_of, ends_of, isolations_of
 from qsens.trial import Study
 
 
@@ -33,28 +33,32 @@ class EndsGrid:
 
 
 def ends_grid(study: Study, metric: str, chosen: int | None = None) -> EndsGrid | None:
-    """The grid of one metric; `None` unless some map keeps both ends in float.
+    """The grid of one metric; `None` unless maps with both ends in float were tried on purpose.
 
-    Cells with one end only come from boundary cuts as well.
+    Cells with one end only come from boundary cuts as well. A single unit in INT8 has two float ends too,
+    but belongs to the sensitivity bars; unless half of the mixed maps are ends, there is no grid.
     """
     found: dict[Ends, EndsCell] = {}
-    for entry in scored_trials(study, metric):
-        ends = None if entry.trial.applied is None else ends_of(entry.trial.applied, study.layers)
-        if ends is not None and math.isfinite(entry.value):
-            found.setdefault(ends, EndsCell(ends.first, ends.last, entry.value, entry.trial.number))
-    both = [ends for ends in found if ends.first and ends.last]
-    if len(both) < 2:
+    both, mixed_maps = 0, 0
+    scored = scored_trials(study, metric)
+    for entry in scored:
+        applied = entry.trial.applied
+        ends = None if applied is None else ends_of(applied, study.layers)
+        mixed_maps += applied is not None and len(cuts_of(applied, study.layers)) != 2
+        if applied is None or ends is None or not math.isfinite(entry.value):
+            continue
+        found.setdefault(ends, EndsCell(ends.first, ends.last, entry.value, entry.trial.number))
+        both += bool(ends.first and ends.last and not isolations_of(applied, study.layers))
+    if both < 2 or 2 * len(found) < mixed_maps:
         return None
-    firsts = {0, *(ends.first for ends in both)}
-    lasts = {0, *(ends.last for ends in both)}
-    cells = tuple(cell for ends, cell in found.items() if ends.first in firsts and ends.last in lasts)
-    score = scored_trials(study, metric)[0].trial.score(metric)
+    score = scored[0].trial.score(metric)
+    cells = tuple(found.values())
     lower = score is None or score.lower_is_better
     return EndsGrid(
         metric,
         lower,
-        tuple(sorted(firsts)),
-        tuple(sorted(lasts)),
+        tuple(sorted({cell.first for cell in cells})),
+        tuple(sorted({cell.last for cell in cells})),
         cells,
         axis_scale([cell.value for cell in cells], is_ratio=lower),
         next((cell for cell in cells if cell.trial == chosen), None),

@@ -44,7 +44,10 @@ def headline_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def format_value(value: float | None, digits: int = 4) -> str:
-    """A number with that many significant digits; `∞` for identical images, a dash where not measured."""
+    """A number with that many significant digits, at most four of them decimals.
+
+    `∞` for identical images, a dash where nothing was measured.
+    """
     if value is None or value != value:
         return "—"
     if abs(value) == math.inf:
@@ -53,5 +56,5 @@ def format_value(value: float | None, digits: int = 4) -> str:
         return "0"
     if not 1e-3 <= abs(value) < 1e5:
         return f"{value:.{min(digits, 3) - 1}e}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    decimals = min(max(0, digits - 1 - math.floor(math.log10(abs(value)))), 4)
     return f"{value:.{decimals}f}"

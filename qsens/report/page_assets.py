@@ -35,7 +35,8 @@ tr.differs td:first-child::after { content: " *"; color: #D55E00; font-weight: 7
 .map { display: block; width: 8rem; height: .85rem; border-radius: .15rem; }
 .bar { display: inline-block; height: .6rem; background: #8fb8d3; margin-right: .4rem;
   vertical-align: middle; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; border: 1px solid var(--line); }
+figure { margin: 1rem 0; }
+figure img { max-width: min(100%, 66rem); height: auto; border: 1px solid var(--line); }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .86rem;
   margin: .4rem 0; }

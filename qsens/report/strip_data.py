@@ -1,5 +1,6 @@
 """Pictures behind the image strips: which maps to show, their outputs and their errors against FP32."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ import numpy as np
 from qsens.precision import Precision
 from qsens.report.boundary_data import boundary_lines
 from qsens.report.comparable import scored_trials
-from qsens.report.map_shapes import Direction
+from qsens.report.map_shapes import Direction, map_title
+from qsens.selection import built_map, pareto_front
 from qsens.sweep import anchor_trial
 from qsens.trial import Study
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 8
 MOST_INPUTS = 4
+_SPREAD = 3
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class ImageStrip:
 
 
 def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple[StripChoice, ...]:
-    """FP32, all-FP16, all-INT8, the chosen and the worst map, cuts spread over the curve; eight at most."""
+    """FP32, all-FP16, all-INT8, the chosen and the worst map and a few between; eight at most."""
     titles: dict[int, str] = {}
     for precision in Precision:
         trial = anchor_trial(study, precision)
@@ -63,7 +66,9 @@ def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple
         sign = 1.0 if score is None or score.lower_is_better else -1.0
         worst = max(scored, key=lambda entry: sign * entry.value)
         titles.setdefault(worst.trial.number, "worst map")
-    for number, title in _spread_cuts(study, metric, MOST_COLUMNS - len(titles), titles):
+    if not scored:
+        return tuple(StripChoice(number, title) for number, title in titles.items())
+    for number, title in _spread_maps(study, metric, MOST_COLUMNS - len(titles), titles):
         titles.setdefault(number, title)
     return tuple(StripChoice(number, title) for number, title in titles.items())
 
@@ -101,13 +106,21 @@ def amplification_for(errors: "Sequence[Array]") -> int:
     return int(2 ** np.clip(np.floor(np.log2(255 / max(float(np.quantile(peaks, 0.25)), 1.0))), 0, 6))
 
 
-def _spread_cuts(study: Study, metric: str, wanted: int, taken: Iterable[int]) -> list[tuple[int, str]]:
+def _spread_maps(study: Study, metric: str, wanted: int, taken: Iterable[int]) -> list[tuple[int, str]]:
+    """Cuts spread over the longest boundary line; without one, maps spread over the Pareto front."""
     lines = boundary_lines(study, metric)
-    if wanted <= 0 or not lines:
-        return []
-    line = max(lines, key=lambda entry: (len(entry.points), entry.direction is Direction.INT8_FIRST))
-    points = [point for point in line.points if point.trial not in set(taken)]
-    places = np.linspace(0, len(points) - 1, min(wanted, 3, len(points))).round().astype(int)
-    side = line.float_precision.upper()
-    sides = f"INT8, then {side}" if line.direction is Direction.INT8_FIRST else f"{side}, then INT8"
-    return [(points[place].trial, f"boundary {points[place].boundary}\n{sides}") for place in places]
+    if lines:
+        line = max(lines, key=lambda entry: (len(entry.points), entry.direction is Direction.INT8_FIRST))
+        side = line.float_precision.upper()
+        sides = f"INT8, then {side}" if line.direction is Direction.INT8_FIRST else f"{side}, then INT8"
+        titles = {point.trial: f"boundary {point.boundary}\n{sides}" for point in line.points}
+    else:
+        front = pareto_front(study, metric)
+        titles = {trial.number: _folded(map_title(built_map(trial), study.layers)) for trial in front}
+    numbers = [number for number in titles if number not in set(taken)]
+    places = np.linspace(0, len(numbers) - 1, max(min(wanted, _SPREAD, len(numbers)), 0))
+    return [(numbers[place], titles[numbers[place]]) for place in places.round().astype(int)]
+
+
+def _folded(title: str) -> str:
+    return "\n".join(textwrap.wrap(title, 18))

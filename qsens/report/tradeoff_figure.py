@@ -56,8 +56,11 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
         linewidth=1.3,
         zorder=2,
     )
+    alike: dict[tuple[Family, bool, bool], list[TradeoffPoint]] = {}
     for point in data.points:
-        _draw_point(axes, point)
+        alike.setdefault((point.family, point.is_on_front, point.differs), []).append(point)
+    for points in alike.values():
+        _draw_points(axes, points)
     if data.chosen is not None:
         mark = marker_handle("*", INK, CHOSEN, 15)
         mark.set_data([data.chosen.share], [data.chosen.value])
@@ -72,20 +75,23 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
     axes.set_ylabel(better, fontsize=SMALL, color=FAINT)
 
 
-def _draw_point(axes: Axes, point: TradeoffPoint) -> None:
-    marker, colour = _LOOKS[point.family]
+def _draw_points(axes: Axes, points: Sequence[TradeoffPoint]) -> None:
+    """Markers and intervals of points that look alike."""
+    first = points[0]
+    marker, colour = _LOOKS[first.family]
+    is_uniform = first.family is Family.UNIFORM
     axes.errorbar(
-        [point.share],
-        [point.value],
-        [point.half_width or 0.0],
+        [point.share for point in points],
+        [point.value for point in points],
+        [point.half_width or 0.0 for point in points],
+        linestyle="",
         marker=marker,
         color=colour,
-        markerfacecolor="white" if point.differs else colour,
+        markerfacecolor="white" if first.differs else colour,
         markersize=5.5,
         elinewidth=0.8,
-        ecolor=colour,
-        alpha=1.0 if point.is_on_front or point.family is Family.UNIFORM else 0.55,
-        zorder=3 + point.is_on_front + 2 * (point.family is Family.UNIFORM),
+        alpha=1.0 if first.is_on_front or is_uniform else 0.55,
+        zorder=3 + first.is_on_front + 2 * is_uniform,
     )
 
 

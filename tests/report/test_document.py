@@ -1,0 +1,177 @@
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from report_folders import SPEC, write_run
+from report_studies import anchors, boundary_study, failed, layer, style_layers
+
+from qsens.cli.main import main
+from qsens.errors import RunFolderError, SpecError
+from qsens.precision import Precision
+from qsens.report.document import report_paths, write_report
+from qsens.report.page_tables import map_picture, score_text
+from qsens.trial import Score, Study
+
+EVIL = '<script>alert("x")</script>'
+LAYERS = (layer(0, EVIL, "a&b", 10), *(replace(entry, index=entry.index + 1) for entry in style_layers()[:3]))
+
+
+class Checker(HTMLParser):
+    """Counts elements that stay open and collects what a browser would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br", "rect", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("rect",):
+            assert self.open.pop() == tag
+
+
+def messy_study():
+    study = boundary_study(LAYERS)
+    trials = list(study.trials)
+    trials[3] = failed(3, trials[3].requested, f"cannot build {EVIL}")
+    widened = trials[5].requested.with_layers([LAYERS[0].name], Precision.FP32)
+    trials[5] = replace(trials[5], applied=widened)
+    return replace(study, trials=tuple(trials[:-1]))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = write_run(tmp_path_factory.mktemp("runs") / "messy & odd", messy_study(), budget="5.0")
+    write_report(path)
+    return path
+
+
+def test_everything_is_written_from_the_folder_alone(run):
+    paths = report_paths(run)
+    assert paths.page.stat().st_size > 10_000
+    table = pd.read_csv(paths.trials_csv)
+    assert len(table) == len(pd.read_parquet(paths.trials_parquet)) == len(messy_study().trials)
+    assert set(pd.read_csv(paths.sensitivity_csv)["metric"]) == {"fid[lite0]", "fid-fp32[lite0]", "psnr"}
+    names = {path.name for path in paths.figures.iterdir()}
+    assert {"boundary.png", "boundary.svg", "samples.png", "tradeoff.svg"} <= names
+    assert (paths.figures / "boundary.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(run):
+    page = report_paths(run).page.read_text()
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert checker.tags.count("script") == 1
+    for address in checker.fetched:
+        assert address.startswith(("data:image/png;base64,", "evidence/"))
+        if address.startswith("evidence/"):
+            assert (run / address).exists()
+    assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]+", "", page))
+
+
+def test_text_from_the_run_is_escaped(run):
+    page = report_paths(run).page.read_text()
+    assert EVIL not in page
+    assert "&lt;script&gt;" in page
+    assert "messy &amp; odd" in page
+
+
+def test_the_page_says_what_a_reader_must_know(run):
+    page = report_paths(run).page.read_text()
+    assert "Chosen map:" in page
+    assert "The run is not finished" in page
+    assert "One map not tried yet" in page
+    assert "One map failed" in page
+    assert "Built differently from the request" in page
+    assert "Few images" in page
+    assert "within a budget of 5 on fid[lite0], guarded by fid-fp32[lite0]" in page
+    for fact in ("seed", "range_method", "placement", "a1b2", "numpy", "lite0/raw/abc"):
+        assert fact in page
+
+
+@pytest.mark.slow
+def test_a_second_report_replaces_the_first(run):
+    before = {path: path.read_bytes() for path in report_paths(run).figures.iterdir()}
+    write_report(run)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_anchors_alone_make_a_report(tmp_path):
+    path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS)[:2])))
+    page = write_report(path).read_text()
+    assert "No map has been chosen yet" in page
+    assert "No INT8 reference" in page
+
+
+def test_a_run_without_trials_makes_a_report(tmp_path):
+    page = write_report(write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, ()))).read_text()
+    assert "No scores yet" in page
+
+
+def test_damaged_pictures_and_evidence_are_left_out(tmp_path):
+    path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS))))
+    (path / "samples" / "trial-0000.npz").write_bytes(b"PK torn")
+    (path / "evidence" / "trial-00001.npz").write_bytes(b"")
+    write_report(path)
+    assert not (path / "figures" / "samples.png").exists()
+
+
+def test_folders_that_are_no_run_are_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="no folder") as caught:
+        write_report(tmp_path / "absent")
+    assert caught.value.hint
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        write_report(tmp_path)
+
+
+def test_a_corrupt_journal_or_map_is_named(tmp_path):
+    path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS))))
+    (path / "precision_map.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"precision_map\.json"):
+        write_report(path)
+    lines = (path / "journal.jsonl").read_text().splitlines()
+    (path / "journal.jsonl").write_text("\n".join([lines[0], "not json", lines[1]]) + "\n")
+    with pytest.raises(RunFolderError, match="line 2"):
+        write_report(path)
+
+
+def test_the_command_says_where_things_are(tmp_path):
+    path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS)[:1])))
+    result = CliRunner().invoke(main, ["report", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["page"] == str(path / "report.html")
+    missing = CliRunner().invoke(main, ["report", str(tmp_path / "absent")])
+    assert missing.exit_code == 1
+    assert "Hint:" in missing.output
+
+
+def test_the_browser_opens_only_when_asked(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, ()))
+    write_report(path)
+    assert opened == []
+    write_report(path, open_browser=True)
+    assert opened == [(path / "report.html").resolve().as_uri()]
+
+
+def test_scores_show_the_paired_interval_first():
+    score = Score("fid", 5.3, 10, "x", True, 1.0, 0.2, 0.1)
+    assert score_text(score) == "5.300 ± 0.20"
+    assert score_text(replace(score, difference_standard_error=None)) == "5.300 ± 2.0"
+    assert score_text(None) == "—"
+
+
+def test_the_map_picture_has_one_bar_a_run_of_layers():
+    picture = map_picture(messy_study().trials[4].requested, LAYERS)
+    assert picture.count("<rect") == 2
+    assert "FP16 0 to 0, INT8 1 to 3" in picture

@@ -1,0 +1,195 @@
+import io
+import sys
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+from report_studies import (
+    METRICS,
+    anchors,
+    boundary_study,
+    ends_study,
+    isolating_study,
+    pictures,
+    student_layers,
+    style_layers,
+    teacher_layers,
+)
+
+from qsens.report.block_axis import block_spans, crowded_spans
+from qsens.report.boundary_data import boundary_curve
+from qsens.report.boundary_figure import boundary_figure
+from qsens.report.figure_style import render_png, render_svg, spread
+from qsens.report.layer_names import cut_middle, short_names
+from qsens.report.metric_names import axis_title, format_value, headline_metrics, short_name
+from qsens.report.plots import figures_of
+from qsens.report.sensitivity import sensitivity_of
+from qsens.report.sensitivity_figure import sensitivity_figure
+from qsens.trial import Study
+
+FID = METRICS[0]
+SMALL = style_layers()[:6]
+
+
+def drawn(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+
+
+def test_numbered_neighbours_become_groups():
+    spans = block_spans(student_layers())
+    assert [(span.name, span.start, span.stop) for span in spans.groups] == [
+        ("AE", 0, 6),
+        ("FE", 6, 14),
+        ("FD", 14, 21),
+        ("OUT", 21, 23),
+    ]
+    assert [span.name for span in spans.members][:5] == ["0", "1", "2", "3", "4"]
+    assert (spans.members[4].start, spans.members[4].stop) == (4, 6)
+    long = block_spans(teacher_layers())
+    assert [span.name for span in long.groups][1:] == [
+        "face_encoder_blocks",
+        "face_decoder_blocks",
+        "output_block",
+    ]
+
+
+def test_labels_are_crowded_only_where_neighbours_touch():
+    spans = block_spans(style_layers()).groups
+    assert [spans[place].name for place in crowded_spans(spans, 0.35)] == [
+        "upsample_a",
+        "upsample_b",
+        "to_rgb",
+    ]
+    assert crowded_spans(spans, 3.0) == ()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=5), st.floats(0.01, 0.2))
+def test_labels_are_spread_without_overlap_and_in_order(positions, gap):
+    moved = spread(positions, gap)
+    order = sorted(range(len(positions)), key=lambda place: positions[place])
+    for low, high in pairwise(order):
+        assert moved[high] - moved[low] >= gap * 0.999
+    assert sum(moved) == pytest.approx(sum(positions), abs=1e-6)
+
+
+def test_names_lose_what_they_share_but_stay_different():
+    names = [layer.name for layer in teacher_layers()]
+    short = short_names(names)
+    assert short[0] == "audio_encoder.0.0"
+    assert len(set(short)) == len(names)
+    similar = [f"a_very_long_common_beginning_{letter}_and_a_very_long_common_end" for letter in "xyz"]
+    assert short_names(similar) == ["…x…", "…y…", "…z…"]
+    assert short_names(["same", "same"]) == ["same", "same"]
+    assert cut_middle("abcdefghij", 7) == "abc…hij"
+
+
+def test_metric_names_always_show_their_extractor():
+    assert short_name("fid-fp32[lite0]") == "FID-FP32[lite0]"
+    assert axis_title("fid-fp32[lite0]") == "FID[lite0] against the FP32 outputs"
+    assert axis_title("lip-sync") == "lip-sync"
+    assert headline_metrics(("ssim", "psnr", "fid[lite0]", "kid")) == ("fid[lite0]", "psnr")
+    assert headline_metrics(("a", "b", "c", "d")) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.3, "5.300"),
+        (156.62, "156.6"),
+        (0.002, "0.0020"),
+        (0.00002, "2.00e-05"),
+        (0.0, "0"),
+        (None, "—"),
+        (float("nan"), "—"),
+        (float("inf"), "∞"),
+        (-1.25, "-1.250"),
+    ],
+)
+def test_values_are_written_with_four_digits(value, text):
+    assert format_value(value) == text
+
+
+def test_every_figure_of_a_study_renders_without_pyplot():
+    study = boundary_study(SMALL)
+    figures = figures_of(study, chosen=7, samples=pictures(study, count=1, size=16))
+    assert [entry.name for entry in figures] == [
+        "boundary",
+        "sensitivity-fid-lite0",
+        "sensitivity-fid-fp32-lite0",
+        "sensitivity-psnr",
+        "tradeoff",
+        "samples",
+    ]
+    for entry in (figures[1], figures[-1]):
+        assert drawn(render_png(entry.figure)).std() > 5
+    first, second = (render_svg(figures[-1].figure, "samples") for _ in range(2))
+    assert first == second
+    assert b"<svg" in first
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_ends_map_renders():
+    names = {entry.name: entry for entry in figures_of(ends_study(SMALL, 3))}
+    assert "boundary" not in names
+    assert drawn(render_png(names["ends"].figure)).std() > 5
+
+
+def test_bars_can_be_sorted_worst_first():
+    sensitivity = sensitivity_of(isolating_study(SMALL), FID)
+    figure = sensitivity_figure(sensitivity, "sorted", sort=True)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "residual_1.conv4"
+    in_order = sensitivity_figure(sensitivity, "in order").axes[0].get_yticklabels()
+    assert [label.get_text() for label in in_order] == [layer.name for layer in SMALL]
+
+
+def test_a_study_without_scores_has_no_figures():
+    assert figures_of(Study("s", SMALL, ())) == ()
+
+
+def test_anchors_alone_have_a_trade_off_only():
+    assert [entry.name for entry in figures_of(Study("s", SMALL, tuple(anchors(SMALL))))] == ["tradeoff"]
+
+
+def drawn_texts(figure):
+    """Every text that is really drawn, with its box in pixels; slanted ones are left out."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    outside = set()
+    for axes in figure.findobj(Axes):
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            outside |= {
+                id(tick.label1) for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high
+            }
+    for text in figure.findobj(Text):
+        box = text.get_window_extent(canvas.get_renderer())
+        is_shown = text.get_visible() and text.get_text().strip() and id(text) not in outside
+        if is_shown and box.width > 0 and text.get_rotation() in (0, 90):
+            yield text.get_text(), box
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [style_layers(), student_layers(), teacher_layers()])
+def test_no_text_of_the_boundary_figure_overlaps_or_is_cut_off(layers):
+    study = boundary_study(layers)
+    curves = [boundary_curve(study, metric) for metric in METRICS]
+    figure = boundary_figure(curves, layers, "Quality against the boundary")
+    texts = list(drawn_texts(figure))
+    assert len(texts) > 40
+    whole = figure.bbox
+    for text, box in texts:
+        assert min(box.x0, box.y0) >= -1, text
+        assert box.x1 <= whole.x1 + 1, text
+        assert box.y1 <= whole.y1 + 1, text
+    for (text, box), (other_text, other) in combinations(texts, 2):
+        wide = min(box.x1, other.x1) - max(box.x0, other.x0)
+        high = min(box.y1, other.y1) - max(box.y0, other.y0)
+        assert min(wide, high) <= 1.5, (text, other_text)

@@ -1,0 +1,91 @@
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from report_studies import METRICS, boundary_study, failed, student_layers
+
+from qsens.precision import Precision
+from qsens.report.tables import differing_layers, layers_table, sensitivity_table, trials_table
+from qsens.trial import Study
+
+LAYERS = student_layers()
+FID = METRICS[0]
+NUMBER = 3 + 2 * 20  # int8-first at boundary 21
+
+
+def messy_study():
+    study = boundary_study(LAYERS)
+    trials = list(study.trials)
+    trials[5] = failed(5, trials[5].requested, "cannot build, 'quoted', \"twice\"\nand over two lines")
+    widened = trials[NUMBER].requested.with_layers(["AE0"], Precision.FP32)
+    trials[NUMBER] = replace(
+        trials[NUMBER], applied=widened, fp16_overflows=(("FD5", 3), ("FD6", 4)), latency_ms=1.5
+    )
+    return replace(study, trials=tuple(trials))
+
+
+def test_a_row_says_what_ran():
+    row = trials_table(messy_study()).set_index("number").loc[NUMBER]
+    total = sum(layer.macs for layer in LAYERS)
+    without_output = sum(layer.macs for layer in LAYERS[:21])
+    assert row["requested_int8_share"] == pytest.approx(without_output / total)
+    assert row["applied_int8_share"] == pytest.approx((without_output - LAYERS[0].macs) / total)
+    assert (row["layers_fp32"], row["layers_fp16"], row["layers_int8"]) == (1, 2, 20)
+    assert row["differing_layers"] == 1
+    assert row["boundary_int8_first"] == 21
+    assert pd.isna(row["boundary_float_first"])
+    assert (row["fp16_overflows"], row["latency_ms"]) == (7, 1.5)
+    assert row[f"{FID}_difference"] == pytest.approx(row[FID] - 5.30)
+    assert row[f"{FID}_images"] == 512
+
+
+def test_uniform_maps_are_the_ends_of_both_directions():
+    frame = trials_table(messy_study()).set_index("number")
+    columns = ["boundary_int8_first", "boundary_float_first"]
+    assert frame.loc[1, columns].tolist() == [0, 23]
+    assert frame.loc[2, columns].tolist() == [23, 0]
+
+
+def test_a_failed_trial_keeps_its_request_and_its_error():
+    row = trials_table(messy_study()).set_index("number").loc[5]
+    assert row["outcome"] == "failed"
+    assert "cannot build" in row["error"]
+    assert row["requested_int8_share"] > 0
+    assert pd.isna(row["applied_int8_share"])
+    assert pd.isna(row["layers_int8"])
+
+
+def test_csv_and_parquet_hold_the_same_table():
+    frame = trials_table(messy_study())
+    from_csv = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+    file = io.BytesIO()
+    frame.to_parquet(file)
+    from_parquet = pd.read_parquet(file)
+    pd.testing.assert_frame_equal(from_parquet, frame)
+    pd.testing.assert_frame_equal(from_csv, frame, check_dtype=False)
+
+
+def test_an_empty_study_has_the_columns_and_no_rows():
+    frame = trials_table(Study("s", LAYERS, ()))
+    assert len(frame) == 0
+    assert "requested_int8_share" in frame
+    assert len(sensitivity_table(Study("s", LAYERS, ()))) == 0
+
+
+def test_sensitivities_carry_their_interval():
+    frame = sensitivity_table(boundary_study(LAYERS), [FID])
+    assert set(frame["unit"]) == {"layer"}
+    assert len(frame) == 2 * len(LAYERS)
+    half = 1.959964 * frame["standard_error"]
+    assert (frame["high"] - frame["effect"]).tolist() == pytest.approx(half.tolist())
+
+
+def test_layers_show_the_chosen_precisions_and_differences():
+    study = messy_study()
+    frame = layers_table(LAYERS, study.trials[NUMBER]).set_index("name")
+    assert frame.loc["AE0", ["requested", "applied"]].tolist() == ["int8", "fp32"]
+    assert frame.loc["OUT.1", ["requested", "applied"]].tolist() == ["fp16", "fp16"]
+    assert frame["macs_share"].sum() == pytest.approx(1)
+    assert differing_layers(study.trials[NUMBER], LAYERS) == ("AE0",)
+    assert layers_table(LAYERS)["requested"].isna().all()
