@@ -134,6 +134,10 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     graph = replace(graph, layers=pin_layers(graph.layers, spec.pinned))
     reference = None if spec.reference is None else Path(spec.reference)
     metrics = _open_metrics(spec)
+    extractor = _open_extractor(spec, metrics)
+    if extractor is not None:
+        # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
+        spec = replace(spec, extractor=extractor.name)
     return Assembled(
         spec=spec,
         generator=generator,
@@ -143,7 +147,7 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
         backend=_open_backend(spec),
         strategy=_open_strategy(spec),
         metrics=metrics,
-        extractor=_open_extractor(spec, metrics),
+        extractor=extractor,
         reference=reference,
         reference_digest=None if reference is None else reference_digest(reference),
     )

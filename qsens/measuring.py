@@ -121,7 +121,9 @@ def reference_features(
                 return np.asarray(kept["features"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # absent or damaged: compute them again
-    features = features_of_folder(folder, extractor, progress)
+    features = features_of_folder(
+        folder, extractor, lambda done, total, _: progress(done, total, "real images: features")
+    )
     write_atomically(
         path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
     )

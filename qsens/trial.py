@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from qsens.layer import Layer, uniform_map
-from qsens.precision import Precision, PrecisionMap
+from qsens.layer import Layer
+from qsens.precision import PrecisionMap
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,6 @@ class Study:
     def scored(self) -> tuple[Trial, ...]:
         """Trials that have scores."""
         return tuple(trial for trial in self.trials if trial.outcome is Outcome.SCORED)
-
-    def uniform(self, precision: Precision) -> Trial | None:
-        """The scored trial that asked for one precision everywhere (pinned layers excepted), or `None`."""
-        wanted = uniform_map(self.layers, precision)
-        return next((trial for trial in self.scored() if trial.requested == wanted), None)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ BAR_WIDTH = 24
 
 
 class ProgressLine:
-    """A `Progress` callable; `with` ends the line."""
+    """A `Progress` callable; `with` ends the line. A label `phase: detail` is timed by phase."""
 
     def __init__(self, *, is_shown: bool = True) -> None:
         self._is_shown = is_shown
@@ -19,7 +19,8 @@ class ProgressLine:
         self._is_open = False
 
     def __call__(self, done: int, total: int, label: str) -> None:
-        phase = label.partition(":")[0] if label.startswith("calibrating") else "maps"
+        before, separator, _ = label.partition(":")
+        phase = before if separator else "maps"
         if phase != self._phase:
             self._phase, self._start, self._first = phase, time.monotonic(), done
         if self._is_shown:

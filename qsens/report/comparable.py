@@ -20,7 +20,6 @@ class Scored:
     value: float
     half_width: float | None
     is_paired: bool
-    difference: float | None
 
 
 def scored_trials(study: Study, metric: str) -> tuple[Scored, ...]:
@@ -28,12 +27,12 @@ def scored_trials(study: Study, metric: str) -> tuple[Scored, ...]:
 
     Scores with another `against` are left out: they must not be compared.
     """
-    against = reference_of(study, metric)
+    against, is_difference = reference_of(study, metric), is_against_fp32(study, metric)
     found = []
     for trial in study.scored():
         score = trial.score(metric)
         if score is not None and score.against == against:
-            found.append(_scored(trial, score))
+            found.append(_scored(trial, score, is_difference=is_difference))
     return tuple(found)
 
 
@@ -45,13 +44,21 @@ def reference_of(study: Study, metric: str) -> str | None:
     return next((score.against for score in scores if score is not None), None)
 
 
-def half_width_of(score: Score) -> tuple[float | None, bool]:
-    """Half of the 95% interval and whether it is the paired one."""
+def is_against_fp32(study: Study, metric: str) -> bool:
+    """Whether a score already is a difference from FP32: FP32's own is exact, without a standard error."""
+    baseline = anchor_trial(study, Precision.FP32)
+    score = None if baseline is None else baseline.score(metric)
+    return score is not None and not score.standard_error
+
+
+def error_to_fp32(score: Score, *, is_difference: bool) -> tuple[float | None, bool]:
+    """Standard error of the difference to FP32, else that of the value, and whether it is the former.
+
+    `is_difference` says that the value itself is one.
+    """
     if score.difference_standard_error is not None:
-        return Z95 * score.difference_standard_error, True
-    if score.standard_error is not None:
-        return Z95 * score.standard_error, False
-    return None, False
+        return score.difference_standard_error, True
+    return score.standard_error, is_difference and score.standard_error is not None
 
 
 def built_map_differs(trial: Trial) -> bool:
@@ -59,8 +66,7 @@ def built_map_differs(trial: Trial) -> bool:
     return trial.applied is not None and trial.applied != trial.requested
 
 
-def _scored(trial: Trial, score: Score) -> Scored:
-    half_width, is_paired = half_width_of(score)
-    if half_width is not None and not math.isfinite(half_width):
-        half_width = None
-    return Scored(trial, score.value, half_width, is_paired, score.difference)
+def _scored(trial: Trial, score: Score, *, is_difference: bool) -> Scored:
+    error, is_paired = error_to_fp32(score, is_difference=is_difference)
+    half_width = None if error is None or not math.isfinite(error) else Z95 * error
+    return Scored(trial, score.value, half_width, is_paired)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
-from qsens.report.comparable import Scored, scored_trials
+from qsens.report.comparable import Scored, error_to_fp32, is_against_fp32, scored_trials
 from qsens.report.map_shapes import Direction, Isolation, IsolationKind, isolations_of, unit_of
 from qsens.report.paired_errors import PairedError, no_paired_error
 from qsens.sweep import anchor_trial
@@ -98,9 +98,9 @@ def _isolated_effect(
     origin = start.score(metric) if start is not None else None
     if start is None or origin is None or not math.isfinite(origin.value):
         return None
-    error, is_paired = _error_between(metric, start, entry.trial, paired_error)
+    error, is_paired = _error_between(study, metric, (start, entry.trial), paired_error)
     if is_only and not is_paired:
-        error, is_paired = _error_to_fp32(metric, entry.trial)
+        error, is_paired = _own_error(study, metric, entry.trial)
     value = entry.value - origin.value
     place = (isolation.unit, isolation.name, isolation.start, str(isolation.kind))
     return Effect(*place, value, error, is_paired, entry.trial.number)
@@ -114,28 +114,27 @@ def _steps(study: Study, metric: str, line: BoundaryLine, paired_error: PairedEr
         members = study.layers[left.boundary : right.boundary]
         unit, name = unit_of(members, study.layers) or ("range", f"{members[0].name} … {members[-1].name}")
         before, after = (left, right) if line.direction is Direction.INT8_FIRST else (right, left)
-        error, is_paired = _error_between(metric, trials[before.trial], trials[after.trial], paired_error)
+        pair = (trials[before.trial], trials[after.trial])
+        error, is_paired = _error_between(study, metric, pair, paired_error)
         place = (unit, name, left.boundary, STEP_ORIGINS[line.direction])
         found.append(Effect(*place, after.value - before.value, error, is_paired, after.trial))
     return found
 
 
 def _error_between(
-    metric: str, one: Trial, other: Trial, paired_error: PairedError
+    study: Study, metric: str, pair: tuple[Trial, Trial], paired_error: PairedError
 ) -> tuple[float | None, bool]:
-    exact = paired_error(metric, one, other)
+    """Standard error of the difference of two trials; as if independent where nothing better is known."""
+    exact = paired_error(metric, *pair)
     if exact is not None:
         return exact, True
-    errors = [_error_to_fp32(metric, trial)[0] for trial in (one, other)]
+    errors = [_own_error(study, metric, trial)[0] for trial in pair]
     known = [error for error in errors if error is not None]
     return (math.hypot(*known) if len(known) == 2 else None), False
 
 
-def _error_to_fp32(metric: str, trial: Trial) -> tuple[float | None, bool]:
-    """Standard error of the difference to FP32; of the value itself where no difference was measured."""
+def _own_error(study: Study, metric: str, trial: Trial) -> tuple[float | None, bool]:
     score = trial.score(metric)
     if score is None:
         return None, False
-    if score.difference_standard_error is not None:
-        return score.difference_standard_error, True
-    return score.standard_error, False
+    return error_to_fp32(score, is_difference=is_against_fp32(study, metric))

@@ -62,11 +62,11 @@ def test_order_of_images_does_not_matter(reference):
     )
 
 
-@pytest.mark.parametrize("rows", [100, 256, 257, 600])
-@pytest.mark.parametrize("reference_rows", [50, 1000])
+@pytest.mark.parametrize("rows", [40, 100, 101, 300])
+@pytest.mark.parametrize("reference_rows", [50, 500])
 def test_agrees_with_the_nuclear_norm(rows, reference_rows):
     """The trace term is the sum of the singular values of A Bᵀ, without any root or Gram matrix."""
-    first, second = gaussians(6, rows), gaussians(7, reference_rows) + 0.3
+    first, second = gaussians(6, rows, 100), gaussians(7, reference_rows, 100) + 0.3
     centred = [(side - side.mean(0)) / np.sqrt(len(side) - 1) for side in (first, second)]
     step = first.mean(0) - second.mean(0)
     overlap = scipy.linalg.svdvals(centred[0] @ centred[1].T).sum()

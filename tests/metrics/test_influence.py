@@ -56,7 +56,7 @@ def derivative_towards(image: int, count: int, distance: Callable[[np.ndarray], 
     return (ends[0] - ends[1]) / (2 * step)
 
 
-@pytest.mark.parametrize(("rows", "dimension"), [(30, 256), (40, 38), (80, 20)])
+@pytest.mark.parametrize(("rows", "dimension"), [(30, 100), (40, 38), (60, 20)])
 def test_paired_influence_is_the_derivative(rows, dimension):
     first = gaussians(2, rows, dimension)
     second = 1.1 * first + 0.5 * gaussians(3, rows, dimension) + 0.05
@@ -68,7 +68,7 @@ def test_paired_influence_is_the_derivative(rows, dimension):
     np.testing.assert_allclose(influence, numerical, rtol=1e-4, atol=1e-4 * np.abs(influence).max())
 
 
-@pytest.mark.parametrize(("rows", "dimension"), [(30, 256), (40, 38), (80, 20)])
+@pytest.mark.parametrize(("rows", "dimension"), [(30, 100), (40, 38), (60, 20)])
 def test_influence_is_the_derivative(rows, dimension):
     reference_rows = gaussians(1, 400, dimension)
     reference = Reference.from_features(reference_rows, "t")
@@ -154,7 +154,7 @@ def test_paired_interval_covers_the_true_distance():
     truth = 0.25 + 0.09 + 0.01 + ((moved - deviations) ** 2).sum()
     generator = np.random.default_rng(0)
     covered, errors, values = [], [], []
-    for _ in range(300):
+    for _ in range(200):
         measured = measure_pair(*draw_pair(generator, 400))
         error = standard_error(measured.influence)
         low, high = interval(measured.distance, FRECHET_CALIBRATION * error)
@@ -170,7 +170,7 @@ def test_error_of_a_difference_is_the_spread_over_fresh_draws(rows, dimension):
     """Two maps scored on the same inputs against one reference, in both regimes of N and D."""
     reference = Reference.from_features(gaussians(1, 1200, dimension), "t")
     differences, errors, unpaired = [], [], []
-    for seed in range(100, 200):
+    for seed in range(100, 160):
         base = 0.9 * gaussians(seed, rows, dimension)
         noise = gaussians(seed + 1000, rows, dimension)
         first, second = (measure_to_reference(reference, base + size * noise) for size in (0.1, 0.4))

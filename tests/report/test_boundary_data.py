@@ -16,6 +16,7 @@ from report_studies import (
 from qsens.precision import Precision
 from qsens.report.boundary_data import axis_scale, boundary_curve, boundary_lines
 from qsens.report.map_shapes import Direction
+from qsens.sweep import anchor_trial
 from qsens.trial import Study
 
 LAYERS = student_layers()
@@ -35,7 +36,7 @@ def with_trial(study, number, **changes):
 
 def test_both_lines_run_from_0_to_n_and_meet_at_the_uniform_maps():
     lines = lines_of(STUDY)
-    uniform = {precision: STUDY.uniform(precision).score(FID).value for precision in Precision}
+    uniform = {precision: anchor_trial(STUDY, precision).score(FID).value for precision in Precision}
     for line in lines.values():
         assert [point.boundary for point in line.points] == list(range(TOTAL + 1))
         assert line.float_precision is Precision.FP16

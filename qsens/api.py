@@ -1,0 +1,76 @@
+"""The Python interface in four functions: open a graph, sweep it, choose a map, write the report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qsens.assemble import assemble, load_graph, open_generator
+from qsens.assemble import sweep as run_assembled
+from qsens.budget import Budget
+from qsens.graph.graph import Graph
+from qsens.report.document import write_report
+from qsens.run_folder import read_study
+from qsens.selection import Selection, cheapest_within
+from qsens.spec_file import spec_from_values
+from qsens.trial import Study
+
+__all__ = ["choose", "open_graph", "report", "sweep"]
+
+
+def open_graph(
+    checkpoint: str | Path | None = None,
+    *,
+    model: str | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    **model_options: Any,
+) -> Graph:
+    """Open a generator and prepare its graph; `graph.layers` are the layers whose precision can be chosen.
+
+    `checkpoint` and `model` are as for `qsens sweep`; `input_shapes` are full shapes by input name.
+
+    Raises:
+        LoadError, SpecError: with what is wrong and what to do.
+    """
+    options = {**model_options, **({"input_shapes": dict(input_shapes)} if input_shapes else {})}
+    generator = open_generator(None if checkpoint is None else Path(checkpoint), model, options)
+    return load_graph(generator, input_shapes)
+
+
+def sweep(
+    checkpoint: str | Path | None = None,
+    *,
+    out: str | Path,
+    trust_checkpoint: bool = False,
+    **values: Any,
+) -> Study:
+    """Run or resume a sweep in the folder `out`.
+
+    `values` are keys of the spec as in its TOML file (`calibration`, `reference`, `strategy`,
+    `strategy_options`, `evaluation_samples`, ...).
+
+    Raises:
+        QsensError: with what is wrong and what to do; trials that ended are in the folder.
+    """
+    if checkpoint is not None:
+        values["checkpoint"] = str(checkpoint)
+    assembled = assemble(spec_from_values(values, "arguments"), trust_checkpoint=trust_checkpoint)
+    return run_assembled(assembled, Path(out), progress=_silent)
+
+
+def choose(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:
+    """The cheapest map of a run within `budget`: points (`"2.0"`) or a share of FP32's score (`"5%"`).
+
+    Raises:
+        BudgetError: if no map is within it.
+    """
+    wanted = None if guard is None else Budget.parse(guard)
+    return cheapest_within(read_study(Path(run)), budget=Budget.parse(budget), guard=wanted)
+
+
+def report(run: str | Path) -> Path:
+    """Write tables, figures and `report.html` of a run; returns the page's path. Raises `RunFolderError`."""
+    return write_report(Path(run))
+
+
+def _silent(done: int, total: int, label: str) -> None:
+    """A `Progress` that shows nothing."""

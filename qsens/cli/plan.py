@@ -1,0 +1,85 @@
+"""`qsens plan`: what a sweep would do, and how long it would take."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qsens.cli.options import spec_from_options, sweep_options
+from qsens.cli.text_table import text_table
+
+if TYPE_CHECKING:
+    from qsens.assemble import Assembled
+    from qsens.planning import SweepPlan
+
+
+@click.command()
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@sweep_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Say how many maps a sweep of CHECKPOINT would score, on which images, and in how many minutes.
+
+    Takes the options of `sweep`. Opens everything, times one batch, and writes nothing.
+    """
+    # onnx, onnxruntime and scipy take a second to load
+    from qsens.assemble import assemble, sample_warnings
+    from qsens.planning import plan_sweep
+
+    spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
+    assembled = assemble(spec, trust_checkpoint=bool(options.get("trust_checkpoint")))
+    planned = plan_sweep(assembled)
+    warnings = sample_warnings(assembled)
+    if as_json:
+        values = {**asdict(planned), "map_s": planned.map_s, "total_s": planned.total_s}
+        click.echo(json.dumps({"plan": values, **_facts(assembled), "warnings": warnings}, indent=2))
+        return
+    for name, facts in _facts(assembled).items():
+        click.echo(f"{name.capitalize()}")
+        click.echo(text_table(("", ""), [(f"  {key}", text) for key, text in facts.items()]).rstrip())
+    click.echo()
+    click.echo(_cost(planned))
+    for line in warnings:
+        click.echo(f"Warning: {line}")
+
+
+def _facts(assembled: "Assembled") -> dict[str, Mapping[str, str]]:
+    """What would run, on what."""
+    spec, graph = assembled.spec, assembled.graph
+    extractor = assembled.extractor
+    output = spec.output
+    low, high = output.value_range
+    sweep_facts = {
+        "generator": f"{assembled.generator.name}, {len(graph.layers)} layers",
+        "backend": spec.backend,
+        "strategy": f"{spec.strategy} {spec.strategy_options.to_dict() or ''}".strip(),
+        "metrics": ", ".join(metric.name for metric in assembled.metrics),
+        "extractor": "none" if extractor is None else extractor.identity,
+        "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
+        "picture": f"{low:g}..{high:g}, {output.colour_order}",
+        "reference": "none" if assembled.reference is None else f"{assembled.reference}, at their own size",
+    }
+    return {
+        "sweep": sweep_facts,
+        "calibration": assembled.calibration.describe(),
+        "evaluation": assembled.evaluation.describe(),
+    }
+
+
+def _cost(planned: "SweepPlan") -> str:
+    more = "" if planned.is_complete else " at first (the strategy decides on more as it goes)"
+    return (
+        f"{planned.maps} maps{more}, {planned.evaluation_samples} images each, "
+        f"{planned.calibration_samples} to calibrate.\n"
+        f"About {planned.map_s:.1f} s a map and {planned.once_s:.0f} s once: "
+        f"{_minutes(planned.total_s)} in all on this machine."
+    )
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,114 @@
+"""What a sweep would do and how long it would take, from a short timed probe."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from qsens.assemble import Assembled, lowering_options
+from qsens.calibration.images import list_images
+from qsens.calibration.splits import subset
+from qsens.feeds import InputCache, run_feeds
+from qsens.graph.lower import LoweringPlan, lower_graph
+from qsens.layer import uniform_map
+from qsens.measuring import Observer, measure_ranges
+from qsens.pictures import picture_output, pictures_from_values
+from qsens.precision import Precision
+from qsens.sweep import PlannedMaps, plan_maps
+
+PROBE_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Maps, images and seconds of a sweep.
+
+    `map_s` is one map over the whole evaluation set, `once_s` what is done once (ranges, features of real
+    images). `is_complete` is false where a strategy decides on more maps while it runs.
+    """
+
+    maps: int
+    is_complete: bool
+    layers: int
+    calibration_samples: int
+    evaluation_samples: int
+    build_s: float
+    generator_s: float
+    features_s: float
+    once_s: float
+
+    @property
+    def map_s(self) -> float:
+        """Seconds for one map."""
+        return self.build_s + self.evaluation_samples * (self.generator_s + self.features_s)
+
+    @property
+    def total_s(self) -> float:
+        """Seconds for the sweep."""
+        return self.once_s + self.maps * self.map_s
+
+
+def plan_sweep(assembled: Assembled) -> SweepPlan:
+    """Count the maps and time the steps on two calibration and one batch of evaluation samples.
+
+    Raises:
+        QsensError: for everything that would stop the sweep at its first map.
+    """
+    plan = LoweringPlan.of(assembled.graph)
+    planned: PlannedMaps = plan_maps(assembled.graph.layers, assembled.strategy)
+    options = lowering_options(assembled.spec)
+    few = subset(assembled.calibration, min(PROBE_SAMPLES, len(assembled.calibration)), assembled.spec.seed)
+    with TemporaryDirectory(prefix="qsens-") as folder:
+        observer = Observer(plan, options.placement, assembled.spec.threads)
+        start = time.perf_counter()
+        ranges = measure_ranges(
+            observer, few, assembled.spec, path=Path(folder) / "ranges.npz", progress=_silent
+        )
+        sample_s = (time.perf_counter() - start) / len(few)
+    int8 = uniform_map(assembled.graph.layers, Precision.INT8)
+    start = time.perf_counter()
+    with assembled.backend.build(lower_graph(plan, int8, ranges, options)) as engine:
+        build_s = time.perf_counter() - start
+        feeds = next(InputCache(assembled.evaluation, assembled.graph, assembled.spec.batch_size).batches())
+        outputs, batch_s = _timed(lambda: run_feeds(engine, feeds))
+        values = outputs[picture_output(outputs, assembled.spec.output)]
+    images = pictures_from_values(values, assembled.spec.output)
+    features_s = _features_s(assembled, images)
+    return SweepPlan(
+        maps=len(planned.maps),
+        is_complete=planned.is_complete,
+        layers=len(assembled.graph.layers),
+        calibration_samples=len(assembled.calibration),
+        evaluation_samples=len(assembled.evaluation),
+        build_s=build_s,
+        generator_s=batch_s / len(images),
+        features_s=features_s,
+        once_s=sample_s * len(assembled.calibration) + features_s * _reference_count(assembled),
+    )
+
+
+def _features_s(assembled: Assembled, images: np.ndarray[Any, np.dtype[Any]]) -> float:
+    """Seconds an image."""
+    extractor = assembled.extractor
+    if extractor is None:
+        return 0.0
+    return _timed(lambda: extractor.run(images))[1] / len(images)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Result and seconds of the second call: the first one warms up."""
+    call()
+    start = time.perf_counter()
+    return call(), time.perf_counter() - start
+
+
+def _reference_count(assembled: Assembled) -> int:
+    return 0 if assembled.reference is None else len(list_images(assembled.reference))
+
+
+def _silent(done: int, total: int, label: str) -> None:
+    """A `Progress` for steps that are over in a moment."""
