@@ -20,6 +20,7 @@ STUDENT_NAMES = (
 )
 METRICS = ("fid[lite0]", "fid-fp32[lite0]", "psnr")
 IMAGES = 512
+AGAINST = "lite0/raw/abc"
 
 
 def layer(index: int, name: str, block: str, macs: int, **more) -> Layer:
@@ -94,9 +95,18 @@ def trial(number: int, layers: Sequence[Layer], requested: PrecisionMap, **more)
     error = 0.05 + 0.03 * damage
     wiggle = -0.25 if 0 < damage < 2 else 0.0
     scores = (
-        _score(METRICS[0], 5.30 + damage + wiggle, damage + wiggle, error, lower=True),
-        _score(METRICS[1], to_fp32, to_fp32, 0.02 + 0.02 * damage, lower=True),
-        _score(METRICS[2], psnr, None, None if is_baseline else 0.3, lower=False),
+        Score(
+            METRICS[0],
+            5.30 + damage + wiggle,
+            IMAGES,
+            AGAINST,
+            lower_is_better=True,
+            standard_error=0.8 + 0.03 * damage,
+            difference=damage + wiggle,
+            difference_standard_error=0.0 if is_baseline else error,
+        ),
+        Score(METRICS[1], to_fp32, IMAGES, AGAINST, True, 0.0 if is_baseline else 0.02 + 0.02 * damage),
+        Score(METRICS[2], psnr, IMAGES, AGAINST, False, None if is_baseline else 0.3),
     )
     fields = {"applied": requested, "scores": scores, "size_bytes": 5_000_000, "duration_s": 3.2}
     return Trial(number, requested, outcome=Outcome.SCORED, **{**fields, **more})
@@ -158,7 +168,3 @@ def pictures(study: Study, count: int = 3, size: int = 96) -> dict[int, np.ndarr
         level = 0.0 if entry.number == 0 else 0.002 + 0.002 * damage_of(study.layers, entry.requested)
         found[entry.number] = np.clip((clean + level * noise) * 255, 0, 255).round().astype(np.uint8)
     return found
-
-
-def _score(metric: str, value: float, difference: float | None, error: float | None, *, lower: bool) -> Score:
-    return Score(metric, value, IMAGES, "lite0/raw/abc", lower, error, difference, error)

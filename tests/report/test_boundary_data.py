@@ -48,7 +48,7 @@ def test_both_lines_run_from_0_to_n_and_meet_at_the_uniform_maps():
 def test_a_point_is_the_damage_of_exactly_the_layers_before_the_cut():
     point = lines_of(STUDY, FID_FP32)[Direction.INT8_FIRST].points[21]
     assert point.value == pytest.approx(0.002 + 0.95 * damage_of(LAYERS, map_of(LAYERS, range(21))))
-    error = STUDY.trials[point.trial].score(FID_FP32).difference_standard_error
+    error = STUDY.trials[point.trial].score(FID_FP32).standard_error
     assert point.half_width == pytest.approx(1.96 * error, rel=1e-4)
 
 
@@ -106,6 +106,14 @@ def test_intervals_count_as_paired_although_fp32_has_no_difference():
     )
     assert boundary_curve(with_trial(STUDY, 0, scores=scores), FID).is_paired
     assert not boundary_curve(with_trial(STUDY, 5, scores=scores), FID).is_paired
+
+
+def test_distances_from_the_fp32_outputs_count_as_paired_differences():
+    assert STUDY.trials[5].score(FID_FP32).difference is None
+    assert boundary_curve(STUDY, FID_FP32).is_paired
+    assert boundary_curve(STUDY, PSNR).is_paired
+    scores = tuple(replace(score, standard_error=0.5) for score in STUDY.trials[0].scores)
+    assert not boundary_curve(with_trial(STUDY, 0, scores=scores), PSNR).is_paired
 
 
 def test_the_chosen_map_is_a_point_on_its_line_or_else_a_line_of_its_own():

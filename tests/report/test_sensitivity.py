@@ -46,7 +46,7 @@ def test_all_but_effects_are_what_freeing_one_layer_gains_over_all_int8():
         assert effect.value == pytest.approx(-0.95 * gain)
         assert not effect.is_paired
     all_int8, freed = study.trials[2], study.trials[effects[0].trial]
-    errors = [entry.score(FID_FP32).difference_standard_error for entry in (all_int8, freed)]
+    errors = [entry.score(FID_FP32).standard_error for entry in (all_int8, freed)]
     assert effects[0].standard_error == pytest.approx(math.hypot(*errors))
 
 
