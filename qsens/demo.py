@@ -72,7 +72,7 @@ def demo_spec_values(folder: Path) -> Mapping[str, Any]:
         "inputs": {"style_weights": {"source": "constant", "value": weights}},
         "calibration_samples": CALIBRATION_SAMPLES,
         "evaluation_samples": EVALUATION_SAMPLES,
-        "budget": "5%",
+        "budget": "1%",
     }
 
 
