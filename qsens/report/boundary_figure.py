@@ -73,14 +73,14 @@ def _draw_curve(axes: Axes, curve: BoundaryCurve) -> None:
 
 def _draw_line(axes: Axes, line: BoundaryLine) -> None:
     colour, marker = _looks(line)
-    x = [point.boundary for point in line.points]
+    x = [point.boundary + _dodge(line) for point in line.points]
     y = [point.value for point in line.points]
     widths = [point.half_width or 0.0 for point in line.points]
     axes.errorbar(x, y, widths, color=colour, linewidth=1.5, elinewidth=1.0, capsize=2.0, zorder=3)
     for differs, face in ((False, colour), (True, "white")):
         shown = [point for point in line.points if point.differs is differs]
         axes.plot(
-            [point.boundary for point in shown],
+            [point.boundary + _dodge(line) for point in shown],
             [point.value for point in shown],
             marker,
             color=colour,
@@ -134,6 +134,11 @@ def _reference_look(label: str) -> tuple[str, object]:
     styles: dict[str, object] = {"FP32": "-", "all FP16": (0, (5, 4)), "all INT8": (0, (2, 1.5))}
     precision = next((entry for entry in Precision if label.endswith(entry.upper())), None)
     return (PRECISION_COLOURS[precision] if precision else "#9A6A00"), styles.get(label, (0, (4, 1, 1, 1)))
+
+
+def _dodge(line: BoundaryLine) -> float:
+    """A small shift that keeps the two directions' error bars apart."""
+    return -0.07 if line.direction is Direction.INT8_FIRST else 0.07
 
 
 def _looks(line: BoundaryLine) -> tuple[str, str]:

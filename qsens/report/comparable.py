@@ -1,9 +1,10 @@
 """Which trials of a study may share an axis, and what their scores and intervals are."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qsens.precision import Precision
+from qsens.report.metric_names import base_name
 from qsens.selection import Z95
 from qsens.sweep import anchor_trial
 from qsens.trial import Score, Study, Trial
@@ -25,14 +26,17 @@ class Scored:
 def scored_trials(study: Study, metric: str) -> tuple[Scored, ...]:
     """Trials with a score of `metric` that was measured against the same thing as the first one.
 
-    Scores with another `against` are left out: they must not be compared.
+    Scores with another `against` are left out: they must not be compared. A PSNR of identical images is
+    infinite here, whatever number stands for it in the record.
     """
     against, is_difference = reference_of(study, metric), is_against_fp32(study, metric)
+    cap = _value_of_identical_images(study, metric)
     found = []
     for trial in study.scored():
         score = trial.score(metric)
         if score is not None and score.against == against:
-            found.append(_scored(trial, score, is_difference=is_difference))
+            shown = replace(score, value=math.inf) if cap is not None and score.value >= cap else score
+            found.append(_scored(trial, shown, is_difference=is_difference))
     return tuple(found)
 
 
@@ -64,6 +68,12 @@ def error_to_fp32(score: Score, *, is_difference: bool) -> tuple[float | None, b
 def built_map_differs(trial: Trial) -> bool:
     """True where the backend is known to have built something else than was asked for."""
     return trial.applied is not None and trial.applied != trial.requested
+
+
+def _value_of_identical_images(study: Study, metric: str) -> float | None:
+    baseline = anchor_trial(study, Precision.FP32)
+    score = None if baseline is None or base_name(metric) != "psnr" else baseline.score(metric)
+    return None if score is None else score.value
 
 
 def _scored(trial: Trial, score: Score, *, is_difference: bool) -> Scored:

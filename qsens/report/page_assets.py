@@ -11,20 +11,22 @@ p { margin: .4rem 0; max-width: 60rem; }
 .faint, figcaption { color: var(--faint); font-size: .9rem; }
 .answer { background: var(--shade); border-left: 5px solid var(--accent); padding: .8rem 1rem;
   margin: 1rem 0; }
+h3 { font-size: 1rem; margin: 1rem 0 .3rem; }
+.answer p { max-width: none; }
 .answer strong { font-size: 1.15rem; }
 .finding { border-left: 5px solid #9a9a9a; background: var(--shade); padding: .5rem .9rem; margin: .5rem 0; }
 .finding.warning { border-color: #D55E00; background: #fdf3ec; }
 .finding b { margin-right: .4rem; }
 .wide { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
+th, td { padding: .25rem .5rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: middle; white-space: nowrap; }
 th { background: var(--shade); font-weight: 600; position: sticky; top: 0; }
 table.sortable th { cursor: pointer; }
 table.sortable th[aria-sort=ascending]::after { content: " \\25B2"; font-size: .7em; }
 table.sortable th[aria-sort=descending]::after { content: " \\25BC"; font-size: .7em; }
 td.number, th.number { text-align: right; }
-td.text { white-space: normal; min-width: 9rem; }
+td.text { white-space: normal; min-width: 12.5rem; } td .note { font-size: .95em; color: #9c3f00; }
 tr.chosen td { background: #fff6dd; }
 tr.failed td { color: #9c3f00; }
 tr.differs td:first-child::after { content: " *"; color: #D55E00; font-weight: 700; }
@@ -32,7 +34,7 @@ tr.differs td:first-child::after { content: " *"; color: #D55E00; font-weight: 7
   font-size: .78rem; font-weight: 600; color: #fff; }
 .fp32 { background: #1a1a1a; } .fp16 { background: #007F5F; } .int8 { background: #A0528C; }
 .mismatch { outline: 2px solid #D55E00; outline-offset: 1px; }
-.map { display: block; width: 8rem; height: .85rem; border-radius: .15rem; }
+.map { display: block; width: 6.5rem; height: .85rem; border-radius: .15rem; }
 .bar { display: inline-block; height: .6rem; background: #8fb8d3; margin-right: .4rem;
   vertical-align: middle; }
 figure { margin: 1rem 0; }

@@ -76,9 +76,9 @@ def chip(precision: Precision | None, *, differs: bool = False) -> str:
 def trial_table(study: Study, chosen: Trial | None, evidence: Mapping[int, str]) -> str:
     """One row a trial; `evidence` holds relative links by trial number."""
     has_latency = any(trial.latency_ms is not None for trial in study.trials)
-    heads = ["trial", "map", "precision of each layer", "INT8 MACs", *map(short_name, study.metrics)]
+    heads = ["trial", "map", "layers", "INT8 MACs", *map(short_name, study.metrics)]
     heads += ["latency ms"] if has_latency else []
-    heads += ["overflows", "seconds", "outcome"]
+    heads += ["overflows", "seconds"]
     rows = [
         _trial_row(
             trial, study, evidence.get(trial.number), is_chosen=trial is chosen, has_latency=has_latency
@@ -125,9 +125,9 @@ def _trial_row(
     if evidence is not None:
         number = f'<a href="{escape(evidence)}">{number}</a>'
     cells = [f'<td class="number" id="trial-{trial.number}" data-key="{trial.number}">{number}</td>']
-    cells.append(
-        f"<td>{escape(map_title(shown, study.layers))}</td><td>{map_picture(shown, study.layers)}</td>"
-    )
+    title = escape(map_title(shown, study.layers))
+    cells.append(f'<td class="text">{title}{_note(trial, study.layers)}</td>')
+    cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
     share = macs_share(study.layers, shown, Precision.INT8)
     cells.append(_number(f"{share:.1%}", share))
     for metric in study.metrics:
@@ -137,7 +137,6 @@ def _trial_row(
         cells.append(_number(format_value(trial.latency_ms), trial.latency_ms))
     overflows = sum(count for _, count in trial.fp16_overflows)
     cells += [_number(str(overflows), overflows), _number(f"{trial.duration_s:.1f}", trial.duration_s)]
-    cells.append(f'<td class="text">{escape(_outcome_text(trial, study.layers))}</td>')
     classes = [name for name, holds in _row_classes(trial, study, is_chosen=is_chosen).items() if holds]
     return f'<tr class="{" ".join(classes)}">{"".join(cells)}</tr>'
 
@@ -150,14 +149,17 @@ def _row_classes(trial: Trial, study: Study, *, is_chosen: bool) -> dict[str, bo
     }
 
 
-def _outcome_text(trial: Trial, layers: Sequence[Layer]) -> str:
-    if trial.outcome is Outcome.FAILED:
-        return f"failed: {trial.error or 'no message'}"
+def _note(trial: Trial, layers: Sequence[Layer]) -> str:
+    """What went wrong with a trial, below its title; nothing for most."""
     differing = differing_layers(trial, layers)
-    if not differing:
-        return "scored"
-    names = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
-    return f"scored; {len(differing)} layers differ from the request: {names}"
+    if trial.outcome is Outcome.FAILED:
+        text = f"failed: {trial.error or 'no message'}"
+    elif differing:
+        names = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
+        text = f"not as requested: {names}"
+    else:
+        return ""
+    return f'<br><span class="note">{escape(text)}</span>'
 
 
 def _number(text: str, key: float | None) -> str:

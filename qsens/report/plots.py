@@ -77,7 +77,8 @@ def _boundary_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]
             "al. 2023, Figure 3)."
         )
         figure = boundary_figure(curves, study.layers, title)
-        yield NamedFigure(name, "Where to cut", caption, figure, is_detail=name != "boundary")
+        heading = "Where to cut" if name == "boundary" else f"Where to cut: {_joined(rest)}"
+        yield NamedFigure(name, heading, caption, figure, is_detail=name != "boundary")
 
 
 def _ends_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
@@ -100,7 +101,7 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
             caption += " Read off the boundary curve; the one-at-a-time strategy measures single layers."
         figure = sensitivity_figure(found, title)
         heading = f"Sensitivity of single layers: {short_name(metric)}"
-        yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 0)
+        yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 1)
 
 
 def _tradeoff_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
@@ -123,6 +124,10 @@ def _strip_figures(study: Study, chosen: int | None, samples: "Mapping[int, Arra
         title = "The same inputs under several maps"
         caption = f"Every second row is the error against FP32, amplified x{strip.amplification}."
         yield NamedFigure("samples", "Pictures", caption, strip_figure(strip, title))
+
+
+def _joined(metrics: Sequence[str]) -> str:
+    return ", ".join(map(short_name, metrics))
 
 
 def _float_sides(curves: Sequence[BoundaryCurve]) -> str:

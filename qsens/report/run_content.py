@@ -14,7 +14,7 @@ from qsens.evidence import evidence_path
 from qsens.plugins import create, option_names
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec
-from qsens.spec import SweepSpec
+from qsens.spec import SweepSpec, is_path
 from qsens.sweep import plan_maps
 from qsens.trial import Study
 
@@ -112,8 +112,15 @@ def _spec_pairs(spec: SweepSpec, run: Path) -> dict[str, str]:
     pairs = {"command": command, "digest": spec.digest}
     for key, value in spec.to_mapping().items():
         if value not in ({}, []):
-            pairs[key] = value if isinstance(value, str) else json.dumps(value)
+            shown = value if isinstance(value, str) else json.dumps(value)
+            pairs[key] = _short_path(shown) if is_path(key, shown) else shown
     return pairs
+
+
+def _short_path(text: str) -> str:
+    """The last two parts: a page that is passed on need not show where its author keeps files."""
+    parts = Path(text).parts
+    return text if len(parts) <= 2 else str(Path("…", *parts[-2:]))
 
 
 def _score_pairs(study: Study) -> dict[str, str]:

@@ -95,7 +95,7 @@ def _isolated_effect(
     entry, isolation = pair
     is_only = isolation.kind is IsolationKind.ONLY_INT8
     start = anchor_trial(study, Precision.FP32 if is_only else Precision.INT8)
-    origin = start.score(metric) if start is not None else None
+    origin = next((found for found in scored_trials(study, metric) if found.trial is start), None)
     if start is None or origin is None or not math.isfinite(origin.value):
         return None
     error, is_paired = _error_between(study, metric, (start, entry.trial), paired_error)

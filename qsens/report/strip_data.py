@@ -11,6 +11,7 @@ from qsens.precision import Precision
 from qsens.report.boundary_data import boundary_lines
 from qsens.report.comparable import scored_trials
 from qsens.report.map_shapes import Direction, map_title
+from qsens.report.metric_names import short_name
 from qsens.selection import built_map, pareto_front
 from qsens.sweep import anchor_trial
 from qsens.trial import Study
@@ -65,7 +66,7 @@ def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple
         score = scored[0].trial.score(metric)
         sign = 1.0 if score is None or score.lower_is_better else -1.0
         worst = max(scored, key=lambda entry: sign * entry.value)
-        titles.setdefault(worst.trial.number, "worst map")
+        titles.setdefault(worst.trial.number, f"worst {short_name(metric)}")
     if not scored:
         return tuple(StripChoice(number, title) for number, title in titles.items())
     for number, title in _spread_maps(study, metric, MOST_COLUMNS - len(titles), titles):

@@ -100,6 +100,16 @@ def test_reference_lines_name_the_uniform_maps_even_when_infinite():
     assert curve.scale == "linear"
 
 
+def test_a_capped_psnr_of_identical_images_is_infinite():
+    scores = tuple(
+        replace(score, value=100.0) if score.metric == PSNR else score for score in STUDY.trials[0].scores
+    )
+    study = with_trial(with_trial(STUDY, 0, scores=scores), 1, scores=scores)
+    curve = boundary_curve(study, PSNR)
+    assert {line.label for line in curve.references if line.value == math.inf} == {"FP32", "all FP16"}
+    assert max(point.value for line in curve.lines for point in line.points) < 100
+
+
 def test_intervals_count_as_paired_although_fp32_has_no_difference():
     scores = tuple(
         replace(score, difference=None, difference_standard_error=None) for score in STUDY.trials[0].scores

@@ -85,12 +85,19 @@ def test_text_from_the_run_is_escaped(run):
     assert "messy &amp; odd" in page
 
 
+def test_paths_are_shortened(run):
+    page = report_paths(run).page.read_text()
+    assert str(run.parent) not in page
+
+
 def test_the_page_says_what_a_reader_must_know(run):
     page = report_paths(run).page.read_text()
     assert "Chosen map:" in page
     assert "The run is not finished" in page
     assert "One map not tried yet" in page
     assert "One map failed" in page
+    assert page.count('class="note">failed: cannot build') == 1
+    assert page.count('class="note">not as requested: ') == 1
     assert "Built differently from the request" in page
     assert "Few images" in page
     assert "within a budget of 5 on fid[lite0], guarded by fid-fp32[lite0]" in page
