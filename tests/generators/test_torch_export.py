@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import tiny_torch
-import torch
 from tiny_models import run_model
-from torch.utils.flop_counter import FlopCounterMode
+from tiny_torch import torch
 
 from qsens.generators.exported_program import open_exported_program
 from qsens.generators.torch_module import open_torch
@@ -70,7 +69,7 @@ def test_normalisations_are_folded_and_counted(graph):
 
 
 def test_true_macs_agree_with_the_flop_counter_of_torch(generator, graph):
-    counter = FlopCounterMode(display=False, depth=6)
+    counter = torch.utils.flop_counter.FlopCounterMode(display=False, depth=6)
     with counter, torch.no_grad():
         generator.module(**generator.example_inputs)
     counts = counter.get_flop_counts()
