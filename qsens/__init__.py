@@ -5,7 +5,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_API = ("choose", "open_graph", "report", "sweep")
+_API = ("choose_map", "open_graph", "run_sweep", "write_report")
 
 
 def __getattr__(name: str) -> Any:

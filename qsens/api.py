@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from qsens.assemble import assemble, load_graph, open_generator
-from qsens.assemble import sweep as run_assembled
+from qsens.assemble import sweep as sweep_assembled
 from qsens.budget import Budget
 from qsens.graph.graph import Graph
-from qsens.report.document import write_report
+from qsens.report import document
 from qsens.run_folder import read_study
 from qsens.selection import Selection, cheapest_within
 from qsens.spec_file import spec_from_values
 from qsens.trial import Study
 
-__all__ = ["choose", "open_graph", "report", "sweep"]
+__all__ = ["choose_map", "open_graph", "run_sweep", "write_report"]
 
 
 def open_graph(
@@ -36,7 +36,7 @@ def open_graph(
     return load_graph(generator, input_shapes)
 
 
-def sweep(
+def run_sweep(
     checkpoint: str | Path | None = None,
     *,
     out: str | Path,
@@ -54,10 +54,10 @@ def sweep(
     if checkpoint is not None:
         values["checkpoint"] = str(checkpoint)
     assembled = assemble(spec_from_values(values, "arguments"), trust_checkpoint=trust_checkpoint)
-    return run_assembled(assembled, Path(out), progress=_silent)
+    return sweep_assembled(assembled, Path(out), progress=_silent)
 
 
-def choose(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:
+def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:
     """The cheapest map of a run within `budget`: points (`"2.0"`) or a share of FP32's score (`"5%"`).
 
     Raises:
@@ -67,9 +67,9 @@ def choose(run: str | Path, *, budget: str, guard: str | None = None) -> Selecti
     return cheapest_within(read_study(Path(run)), budget=Budget.parse(budget), guard=wanted)
 
 
-def report(run: str | Path) -> Path:
+def write_report(run: str | Path) -> Path:
     """Write tables, figures and `report.html` of a run; returns the page's path. Raises `RunFolderError`."""
-    return write_report(Path(run))
+    return document.write_report(Path(run))
 
 
 def _silent(done: int, total: int, label: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 from qsens.errors import LoadError
 from qsens.generators.exported_program import is_plain_expression, open_exported_program
 
+pytest.importorskip("torch", reason="needs the extra torch")
+
 
 class RunsCode:
     def __reduce__(self):
