@@ -26,6 +26,13 @@ def units_of(layers: Sequence[Layer], by: str) -> tuple[Unit, ...]:
     raise SpecError(f"a strategy cannot go by {by!r}", "use layer or block")
 
 
+def checked_direction(direction: str, known: Sequence[str]) -> str:
+    """`direction` if it is `both` or one of `known`. Raises `SpecError` naming them."""
+    if direction not in ("both", *known):
+        raise SpecError(f"no direction named {direction!r}", f"use both, {' or '.join(known)}")
+    return direction
+
+
 def map_of_units(units: Sequence[Unit], precisions: Iterable[Precision]) -> PrecisionMap:
     """The canonical map that gives each unit its precision, or the nearest that each layer allows."""
     wished = {

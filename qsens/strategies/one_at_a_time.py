@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from qsens.errors import SpecError
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit, map_of_units, units_of, untried
+from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of, untried
 from qsens.trial import Trial
 
-DIRECTIONS = ("both", "only-this", "all-but-this")
+DIRECTIONS = ("only-this", "all-but-this")
 
 
 class OneAtATime:
@@ -23,10 +22,8 @@ class OneAtATime:
         direction: str = "both",
         float_precision: Precision = Precision.FP16,
     ) -> None:
-        if direction not in DIRECTIONS:
-            raise SpecError(f"no direction named {direction!r}", f"use one of {', '.join(DIRECTIONS)}")
         self.by = by
-        self.direction = direction
+        self.direction = checked_direction(direction, DIRECTIONS)
         self.float_precision = Precision(float_precision)
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
