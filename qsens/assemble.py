@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.images import reference_digest
-from qsens.calibration.rules import ANY_IMAGE
-from qsens.calibration.sets import open_sample_set
-from qsens.calibration.splits import split_sample_set, subset
+from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.errors import SpecError
 from qsens.evaluation import Evaluator, Workload
 from qsens.graph.graph import Graph
@@ -21,7 +19,6 @@ from qsens.interfaces import (
     Backend,
     Extractor,
     Generator,
-    InputSpec,
     Metric,
     Progress,
     SampleSet,
@@ -31,15 +28,15 @@ from qsens.interfaces import (
 from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
+from qsens.pictures import check_output
 from qsens.plugins import create, option_names
 from qsens.run_folder import RunFolder
+from qsens.selection import check_limits
 from qsens.spec import SweepSpec
-from qsens.sweep import pin_layers, run_sweep
+from qsens.sweep import StoppedError, pin_layers, run_sweep
 from qsens.trial import Study
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
-# Of a set too small for both counts, one sample in this many goes to calibration.
-CALIBRATION_PART = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +123,16 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     )
     model = generator.export()
     inputs = graph_inputs(model)
-    calibration, evaluation = _open_sets(spec, inputs)
+    calibration, evaluation = open_sweep_sets(spec, inputs)
     shapes = dict(spec.input_shapes)
     if any(name not in shapes for name in free_inputs(inputs)):
-        shapes = {**_shapes_of_sample(calibration, inputs), **shapes}
+        shapes = {**shapes_of_sample(calibration, inputs), **shapes}
     graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
     graph = replace(graph, layers=pin_layers(graph.layers, spec.pinned))
     reference = None if spec.reference is None else Path(spec.reference)
     metrics = _open_metrics(spec)
+    strategy = _open_strategy(spec)
+    _check_before_calibrating(spec, graph, strategy, metrics)
     extractor = _open_extractor(spec, metrics)
     if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
@@ -145,7 +144,7 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
         calibration=calibration,
         evaluation=evaluation,
         backend=_open_backend(spec),
-        strategy=_open_strategy(spec),
+        strategy=strategy,
         metrics=metrics,
         extractor=extractor,
         reference=reference,
@@ -167,9 +166,7 @@ def sweep(assembled: Assembled, out: Path, *, progress: Progress, warn: Any = No
         for line in folder.record_provenance(assembled.contents()):
             if warn is not None:
                 warn(line)
-        workload = workload_of(assembled, folder, progress)
-        fp32 = next(iter(folder.journal.trials), None)
-        evaluator = Evaluator(workload, evidence=folder.evidence, samples=folder.samples, fp32=fp32)
+        evaluator = _evaluator(assembled, folder, progress)
         return run_sweep(
             assembled.graph.layers,
             strategy=assembled.strategy,
@@ -177,6 +174,20 @@ def sweep(assembled: Assembled, out: Path, *, progress: Progress, warn: Any = No
             journal=folder.journal,
             progress=progress,
         )
+
+
+def _evaluator(assembled: Assembled, folder: RunFolder, progress: Progress) -> Evaluator:
+    trials = folder.journal.trials
+    try:
+        workload = workload_of(assembled, folder, progress)
+        return Evaluator(
+            workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
+        )
+    except KeyboardInterrupt:
+        done = f"all {len(trials)} maps so far are saved" if trials else "before the first map"
+        raise StoppedError(
+            f"stopped while calibrating, {done}", "the same command goes on where this one stopped"
+        ) from None
 
 
 def workload_of(assembled: Assembled, folder: RunFolder, progress: Progress) -> Workload:
@@ -235,58 +246,13 @@ def scoring_context(assembled: Assembled, features: np.ndarray[Any, np.dtype[Any
     )
 
 
-def _open_sets(spec: SweepSpec, inputs: Sequence[InputSpec]) -> tuple[SampleSet, SampleSet]:
-    """The calibration and the evaluation set; without the latter, one set is split in two.
-
-    The sample counts of the spec are upper limits for sets of files.
-    """
-    if spec.calibration is None:
-        raise SpecError(
-            "no calibration set", "give --calibration FOLDER (images or .npz files) or --calibration noise"
-        )
-    opened = _open_set(spec.calibration, inputs, spec, spec.calibration_samples + spec.evaluation_samples)
-    if spec.evaluation is None:
-        return _split_set(opened, spec)
-    evaluation = _open_set(spec.evaluation, inputs, spec, spec.evaluation_samples)
-    return (
-        _at_most(opened, spec.calibration_samples, spec.seed),
-        _at_most(evaluation, spec.evaluation_samples, spec.seed),
-    )
-
-
-def _open_set(source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: int) -> SampleSet:
-    """All of a folder; `limit` samples of a source that may have no end."""
-    is_endless = source == "noise" or (":" in source and not Path(source).exists())
-    rules = {ANY_IMAGE: spec.image_rule, **dict(spec.inputs)}
-    return open_sample_set(
-        source, inputs=inputs, rules=rules, seed=spec.seed, count=limit if is_endless else None
-    )
-
-
-def _at_most(samples: SampleSet, limit: int, seed: int) -> SampleSet:
-    return subset(samples, min(limit, len(samples)), seed)
-
-
-def _split_set(whole: SampleSet, spec: SweepSpec) -> tuple[SampleSet, SampleSet]:
-    """Calibration and evaluation samples of one set, without a common sample or clip."""
-    for_calibration, for_evaluation = spec.calibration_samples, spec.evaluation_samples
-    if len(whole) < for_calibration + for_evaluation:
-        for_calibration = min(for_calibration, max(1, len(whole) // CALIBRATION_PART))
-        # Whole clips go to one side, so that the other may end up with fewer samples than were counted on.
-        clips = [] if whole.clusters is None else list(whole.clusters)
-        largest_clip = max((clips.count(clip) for clip in set(clips)), default=1)
-        for_evaluation = min(for_evaluation, len(whole) - for_calibration - (largest_clip - 1))
-    return split_sample_set(whole, for_calibration, max(for_evaluation, 1), spec.seed)
-
-
-def _shapes_of_sample(samples: SampleSet, inputs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:
-    """Input shapes, batch axis included, as the first sample has them."""
-    sample = samples.sample(0)
-    return {
-        entry.name: (1,) * entry.is_batched + tuple(sample[entry.name].shape)
-        for entry in inputs
-        if entry.name in sample
-    }
+def _check_before_calibrating(
+    spec: SweepSpec, graph: Graph, strategy: Strategy, metrics: Sequence[Metric]
+) -> None:
+    """What would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
+    check_output(graph.outputs, spec.output)
+    strategy.propose(graph.layers, ())
+    check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
 
 
 def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:

@@ -38,9 +38,10 @@ class Budget:
         if not self.is_share:
             return self.amount
         if baseline == 0 or not math.isfinite(baseline):
-            raise SpecError(
-                f"{self} of FP32's {metric} ({baseline:g}) is no amount", "give the budget in points"
-            )
+            hint = "give it in points, for example 2.0"
+            if not math.isfinite(baseline):
+                hint = "give the least acceptable score in points, for example 35 (dB)"
+            raise SpecError(f"{self} of FP32's {metric} ({baseline:g}) is no amount", hint)
         return self.amount * abs(baseline)
 
 

@@ -1,6 +1,7 @@
 """From a generator's output tensor to the uint8 RGB images a viewer sees, rounded once."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ from qsens.interfaces import OutputRule
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+def check_output(outputs: Sequence[str], rule: OutputRule) -> None:
+    """Raise `SpecError` if the rule names an output that is not there."""
+    if rule.name is not None and rule.name not in outputs:
+        close = difflib.get_close_matches(rule.name, outputs, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"its outputs are {', '.join(outputs)}"
+        raise SpecError(f"the generator has no output {rule.name!r}", hint)
+
+
 def picture_output(outputs: Mapping[str, Array], rule: OutputRule) -> str:
     """Name of the output that is the picture.
 
@@ -18,10 +27,7 @@ def picture_output(outputs: Mapping[str, Array], rule: OutputRule) -> str:
         SpecError: if the rule names no output, or several outputs (or none) look like an image.
     """
     if rule.name is not None:
-        if rule.name not in outputs:
-            raise SpecError(
-                f"the generator has no output {rule.name!r}", f"its outputs are {', '.join(outputs)}"
-            )
+        check_output(tuple(outputs), rule)
         return rule.name
     alike = [name for name, value in outputs.items() if value.ndim == 4 and value.shape[1] in (1, 3)]
     if len(alike) != 1:

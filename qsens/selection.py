@@ -65,6 +65,22 @@ def cheapest_within(
     return _selection(study, chosen, candidates, limits)
 
 
+def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
+    """Check that a budget and a guard can be read on the scores of `metrics`, before anything is scored.
+
+    Raises:
+        SpecError: for an amount that cannot be read, a share of a score that FP32 does not have, or a guard
+            without the score it is on.
+    """
+    if guard is not None and DAMAGE not in metrics:
+        raise _guard_without_score(guard)
+    headline = next((name for name in HEADLINES if name in metrics), None)
+    of_fp32 = {DAMAGE: 0.0, PSNR: math.inf}
+    for amount in (Budget.parse(text) for text in (budget, guard) if text is not None):
+        if headline in of_fp32:
+            amount.points(headline, of_fp32[headline])
+
+
 def pareto_front(study: Study, metric: str) -> tuple[Trial, ...]:
     """Trials that no other trial beats in both INT8 share and score, by growing INT8 share; FP32 included.
 
@@ -141,9 +157,13 @@ def _limits(study: Study, budget: Budget, guard: Budget | None, metric: str | No
     if guard is None and (damage in (None, name) or not score.lower_is_better):
         return (limit,)
     if damage is None:
-        raise SpecError(f"the guard {guard} needs the score {DAMAGE!r}", "sweep with --metric fid-fp32 too")
+        raise _guard_without_score(str(guard))
     points = limit.points if guard is None else guard.points(name, baseline)
     return (limit, Limit(damage, _baseline(study, damage), points, lower_is_better=True))
+
+
+def _guard_without_score(guard: str) -> SpecError:
+    return SpecError(f"the guard {guard} needs the score {DAMAGE!r}", f"sweep with --metric {DAMAGE} too")
 
 
 def _baseline(study: Study, metric: str) -> float:
