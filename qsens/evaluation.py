@@ -126,11 +126,22 @@ class Evaluator:
         start = 0
         for feeds in self._inputs.batches():
             outputs = run_feeds(engine, feeds)
-            name = picture_output(outputs, self.workload.output)
-            images = pictures_from_values(outputs[name], self.workload.output)
+            images = self._pictures(outputs)
             features = extractor.run(images) if needs_features and extractor is not None else None
             yield ScoredBatch(start, images, self._baseline_of(start, images), features)
             start += len(images)
+
+    def _pictures(self, outputs: Mapping[str, Array]) -> Array:
+        rule = self.workload.output
+        try:
+            return pictures_from_values(outputs[picture_output(outputs, rule)], rule)
+        except ScoreError as error:
+            if self._baseline is not None:
+                raise
+            raise ScoreError(
+                f"FP32 itself cannot be scored: {error.message}",
+                "check the checkpoint and the value range of its inputs (qsens plan shows it)",
+            ) from error
 
     def _baseline_of(self, start: int, images: Array) -> Array:
         if self._baseline is None:

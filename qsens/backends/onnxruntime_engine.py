@@ -125,7 +125,7 @@ class OnnxRuntimeBackend:
         if wrong:
             raise BuildError(
                 f"provider {self.provider!r} gets {wrong} of {sums.size} integer sums wrong",
-                "its convolutions cannot be used for scoring: use --backend-option provider=cpu",
+                "its convolutions cannot be used for scoring: use --option backend.provider=cpu",
             )
 
 
