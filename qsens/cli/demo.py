@@ -19,11 +19,15 @@ def demo(**options: Any) -> None:
     resume or to see the result once more.
     """
     # scikit-image and onnx take a second to load
-    from qsens.cli.sweep import run_one
+    from qsens.cli.sweep import PlannedRun, sweep_and_finish
     from qsens.demo import demo_notes, demo_spec_values
     from qsens.metrics.extractors import user_cache_folder
 
     spec = spec_from_options(None, options, demo_spec_values(user_cache_folder() / "demo"))
     for line in demo_notes():
         click.echo(line)
-    run_one(spec, options.get("out") or DEFAULT_OUT, options, as_json=False)
+    trust_checkpoint = bool(options.get("trust_checkpoint"))
+    run = PlannedRun(spec, options.get("out") or DEFAULT_OUT, trust_checkpoint)
+    finished = sweep_and_finish(run, as_json=False)
+    if finished.failure is not None:
+        raise finished.failure

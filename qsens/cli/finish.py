@@ -1,48 +1,77 @@
 """What `sweep` and `demo` do after the last map: choose, report, and say so."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from qsens.budget import Budget
-from qsens.cli.select import selection_text, trials_table
+from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.errors import BudgetError
-from qsens.precision_map_file import write_precision_map
+from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance
-from qsens.selection import Selection, cheapest_within, headline_metric, pareto_front
+from qsens.selection import Selection, cheapest_within, headline_metric
 from qsens.spec import SweepSpec
+from qsens.sweep import StoppedError
 from qsens.trial import Study
 
 # Where the spec states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"
 
 
-def finish_run(study: Study, spec: SweepSpec, out: Path) -> None:
-    """Choose a map within the budget, write precision_map.json and the report, print where they are.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose report is written. `failure` says why there is no selection though there is a budget."""
+
+    study: Study
+    spec: SweepSpec
+    folder: Path
+    report: Path
+    selection: Selection | None
+    failure: BudgetError | None
+
+    def text(self) -> str:
+        """The chosen map, or what there is to choose from, and where the report is."""
+        lines = [f"\nReport: {self.report}"]
+        if self.selection is not None:
+            return "\n".join([selection_text(self.study, self.selection), *lines])
+        if self.failure is not None:
+            return lines[0]
+        metric = headline_metric(self.study)
+        choices = front_table(self.study, metric)
+        advice = f"\nNo budget was given. Choose a map: qsens select {self.folder} {budget_example(metric)}"
+        return "\n".join([choices, advice, *lines])
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values, with every trial."""
+        chosen = None
+        if self.selection is not None:
+            provenance = read_provenance(self.folder)
+            chosen = precision_map_document(self.selection, self.study, self.spec, provenance)
+        return {
+            "run": str(self.folder),
+            "report": str(self.report),
+            "failure": None if self.failure is None else self.failure.message,
+            "chosen": chosen,
+            "trials": [trial.to_json() for trial in self.study.trials],
+        }
+
+
+def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
+    """Choose a map within the budget, write precision_map.json and the report.
 
     Raises:
-        BudgetError: after the report is written, if no map meets the budget.
+        RunFolderError: if they cannot be written.
+        StoppedError: after Ctrl-C.
     """
-    # matplotlib and pandas take a second to load
-    from qsens.report.document import write_report
-
-    failure: BudgetError | None = None
     try:
-        selection = choose(study, spec)
-    except BudgetError as error:
-        selection, failure = None, error
-    if selection is not None:
-        write_precision_map(RunPaths(out).precision_map_path, selection, study, spec, read_provenance(out))
-    report = write_report(out)
-    click.echo()
-    if selection is not None:
-        click.echo(selection_text(study, selection))
-    elif failure is None:
-        click.echo(trials_table(study, pareto_front(study, headline_metric(study))))
-        click.echo(f"\nNo budget was given. Choose one of these: qsens select {out} --budget POINTS")
-    click.echo(f"\nReport: {report}")
-    if failure is not None:
-        raise failure
+        return _finish_run(study, spec, out)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"stopped while writing the report, all {len(study.trials)} maps are saved",
+            f"write it with: qsens report {out}",
+        ) from None
 
 
 def choose(study: Study, spec: SweepSpec) -> Selection | None:
@@ -61,3 +90,26 @@ def choose(study: Study, spec: SweepSpec) -> Selection | None:
         return None
     guard = None if spec.guard is None else Budget.parse(spec.guard)
     return cheapest_within(study, budget=Budget.parse(text), guard=guard, metric=metric)
+
+
+def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
+    # matplotlib and pandas take a second to load
+    from qsens.report.document import write_report
+
+    path = RunPaths(out).precision_map_path
+    selection, failure = None, None
+    try:
+        selection = choose(study, spec)
+    except BudgetError as error:
+        failure = error
+        # A map of an earlier budget must not be taken for one that meets this budget.
+        path.unlink(missing_ok=True)
+    if selection is not None:
+        write_precision_map(path, selection, study, spec, read_provenance(out))
+    return FinishedRun(study, spec, out, write_report(out), selection, failure)
+
+
+def show_finished(finished: FinishedRun) -> None:
+    """Print the result of a run for people."""
+    click.echo()
+    click.echo(finished.text())

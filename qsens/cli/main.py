@@ -40,8 +40,9 @@ class Failure:
 
     def show(self) -> None:
         """Write the message and the hint to stderr."""
-        word = "Stopped" if self.exit_code == INTERRUPTED else "Error"
-        click.echo(f"{word}: {self.message}", err=True)
+        is_stop = self.exit_code == INTERRUPTED
+        text = self.message[:1].upper() + self.message[1:] if is_stop else f"Error: {self.message}"
+        click.echo(text, err=True)
         if self.hint:
             click.echo(f"Hint: {self.hint}", err=True)
 
@@ -91,7 +92,7 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, QsensError):
         return Failure(error.message, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        return Failure("interrupted", "", INTERRUPTED)
+        return Failure("stopped", "", INTERRUPTED)
     if isinstance(error, MemoryError):
         return Failure("out of memory", "use a smaller --batch-size or fewer --evaluation-samples", 1)
     if isinstance(error, ModuleNotFoundError):

@@ -139,6 +139,7 @@ _OPTIONS = (
         help="What 0..255 becomes in the generator's input.",
     ),
     click.option("--colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the input."),
+    click.option("--output", "output_name", metavar="NAME", help="Output that is the picture."),
     click.option(
         "--output-range", type=parse_range, metavar="LOW..HIGH", help="Output values that become 0..255."
     ),
@@ -194,7 +195,10 @@ def values_from_options(checkpoint: str | None, options: Mapping[str, Any]) -> d
     if options.get("input_shapes"):
         values["input_shapes"] = dict(options["input_shapes"])
     image_rule = _given(options, {name: name for name in ("resize", "crop", "value_range", "colour_order")})
-    output = _given(options, {"value_range": "output_range", "colour_order": "output_colour_order"})
+    output = _given(
+        options,
+        {"name": "output_name", "value_range": "output_range", "colour_order": "output_colour_order"},
+    )
     plugin_options = _plugin_options(options)
     tables = {"image_rule": image_rule, "output": output, **plugin_options}
     return values | {name: table for name, table in tables.items() if table}

@@ -38,9 +38,8 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps({"plan": values, **_facts(assembled), "warnings": warnings}, indent=2))
         return
     for name, facts in _facts(assembled).items():
-        click.echo(f"{name.capitalize()}")
-        click.echo(text_table(("", ""), [(f"  {key}", text) for key, text in facts.items()]).rstrip())
-    click.echo()
+        rows = [(f"  {key}", text) for key, text in facts.items()]
+        click.echo(text_table((name.capitalize(), ""), rows) + "\n")
     click.echo(_cost(planned))
     for line in warnings:
         click.echo(f"Warning: {line}")
@@ -74,12 +73,14 @@ def _cost(planned: "SweepPlan") -> str:
     return (
         f"{planned.maps} maps{more}, {planned.evaluation_samples} images each, "
         f"{planned.calibration_samples} to calibrate.\n"
-        f"About {planned.map_s:.1f} s a map and {planned.once_s:.0f} s once: "
-        f"{_minutes(planned.total_s)} in all on this machine."
+        f"About {_duration(planned.map_s)} a map and {_duration(planned.once_s)} once: "
+        f"{_duration(planned.total_s)} in all on this machine."
     )
 
 
-def _minutes(seconds: float) -> str:
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{max(seconds, 0.1):.1f} seconds"
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

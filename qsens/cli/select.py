@@ -14,6 +14,8 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection import (
+    DAMAGE,
+    PSNR,
     Selection,
     cheapest_within,
     find_metric,
@@ -159,10 +161,25 @@ def _show_front(study: Study, metric: str, *, as_json: bool) -> None:
         rows = [{"trial": trial.number, "int8_macs_share": int8_share(study, trial)} for trial in front]
         click.echo(json.dumps({"metric": metric, "front": rows}, indent=2))
         return
-    click.echo(trials_table(study, front))
-    click.echo(
-        f"\nNo map beats these in both INT8 share and {metric}. Choose one with --budget, for example:"
-    )
-    click.echo(
-        "  --budget 2.0 (points worse than FP32; of PSNR the least dB)   --budget 5% (of FP32's score)"
-    )
+    click.echo(front_table(study, metric))
+    click.echo(f"\nChoose one with a budget: {budget_example(metric)}")
+
+
+def front_table(study: Study, metric: str) -> str:
+    """The reference maps, and the maps that no other beats in both INT8 share and score."""
+    references = [anchor_trial(study, precision) for precision in Precision]
+    shown = {
+        trial.number: trial for trial in (*references, *pareto_front(study, metric)) if trial is not None
+    }
+    ordered = sorted(shown.values(), key=lambda trial: (int8_share(study, trial), trial.number))
+    caption = f"The references, and the maps that no other beats in both INT8 share and {metric}:"
+    return f"{caption}\n\n{trials_table(study, ordered)}"
+
+
+def budget_example(metric: str) -> str:
+    """How to write a budget on a metric, with what it means."""
+    if metric.partition("[")[0] == PSNR:
+        return "--budget 35 (at least 35 dB)"
+    if metric.partition("[")[0] == DAMAGE:
+        return "--budget 2.0 (at most 2.0 away from FP32)"
+    return "--budget 2.0 (at most 2.0 worse than FP32), or --budget 5% (of FP32's score)"
