@@ -25,8 +25,12 @@ def read_spec_values(path: Path) -> dict[str, Any]:
     """The checked values that a TOML file sets, without defaults, paths made absolute."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot read the spec {path}: {error}", "give the path of a TOML file") from error
+    except OSError as error:
+        raise SpecError(
+            f"cannot read the spec {path}: {error.strerror}", "give the path of a TOML file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not TOML: {error}", "give a text file in UTF-8") from error
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
