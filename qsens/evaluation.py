@@ -86,7 +86,7 @@ class Evaluator:
             self(BASELINE, PrecisionMap(Precision.FP32))
         work = self.workload
         with work.backend.build(lower_graph(work.plan, requested, work.ranges, work.options)) as engine:
-            scores = self._score(number, engine)
+            scores = self._score_or_explain(number, engine)
             return Trial(
                 number=number,
                 requested=requested,
@@ -97,6 +97,19 @@ class Evaluator:
                 duration_s=time.perf_counter() - start,
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
             )
+
+    def _score_or_explain(self, number: int, engine: Engine) -> tuple[Score, ...]:
+        try:
+            return self._score(number, engine)
+        except ScoreError as error:
+            overflows = engine.fp16_overflows()
+            if not overflows:
+                raise
+            layer = max(overflows, key=lambda name: overflows[name])
+            raise ScoreError(
+                f"{error.message}; FP16 overflowed in {', '.join(sorted(overflows))}",
+                f"keep what overflows in FP32, for example with --pin {layer}=fp32",
+            ) from error
 
     def _score(self, number: int, engine: Engine) -> tuple[Score, ...]:
         baseline = self._baseline

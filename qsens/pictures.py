@@ -49,7 +49,7 @@ def pictures_from_values(values: Array, rule: OutputRule) -> Array:
     if broken.any():
         raise ScoreError(
             f"{int(broken.sum())} of {len(values)} images of a batch hold NaN or infinite values",
-            "FP16 overflow does this: keep the layers that overflow in fp32",
+            "a value range of the inputs that the generator was not made for does this",
         )
     low, high = rule.value_range
     scaled = (values - np.float32(low)) * np.float32(255.0 / (high - low))

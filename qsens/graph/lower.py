@@ -264,7 +264,7 @@ class _Lowering:
         if node.name in self.skip_readers:
             skip, precision = self.skip_readers[node.name]
             if precision is Precision.FP16:
-                replaced[skip] = self._rounded_input(skip)
+                replaced[skip] = self._rounded_input(skip, self._fused_fp16_layer(node))
             elif precision is Precision.INT8 and self.options.placement is not Placement.INPUTS:
                 replaced[skip] = self._quantized_input(skip)
         if layer := self._fused_fp16_layer(node):
@@ -296,11 +296,17 @@ class _Lowering:
             self.lost_weights.append((layer, lost))
         return self.emitter.constant(f"{name}:fp16", half.astype(np.float32))
 
-    def _rounded_input(self, tensor: str) -> str:
-        """The tensor as an FP16 layer reads it."""
+    def _rounded_input(self, tensor: str, layer: str | None) -> str:
+        """The tensor as the FP16 layer reads it."""
         if tensor in self.rounded or tensor in self.plan.topology.initializers:
             return tensor
-        return self.emitter.once(f"{tensor}:fp16", lambda name: cast_pair(self.emitter, tensor, name))
+
+        def round_and_watch(name: str) -> None:
+            half = cast_pair(self.emitter, tensor, name)
+            if layer is not None and tensor in self.ranges:
+                self._watch(half, tensor, layer)
+
+        return self.emitter.once(f"{tensor}:fp16", round_and_watch)
 
     def _quantized_input(self, tensor: str) -> str:
         """The tensor as an INT8 operation reads it, in real units."""
@@ -317,7 +323,7 @@ class _Lowering:
             if name in self.plan.topology.initializers:
                 replaced[name] = self._half_constant(layer, name)
             elif name:
-                replaced[name] = self._rounded_input(name)
+                replaced[name] = self._rounded_input(name, layer)
         self.emitter.copy(node, renamed=renamed, replaced=replaced)
 
     def _emit_int8(self, layer: str, node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:

@@ -72,6 +72,24 @@ def test_fp16_overflow_is_counted_although_the_picture_looks_fine():
         assert engine.fp16_overflows() == {}
 
 
+def test_what_an_fp16_layer_reads_from_another_precision_is_counted_too():
+    nodes = [
+        helper.make_node("Conv", ["x", "loud"], ["c"], name="layer"),
+        helper.make_node("Conv", ["c", "quiet"], ["y"], name="reader"),
+    ]
+    weights = {
+        "loud": np.full((1, 1, 1, 1), 300.0, np.float32),
+        "quiet": np.full((1, 1, 1, 1), 1e-4, np.float32),
+    }
+    model = onnx_model(nodes, inputs={"x": ["n", 1, 2, 2]}, outputs={"y": None}, weights=weights)
+    x = np.array([[[[300.0, 1.0], [250.0, 2.0]]]], np.float32)
+    for wide in (FP32, INT8):
+        setup = prepared(model, amax=90_000.0, amaxes={"x": 300.0, "y": 9.0})
+        with setup.engine({"layer": wide, "reader": FP16}) as engine:
+            engine.run({"x": x})
+            assert engine.fp16_overflows() == {"reader": 2}
+
+
 def test_tensors_far_from_the_fp16_limit_are_not_watched():
     assert prepared(residual_generator(), amax=100.0).lower(FP16).overflow_outputs == ()
     assert prepared(residual_generator(), amax=60_000.0).lower(FP16).overflow_outputs != ()
