@@ -13,8 +13,8 @@ from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance
 from qsens.selection import Selection, cheapest_within, headline_metric
 from qsens.spec import SweepSpec
-from qsens.sweep import StoppedError
-from qsens.trial import Study
+from qsens.sweep import StoppedError, describe_map
+from qsens.trial import Outcome, Study
 
 # Where the spec states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"
@@ -33,11 +33,11 @@ class FinishedRun:
 
     def text(self) -> str:
         """The chosen map, or what there is to choose from, and where the report is."""
-        lines = [f"\nReport: {self.report}"]
+        lines = [*_failed_lines(self.study), f"\nReport: {self.report}"]
         if self.selection is not None:
             return "\n".join([selection_text(self.study, self.selection), *lines])
         if self.failure is not None:
-            return lines[0]
+            return "\n".join(lines).lstrip()
         metric = headline_metric(self.study)
         choices = front_table(self.study, metric)
         advice = f"\nNo budget was given. Choose a map: qsens select {self.folder} {budget_example(metric)}"
@@ -56,6 +56,17 @@ class FinishedRun:
             "chosen": chosen,
             "trials": [trial.to_json() for trial in self.study.trials],
         }
+
+
+def _failed_lines(study: Study) -> list[str]:
+    failed = [trial for trial in study.trials if trial.outcome is Outcome.FAILED]
+    if not failed:
+        return []
+    first = failed[0]
+    return [
+        f"\n{len(failed)} of {len(study.trials)} maps failed, the first of them trial {first.number} "
+        f"({describe_map(first.requested, study.layers)}): {first.error}"
+    ]
 
 
 def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:

@@ -79,8 +79,10 @@ def _cost(planned: "SweepPlan") -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
-        return f"{max(seconds, 0.1):.1f} seconds"
+        return f"{seconds:.1f} seconds"
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
