@@ -1,0 +1,35 @@
+"""What the tests of whole command lines share: inputs made once, and a report that costs nothing."""
+
+from pathlib import Path
+
+import pytest
+from tiny_runs import write_generator, write_images
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Six images of 16x16."""
+    return write_images(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="session")
+def generator(tmp_path_factory):
+    """Four convolutions in two blocks, image to image."""
+    return write_generator(tmp_path_factory.mktemp("data") / "generator.onnx")
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Drawing takes seconds; `test_run_commands.py` draws a real report."""
+
+    def write_nothing(folder: Path, *, open_browser: bool = False) -> Path:
+        return folder / "report.html"
+
+    monkeypatch.setattr("qsens.report.document.write_report", write_nothing)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,226 @@
+"""Sweeps of every kind of generator: what goes in, what comes out as a picture."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx import helper
+from PIL import Image
+from tiny_models import normal, onnx_model
+from tiny_runs import chain, qsens, study_of, sweep, write_arrays, write_generator, write_images
+
+from qsens.precision import Precision, PrecisionMap
+from qsens.run_folder import RunPaths, read_run_spec
+from qsens.sweep import anchor_maps
+from qsens.trial import Outcome
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
+
+def talker():
+    """Image and sound in, one picture out."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["look"], "/look/Conv", pads=[1] * 4),
+        helper.make_node("Gemm", ["sound", "v"], ["words"], "/listen/Gemm"),
+        helper.make_node("Reshape", ["words", "sides"], ["bias"], "/reshape"),
+        helper.make_node("Add", ["look", "bias"], ["both"], "/add"),
+        helper.make_node("Relu", ["both"], ["active"], "/relu"),
+        helper.make_node("Conv", ["active", "u"], ["raw"], "/speak/Conv"),
+        helper.make_node("Sigmoid", ["raw"], ["picture"], "/squash"),
+    ]
+    weights = {
+        "w": normal(4, 3, 3, 3),
+        "v": normal(8, 4, seed=1),
+        "sides": np.array([-1, 4, 1, 1], np.int64),
+        "u": normal(3, 4, 1, 1, seed=2),
+    }
+    inputs = {"image": ["n", 3, 16, 16], "sound": ["n", 8]}
+    return onnx_model(nodes, inputs=inputs, outputs={"picture": ["n", 3, 16, 16]}, weights=weights)
+
+
+def from_noise():
+    """A vector in, a picture out."""
+    nodes = [
+        helper.make_node("Gemm", ["z", "w"], ["flat"], "/map/Gemm"),
+        helper.make_node("Reshape", ["flat", "sides"], ["small"], "/reshape"),
+        helper.make_node("ConvTranspose", ["small", "v"], ["raw"], "/grow/ConvTranspose", strides=[2, 2]),
+        helper.make_node("Sigmoid", ["raw"], ["picture"], "/squash"),
+    ]
+    weights = {
+        "w": normal(6, 4 * 64),
+        "sides": np.array([-1, 4, 8, 8], np.int64),
+        "v": normal(4, 3, 2, 2, seed=1),
+    }
+    return onnx_model(nodes, inputs={"z": ["n", 6]}, outputs={"picture": ["n", 3, 16, 16]}, weights=weights)
+
+
+def two_pictures():
+    """The picture and a second output that looks like one."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["raw"], "/draw/Conv"),
+        helper.make_node("Sigmoid", ["raw"], ["picture"], "/squash"),
+    ]
+    shape = ["n", 3, 16, 16]
+    outputs = {"raw": shape, "picture": shape}
+    return onnx_model(nodes, inputs={"image": shape}, outputs=outputs, weights={"w": normal(3, 3, 1, 1)})
+
+
+def colour_mixer():
+    """First output channel minus the first input channel, second zero, third half the first input channel."""
+    weights = np.zeros((3, 3, 1, 1), np.float32)
+    weights[0, 0], weights[2, 0] = -1.0, 0.5
+    node = helper.make_node("Conv", ["image", "w"], ["picture"], "/mix/Conv")
+    shape = ["n", 3, 16, 16]
+    return onnx_model([node], inputs={"image": shape}, outputs={"picture": shape}, weights={"w": weights})
+
+
+def pixels_of(folder):
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def shown_images(run, trial=0):
+    with np.load(RunPaths(run).samples / f"trial-{trial:04d}.npz") as file:
+        return file["images"]
+
+
+def test_images_in_pictures_out(generator, photos, tmp_path):
+    result = sweep(generator, photos, tmp_path / "run", "--budget", "30")
+    assert result.exit_code == 0, result.stderr
+    study = study_of(tmp_path / "run")
+    fp32, fp16, int8 = (
+        next(trial for trial in study.trials if trial.requested == requested)
+        for requested in anchor_maps(study.layers).values()
+    )
+    values = [trial.score("psnr").value for trial in (fp32, fp16, int8)]
+    assert values[0] == 100
+    assert 100 > values[1] > values[2] > 20
+    assert all(trial.applied == trial.requested for trial in study.trials)
+    chosen = json.loads(RunPaths(tmp_path / "run").precision_map_path.read_text())
+    assert PrecisionMap.from_json(chosen["precision_map"]) == PrecisionMap(Precision.INT8)
+
+
+def test_two_inputs_from_arrays_keep_clips_apart(tmp_path):
+    samples = [
+        {
+            "image": np.abs(normal(3, 16, 16, seed=index)),
+            "sound": normal(8, seed=50 + index),
+            "clip": np.array(f"clip-{index // 3}"),
+        }
+        for index in range(12)
+    ]
+    arrays = write_arrays(tmp_path / "arrays", samples)
+    model = write_generator(tmp_path / "talker.onnx", talker())
+    counts = ("--calibration-samples", "3", "--evaluation-samples", "9")
+    assert sweep(model, arrays, tmp_path / "run", *counts).exit_code == 0
+    study = study_of(tmp_path / "run")
+    assert [layer.name for layer in study.layers] == ["look", "listen", "speak"]
+    assert len(study.scored()) == 3 + 2 * 2
+    assert all(score.images == 9 for trial in study.scored() for score in trial.scores)
+
+    planned = qsens("plan", model, "--calibration", arrays, "--metric", "psnr", *counts, "--json")
+    sets = json.loads(planned.stdout)
+    assert sets["calibration"]["clips"] == "1"
+    assert sets["evaluation"]["clips"] == "3"
+
+
+def test_a_vector_of_noise_is_drawn_from_the_seed(tmp_path):
+    model = write_generator(tmp_path / "gan.onnx", from_noise())
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        assert sweep(model, "noise", tmp_path / name, "--seed", seed).exit_code == 0
+    first, again, other = (shown_images(tmp_path / name) for name in ("first", "again", "other"))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len(np.unique(first.reshape(len(first), -1), axis=0)) == len(first), "samples are alike"
+
+
+@pytest.mark.parametrize("how", ["flag", "spec"])
+def test_of_several_outputs_one_is_named(how, photos, tmp_path):
+    model = write_generator(tmp_path / "two.onnx", two_pictures())
+    unnamed = sweep(model, photos, tmp_path / "unnamed")
+    assert unnamed.exit_code == 2
+    assert "2 outputs look like an image (N, 1 or 3, H, W): raw (4, 3, 16, 16)" in unnamed.stderr
+    assert "--output NAME" in unnamed.stderr
+
+    (tmp_path / "sweep.toml").write_text('[output]\nname = "picture"\n')
+    flags = ("--output", "picture") if how == "flag" else ("--spec", tmp_path / "sweep.toml")
+    assert sweep(model, photos, tmp_path / "run", *flags).exit_code == 0
+    assert read_run_spec(tmp_path / "run").output.name == "picture"
+    # A sigmoid of values around zero: mid-grey, where the raw output would be cut off at black.
+    assert 64 < shown_images(tmp_path / "run").mean() < 192
+
+
+def test_a_graph_that_takes_one_sample_at_a_time_scores_the_same(photos, tmp_path):
+    scores = {}
+    for batch in (1, "n"):
+        model = write_generator(tmp_path / f"batch-{batch}.onnx", chain(batch=batch))
+        assert sweep(model, photos, tmp_path / f"run-{batch}").exit_code == 0
+        trials = study_of(tmp_path / f"run-{batch}").trials
+        scores[batch] = [trial.score("psnr").value for trial in trials]
+    assert scores[1] == pytest.approx(scores["n"], rel=1e-3)
+    assert scores[1][2] == scores["n"][2], "INT8 everywhere is exact whatever the batch"
+
+
+def test_ranges_and_colour_orders_give_the_picture_worked_out_by_hand(tmp_path):
+    photos = write_images(tmp_path / "photos", 4)
+    model = write_generator(tmp_path / "mixer.onnx", colour_mixer())
+    bgr = ("--value-range", "-1..1", "--colour-order", "bgr", "--output-range", "-1..1")
+    sets = ("--evaluation", photos)
+    for order in ("rgb", "bgr"):
+        out = tmp_path / order
+        assert sweep(model, photos, out, *sets, *bgr, "--output-colour-order", order).exit_code == 0
+    blue = pixels_of(photos)[..., 2].astype(float)
+    # In BGR the first input channel is blue, at 2 b/255 - 1; the output goes back the same way.
+    red_out, green_out, blue_out = 255 - blue, np.full_like(blue, 128), np.rint(blue / 2 + 63.75)
+    expected = np.stack([red_out, green_out, blue_out], axis=1).astype(np.uint8)
+    assert np.array_equal(shown_images(tmp_path / "rgb"), expected)
+    assert np.array_equal(shown_images(tmp_path / "bgr"), expected[:, ::-1])
+
+
+def test_other_sizes_are_resized_when_told_to(generator, tmp_path):
+    large = write_images(tmp_path / "large", 6, side=40)
+    assert sweep(generator, large, tmp_path / "run", "--resize", "16x16", "--crop", "center").exit_code == 0
+    assert shown_images(tmp_path / "run").shape == (4, 3, 16, 16)
+
+
+def test_two_checkpoints_make_two_runs_and_one_without_a_map_stops_neither(generator, photos, tmp_path):
+    flat = write_generator(tmp_path / "flat.onnx", chain(1))
+    arguments = ("--budget", "99.5", "--json")
+    result = sweep(generator, photos, tmp_path / "runs", flat, *arguments)
+    assert result.exit_code == 3
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert (first["run"], second["run"]) == (str(tmp_path / "runs/generator"), str(tmp_path / "runs/flat"))
+    assert first["chosen"] is None
+    assert "no map meets the budget" in first["failure"]
+    assert len(first["trials"]) == 9
+    assert len(second["trials"]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_torch_module_and_its_weights(prefix, photos, tmp_path):
+    import torch
+    from tiny_torch import small
+
+    torch.manual_seed(9)
+    module = small(6)
+    weights = {prefix + name: value for name, value in module.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "weights.pth")
+    result = sweep(
+        *(tmp_path / "weights.pth", photos, tmp_path / "run", "--model", "tiny_torch:small"),
+        *("--option", 'model.arguments={"width": 6}', "--input-shape", "image=1x3x16x16"),
+        *("--output-range", "-4..4"),
+    )
+    assert result.exit_code == 0, result.stderr
+    study = study_of(tmp_path / "run")
+    assert [layer.name for layer in study.layers] == ["body.0", "out"]
+    assert all(trial.outcome is Outcome.SCORED for trial in study.trials)
+    spec = read_run_spec(tmp_path / "run")
+    assert spec.model == "tiny_torch:small"
+
+    inputs = pixels_of(photos).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    with torch.no_grad():
+        outputs = module(torch.from_numpy(inputs)).numpy()
+    expected = np.clip(np.rint((outputs + 4) * (255 / 8)), 0, 255)
+    shown = shown_images(tmp_path / "run").astype(float)
+    nearest = [np.abs(expected - image).max(axis=(1, 2, 3)).min() for image in shown]
+    assert max(nearest) <= 1, "the pictures are not those of the module"

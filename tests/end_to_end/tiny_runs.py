@@ -1,0 +1,108 @@
+"""Tiny generators, image folders and command lines for tests that run qsens from end to end."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from click.testing import CliRunner, Result
+from onnx import helper
+from PIL import Image
+from tiny_models import normal, onnx_model
+
+from qsens.cli.main import main
+from qsens.run_folder import RunPaths, read_study
+from qsens.trial import Study, Trial
+
+SIDE = 16
+SMALL = (
+    *("--metric", "psnr", "--calibration-samples", "2", "--evaluation-samples", "4"),
+    *("--batch-size", "4", "--threads", "1", "--ranges", "minmax"),
+)
+
+
+def qsens(*arguments: object) -> Result:
+    """Run a command line in this process; what it raises beyond its own errors fails the test."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def sweep(checkpoint: Path, calibration: object, out: Path, *arguments: object) -> Result:
+    """`qsens sweep` on few samples, PSNR only; later arguments win."""
+    return qsens("sweep", checkpoint, "--calibration", calibration, "--out", out, *SMALL, *arguments)
+
+
+def chain(layers: int = 4, *, per_block: int = 2, width: int = 4, batch: int | str = "n") -> onnx.ModelProto:
+    """`layers` convolutions of 3x3 in blocks, with ReLU between them and a sigmoid at the end."""
+    nodes, weights, source, channels = [], {}, "image", 3
+    for index in range(layers):
+        is_last = index == layers - 1
+        name = f"/block{index // per_block}/conv{index % per_block}/Conv"
+        outputs = 3 if is_last else width
+        weights[f"w{index}"] = normal(outputs, channels, 3, 3, seed=index)
+        weights[f"b{index}"] = normal(outputs, seed=100 + index, scale=0.1)
+        nodes.append(
+            helper.make_node("Conv", [source, f"w{index}", f"b{index}"], [f"c{index}"], name, pads=[1] * 4)
+        )
+        source, channels = "picture" if is_last else f"r{index}", outputs
+        kind = "Sigmoid" if is_last else "Relu"
+        nodes.append(helper.make_node(kind, [f"c{index}"], [source], f"/activation{index}"))
+    sides = {"image": [batch, 3, SIDE, SIDE]}
+    return onnx_model(nodes, inputs=sides, outputs={"picture": [batch, 3, SIDE, SIDE]}, weights=weights)
+
+
+def write_generator(path: Path, model: onnx.ModelProto | None = None) -> Path:
+    """Save a generator; `chain()` where none is given."""
+    onnx.save(chain() if model is None else model, path)
+    return path
+
+
+def write_images(folder: Path, count: int = 6, *, side: int = SIDE, seed: int = 0) -> Path:
+    """A folder of PNGs of seeded, smooth-ish noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for index in range(count):
+        coarse = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR)
+        image.save(folder / f"photo-{index:03d}.png")
+    return folder
+
+
+def write_arrays(folder: Path, samples: Sequence[dict[str, np.ndarray]]) -> Path:
+    """A folder of `.npz` files, one a sample."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, arrays in enumerate(samples):
+        np.savez(folder / f"sample-{index:03d}.npz", **arrays)
+    return folder
+
+
+def study_of(run: Path) -> Study:
+    return read_study(run)
+
+
+def without_durations(run: Path) -> list[Trial]:
+    """The trials of a run with what may differ between two equal runs taken out."""
+    return [replace(trial, duration_s=0.0) for trial in read_study(run).trials]
+
+
+def journal_lines(run: Path) -> list[dict[str, object]]:
+    """Every line of the journal; fails where one is no JSON or the last one is torn."""
+    text = RunPaths(run).journal_path.read_text(encoding="utf-8")
+    assert text.endswith("\n"), "the last line is torn"
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@contextmanager
+def changed_file(path: Path, content: bytes) -> Iterator[None]:
+    """The file with other content for a while."""
+    before = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
