@@ -13,7 +13,7 @@ from qsens.errors import SpecError
 from qsens.evaluation import Evaluator, Workload
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
-from qsens.graph.lower import LoweringOptions, LoweringPlan, Placement, WeightScales
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
 from qsens.graph.prepare import prepare_graph
 from qsens.interfaces import (
     Backend,

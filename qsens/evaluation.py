@@ -12,7 +12,8 @@ from qsens.atomic_write import write_atomically
 from qsens.errors import ScoreError
 from qsens.evidence import Evidence, load_evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
-from qsens.graph.lower import LoweringOptions, LoweringPlan, lower_graph
+from qsens.graph.lower import lower_graph
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.interfaces import (
     Accumulator,
     Backend,

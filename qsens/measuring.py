@@ -13,7 +13,7 @@ from qsens.atomic_write import write_atomically
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
 from qsens.feeds import InputCache
-from qsens.graph.lower import LoweringPlan, Placement
+from qsens.graph.lowering_plan import LoweringPlan, Placement
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
 from qsens.interfaces import Extractor, Progress, SampleSet
 from qsens.metrics.folder import features_of_folder

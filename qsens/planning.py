@@ -13,7 +13,8 @@ from qsens.assemble import Assembled, lowering_options
 from qsens.calibration.images import list_images
 from qsens.calibration.splits import subset
 from qsens.feeds import InputCache, run_feeds
-from qsens.graph.lower import LoweringPlan, lower_graph
+from qsens.graph.lower import lower_graph
+from qsens.graph.lowering_plan import LoweringPlan
 from qsens.layer import uniform_map
 from qsens.measuring import Observer, measure_ranges
 from qsens.pictures import picture_output, pictures_from_values

@@ -10,7 +10,8 @@ from tiny_models import normal, onnx_model
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
 from qsens.graph.graph import Graph
-from qsens.graph.lower import LoweredGraph, LoweringOptions, LoweringPlan, Placement, lower_graph
+from qsens.graph.lower import LoweredGraph, lower_graph
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
 from qsens.graph.prepare import prepare_graph
 from qsens.layer import uniform_map
 from qsens.precision import Precision, PrecisionMap

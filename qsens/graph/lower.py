@@ -1,8 +1,7 @@
 """Lowering: graph, precision map, ranges and options to the ONNX graph that is scored. A pure function."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,8 @@ from qsens.errors import BuildError
 from qsens.graph.emit import Emitter, cast_pair
 from qsens.graph.graph import Graph
 from qsens.graph.int8 import emit_int8_layer
-from qsens.graph.topology import (
-    FusedOperation,
-    Topology,
-    dense_tensors,
-    fused_operations,
-    moves_values,
-    nearest_layers,
-)
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
+from qsens.graph.topology import FusedOperation, moves_values
 from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
 
@@ -28,29 +21,6 @@ FP16_MAXIMUM = 65504.0
 # A tensor is watched for FP16 overflow where calibration came within this factor of the limit: counting
 # costs a pass over the tensor, and unseen inputs do not exceed calibrated extremes eightfold.
 OVERFLOW_MARGIN = 8.0
-
-
-class Placement(StrEnum):
-    """Which tensors an INT8 layer quantizes besides its weights (design section 6)."""
-
-    INPUTS = "inputs"
-    RESIDUAL = "residual"
-    DENSE = "dense"
-
-
-class WeightScales(StrEnum):
-    """Granularity of the symmetric weight scales; transposed convolutions are always per tensor."""
-
-    PER_CHANNEL = "per-channel"
-    PER_TENSOR = "per-tensor"
-
-
-@dataclass(frozen=True)
-class LoweringOptions:
-    """What is fixed for a whole sweep."""
-
-    placement: Placement = Placement.RESIDUAL
-    weight_scales: WeightScales = WeightScales.PER_CHANNEL
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,38 +39,6 @@ class LoweredGraph:
     overflow_outputs: tuple[tuple[str, str], ...] = ()
     fp16_lost_weights: tuple[tuple[str, int], ...] = ()
     split_layers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class LoweringPlan:
-    """Everything about a graph that does not depend on the map; made once, shared by all maps of a sweep."""
-
-    graph: Graph
-    topology: Topology
-    operations: Mapping[str, FusedOperation]
-    sources: Mapping[str, frozenset[str]]
-    dense: Mapping[str, str]
-    memo: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, graph: Graph) -> "LoweringPlan":
-        """Analyse `graph`."""
-        topology = Topology(graph.model)
-        operations = fused_operations(graph, topology)
-        dense = dense_tensors(operations.values(), topology)
-        return cls(graph, topology, operations, nearest_layers(graph, topology), dense)
-
-    def calibrated_tensors(self, placement: Placement) -> tuple[str, ...]:
-        """Tensors whose ranges `lower_graph` may ask for, in order of first use."""
-        names: list[str] = []
-        for operation in self.operations.values():
-            names += [operation.data, operation.result]
-            if operation.skip is not None and placement is not Placement.INPUTS:
-                names.append(operation.skip)
-        if placement is Placement.DENSE:
-            names += self.dense.keys()
-            names += self.dense.values()
-        return tuple(dict.fromkeys(names))
 
 
 def lower_graph(

@@ -7,7 +7,8 @@ from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.backends.readback import applied_map
 from qsens.errors import BuildError, SpecError
 from qsens.graph.exactness import probe_model, probe_sample
-from qsens.graph.lower import LoweredGraph, Placement
+from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowering_plan import Placement
 from qsens.precision import PrecisionMap
 
 

@@ -9,7 +9,8 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  after the check that onnx is here
 
 from qsens import plugins  # noqa: E402
-from qsens.graph.lower import LoweringOptions, LoweringPlan, lower_graph  # noqa: E402
+from qsens.graph.lower import lower_graph  # noqa: E402
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan  # noqa: E402
 from qsens.graph.prepare import prepare_graph  # noqa: E402
 from qsens.ranges import Ranges, TensorRange  # noqa: E402
 from qsens.testing import check_backend  # noqa: E402

@@ -7,7 +7,7 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
-from qsens.graph.lower import Placement
+from qsens.graph.lowering_plan import Placement
 from qsens.graph.topology import Topology, fused_operations, is_non_negative
 
 

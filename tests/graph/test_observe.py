@@ -3,7 +3,7 @@ from lowered_models import images, prepared, residual_generator
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.graph import observe
-from qsens.graph.lower import Placement
+from qsens.graph.lowering_plan import Placement
 
 
 def test_extremes_are_those_of_the_values():
