@@ -14,12 +14,14 @@ from qsens.errors import BuildError, SpecError
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph
 from qsens.layer import weight_bytes
+from qsens.precision import PrecisionMap
 
 # Protobuf cannot serialise more; larger graphs go through a file with external data.
 LARGEST_MESSAGE = 2**31 - 2**20
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Winograd, FFT and TF32 kernels would not keep integer sums exact.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
+_EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -27,12 +29,14 @@ class OnnxRuntimeEngine:
     """One session with graph optimisation off, so that it holds the lowered graph and nothing fused."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, lowered: LoweredGraph, held: onnx.ModelProto
+        self, session: onnxruntime.InferenceSession, lowered: LoweredGraph, applied: PrecisionMap
     ) -> None:
         self._session = session
+        # The session reads these arrays where they lie: they must live as long as it does.
+        self._weights = lowered.detached.weights
         self._layer_of_output = dict(lowered.overflow_outputs)
         self._overflows = dict(lowered.fp16_lost_weights)
-        self.applied = applied_map(held, lowered.graph)
+        self.applied = applied
         self.size_bytes = weight_bytes(lowered.graph.layers, self.applied)
 
     def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -48,7 +52,7 @@ class OnnxRuntimeEngine:
         return dict(self._overflows)
 
     def close(self) -> None:
-        del self._session
+        del self._session, self._weights
 
     def __enter__(self) -> "OnnxRuntimeEngine":
         return self
@@ -87,14 +91,23 @@ class OnnxRuntimeBackend:
             raise BuildError(f"backend {self.name} cannot run flavour {lowered.flavour!r}", "use 'exact'")
         with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
             held_path = Path(folder) / "held.onnx"
-            session = self.open_session(lowered.model, held_path=held_path)
-            held = onnx.load(held_path)
-        return OnnxRuntimeEngine(session, lowered, held)
+            session = self.open_session(
+                lowered.detached.skeleton, weights=lowered.detached.weights, held_path=held_path
+            )
+            held = onnx.load(held_path, load_external_data=False)
+            applied = applied_map(held, lowered.graph, folder=held_path.parent)
+        return OnnxRuntimeEngine(session, lowered, applied)
 
     def open_session(
-        self, model: onnx.ModelProto, *, held_path: Path | None = None
+        self,
+        model: onnx.ModelProto,
+        *,
+        weights: Mapping[str, Array] | None = None,
+        held_path: Path | None = None,
     ) -> onnxruntime.InferenceSession:
-        """A session over `model`; the graph it really holds is written to `held_path`.
+        """A session over `model`; the graph it really holds is written to `held_path`, weights beside it.
+
+        `weights` are the initializers that `model` only names; they must outlive the session.
 
         Raises:
             BuildError: with ONNX Runtime's own message.
@@ -106,6 +119,10 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if held_path is not None:
             options.optimized_model_filepath = str(held_path)
+            options.add_session_config_entry(_EXTERNAL_FILE, "held.bin")
+        if weights:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            options.add_external_initializers(list(weights), values)
         provider = _PROVIDERS[self.provider]
         providers = [(provider, _CUDA_OPTIONS if self.provider == "cuda" else {})]
         try:

@@ -1,5 +1,7 @@
 """Which precision each layer of a graph really runs in, read from the graph that a session holds."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,21 +13,48 @@ from qsens.graph.topology import ACTIVATIONS, MOVEMENTS, Topology
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
 
+LARGEST_WEIGHT = 127
+FP16_MAXIMUM = 65504.0
+SMALLEST_NORMAL = 2.0**-14
+# Bits of a float32 mantissa that FP16 has no room for.
+DROPPED_BITS = 0x1FFF
+Values = np.ndarray[Any, np.dtype[Any]]
 _PASSES_CODES = MOVEMENTS | {"Cast", "Resize", "Relu"}
 
 
-def applied_map(model: onnx.ModelProto, graph: Graph) -> PrecisionMap:
+def applied_map(model: onnx.ModelProto, graph: Graph, *, folder: Path | None = None) -> PrecisionMap:
     """The precision of every layer of `graph` in the session's own `model`.
 
     A layer is INT8 if it reads values that a QuantizeLinear made and multiplies integer weights of at
     most 127; FP16 if its operand and its result pass through FP16 and FP16 can hold its weights; FP32
-    otherwise. A layer that the session no longer has counts as FP32.
+    otherwise. A layer that the session no longer has counts as FP32. `folder` holds the files of weights
+    that are not inside the model.
     """
-    topology = Topology(model)
-    return PrecisionMap.over({layer.name: _applied(layer, topology) for layer in graph.layers})
+    held = _Held(Topology(model), folder)
+    return PrecisionMap.over({layer.name: _applied(layer, held) for layer in graph.layers})
 
 
-def _applied(layer: Layer, topology: Topology) -> Precision:
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """The graph of a session; weights are read one at a time."""
+
+    topology: Topology
+    folder: Path | None
+
+    def constant(self, name: str) -> Values:
+        tensor = self.topology.initializers[name]
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return self.topology.constant(name)
+        assert self.folder is not None, "a model with external data comes with its folder"
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        path, offset = self.folder / entries["location"], int(entries.get("offset", 0))
+        count = int(np.prod(tensor.dims))
+        return np.fromfile(path, kind, count, offset=offset).reshape(tuple(tensor.dims))
+
+
+def _applied(layer: Layer, held: _Held) -> Precision:
+    topology = held.topology
     node = topology.nodes.get(layer.node)
     if node is None:
         return Precision.FP32
@@ -33,11 +62,10 @@ def _applied(layer: Layer, topology: Topology) -> Precision:
     if not weights:
         return Precision.FP32
     data = next(name for name in node.input[:2] if name != weights[0])
-    values = topology.constant(weights[0])
     maker = _maker(data, topology)
-    if maker == "QuantizeLinear" and np.array_equal(values, np.rint(values)) and np.abs(values).max() <= 127:
+    if maker == "QuantizeLinear" and _fits_int8(held.constant(weights[0])):
         return Precision.INT8
-    if maker == "half" and _fits_half(values) and _ends_in_half(node.output[0], topology):
+    if maker == "half" and _ends_in_half(node.output[0], topology) and fits_half(held.constant(weights[0])):
         return Precision.FP16
     return Precision.FP32
 
@@ -66,9 +94,24 @@ def _target(node: onnx.NodeProto) -> int:
     )
 
 
-def _fits_half(values: np.ndarray[Any, np.dtype[Any]]) -> bool:
-    with np.errstate(over="ignore"):
-        return bool(np.array_equal(values, values.astype(np.float16).astype(np.float32)))
+def _fits_int8(values: Values) -> bool:
+    return _magnitude(values) <= LARGEST_WEIGHT and np.array_equal(values, values.astype(np.int8))
+
+
+def fits_half(values: Values) -> bool:
+    """Whether FP16 holds every one of the float32 values exactly."""
+    if not _magnitude(values) <= FP16_MAXIMUM:
+        return False
+    if np.bitwise_or.reduce(values.view(np.uint32), axis=None) & DROPPED_BITS:
+        return False
+    # Below its smallest normal number FP16 drops more bits than the last thirteen.
+    small = values[np.abs(values) < SMALLEST_NORMAL]
+    return np.array_equal(small, small.astype(np.float16).astype(np.float32))
+
+
+def _magnitude(values: Values) -> float:
+    """The largest magnitude; NaN where there is one."""
+    return float(max(values.max(), -values.min())) if values.size else 0.0
 
 
 def _ends_in_half(tensor: str, topology: Topology) -> bool:

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from qsens.graph.detached import DetachedModel, add_initializers
 from qsens.graph.topology import Topology
 
 ZERO_POINT = "qsens:int8_zero"
@@ -24,7 +25,7 @@ class Emitter:
         self.topology = topology
         self.memo = memo
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
+        self.constants: dict[str, Values] = {}
         self._made: set[str] = set()
 
     def node(self, operator: str, inputs: Iterable[str], output: str, **attributes: Any) -> str:
@@ -57,7 +58,7 @@ class Emitter:
     def constant(self, name: str, value: Values) -> str:
         """Add an initializer once and return its name."""
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self.constants[name] = np.ascontiguousarray(value)
         return name
 
     def remembered(self, key: str, compute: Callable[[], T]) -> T:
@@ -107,7 +108,7 @@ class Emitter:
         numbers = self.node("Cast", [infinite], f"{half}:as_number", to=TensorProto.FLOAT)
         return self.node("ReduceSum", [numbers], f"{half}:overflows", keepdims=0)
 
-    def model(self, template: onnx.ModelProto, extra_outputs: Iterable[str]) -> onnx.ModelProto:
+    def model(self, template: onnx.ModelProto, extra_outputs: Iterable[str]) -> DetachedModel:
         """The finished model: inputs, outputs and used initializers of `template`, and what was emitted."""
         used = {name for node in self.nodes for name in node.input} | {
             value.name for value in template.graph.output
@@ -119,11 +120,16 @@ class Emitter:
         graph.output.extend(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in extra_outputs
         )
-        graph.initializer.extend(tensor for tensor in template.graph.initializer if tensor.name in used)
-        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
+        kept = {
+            tensor.name: self.topology.constant(tensor.name)
+            for tensor in template.graph.initializer
+            if tensor.name in used
+        }
+        emitted = {name: value for name, value in self.constants.items() if name in used}
+        weights = add_initializers(graph, kept | emitted)
         model = onnx.ModelProto(ir_version=template.ir_version, graph=graph)
         model.opset_import.extend(template.opset_import)
-        return model
+        return DetachedModel(model, weights)
 
 
 def cast_pair(emitter: Emitter, source: str, output: str) -> str:

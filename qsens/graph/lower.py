@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from qsens.errors import BuildError
+from qsens.graph.detached import DetachedModel
 from qsens.graph.emit import Emitter, cast_pair
 from qsens.graph.graph import Graph
 from qsens.graph.int8 import emit_int8_layer
@@ -27,18 +28,23 @@ OVERFLOW_MARGIN = 8.0
 class LoweredGraph:
     """The graph a backend builds, and how to read layers and overflow counts back from it.
 
-    `model` keeps the name of every weighted node. `overflow_outputs` maps an extra graph output (float32
+    `detached` keeps the name of every weighted node. `overflow_outputs` maps an extra graph output (float32
     scalar: values that FP16 could not hold) to its layer. `fp16_lost_weights` counts weights per layer
     that FP16 cannot hold. `split_layers` had an accumulator bound of 2^24 or more and were summed in float64.
     """
 
-    model: onnx.ModelProto
+    detached: DetachedModel
     flavour: str
     requested: PrecisionMap
     graph: Graph
     overflow_outputs: tuple[tuple[str, str], ...] = ()
     fp16_lost_weights: tuple[tuple[str, int], ...] = ()
     split_layers: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph with its weights, made anew at every access."""
+        return self.detached.attached()
 
 
 def lower_graph(
@@ -142,9 +148,9 @@ class _Lowering:
             self._finish_tensor(value.name, value.name)
         for node in self.plan.graph.model.graph.node:
             self._lower_node(node)
-        model = self.emitter.model(self.plan.graph.model, [name for name, _ in self.overflow_outputs])
+        overflow_outputs = [name for name, _ in self.overflow_outputs]
         return LoweredGraph(
-            model=model,
+            detached=self.emitter.model(self.plan.graph.model, overflow_outputs),
             flavour="exact",
             requested=self.map,
             graph=self.plan.graph,

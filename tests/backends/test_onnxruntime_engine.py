@@ -6,6 +6,7 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.backends.readback import applied_map
 from qsens.errors import BuildError, SpecError
+from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph
 from qsens.graph.lowering_plan import Placement
@@ -24,7 +25,7 @@ def test_applied_is_what_the_session_holds(placement):
 def test_applied_is_not_an_echo_of_the_request():
     setup = prepared(residual_generator())
     built = setup.lower(dict(zip(setup.names, [INT8, INT8, FP32, FP32, FP32], strict=True)))
-    claimed = LoweredGraph(built.model, "exact", PrecisionMap(INT8), setup.graph)
+    claimed = LoweredGraph(built.detached, "exact", PrecisionMap(INT8), setup.graph)
     with OnnxRuntimeBackend(threads=1).build(claimed) as engine:
         assert [engine.applied[name] for name in setup.names] == [INT8, INT8, FP32, FP32, FP32]
 
@@ -74,7 +75,7 @@ def test_graph_of_another_flavour_is_refused():
     setup = prepared(residual_generator())
     lowered = setup.lower(INT8)
     with pytest.raises(BuildError, match="'strong'"):
-        OnnxRuntimeBackend().build(LoweredGraph(lowered.model, "strong", lowered.requested, lowered.graph))
+        OnnxRuntimeBackend().build(LoweredGraph(lowered.detached, "strong", lowered.requested, lowered.graph))
 
 
 def test_graph_that_the_runtime_refuses_is_a_build_error():
@@ -83,7 +84,9 @@ def test_graph_that_the_runtime_refuses_is_a_build_error():
     model.CopyFrom(setup.lower(FP32).model)
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(BuildError, match="NoSuchOperator"):
-        OnnxRuntimeBackend().build(LoweredGraph(model, "exact", PrecisionMap(FP32), setup.graph))
+        OnnxRuntimeBackend().build(
+            LoweredGraph(DetachedModel(model), "exact", PrecisionMap(FP32), setup.graph)
+        )
 
 
 def test_same_inputs_twice_give_the_same_images():

@@ -1,0 +1,49 @@
+"""A model whose large weights lie beside it: no copy inside protobuf, none when a runtime can take arrays."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+# Smaller constants (shapes, axes, scales) stay inside, where shape inference can see them.
+LARGE_BYTES = 4096
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class DetachedModel:
+    """`skeleton` names every weight of `weights` (float32, by initializer name) but does not hold it."""
+
+    skeleton: onnx.ModelProto
+    weights: Mapping[str, Values] = field(default_factory=dict, repr=False)
+
+    def attached(self) -> onnx.ModelProto:
+        """A complete model, made anew at every call."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.skeleton)
+        for tensor in model.graph.initializer:
+            if tensor.name in self.weights:
+                tensor.CopyFrom(numpy_helper.from_array(self.weights[tensor.name], tensor.name))
+        return model
+
+
+def add_initializers(graph: onnx.GraphProto, constants: Mapping[str, Values]) -> dict[str, Values]:
+    """Append the small constants to `graph` and only the names of the large ones, which are returned."""
+    large: dict[str, Values] = {}
+    for name, value in constants.items():
+        if value.dtype == np.float32 and value.nbytes >= LARGE_BYTES:
+            large[name] = value
+            _add_name(graph, name, value.shape)
+        else:
+            graph.initializer.append(numpy_helper.from_array(value, name))
+    return large
+
+
+def _add_name(graph: onnx.GraphProto, name: str, shape: Iterable[int]) -> None:
+    tensor = graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    # Readers insist on a location; this one is never opened.
+    tensor.external_data.add(key="location", value="weights-are-passed-as-arrays")
