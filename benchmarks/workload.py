@@ -94,14 +94,18 @@ def write_pictures(folder: Path, count: int, seed: int, side: int = 96) -> Path:
 
 
 def benchmark_maps(layers: Sequence[Layer]) -> dict[str, PrecisionMap]:
-    """INT8 and FP16 everywhere, and INT8 in the first half of the layers with FP16 in the rest."""
-    half = len(layers) // 2
-    mixed = {layer.name: Precision.INT8 if layer.index < half else Precision.FP16 for layer in layers}
+    """INT8 and FP16 everywhere; INT8 in the first half of the layers and FP16 in the rest; its reverse."""
     return {
         "int8": uniform_map(layers, Precision.INT8),
         "fp16": uniform_map(layers, Precision.FP16),
-        "mixed": map_of(layers, mixed),
+        "mixed": _cut_in_half(layers, Precision.INT8, Precision.FP16),
+        "reverse": _cut_in_half(layers, Precision.FP16, Precision.INT8),
     }
+
+
+def _cut_in_half(layers: Sequence[Layer], before: Precision, after: Precision) -> PrecisionMap:
+    half = len(layers) // 2
+    return map_of(layers, {layer.name: before if layer.index < half else after for layer in layers})
 
 
 def _silent(done: int, total: int, label: str) -> None:
