@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qsens.errors import BuildError, PluginError, QsensError, ScoreError, SpecError
 from qsens.interfaces import Progress, Strategy
-from qsens.journal import Journal
+from qsens.journal import Journal, read_journal
 from qsens.layer import Layer, match_layers, uniform_map
 from qsens.precision import Precision, PrecisionMap, parse_precision
 from qsens.trial import Outcome, Study, Trial
@@ -51,9 +51,11 @@ def run_sweep(
             progress(done, done + 1 + len(queue), describe_map(requested, layers))
             journal.append(_try_map(done, requested, evaluate))
     except KeyboardInterrupt:
-        done = len(journal.trials)
+        # Ctrl-C may come between the write and its bookkeeping: what counts is on disk.
+        done = len(read_journal(journal.path).trials)
+        text = "1 map, which is" if done == 1 else f"{done} maps, all of them"
         raise StoppedError(
-            f"stopped after {done} maps, all of them saved", "the same command goes on where this one stopped"
+            f"stopped after {text} saved", "the same command goes on where this one stopped"
         ) from None
 
 
@@ -118,12 +120,27 @@ def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
 
 
 def describe_map(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
-    """A few words for a progress bar: `INT8 everywhere`, or `INT8 in 12 of 48 layers`."""
-    found = set(precision_map.assignment(layer.name for layer in layers).values())
-    if len(found) == 1:
-        return f"{next(iter(found)).upper()} everywhere"
-    count = sum(precision_map[layer.name] is Precision.INT8 for layer in layers)
-    return f"INT8 in {count} of {len(layers)} layers"
+    """A few words: `INT8 everywhere`, `INT8 in the first 2 of 48 layers`, `INT8 in all but out.0`."""
+    precisions = [precision_map[layer.name] for layer in layers]
+    if len(set(precisions)) == 1:
+        return f"{precisions[0].upper()} everywhere"
+    narrow = Precision.INT8 if Precision.INT8 in precisions else Precision.FP16
+    inside = [precision is narrow for precision in precisions]
+    return f"{narrow.upper()} in {_describe_places(inside, [layer.name for layer in layers])}"
+
+
+def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
+    count, total = sum(inside), len(inside)
+    several = f"{count} of {total}" if count > 1 else f"of {total}"
+    if all(inside[:count]):
+        return f"the first {several} layers"
+    if all(inside[total - count :]):
+        return f"the last {several} layers"
+    if count == 1:
+        return f"{names[inside.index(True)]} alone"
+    if count == total - 1:
+        return f"all but {names[inside.index(False)]}"
+    return f"{count} of {total} layers"
 
 
 def _try_map(number: int, requested: PrecisionMap, evaluate: Callable[[int, PrecisionMap], Trial]) -> Trial:

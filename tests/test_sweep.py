@@ -89,7 +89,7 @@ def test_progress_says_how_many_are_done_and_known(sweep):
         (0, 3, "FP32 everywhere"),
         (1, 3, "FP16 everywhere"),
         (2, 3, "INT8 everywhere"),
-        (3, 4, "INT8 in 1 of 5 layers"),
+        (3, 4, "INT8 in the first of 5 layers"),
         (4, 4, "finished"),
     ]
 
@@ -139,7 +139,7 @@ def test_a_sweep_stopped_by_the_user_resumes_to_the_same_study(sweep, tmp_path, 
             raise KeyboardInterrupt
         return evaluate(number, requested)
 
-    with pytest.raises(StoppedError, match=f"after {at} maps") as caught:
+    with pytest.raises(StoppedError, match=f"after {at} map") as caught:
         sweep(evaluate=stops)
     assert caught.value.exit_code == 130
     resumed = sweep()

@@ -43,7 +43,7 @@ def test_the_chosen_map_and_the_references_are_shown_and_written(make_run):
     assert result.exit_code == 0, result.stderr
     assert read_precision_map(RunPaths(run).precision_map_path).precision_map == FIRST_TWO
     starred = next(line for line in result.stdout.splitlines() if line.startswith("*"))
-    assert "INT8 in 2 of 4 layers" in starred
+    assert "INT8 in the first 2 of 4 layers" in starred
     assert "30.0%" in starred
     for name in ("FP32 everywhere", "FP16 everywhere", "INT8 everywhere"):
         assert name in result.stdout
