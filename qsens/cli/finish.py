@@ -8,7 +8,7 @@ import click
 
 from qsens.budget import Budget
 from qsens.cli.select import budget_example, front_table, selection_text
-from qsens.errors import BudgetError
+from qsens.errors import BudgetError, SpecError
 from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance
 from qsens.selection import Selection, cheapest_within, headline_metric
@@ -29,7 +29,7 @@ class FinishedRun:
     folder: Path
     report: Path
     selection: Selection | None
-    failure: BudgetError | None
+    failure: BudgetError | SpecError | None
 
     def text(self) -> str:
         """The chosen map, or what there is to choose from, and where the report is."""
@@ -108,10 +108,11 @@ def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
     from qsens.report.document import write_report
 
     path = RunPaths(out).precision_map_path
-    selection, failure = None, None
+    selection: Selection | None = None
+    failure: BudgetError | SpecError | None = None
     try:
         selection = choose(study, spec)
-    except BudgetError as error:
+    except (BudgetError, SpecError) as error:
         failure = error
         # A map of an earlier budget must not be taken for one that meets this budget.
         path.unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection import (
-    DAMAGE,
     PSNR,
+    Z95,
     Selection,
     cheapest_within,
     find_metric,
@@ -79,12 +79,16 @@ def selection_text(study: Study, selection: Selection) -> str:
     ]
     if selection.ties:
         numbers = ", ".join(str(trial.number) for trial in selection.ties)
-        parts += ["", f"Not distinguishable from it with these samples: trials {numbers}."]
+        noun = "trial" if len(selection.ties) == 1 else "trials"
+        parts += ["", f"Not distinguishable from it with these samples: {noun} {numbers}."]
     return "\n".join(parts)
 
 
 def trials_table(study: Study, trials: Sequence[Trial], marked: Trial | None = None) -> str:
-    """Trials with their INT8 share and scores; an asterisk at the marked one."""
+    """Trials with their INT8 share and scores; an asterisk at the marked one.
+
+    What follows a `±` is half the 95% interval of the difference from FP32.
+    """
     header = ("", "trial", "map", "INT8 MACs", *study.metrics)
     rows = [
         (
@@ -96,7 +100,9 @@ def trials_table(study: Study, trials: Sequence[Trial], marked: Trial | None = N
         )
         for trial in trials
     ]
-    return text_table(header, rows, right=(1, 3, *range(4, len(header))))
+    table = text_table(header, rows, right=(1, 3, *range(4, len(header))))
+    has_intervals = any("±" in cell for row in rows for cell in row)
+    return f"{table}\n\n±: 95% interval of the difference from FP32" if has_intervals else table
 
 
 def layers_table(study: Study, precision_map: PrecisionMap) -> str:
@@ -152,7 +158,11 @@ def _shown_score(trial: Trial, metric: str) -> str:
     if score is None:
         return "-"
     error = score.difference_standard_error
-    return f"{score.value:.4g}" if error is None else f"{score.value:.4g} ± {1.96 * error:.2g}"
+    if not error or not math.isfinite(error) or not math.isfinite(score.value):
+        return f"{score.value:.4g}"
+    half_width = Z95 * error
+    decimals = max(0, 1 - math.floor(math.log10(half_width)))
+    return f"{score.value:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 def _show_front(study: Study, metric: str, *, as_json: bool) -> None:
@@ -180,6 +190,6 @@ def budget_example(metric: str) -> str:
     """How to write a budget on a metric, with what it means."""
     if metric.partition("[")[0] == PSNR:
         return "--budget 35 (at least 35 dB)"
-    if metric.partition("[")[0] == DAMAGE:
+    if metric.partition("[")[0].endswith("-fp32"):  # FP32's own distance from itself is nothing to share
         return "--budget 2.0 (at most 2.0 away from FP32)"
     return "--budget 2.0 (at most 2.0 worse than FP32), or --budget 5% (of FP32's score)"

@@ -10,7 +10,7 @@ import click
 
 from qsens.cli.options import default_out, spec_from_options, sweep_options
 from qsens.cli.progress import ProgressLine
-from qsens.errors import BudgetError, SpecError
+from qsens.errors import QsensError, SpecError
 from qsens.spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def sweep(checkpoints: Sequence[Path], *, as_json: bool, **options: Any) -> None
     checkpoints of one model are swept one after the other, each in its own folder under --out. The same
     command on the same folder goes on where it stopped.
     """
-    failures: list[BudgetError] = []
+    failures: list[QsensError] = []
     for run in planned_runs(checkpoints, options):
         finished = sweep_and_finish(run, as_json=as_json)
         if finished.failure is not None:
