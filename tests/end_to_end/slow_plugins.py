@@ -1,6 +1,7 @@
 """Plug-ins that take their time, so that a sweep of a tiny generator can be stopped in the middle."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -89,4 +90,6 @@ def start_qsens(*arguments: object, site: Path, **environment: str) -> subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs, and so these tests in one, with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
