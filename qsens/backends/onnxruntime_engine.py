@@ -129,9 +129,8 @@ class OnnxRuntimeBackend:
             with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
                 source = _session_source(model, Path(folder))
                 return onnxruntime.InferenceSession(source, options, providers=providers)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime raises many classes of its own, all of them RuntimeErrors or not
+        # ONNX Runtime raises classes of its own that share no ancestor but Exception.
+        except Exception as error:
             raise BuildError(f"ONNX Runtime refused the graph: {error}") from error
 
     def _check_exactness(self) -> None:
