@@ -48,6 +48,7 @@ def select(run: Path, *, budget: str | None, guard: str | None, metric: str | No
     spec = replace(spec, budget=budget or spec.budget, guard=guard or spec.guard)
     name = headline_metric(study) if metric is None else find_metric(study, metric)
     if spec.budget is None:
+        _warn_of_missing(run, study)
         _show_front(study, name, as_json=as_json)
         return
     selection = cheapest_within(
@@ -58,6 +59,7 @@ def select(run: Path, *, budget: str | None, guard: str | None, metric: str | No
     )
     provenance, path = read_provenance(run), RunPaths(run).precision_map_path
     write_precision_map(path, selection, study, spec, provenance)
+    _warn_of_missing(run, study)
     if as_json:
         click.echo(json.dumps(precision_map_document(selection, study, spec, provenance), indent=2))
     else:
@@ -163,6 +165,15 @@ def _shown_score(trial: Trial, metric: str) -> str:
     half_width = Z95 * error
     decimals = max(0, 1 - math.floor(math.log10(half_width)))
     return f"{score.value:.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def _warn_of_missing(run: Path, study: Study) -> None:
+    # loads NumPy, which a wrong folder need not wait for
+    from qsens.report.run_content import missing_maps
+
+    missing = missing_maps(run, study)
+    if missing:
+        click.echo(f"Warning: the sweep is not finished, {missing} maps have no score yet", err=True)
 
 
 def _show_front(study: Study, metric: str, *, as_json: bool) -> None:

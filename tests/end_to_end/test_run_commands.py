@@ -90,6 +90,15 @@ def test_a_budget_that_nothing_meets_ends_the_sweep_with_3_and_no_map(run, gener
     assert not RunPaths(run).precision_map_path.exists(), "it is that of another budget"
 
 
+def test_choosing_from_an_unfinished_run_says_so(run):
+    path = RunPaths(run).journal_path
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:6]))
+    result = qsens("select", run, "--budget", "40")
+    assert result.exit_code == 0
+    assert f"Warning: the sweep is not finished, {MAPS - 5} maps have no score yet" in result.stderr
+    assert "Warning" not in result.stdout
+
+
 def test_json_holds_the_choice_and_every_trial(run, generator, photos):
     result = sweep(generator, photos, run, "--budget", "40", "--json")
     assert result.exit_code == 0, result.stderr
