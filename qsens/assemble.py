@@ -33,7 +33,7 @@ from qsens.plugins import create, option_names
 from qsens.run_folder import RunFolder
 from qsens.selection import check_limits
 from qsens.spec import SweepSpec
-from qsens.sweep import StoppedError, pin_layers, run_sweep
+from qsens.sweep import StoppedError, pin_layers, planned_count, run_sweep
 from qsens.trial import Study
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
@@ -251,7 +251,7 @@ def _check_before_calibrating(
 ) -> None:
     """What would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
     check_output(graph.outputs, spec.output)
-    strategy.propose(graph.layers, ())
+    planned_count(graph.layers, strategy)
     check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
 
 

@@ -33,12 +33,14 @@ def run_sweep(
     becomes a failed trial. The study holds all trials, those of earlier runs first.
 
     Raises:
+        SpecError: if the strategy refuses these layers.
         BuildError, ScoreError: if FP32 itself fails, since nothing can be compared without it.
         PluginError: if the strategy proposes layers or precisions that it may not.
         RunFolderError: if a trial cannot be written; earlier ones are on disk.
         StoppedError: after Ctrl-C.
     """
     queue = deque(_untried(anchor_maps(layers).values(), journal.trials))
+    planned = planned_count(layers, strategy) or 0
     try:
         while True:
             if not queue:
@@ -48,7 +50,7 @@ def run_sweep(
                 progress(done, done, "finished")
                 return Study(journal.spec_digest, tuple(layers), journal.trials)
             requested = queue.popleft()
-            progress(done, done + 1 + len(queue), describe_map(requested, layers))
+            progress(done, max(done + 1 + len(queue), planned), describe_map(requested, layers))
             journal.append(_try_map(done, requested, evaluate))
     except KeyboardInterrupt:
         # Ctrl-C may come between the write and its bookkeeping: what counts is on disk.
@@ -117,6 +119,20 @@ def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
     ]
     more = _next_maps(layers, strategy, trials)
     return PlannedMaps(tuple(trial.requested for trial in trials), not more)
+
+
+def planned_count(layers: Sequence[Layer], strategy: Strategy) -> int | None:
+    """How many maps a sweep scores at least; `None` where the strategy cannot say without scores.
+
+    Raises:
+        SpecError: if the strategy refuses these layers.
+    """
+    try:
+        return len(plan_maps(layers, strategy).maps)
+    except SpecError:
+        raise
+    except Exception:  # it may look for scores, which there are none of yet
+        return None
 
 
 def describe_map(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:

@@ -8,7 +8,15 @@ from qsens.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.journal import Journal
 from qsens.layer import nearest_allowed
 from qsens.precision import Precision, PrecisionMap
-from qsens.sweep import StoppedError, anchor_maps, anchor_trial, pin_layers, plan_maps, run_sweep
+from qsens.sweep import (
+    StoppedError,
+    anchor_maps,
+    anchor_trial,
+    pin_layers,
+    plan_maps,
+    planned_count,
+    run_sweep,
+)
 from qsens.testing import example_layers, example_trial
 from qsens.trial import Outcome, Study
 
@@ -86,12 +94,33 @@ def test_anchors_come_first_then_the_strategy_until_it_ends(sweep):
 def test_progress_says_how_many_are_done_and_known(sweep):
     sweep(Fixed(PrecisionMap(FP16, ((LAYERS[0].name, INT8),))))
     assert sweep.heard == [
-        (0, 3, "FP32 everywhere"),
-        (1, 3, "FP16 everywhere"),
-        (2, 3, "INT8 everywhere"),
+        (0, 4, "FP32 everywhere"),
+        (1, 4, "FP16 everywhere"),
+        (2, 4, "INT8 everywhere"),
         (3, 4, "INT8 in the first of 5 layers"),
         (4, 4, "finished"),
     ]
+
+
+def test_a_strategy_that_wants_scores_is_not_asked_to_plan(sweep):
+    class Guided(Fixed):
+        def propose(self, layers, trials):
+            assert trials[0].score("fid").value > 0
+            return super().propose(layers, trials)
+
+    guided = Guided(PrecisionMap(FP16, ((LAYERS[0].name, INT8),)))
+    assert planned_count(LAYERS, guided) is None
+    assert len(sweep(guided).trials) == 4
+    assert [total for _, total, _ in sweep.heard] == [3, 3, 3, 4, 4]
+
+
+def test_a_strategy_that_refuses_the_layers_does_so_before_the_first_map(sweep):
+    class Refuses(Fixed):
+        def propose(self, layers, trials):
+            raise SpecError("too many maps")
+
+    with pytest.raises(SpecError, match="too many maps"):
+        sweep(Refuses(), evaluate=lambda number, requested: pytest.fail("a map was scored"))
 
 
 def test_a_finished_sweep_evaluates_nothing_more(sweep):

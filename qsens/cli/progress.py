@@ -1,5 +1,6 @@
 """A progress line on stderr with the time left; plain lines where stderr is no terminal."""
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -19,7 +20,7 @@ class ProgressLine:
         self._is_open = False
 
     def __call__(self, done: int, total: int, label: str) -> None:
-        before, separator, _ = label.partition(":")
+        before, separator, _ = label.partition(": ")
         phase = before if separator else "maps"
         if phase != self._phase:
             self._phase, self._start, self._first = phase, time.monotonic(), done
@@ -41,7 +42,8 @@ class ProgressLine:
         bar = "#" * filled + "-" * (BAR_WIDTH - filled)
         line = f"[{bar}] {done}/{total} {self._time_left(done, total)} {label}"
         if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[K{line[:118]}")
+            # A line that wraps could not be written over.
+            sys.stderr.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
             self._is_open = True
         elif self._phase == "maps":
             sys.stderr.write(f"{line}\n")
