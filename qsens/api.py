@@ -8,8 +8,9 @@ from qsens.assemble import assemble, load_graph, open_generator
 from qsens.assemble import sweep as sweep_assembled
 from qsens.budget import Budget
 from qsens.graph.graph import Graph
+from qsens.paired_errors import paired_errors
 from qsens.report import document
-from qsens.run_folder import read_study
+from qsens.run_folder import RunPaths, read_study
 from qsens.selection import Selection, cheapest_within
 from qsens.spec_file import spec_from_values
 from qsens.trial import Study
@@ -64,7 +65,12 @@ def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Sel
         BudgetError: if no map is within it.
     """
     wanted = None if guard is None else Budget.parse(guard)
-    return cheapest_within(read_study(Path(run)), budget=Budget.parse(budget), guard=wanted)
+    return cheapest_within(
+        read_study(Path(run)),
+        budget=Budget.parse(budget),
+        guard=wanted,
+        paired_error=paired_errors(RunPaths(Path(run)).evidence),
+    )
 
 
 def write_report(run: str | Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from qsens.budget import Budget, Limit
 from qsens.errors import BudgetError, SpecError
 from qsens.layer import macs_share
+from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_trial
 from qsens.trial import Score, Study, Trial
@@ -39,14 +40,20 @@ class Selection:
 
 
 def cheapest_within(
-    study: Study, *, budget: Budget, guard: Budget | None = None, metric: str | None = None
+    study: Study,
+    *,
+    budget: Budget,
+    guard: Budget | None = None,
+    metric: str | None = None,
+    paired_error: PairedError = no_paired_error,
 ) -> Selection:
     """The map with the most INT8 multiply-accumulates among those within the budget and the guard.
 
     The budget is on the headline score: the distance to real images, else to the FP32 outputs, else PSNR,
     where it is the least acceptable number of decibels. The guard is on the distance to the FP32 outputs;
     without one the budget's points are its limit. Of equal INT8 shares the map with fewer FP32
-    multiply-accumulates wins, then the better score. FP32 itself is no choice.
+    multiply-accumulates wins, then the better score. FP32 itself is no choice. `paired_error` tells how
+    well two maps can be told apart (`paired_errors` of the run's evidence).
 
     Raises:
         SpecError: for a metric that was not scored.
@@ -62,7 +69,10 @@ def cheapest_within(
     if not within:
         raise _nothing_within(study, candidates, limits)
     chosen = min(within, key=lambda trial: _cost(study, trial, limits[0]))
-    return _selection(study, chosen, candidates, limits)
+    ties = [
+        trial for trial in within if trial is not chosen and _is_tie(trial, chosen, limits[0], paired_error)
+    ]
+    return _selection(study, chosen, ties, limits)
 
 
 def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
@@ -220,9 +230,7 @@ def _cost(study: Study, trial: Trial, limit: Limit) -> tuple[float, float, float
     return -int8_share(study, trial), fp32, limit.excess(_known(trial, limit.metric)), trial.number
 
 
-def _selection(
-    study: Study, chosen: Trial, candidates: Sequence[Trial], limits: Sequence[Limit]
-) -> Selection:
+def _selection(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Sequence[Limit]) -> Selection:
     limit = limits[0]
     guard = limits[1] if len(limits) > 1 else None
     return Selection(
@@ -234,7 +242,7 @@ def _selection(
         damage=None if guard is None else _value(chosen, guard.metric),
         int8_macs_share=int8_share(study, chosen),
         is_interval_within=_is_interval_within(chosen, limit),
-        ties=tuple(trial for trial in candidates if trial is not chosen and _is_tie(trial, chosen, limit)),
+        ties=tuple(ties),
     )
 
 
@@ -243,17 +251,21 @@ def _is_interval_within(trial: Trial, limit: Limit) -> bool | None:
     return None if error is None else limit.excess(_known(trial, limit.metric)) + Z95 * error <= 0
 
 
-def _is_tie(one: Trial, other: Trial, limit: Limit) -> bool:
+def _is_tie(one: Trial, other: Trial, limit: Limit, paired_error: PairedError) -> bool:
     """Whether the interval of their difference covers zero.
 
-    Both errors are of differences from FP32 on the same inputs. They are added as if independent, which
-    overstates the error of maps that go wrong on the same inputs: more ties, never fewer.
+    Where the pair's own error is not known, the errors of both differences from FP32 are added as if
+    independent, which overstates it for maps that go wrong on the same inputs: more ties, never fewer.
     """
+    difference = abs(_known(one, limit.metric) - _known(other, limit.metric))
+    error = paired_error(limit.metric, one, other)
+    if error is not None:
+        return difference <= Z95 * error
     errors = (_error_from_fp32(one, limit), _error_from_fp32(other, limit))
     known = [error for error in errors if error is not None]
     if len(known) < 2:
         return False
-    return abs(_known(one, limit.metric) - _known(other, limit.metric)) <= Z95 * math.hypot(*known)
+    return difference <= Z95 * math.hypot(*known)
 
 
 def _error_from_fp32(trial: Trial, limit: Limit) -> float | None:

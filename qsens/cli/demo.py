@@ -23,7 +23,10 @@ def demo(**options: Any) -> None:
     from qsens.demo import demo_notes, demo_spec_values
     from qsens.metrics.extractors import user_cache_folder
 
-    spec = spec_from_options(None, options, demo_spec_values(user_cache_folder() / "demo"))
+    base = dict(demo_spec_values(user_cache_folder() / "demo"))
+    if options.get("metrics") and "fid" not in options["metrics"]:
+        del base["budget"]  # a share of FP32's distance to real images
+    spec = spec_from_options(None, options, base)
     for line in demo_notes():
         click.echo(line)
     trust_checkpoint = bool(options.get("trust_checkpoint"))

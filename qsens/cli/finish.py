@@ -9,6 +9,7 @@ import click
 from qsens.budget import Budget
 from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.errors import BudgetError, SpecError
+from qsens.paired_errors import paired_errors
 from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance
 from qsens.selection import Selection, cheapest_within, headline_metric
@@ -85,7 +86,7 @@ def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
         ) from None
 
 
-def choose(study: Study, spec: SweepSpec) -> Selection | None:
+def choose(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
     """The cheapest map within the spec's budget, or the default one; `None` where there is no budget.
 
     Without real images a share of FP32's score means nothing, so there is no default budget.
@@ -100,7 +101,13 @@ def choose(study: Study, spec: SweepSpec) -> Selection | None:
     if text is None:
         return None
     guard = None if spec.guard is None else Budget.parse(spec.guard)
-    return cheapest_within(study, budget=Budget.parse(text), guard=guard, metric=metric)
+    return cheapest_within(
+        study,
+        budget=Budget.parse(text),
+        guard=guard,
+        metric=metric,
+        paired_error=paired_errors(evidence),
+    )
 
 
 def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
@@ -111,7 +118,7 @@ def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
     selection: Selection | None = None
     failure: BudgetError | SpecError | None = None
     try:
-        selection = choose(study, spec)
+        selection = choose(study, spec, RunPaths(out).evidence)
     except (BudgetError, SpecError) as error:
         failure = error
         # A map of an earlier budget must not be taken for one that meets this budget.

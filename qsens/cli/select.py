@@ -10,6 +10,7 @@ import click
 
 from qsens.budget import Budget
 from qsens.cli.text_table import text_table
+from qsens.paired_errors import paired_errors
 from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
@@ -56,6 +57,7 @@ def select(run: Path, *, budget: str | None, guard: str | None, metric: str | No
         budget=Budget.parse(spec.budget),
         guard=None if spec.guard is None else Budget.parse(spec.guard),
         metric=name,
+        paired_error=paired_errors(RunPaths(run).evidence),
     )
     provenance, path = read_provenance(run), RunPaths(run).precision_map_path
     write_precision_map(path, selection, study, spec, provenance)
@@ -82,7 +84,10 @@ def selection_text(study: Study, selection: Selection) -> str:
     if selection.ties:
         numbers = ", ".join(str(trial.number) for trial in selection.ties)
         noun = "trial" if len(selection.ties) == 1 else "trials"
-        parts += ["", f"Not distinguishable from it with these samples: {noun} {numbers}."]
+        parts += [
+            "",
+            f"Within the limits too, and not to be told apart by {selection.limit.metric}: {noun} {numbers}.",
+        ]
     return "\n".join(parts)
 
 

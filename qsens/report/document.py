@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from qsens.atomic_write import write_atomically, write_error
+from qsens.paired_errors import PairedError, paired_errors
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.metric_names import headline_metrics
 from qsens.report.page import PageContent, Picture, render_page
-from qsens.report.paired_errors import PairedError, paired_errors
 from qsens.report.plots import NamedFigure, figures_of
 from qsens.report.run_content import (
     chosen_document,

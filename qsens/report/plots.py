@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve
 from qsens.report.boundary_figure import boundary_figure
 from qsens.report.ends_data import ends_grid
 from qsens.report.ends_figure import ends_figure
 from qsens.report.metric_names import axis_title, headline_metrics, short_name
-from qsens.report.paired_errors import PairedError, no_paired_error
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import image_strip, strip_choices

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
 from qsens.report.comparable import Scored, error_to_fp32, is_against_fp32, scored_trials
 from qsens.report.map_shapes import Direction, Isolation, IsolationKind, isolations_of, unit_of
-from qsens.report.paired_errors import PairedError, no_paired_error
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial
 

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from qsens.layer import Layer, macs_share
+from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision, PrecisionMap
 from qsens.report.boundary_data import plotted_cuts
 from qsens.report.map_shapes import Direction, map_title
-from qsens.report.paired_errors import PairedError, no_paired_error
 from qsens.report.sensitivity import sensitivity_of
 from qsens.selection import Z95
 from qsens.trial import Study, Trial

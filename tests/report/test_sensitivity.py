@@ -16,8 +16,8 @@ from report_studies import (
 )
 
 from qsens.evidence import save_evidence
+from qsens.paired_errors import paired_errors
 from qsens.report.map_shapes import Direction, IsolationKind
-from qsens.report.paired_errors import paired_errors
 from qsens.report.sensitivity import STEP_ORIGINS, sensitivity_of
 from qsens.trial import Study
 
