@@ -156,7 +156,9 @@ def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
         return f"{names[inside.index(True)]} alone"
     if count == total - 1:
         return f"all but {names[inside.index(False)]}"
-    return f"{count} of {total} layers"
+    start = inside.index(True)
+    is_one_run = all(inside[start : start + count])
+    return f"{count} of {total} layers{f' from {names[start]}' if is_one_run else ''}"
 
 
 def _try_map(number: int, requested: PrecisionMap, evaluate: Callable[[int, PrecisionMap], Trial]) -> Trial:

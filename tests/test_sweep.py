@@ -12,6 +12,7 @@ from qsens.sweep import (
     StoppedError,
     anchor_maps,
     anchor_trial,
+    describe_map,
     pin_layers,
     plan_maps,
     planned_count,
@@ -121,6 +122,31 @@ def test_a_strategy_that_refuses_the_layers_does_so_before_the_first_map(sweep):
 
     with pytest.raises(SpecError, match="too many maps"):
         sweep(Refuses(), evaluate=lambda number, requested: pytest.fail("a map was scored"))
+
+
+@pytest.mark.parametrize(
+    ("in_int8", "text"),
+    [
+        ([], "FP16 everywhere"),
+        ([0, 1, 2, 3, 4], "INT8 everywhere"),
+        ([0], "INT8 in the first of 5 layers"),
+        ([0, 1], "INT8 in the first 2 of 5 layers"),
+        ([2, 3, 4], "INT8 in the last 3 of 5 layers"),
+        ([2], "INT8 in block1.conv0 alone"),
+        ([0, 1, 3, 4], "INT8 in all but block1.conv0"),
+        ([1, 2, 3], "INT8 in 3 of 5 layers from block0.conv1"),
+        ([0, 2, 4], "INT8 in 3 of 5 layers"),
+    ],
+)
+def test_a_map_in_a_few_words(in_int8, text):
+    requested = PrecisionMap(FP16).with_layers([LAYERS[place].name for place in in_int8], INT8)
+    assert describe_map(requested, LAYERS) == text
+
+
+def test_a_map_without_int8_in_a_few_words():
+    assert describe_map(PrecisionMap(FP32).with_layers([LAYERS[4].name], FP16), LAYERS) == (
+        "FP16 in the last of 5 layers"
+    )
 
 
 def test_a_finished_sweep_evaluates_nothing_more(sweep):
