@@ -66,6 +66,12 @@ def test_bad_input_gets_one_clear_message(make, bench, monkeypatch):
     assert not (bench.folder / "run" / "journal.jsonl").exists(), "a run began all the same"
 
 
+def test_the_code_in_the_pickle_would_run(bench):
+    arguments = torch_pickle_that_runs_code(bench).arguments
+    assert qsens(*arguments, "--trust-checkpoint").exit_code == 1
+    assert (bench.folder / "ran.txt").exists()
+
+
 def swept(bench: Bench, *arguments: object, checkpoint: object = None, calibration: object = None) -> tuple:
     """A sweep that is good but for what is given."""
     return (

@@ -224,3 +224,19 @@ def test_a_torch_module_and_its_weights(prefix, photos, tmp_path):
     shown = shown_images(tmp_path / "run").astype(float)
     nearest = [np.abs(expected - image).max(axis=(1, 2, 3)).min() for image in shown]
     assert max(nearest) <= 1, "the pictures are not those of the module"
+
+
+@pytest.mark.slow
+def test_an_exported_program(photos, tmp_path):
+    import torch
+    from tiny_torch import small
+
+    program = torch.export.export(
+        small(), (torch.zeros(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n")},)
+    )
+    torch.export.save(program, tmp_path / "generator.pt2")
+    result = sweep(tmp_path / "generator.pt2", photos, tmp_path / "run", "--output-range", "-4..4")
+    assert result.exit_code == 0, result.stderr
+    study = study_of(tmp_path / "run")
+    assert [layer.name for layer in study.layers] == ["body.0", "out"]
+    assert len(study.scored()) == 3 + 2

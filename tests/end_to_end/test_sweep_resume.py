@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from slow_plugins import install, start_qsens
-from tiny_runs import journal_lines, sweep, without_durations
+from tiny_runs import journal_lines, qsens, sweep, without_durations, write_generator, write_images
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.ranges import load_ranges
@@ -214,3 +214,26 @@ def test_killed_at_random_moments(seed, generator, photos, site, uninterrupted, 
         assert done >= seen, "a finished trial was lost"
         seen = done
     assert finish(generator, photos, run, *SLOW) == uninterrupted
+
+
+def test_the_spec_of_a_run_resumes_it_and_repeats_it(generator, photos, run, whole, tmp_path):
+    keep_trials(run, 4)
+    assert qsens("sweep", "--spec", run / "spec.toml", "--out", run).exit_code == 0
+    assert without_durations(run) == without_durations(whole)
+    assert qsens("sweep", "--spec", run / "spec.toml", "--out", tmp_path / "again").exit_code == 0
+    assert without_durations(tmp_path / "again") == without_durations(whole)
+
+
+def test_a_project_that_was_moved_goes_on(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    write_images(project / "photos")
+    write_generator(project / "generator.onnx")
+    monkeypatch.chdir(project)
+    assert sweep(Path("generator.onnx"), "photos", Path("reports/first")).exit_code == 0
+    expected = without_durations(project / "reports/first")
+    keep_trials(project / "reports/first", 3)
+    project.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    result = sweep(Path("generator.onnx"), "photos", Path("reports/first"))
+    assert result.exit_code == 0, result.stderr
+    assert without_durations(tmp_path / "moved/reports/first") == expected
