@@ -29,11 +29,14 @@ def probe_model() -> onnx.ModelProto:
 
 
 def probe_sample() -> tuple[Values, Values]:
-    """Codes (2, 96, 14, 14) and the exact sums of `probe_model` over them, computed in int64."""
+    """Codes (2, 96, 14, 14) and the exact sums of `probe_model` over them.
+
+    They are computed in float64, which holds sums of these integers exactly.
+    """
     codes = np.random.default_rng(11).integers(-128, 128, size=(2, CHANNELS, SIDE, SIDE))
     padded = np.pad(codes, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, CHANNELS * 9)
-    sums = columns @ _weight().astype(np.int64).reshape(CHANNELS, -1).T
+    sums = columns.astype(np.float64) @ _weight().astype(np.float64).reshape(CHANNELS, -1).T
     expected = sums.reshape(2, SIDE, SIDE, CHANNELS).transpose(0, 3, 1, 2)
     return codes.astype(np.float32), expected.astype(np.float32)
