@@ -1,5 +1,6 @@
 """What `sweep` and `demo` do after the last map: choose, report, and say so."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from qsens.budget import Budget
 from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.errors import BudgetError, SpecError
 from qsens.paired_errors import paired_errors
-from qsens.precision_map_file import precision_map_document, write_precision_map
+from qsens.precision_map_file import write_precision_map
 from qsens.run_folder import RunPaths, read_provenance
 from qsens.selection import Selection, cheapest_within, headline_metric
 from qsens.spec import SweepSpec
@@ -48,8 +49,8 @@ class FinishedRun:
         """The same as plain values, with every trial."""
         chosen = None
         if self.selection is not None:
-            provenance = read_provenance(self.folder)
-            chosen = precision_map_document(self.selection, self.study, self.spec, provenance)
+            path = RunPaths(self.folder).precision_map_path
+            chosen = json.loads(path.read_text(encoding="utf-8"))
         return {
             "run": str(self.folder),
             "report": str(self.report),
