@@ -1,9 +1,10 @@
 """What the tests of whole command lines share: inputs made once, and a report that costs nothing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from tiny_runs import write_generator, write_images
+from tiny_runs import sweep, write_generator, write_images
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +19,30 @@ def generator(tmp_path_factory):
     return write_generator(tmp_path_factory.mktemp("data") / "generator.onnx")
 
 
+def write_nothing(folder: Path, *, open_browser: bool = False) -> Path:
+    return folder / "report.html"
+
+
 @pytest.fixture
 def no_report(monkeypatch):
     """Drawing takes seconds; `test_run_commands.py` draws a real report."""
-
-    def write_nothing(folder: Path, *, open_browser: bool = False) -> Path:
-        return folder / "report.html"
-
     monkeypatch.setattr("qsens.report.document.write_report", write_nothing)
+
+
+@pytest.fixture(scope="session")
+def whole(generator, photos, tmp_path_factory):
+    """A finished run of nine maps, to look at."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qsens.report.document.write_report", write_nothing)
+        assert sweep(generator, photos, out).exit_code == 0
+    return out
+
+
+@pytest.fixture
+def run(whole, tmp_path, no_report):
+    """A copy of it, to damage and to take up again."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
 @pytest.fixture

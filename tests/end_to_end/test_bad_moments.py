@@ -12,6 +12,7 @@ from slow_plugins import install
 from tiny_runs import (
     SMALL,
     journal_lines,
+    keep_trials,
     qsens,
     sweep,
     without_durations,
@@ -22,18 +23,6 @@ from tiny_runs import (
 from qsens.run_folder import RunFolder, RunPaths, read_run_spec
 
 MAPS = 9
-
-
-@pytest.fixture
-def run(generator, photos, tmp_path, no_report):
-    """A finished run."""
-    assert sweep(generator, photos, tmp_path / "run").exit_code == 0
-    return tmp_path / "run"
-
-
-def keep_trials(run, count):
-    path = RunPaths(run).journal_path
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: count + 1]))
 
 
 def fill_disk_for(path):

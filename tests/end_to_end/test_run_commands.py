@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from tiny_runs import SMALL, qsens, study_of, sweep, without_durations, write_images
+from tiny_runs import SMALL, keep_trials, qsens, study_of, sweep, without_durations, write_images
 
 import qsens as package
 from qsens.precision import Precision
@@ -12,15 +12,6 @@ from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunPaths
 
 MAPS = 9
-
-
-@pytest.fixture
-def run(generator, photos, tmp_path, no_report):
-    """A run without a budget, so that nothing is chosen yet."""
-    result = sweep(generator, photos, tmp_path / "run")
-    assert result.exit_code == 0
-    assert f"Choose a map: qsens select {tmp_path / 'run'} --budget 35 (at least 35 dB)" in result.stdout
-    return tmp_path / "run"
 
 
 def psnr_of(study, number):
@@ -42,6 +33,13 @@ def test_a_plan_says_maps_images_and_minutes_and_writes_nothing(generator, photo
     assert values["plan"]["total_s"] == pytest.approx(cost)
     assert values["sweep"]["picture"] == "0..1, rgb"
     assert list(here.iterdir()) == []
+
+
+def test_a_sweep_without_a_budget_says_how_to_choose(run, generator, photos):
+    result = sweep(generator, photos, run)
+    assert result.exit_code == 0
+    assert f"Choose a map: qsens select {run} --budget 35 (at least 35 dB)" in result.stdout
+    assert not RunPaths(run).precision_map_path.exists()
 
 
 def test_the_layers_of_the_run_are_those_of_the_file(generator, run):
@@ -91,8 +89,7 @@ def test_a_budget_that_nothing_meets_ends_the_sweep_with_3_and_no_map(run, gener
 
 
 def test_choosing_from_an_unfinished_run_says_so(run):
-    path = RunPaths(run).journal_path
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:6]))
+    keep_trials(run, 5)
     result = qsens("select", run, "--budget", "40")
     assert result.exit_code == 0
     assert f"Warning: the sweep is not finished, {MAPS - 5} maps have no score yet" in result.stderr

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from slow_plugins import install, start_qsens
-from tiny_runs import journal_lines, qsens, sweep, without_durations, write_generator, write_images
+from tiny_runs import (
+    journal_lines,
+    keep_trials,
+    qsens,
+    sweep,
+    without_durations,
+    write_generator,
+    write_images,
+)
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.ranges import load_ranges
@@ -31,38 +39,6 @@ def site(tmp_path_factory):
 @pytest.fixture
 def with_plugins(site, monkeypatch):
     monkeypatch.syspath_prepend(site)
-
-
-@pytest.fixture(scope="module")
-def whole(generator, photos, tmp_path_factory):
-    """An uninterrupted run without the slow metric."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsens.report.document.write_report", lambda folder, **_: folder / "report.html")
-        assert sweep(generator, photos, out).exit_code == 0
-    return out
-
-
-@pytest.fixture
-def run(whole, tmp_path):
-    """A copy of the uninterrupted run, to damage."""
-    copy = tmp_path / "run"
-    for path in sorted(whole.rglob("*")):
-        target = copy / path.relative_to(whole)
-        if path.is_dir():
-            target.mkdir(parents=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    return copy
-
-
-def keep_trials(run, count):
-    """Cut the journal after that many trials, the last one torn if there were more."""
-    path = RunPaths(run).journal_path
-    lines = path.read_bytes().splitlines(keepends=True)
-    rest = lines[count + 1][:40] if len(lines) > count + 1 else b""
-    path.write_bytes(b"".join(lines[: count + 1]) + rest)
 
 
 def evidence_of(run):
@@ -106,7 +82,7 @@ def test_threads_and_budget_may_change_between_two_runs(generator, photos, run):
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 5, MAPS])
 def test_any_prefix_of_the_journal_is_completed_to_the_same_run(kept, generator, photos, whole, run):
-    keep_trials(run, kept)
+    keep_trials(run, kept, torn=True)
     result = sweep(generator, photos, run)
     assert result.exit_code == 0, result.stderr
     assert without_durations(run) == without_durations(whole)
@@ -122,7 +98,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("how", ["deleted", "torn"])
+@pytest.mark.parametrize("how", ["deleted", pytest.param("torn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("files", DAMAGE.values(), ids=DAMAGE)
 def test_what_a_run_kept_is_made_again_where_it_is_needed(how, files, generator, photos, whole, run):
     keep_trials(run, 4)
@@ -162,6 +138,7 @@ def uninterrupted(generator, photos, with_plugins, tmp_path):
     return finish(generator, photos, tmp_path / "uninterrupted", *SLOW)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_scoring(generator, photos, site, uninterrupted, tmp_path):
     run = tmp_path / "run"
     process = start_qsens(*arguments_of(generator, photos, run, *SLOW), site=site, MEAN_LEVEL_S="0.3")

@@ -1,8 +1,7 @@
 """Tiny generators, image folders and command lines for tests that run qsens from end to end."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,19 +89,16 @@ def without_durations(run: Path) -> list[Trial]:
     return [replace(trial, duration_s=0.0) for trial in read_study(run).trials]
 
 
+def keep_trials(run: Path, count: int, *, torn: bool = False) -> None:
+    """Cut the journal after that many trials, or in the middle of the next one."""
+    path = RunPaths(run).journal_path
+    lines = path.read_bytes().splitlines(keepends=True)
+    rest = lines[count + 1][:40] if torn and len(lines) > count + 1 else b""
+    path.write_bytes(b"".join(lines[: count + 1]) + rest)
+
+
 def journal_lines(run: Path) -> list[dict[str, object]]:
     """Every line of the journal; fails where one is no JSON or the last one is torn."""
     text = RunPaths(run).journal_path.read_text(encoding="utf-8")
     assert text.endswith("\n"), "the last line is torn"
     return [json.loads(line) for line in text.splitlines()]
-
-
-@contextmanager
-def changed_file(path: Path, content: bytes) -> Iterator[None]:
-    """The file with other content for a while."""
-    before = path.read_bytes()
-    path.write_bytes(content)
-    try:
-        yield
-    finally:
-        path.write_bytes(before)
