@@ -4,7 +4,17 @@ import csv
 import json
 
 import pytest
-from tiny_runs import SMALL, keep_trials, qsens, study_of, sweep, without_durations, write_images
+from tiny_runs import (
+    SMALL,
+    keep_trials,
+    loud,
+    qsens,
+    study_of,
+    sweep,
+    without_durations,
+    write_generator,
+    write_images,
+)
 
 import qsens as package
 from qsens.precision import Precision
@@ -153,6 +163,16 @@ def test_the_report_of_a_real_run_is_complete(generator, photos, tmp_path):
         assert len(list(csv.DictReader(file))) == MAPS
     names = {path.name for path in RunPaths(out).figures.iterdir()}
     assert {"boundary.png", "boundary.svg", "sensitivity-psnr.png"} <= names
+
+
+@pytest.mark.slow
+def test_a_run_with_failed_maps_has_a_report_too(photos, tmp_path):
+    model = write_generator(tmp_path / "loud.onnx", loud())
+    result = sweep(model, photos, tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "3 of 9 maps failed, the first of them trial 1 (FP16 everywhere): 4 of 4 images" in result.stdout
+    page = RunPaths(tmp_path / "run").report_path.read_text()
+    assert "NaN or infinite values" in page
 
 
 @pytest.mark.slow

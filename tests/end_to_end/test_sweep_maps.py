@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from tiny_models import onnx_model
-from tiny_runs import chain, journal_lines, qsens, study_of, sweep, write_generator
+from tiny_runs import LOUD_LAYERS, chain, journal_lines, loud, qsens, study_of, sweep, write_generator
 
 from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunPaths
@@ -71,31 +71,12 @@ def test_pinned_layers_stay_in_every_map_but_fp32(generator, photos, tmp_path):
         assert list(found.values()) == [FP32, FP32, FP16]
 
 
-def overflowing():
-    """Four layers; `grow` makes values beyond 65504, `shrink` takes their differences back to normal size."""
-    gains = (1.0, 4e4, 1.0, 1.0)
-    model = chain(4, per_block=1, width=3)
-    for index, tensor in enumerate(model.graph.initializer):
-        if tensor.name.startswith("w"):
-            values = np.zeros((3, 3, 3, 3), np.float32)
-            values[:, :, 1, 1] = gains[index // 2] * np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1]])
-            if index // 2 == 2:
-                values[:, :, 1, 1] = 1e-5 * np.array([[1, -1, 0.25], [0.25, 1, -1], [-1, 0.25, 1]])
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    for node, name in zip([n for n in model.graph.node if n.op_type == "Conv"], NAMES, strict=True):
-        node.name = f"/{name}/Conv"
-    return model
-
-
-NAMES = ("stem", "grow", "shrink", "head")
-
-
 def test_a_map_that_overflows_in_fp16_fails_alone(photos, tmp_path):
-    model = write_generator(tmp_path / "loud.onnx", overflowing())
+    model = write_generator(tmp_path / "loud.onnx", loud())
     result = sweep(model, photos, tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     study = study_of(tmp_path / "run")
-    assert [layer.name for layer in study.layers] == list(NAMES)
+    assert [layer.name for layer in study.layers] == list(LOUD_LAYERS)
     assert len(study.trials) == 9
     for trial in study.trials:
         # FP16 cannot hold what `shrink` reads, and infinity minus infinity is no number; INT8 codes of
@@ -104,9 +85,9 @@ def test_a_map_that_overflows_in_fp16_fails_alone(photos, tmp_path):
         assert trial.outcome is (Outcome.FAILED if is_broken else Outcome.SCORED)
         if is_broken:
             assert "4 of 4 images of a batch hold NaN or infinite values" in trial.error
-            loud = "grow" if trial.requested["grow"] is FP16 else "shrink"
-            assert f"FP16 overflowed in {loud} " in trial.error
-            assert f"--pin {loud}=fp32" in trial.error
+            layer = "grow" if trial.requested["grow"] is FP16 else "shrink"
+            assert f"FP16 overflowed in {layer} " in trial.error
+            assert f"--pin {layer}=fp32" in trial.error
     overflowed = [trial for trial in study.scored() if trial.requested["grow"] is FP16]
     assert len(overflowed) == 2
     assert all(dict(trial.fp16_overflows)["grow"] > 0 for trial in overflowed)
@@ -115,7 +96,7 @@ def test_a_map_that_overflows_in_fp16_fails_alone(photos, tmp_path):
 
 
 def test_fp32_for_the_layers_that_overflow_is_the_way_out(photos, tmp_path):
-    model = write_generator(tmp_path / "loud.onnx", overflowing())
+    model = write_generator(tmp_path / "loud.onnx", loud())
     pins = ("--pin", "grow=fp32", "--pin", "shrink=fp32")
     result = sweep(model, photos, tmp_path / "run", *pins, "--budget", "20")
     assert result.exit_code == 0, result.stderr

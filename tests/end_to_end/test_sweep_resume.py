@@ -174,6 +174,19 @@ def test_ctrl_c_while_calibrating(generator, tmp_path, monkeypatch):
     assert finish(generator, samples, run) == expected
 
 
+def test_ctrl_c_while_the_report_is_written(generator, photos, run, monkeypatch):
+    def interrupted(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qsens.report.document.write_report", interrupted)
+    result = sweep(generator, photos, run)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-2:] == [
+        f"Stopped while writing the report, all {MAPS} maps are saved",
+        f"Hint: write it with: qsens report {run}",
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_moments(seed, generator, photos, site, uninterrupted, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from click.testing import CliRunner, Result
-from onnx import helper
+from onnx import helper, numpy_helper
 from PIL import Image
 from tiny_models import normal, onnx_model
 
@@ -17,6 +17,7 @@ from qsens.run_folder import RunPaths, read_study
 from qsens.trial import Study, Trial
 
 SIDE = 16
+LOUD_LAYERS = ("stem", "grow", "shrink", "head")
 SMALL = (
     *("--metric", "psnr", "--calibration-samples", "2", "--evaluation-samples", "4"),
     *("--batch-size", "4", "--threads", "1", "--ranges", "minmax"),
@@ -53,6 +54,22 @@ def chain(layers: int = 4, *, per_block: int = 2, width: int = 4, batch: int | s
         nodes.append(helper.make_node(kind, [f"c{index}"], [source], f"/activation{index}"))
     sides = {"image": [batch, 3, SIDE, SIDE]}
     return onnx_model(nodes, inputs=sides, outputs={"picture": [batch, 3, SIDE, SIDE]}, weights=weights)
+
+
+def loud() -> onnx.ModelProto:
+    """Four layers; `grow` makes values beyond 65504, `shrink` takes their differences back to normal size."""
+    sums = np.ones((3, 3))
+    differences = np.array([[1, -1, 0.25], [0.25, 1, -1], [-1, 0.25, 1]])
+    mixing = dict(zip(LOUD_LAYERS, (sums, 4e4 * sums, 1e-5 * differences, sums), strict=True))
+    model = chain(4, per_block=1, width=3)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node, (name, matrix) in zip(convolutions, mixing.items(), strict=True):
+        node.name = f"/{name}/Conv"
+        values = np.zeros((3, 3, 3, 3), np.float32)
+        values[:, :, 1, 1] = matrix
+        tensors[node.input[1]].CopyFrom(numpy_helper.from_array(values, node.input[1]))
+    return model
 
 
 def write_generator(path: Path, model: onnx.ModelProto | None = None) -> Path:
