@@ -37,7 +37,8 @@ class FinishedRun:
         """The chosen map, or what there is to choose from, and where the report is."""
         lines = [*_failed_lines(self.study), f"\nReport: {self.report}"]
         if self.selection is not None:
-            return "\n".join([selection_text(self.study, self.selection), *lines])
+            path = RunPaths(self.folder).precision_map_path
+            return "\n".join([selection_text(self.study, self.selection), *lines, f"Precision map: {path}"])
         if self.failure is not None:
             return "\n".join(lines).lstrip()
         metric = headline_metric(self.study)

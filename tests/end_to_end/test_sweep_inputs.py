@@ -95,7 +95,9 @@ def test_images_in_pictures_out(generator, photos, tmp_path):
     assert values[0] == 100
     assert 100 > values[1] > values[2] > 20
     assert all(trial.applied == trial.requested for trial in study.trials)
-    chosen = json.loads(RunPaths(tmp_path / "run").precision_map_path.read_text())
+    path = RunPaths(tmp_path / "run").precision_map_path
+    assert result.stdout.endswith(f"Precision map: {path}\n")
+    chosen = json.loads(path.read_text())
     assert PrecisionMap.from_json(chosen["precision_map"]) == PrecisionMap(Precision.INT8)
 
 
