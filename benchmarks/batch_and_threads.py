@@ -89,7 +89,9 @@ def print_table(name: str, bench: Bench, options: argparse.Namespace) -> bool:
     """Print all settings of one generator; whether everything that must be exact is."""
     maps = benchmark_maps(bench.layers)
     header = ("map", "batch", "threads", "values", "pixels", "of", "largest")
-    print(name, "(batches)" if bench.assembled.graph.can_batch else "(one sample at a time, whatever the batch)")
+    print(
+        name, "(batches)" if bench.assembled.graph.can_batch else "(one sample at a time, whatever the batch)"
+    )
     print("{:<7} {:>5} {:>7} {:>9} {:>9} {:>10} {:>7}".format(*header), end="")
     for metric in METRICS:
         print(f" | {metric:>9} {'change':>9} {'error':>8}", end="")

@@ -79,8 +79,3 @@ def median_cpu(times: Sequence[Seconds]) -> float:
 def median_wall(times: Sequence[Seconds]) -> float:
     """Median wall seconds."""
     return statistics.median(entry.wall for entry in times)
-
-
-def median_ratio(above: Sequence[Seconds], below: Sequence[Seconds]) -> float:
-    """Median over turns of the CPU ratio: both sides of a turn share the machine's mood."""
-    return statistics.median(one.cpu / other.cpu for one, other in zip(above, below, strict=True))
