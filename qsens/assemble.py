@@ -1,5 +1,6 @@
 """The wiring: from a spec to live objects, calibrated ranges, a running sweep and a plan of its cost."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +29,9 @@ from qsens.interfaces import (
 from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
-from qsens.pictures import check_output
+from qsens.pictures import check_output, picture_warning
 from qsens.plugins import create, option_names
-from qsens.run_folder import RunFolder
+from qsens.run_folder import RunFolder, RunPaths
 from qsens.selection import check_limits
 from qsens.spec import SweepSpec
 from qsens.sweep import StoppedError, pin_layers, planned_count, run_sweep
@@ -297,6 +298,15 @@ def _open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | N
     return load_extractor(
         name, inception_weights=weights, threads=spec.threads, cache=user_cache_folder(), download=True
     )
+
+
+def shown_pictures_warning(out: Path) -> str | None:
+    """What looks wrong with the FP32 pictures that the run folder shows; `None` where nothing does."""
+    try:
+        with np.load(RunPaths(out).samples / "trial-0000.npz", allow_pickle=False) as kept:
+            return picture_warning(kept["images"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def sample_warnings(assembled: Assembled) -> list[str]:

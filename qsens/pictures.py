@@ -9,6 +9,8 @@ import numpy as np
 from qsens.errors import ScoreError, SpecError
 from qsens.interfaces import OutputRule
 
+FEW_LEVELS = 16
+LARGE_CLIPPED_SHARE = 0.4
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -37,6 +39,21 @@ def picture_output(outputs: Mapping[str, Array], rule: OutputRule) -> str:
             "name the picture with [output] name = ... in the spec, or --output NAME",
         )
     return alike[0]
+
+
+def picture_warning(images: Array) -> str | None:
+    """A sentence if uint8 pictures look as if the value range of the input or the output were wrong.
+
+    That is: hardly any levels in use, or much of the pictures black or white to the last level.
+    """
+    levels = len(np.unique(images))
+    clipped = float(np.mean((images == 0) | (images == 255)))
+    if levels > FEW_LEVELS and clipped < LARGE_CLIPPED_SHARE:
+        return None
+    return (
+        f"the pictures use {levels} of 256 levels, and {clipped:.0%} of their values are black or white: "
+        "check --output-range and --value-range"
+    )
 
 
 def pictures_from_values(values: Array, rule: OutputRule) -> Array:

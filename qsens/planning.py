@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qsens.assemble import Assembled, lowering_options
+from qsens.assemble import Assembled, lowering_options, sample_warnings
 from qsens.calibration.images import list_images
 from qsens.calibration.splits import subset
 from qsens.feeds import InputCache, run_feeds
@@ -17,7 +17,7 @@ from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringPlan
 from qsens.layer import uniform_map
 from qsens.measuring import Observer, measure_ranges
-from qsens.pictures import picture_output, pictures_from_values
+from qsens.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.precision import Precision
 from qsens.sweep import PlannedMaps, plan_maps
 
@@ -41,6 +41,7 @@ class SweepPlan:
     generator_s: float
     features_s: float
     once_s: float
+    warnings: tuple[str, ...]
 
     @property
     def map_s(self) -> float:
@@ -79,6 +80,7 @@ def plan_sweep(assembled: Assembled) -> SweepPlan:
         values = outputs[picture_output(outputs, assembled.spec.output)]
     images = pictures_from_values(values, assembled.spec.output)
     features_s = _features_s(assembled, images)
+    warning = picture_warning(images)
     return SweepPlan(
         maps=len(planned.maps),
         is_complete=planned.is_complete,
@@ -89,6 +91,7 @@ def plan_sweep(assembled: Assembled) -> SweepPlan:
         generator_s=batch_s / len(images),
         features_s=features_s,
         once_s=sample_s * len(assembled.calibration) + features_s * _reference_count(assembled),
+        warnings=(*sample_warnings(assembled), *([warning] if warning is not None else [])),
     )
 
 

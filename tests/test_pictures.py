@@ -3,7 +3,7 @@ import pytest
 
 from qsens.errors import ScoreError, SpecError
 from qsens.interfaces import OutputRule
-from qsens.pictures import picture_output, pictures_from_values
+from qsens.pictures import picture_output, picture_warning, pictures_from_values
 
 
 def values(*levels: float) -> np.ndarray:
@@ -67,3 +67,12 @@ def test_named_output_that_is_not_there_lists_those_that_are():
     with pytest.raises(SpecError, match="'picture'") as caught:
         picture_output({"rgb": np.zeros((1, 3, 8, 8))}, OutputRule(name="picture"))
     assert "rgb" in caught.value.hint
+
+
+def test_pictures_of_a_wrong_range_are_warned_about():
+    unit = np.random.default_rng(0).random((4, 3, 16, 16), dtype=np.float32)
+    assert picture_warning(pictures_from_values(unit, OutputRule())) is None
+    as_bytes = pictures_from_values(unit, OutputRule(value_range=(0.0, 255.0)))
+    assert "2 of 256 levels" in str(picture_warning(as_bytes))
+    tanh = pictures_from_values(unit * 2 - 1, OutputRule())
+    assert "black or white" in str(picture_warning(tanh))

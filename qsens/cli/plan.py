@@ -26,23 +26,29 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
     Takes the options of `sweep`. Opens everything, times one batch, and writes nothing.
     """
     # onnx, onnxruntime and scipy take a second to load
-    from qsens.assemble import assemble, sample_warnings
+    from qsens.assemble import assemble
     from qsens.planning import plan_sweep
 
     spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
     assembled = assemble(spec, trust_checkpoint=bool(options.get("trust_checkpoint")))
     planned = plan_sweep(assembled)
-    warnings = sample_warnings(assembled)
     if as_json:
-        values = {**asdict(planned), "map_s": planned.map_s, "total_s": planned.total_s}
-        click.echo(json.dumps({"plan": values, **_facts(assembled), "warnings": warnings}, indent=2))
+        values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}
+        click.echo(
+            json.dumps({"plan": values, **_facts(assembled), "warnings": list(planned.warnings)}, indent=2)
+        )
         return
     for name, facts in _facts(assembled).items():
         rows = [(f"  {key}", text) for key, text in facts.items()]
         click.echo(text_table((name.capitalize(), ""), rows) + "\n")
     click.echo(_cost(planned))
-    for line in warnings:
+    for line in planned.warnings:
         click.echo(f"Warning: {line}")
+
+
+def _measured(planned: "SweepPlan") -> dict[str, Any]:
+    """The plan's own numbers; its warnings are listed beside them."""
+    return {key: value for key, value in asdict(planned).items() if key != "warnings"}
 
 
 def _facts(assembled: "Assembled") -> dict[str, Mapping[str, str]]:

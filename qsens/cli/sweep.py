@@ -73,7 +73,7 @@ def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> lis
 def sweep_and_finish(run: PlannedRun, *, as_json: bool) -> "FinishedRun":
     """Assemble, sweep, choose and report one run, and print what came of it."""
     # onnx, onnxruntime and scipy take a second to load
-    from qsens.assemble import assemble, sample_warnings
+    from qsens.assemble import assemble, sample_warnings, shown_pictures_warning
     from qsens.assemble import sweep as run_sweep_of
     from qsens.cli.finish import finish_run, show_finished
 
@@ -82,6 +82,9 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool) -> "FinishedRun":
         click.echo(f"Warning: {line}", err=True)
     with ProgressLine() as progress:
         study = run_sweep_of(assembled, run.out, progress=progress, warn=_warn)
+    warning = shown_pictures_warning(run.out)
+    if warning is not None:
+        click.echo(f"Warning: {warning}", err=True)
     finished = finish_run(study, assembled.spec, run.out)
     if as_json:
         click.echo(json.dumps(finished.to_json()))

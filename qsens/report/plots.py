@@ -96,7 +96,10 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
         if found is None:
             continue
         title = f"What each layer costs: {axis_title(metric)}"
-        caption = "Long bars that make the score worse are the layers to keep in float."
+        caption = (
+            "Layers to keep in float show as long bars: worse where the layer goes to INT8, better where it "
+            "alone stays in float. What keeping one costs depends on its share of the MACs."
+        )
         if found.is_from_steps:
             caption += " Read off the boundary curve; the one-at-a-time strategy measures single layers."
         figure = sensitivity_figure(found, title)
