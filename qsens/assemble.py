@@ -126,8 +126,10 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     inputs = graph_inputs(model)
     calibration, evaluation = open_sweep_sets(spec, inputs)
     shapes = dict(spec.input_shapes)
-    if any(name not in shapes for name in free_inputs(inputs)):
-        shapes = {**shapes_of_sample(calibration, inputs), **shapes}
+    if free := free_inputs(inputs):
+        of_sample = shapes_of_sample(calibration, inputs)
+        _check_shapes(shapes, {name: of_sample[name] for name in free if name in of_sample})
+        shapes = {**of_sample, **shapes}
     graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
     graph = replace(graph, layers=pin_layers(graph.layers, spec.pinned))
     reference = None if spec.reference is None else Path(spec.reference)
@@ -254,6 +256,18 @@ def _check_before_calibrating(
     check_output(graph.outputs, spec.output)
     planned_count(graph.layers, strategy)
     check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
+
+
+def _check_shapes(given: Mapping[str, Sequence[int]], of_sample: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a stated shape that the samples do not have: MACs would be of another size than scores."""
+    for name, shape in of_sample.items():
+        stated = given.get(name, shape)
+        if tuple(stated[1:]) != tuple(shape[1:]):
+            texts = ["x".join(map(str, sides)) for sides in (stated, shape)]
+            raise SpecError(
+                f"input {name!r} is stated as {texts[0]}, but its samples are {texts[1]}",
+                "leave --input-shape out, or bring the images to that size with --resize HxW",
+            )
 
 
 def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:

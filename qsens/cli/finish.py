@@ -38,6 +38,8 @@ class FinishedRun:
         lines = [*_failed_lines(self.study), f"\nReport: {self.report}"]
         if self.selection is not None:
             path = RunPaths(self.folder).precision_map_path
+            if self.spec.budget is None:
+                lines.insert(0, f"\nNo budget was given: {DEFAULT_BUDGET} of FP32's score is the default.")
             return "\n".join([selection_text(self.study, self.selection), *lines, f"Precision map: {path}"])
         if self.failure is not None:
             return "\n".join(lines).lstrip()

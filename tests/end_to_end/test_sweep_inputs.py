@@ -242,3 +242,19 @@ def test_an_exported_program(photos, tmp_path):
     study = study_of(tmp_path / "run")
     assert [layer.name for layer in study.layers] == ["body.0", "out"]
     assert len(study.scored()) == 3 + 2
+
+
+def test_a_stated_size_that_the_images_do_not_have_is_refused(tmp_path):
+    nodes = [helper.make_node("Conv", ["image", "w"], ["picture"], "/conv", pads=[1] * 4)]
+    free = onnx_model(
+        nodes,
+        inputs={"image": ["n", 3, "height", "width"]},
+        outputs={"picture": ["n", 3, "height", "width"]},
+        weights={"w": normal(3, 3, 3, 3)},
+    )
+    generator, photos = write_generator(tmp_path / "free.onnx", free), write_images(tmp_path / "photos")
+    result = sweep(generator, photos, tmp_path / "run", "--input-shape", "image=1x3x8x8")
+    assert result.exit_code == 2
+    assert "'image' is stated as 1x3x8x8, but its samples are 1x3x16x16" in result.stderr
+    assert not (tmp_path / "run").exists()
+    assert sweep(generator, photos, tmp_path / "run", "--input-shape", "image=1x3x16x16").exit_code == 0
