@@ -5,12 +5,13 @@ Nothing to INT8 everywhere; less than the score's own error to a mixed map.
 python benchmarks/batch_and_threads.py [--generators style student] [--images 64] [--batch-sizes 1 4 8]
     [--threads 1 2 16]
 
-More threads than cores are allowed and split the work further, as a larger machine would. Every setting runs the whole evaluation, FP32 included, in a new session, as a sweep at that setting
-would; the first line of a map is repeated ("again"). "values" and "pixels" count output values (float32)
-and uint8 pixel values that differ from the map's first line. Changes of scores are against that line too;
-beside them stands the standard error of the score itself; the last line also sets them against the paired
-error of the difference to FP32, which is much smaller. INT8 everywhere must not differ at all,
-another map not between equal settings: anything else ends with exit code 1.
+More threads than cores are allowed and split the work further, as a larger machine would. Every setting
+runs the whole evaluation, FP32 included, in a new session, as a sweep at that setting would; the first
+line of a map is repeated ("again"). "values" and "pixels" count output values (float32) and uint8 pixel
+values that differ from the map's first line. Changes of scores are against that line too; beside them
+stands the standard error of the score itself, and the last line also sets them against the paired error
+of the difference to FP32. INT8 everywhere must not differ at all, another map not between equal settings:
+anything else ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -96,14 +97,7 @@ def bench_of(name: str, images: int) -> Iterator[Bench]:
 def print_table(name: str, bench: Bench, options: argparse.Namespace) -> bool:
     """Print all settings of one generator; whether everything that must be exact is."""
     maps = benchmark_maps(bench.layers)
-    header = ("map", "batch", "threads", "values", "pixels", "of", "largest")
-    print(
-        name, "(batches)" if bench.assembled.graph.can_batch else "(one sample at a time, whatever the batch)"
-    )
-    print("{:<7} {:>5} {:>7} {:>9} {:>9} {:>10} {:>7}".format(*header), end="")
-    for metric in METRICS:
-        print(f" | {metric:>9} {'change':>9} {'error':>8}", end="")
-    print(flush=True)
+    print_header(name, bench)
     settings = [(batch, threads) for batch in options.batch_sizes for threads in options.threads]
     is_exact, changes = True, [Change(0.0, 0.0)]
     for label in ("int8", "mixed", "reverse"):
@@ -125,6 +119,17 @@ def print_table(name: str, bench: Bench, options: argparse.Namespace) -> bool:
     )
     print(f"standard error, {max(change.of_paired_error for change in changes):.1%} of the paired error\n")
     return is_exact
+
+
+def print_header(name: str, bench: Bench) -> None:
+    """Name of the generator and the columns."""
+    header = ("map", "batch", "threads", "values", "pixels", "of", "largest")
+    batches = "batches" if bench.assembled.graph.can_batch else "one sample at a time, whatever the batch"
+    print(f"{name} ({batches})")
+    print("{:<7} {:>5} {:>7} {:>9} {:>9} {:>10} {:>7}".format(*header), end="")
+    for metric in METRICS:
+        print(f" | {metric:>9} {'change':>9} {'error':>8}", end="")
+    print(flush=True)
 
 
 def outputs_of(bench: Bench, requested: PrecisionMap, batch: int, threads: int) -> Outputs:
