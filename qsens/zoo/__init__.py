@@ -1,0 +1,1 @@
+"""The zoo: talking-face generators with their data, training, distillation and metrics."""
