@@ -1,0 +1,1 @@
+"""SyncNet as the lip-sync measures use it: network, sound features, distances."""
