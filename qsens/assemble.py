@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qsens.calibration.images import reference_digest
+from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.errors import SpecError
 from qsens.evaluation import Evaluator, Workload
@@ -21,11 +21,13 @@ from qsens.interfaces import (
     Extractor,
     Generator,
     Metric,
+    OutputRule,
     Progress,
     SampleSet,
     ScoringContext,
     Strategy,
 )
+from qsens.layer import Layer
 from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
@@ -53,8 +55,7 @@ class Assembled:
     strategy: Strategy
     metrics: tuple[Metric, ...]
     extractor: Extractor | None
-    reference: Path | None
-    reference_digest: str | None
+    reference: RealImages | None
 
     def contents(self) -> dict[str, str]:
         """Digests of everything a score depends on, by name, for the provenance of the run."""
@@ -66,8 +67,8 @@ class Assembled:
         }
         if self.extractor is not None:
             found["extractor"] = self.extractor.identity
-        if self.reference_digest is not None:
-            found["reference"] = self.reference_digest
+        if self.reference is not None:
+            found["reference"] = self.reference.digest
         return found
 
 
@@ -104,7 +105,33 @@ _SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
 
 def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """Export the generator and prepare its graph. Raises `LoadError` or `SpecError`."""
-    return prepare_graph(generator.export(), input_shapes=_as_tuples(input_shapes))
+    graph = prepare_graph(generator.export(), input_shapes=_as_tuples(input_shapes))
+    return replace(graph, layers=in_blocks(graph.layers, generator))
+
+
+def in_blocks(layers: Sequence[Layer], generator: Generator) -> tuple[Layer, ...]:
+    """The layers, in the blocks that the generator states for them."""
+    blocks = getattr(generator, "layer_blocks", {})
+    return tuple(replace(layer, block=blocks.get(layer.name, layer.block)) for layer in layers)
+
+
+def in_order(layers: Sequence[Layer], generator: Generator, layer_order: str) -> tuple[Layer, ...]:
+    """The layers in execution order or, as `definition`, in the order that the generator states.
+
+    Raises:
+        SpecError: if the generator states no order, or one that misses a layer.
+    """
+    if layer_order == "execution":
+        return tuple(layers)
+    places = {name: place for place, name in enumerate(getattr(generator, "definition_order", ()))}
+    missing = [layer.name for layer in layers if layer.name not in places]
+    if missing:
+        raise SpecError(
+            f"the generator {generator.name!r} does not say where {missing[0]!r} is defined",
+            "use --layer-order execution",
+        )
+    ordered = sorted(layers, key=lambda layer: places[layer.name])
+    return tuple(replace(layer, index=index) for index, layer in enumerate(ordered))
 
 
 def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
@@ -131,8 +158,11 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
         _check_shapes(shapes, {name: of_sample[name] for name in free if name in of_sample})
         shapes = {**of_sample, **shapes}
     graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
-    graph = replace(graph, layers=pin_layers(graph.layers, spec.pinned))
-    reference = None if spec.reference is None else Path(spec.reference)
+    layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
+    graph = replace(graph, layers=pin_layers(layers, spec.pinned))
+    if spec.output == OutputRule():
+        spec = replace(spec, output=getattr(generator, "output", spec.output))
+    reference = None if spec.reference is None else open_real_images(Path(spec.reference), inputs)
     metrics = _open_metrics(spec)
     strategy = _open_strategy(spec)
     _check_before_calibrating(spec, graph, strategy, metrics)
@@ -151,7 +181,6 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
         metrics=metrics,
         extractor=extractor,
         reference=reference,
-        reference_digest=None if reference is None else reference_digest(reference),
     )
 
 
@@ -210,7 +239,6 @@ def workload_of(assembled: Assembled, folder: RunFolder, progress: Progress) -> 
         features = reference_features(
             assembled.reference,
             assembled.extractor,
-            f"{assembled.reference_digest}/{assembled.extractor.identity}",
             path=folder.evidence / "reference-features.npz",
             progress=progress,
         )
@@ -243,9 +271,10 @@ def scoring_context(assembled: Assembled, features: np.ndarray[Any, np.dtype[Any
         extractor=assembled.extractor,
         baseline_features=None,
         reference_features=features,
-        reference_digest=assembled.reference_digest,
+        reference_digest=None if assembled.reference is None else assembled.reference.digest,
         evaluation_digest=evaluation.digest,
         clusters=clusters,
+        samples=evaluation,
     )
 
 

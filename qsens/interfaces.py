@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import onnx
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 class Generator(Protocol):
     """A trained generator, opened; what `qsens.generators` functions return.
 
-    `digest` is the sha256 of the weights as loaded.
+    `digest` is the sha256 of the weights as loaded. A generator may also carry `layer_blocks` (block by
+    layer name, where it knows better than the names say), `definition_order` (layer names in the order in
+    which its code or its paper lists them), `output` (an `OutputRule`, used where the spec states none) and
+    `notice` (a sentence about its licence, for people).
     """
 
     name: str
@@ -106,6 +111,16 @@ class SampleSet(Protocol):
         ...
 
 
+def annotation_of(samples: SampleSet, index: int) -> Mapping[str, Any]:
+    """What a set knows of a sample beside its inputs; empty where it has no `annotation(index)`.
+
+    Keys in use: `clip` (str) and `frame` (int) where samples are frames of clips; `target`, the real image
+    that the generator should make, uint8 (3, H, W), 0 to 255, RGB; a set may add its own.
+    """
+    annotation = getattr(samples, "annotation", None)
+    return {} if annotation is None else dict(annotation(index))
+
+
 class Engine(Protocol):
     """A built engine. `applied` is read back from what the runtime holds, never echoed."""
 
@@ -179,7 +194,8 @@ class ScoringContext:
 
     `baseline_features`: float32 (N, D) of the FP32 outputs, `None` while FP32 itself is being scored
     (then `baseline` is the batch's own images). `reference_features`: float32 (M, D) of real images, or
-    `None`. `clusters`: integer labels (N,) of correlated samples, or `None`.
+    `None`. `clusters`: integer labels (N,) of correlated samples, or `None`. `samples`: the evaluation set
+    in the order of the images, for metrics that read annotations.
     """
 
     images: int
@@ -189,6 +205,7 @@ class ScoringContext:
     reference_digest: str | None
     evaluation_digest: str
     clusters: Array | None
+    samples: SampleSet | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +231,8 @@ class Accumulator(Protocol):
 class Metric(Protocol):
     """A way to score images.
 
-    `needs_features` and `needs_reference` say what the context must hold.
+    `needs_features` and `needs_reference` say what the context must hold. A metric that reads annotations
+    of the samples carries `needs_annotations`, the keys it reads, as a tuple of texts.
     """
 
     name: str
@@ -236,6 +254,24 @@ class Strategy(Protocol):
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
         """Maps to try next, none of them tried before; empty when finished."""
+        ...
+
+
+class Demo(Protocol):
+    """A sweep that runs as it is on data that is at hand: what `qsens demo --generator NAME` takes."""
+
+    name: str
+
+    def spec_values(self, folder: Path) -> Mapping[str, Any]:
+        """Values of the spec, by key; data that has to be made first goes below `folder`.
+
+        Raises:
+            DataError, LoadError: if something that the demo needs is not installed.
+        """
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a reader of the numbers must know: origin, licence, what they do not show."""
         ...
 
 

@@ -11,12 +11,13 @@ import onnx
 
 from qsens.atomic_write import write_atomically
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.reference import RealImages
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
 from qsens.feeds import InputCache
 from qsens.graph.lowering_plan import LoweringPlan, Placement
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
 from qsens.interfaces import Extractor, Progress, SampleSet
-from qsens.metrics.folder import features_of_folder
+from qsens.metrics.real_images import features_of_images
 from qsens.ranges import Ranges, TensorRange
 from qsens.spec import SweepSpec
 
@@ -106,24 +107,21 @@ class _Passes:
             yield values
 
 
-def reference_features(
-    folder: Path, extractor: Extractor, digest: str, *, path: Path, progress: Progress
-) -> Array:
-    """Features float32 (M, D) of the real images in `folder`, kept in `path` under `digest`.
+def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
+    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
 
     Raises:
-        DataError: for an empty folder or a file that is no image.
+        DataError: for a file that is no image.
         RunFolderError: if they cannot be written.
     """
+    digest = f"{images.digest}/{extractor.identity}"
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["digest"]) == digest:
                 return np.asarray(kept["features"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # absent or damaged: compute them again
-    features = features_of_folder(
-        folder, extractor, lambda done, total, _: progress(done, total, "real images: features")
-    )
+    features = features_of_images(images, extractor, progress)
     write_atomically(
         path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
     )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from qsens.assemble import Assembled, lowering_options, sample_warnings
-from qsens.calibration.images import list_images
 from qsens.calibration.splits import subset
 from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import lower_graph
@@ -111,7 +110,7 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _reference_count(assembled: Assembled) -> int:
-    return 0 if assembled.reference is None else len(list_images(assembled.reference))
+    return 0 if assembled.reference is None else len(assembled.reference)
 
 
 def _silent(done: int, total: int, label: str) -> None:

@@ -17,6 +17,7 @@ RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
 FLOAT_PRECISIONS = ("fp16", "fp32")
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
 CROPS = ("none", "center")
+LAYER_ORDERS = ("execution", "definition")
 
 PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "evaluation", "reference"})
 NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard"})
@@ -62,7 +63,8 @@ class SweepSpec:
     images. `percentile` is a share, 0 to 1. `image_rule` holds for image inputs that `inputs` does not
     name. `budget` and `guard` are points (`2.0`) or a share of FP32's score (`5%`). `pinned` holds
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
-    a strategy does not put in INT8. `threads` 0 leaves the choice to the backend.
+    a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
+    or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
     """
 
     checkpoint: str | None = None
@@ -83,6 +85,7 @@ class SweepSpec:
     weight_scales: str = "per-channel"
     float_precision: str = "fp16"
     pinned: tuple[str, ...] = ()
+    layer_order: str = "execution"
     backend: str = "onnxruntime"
     backend_options: Options = Options()
     strategy: str = "boundary"

@@ -20,6 +20,11 @@ class SetFiles:
     paths: tuple[Path, ...]
     are_images: bool
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each file's path below the folder, with forward slashes."""
+        return tuple(path.relative_to(self.folder).as_posix() for path in self.paths)
+
     @cached_property
     def checksums(self) -> tuple[str, ...]:
         """sha256 of each file, hexadecimal."""
@@ -68,6 +73,25 @@ def list_set_files(folder: Path) -> SetFiles:
             "keep one kind in a folder",
         )
     return SetFiles(folder, paths, are_images=not arrays)
+
+
+def list_nested_files(folder: Path) -> SetFiles:
+    """All files in subfolders of `folder`, hidden ones left out, sorted by path: a set with an opener.
+
+    Raises:
+        DataError: if there is no such folder or no file in its subfolders.
+    """
+    found: list[Path] = []
+    for entry in _entries(folder):
+        if entry.is_dir():
+            found += [path for path in entry.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
+    if not found:
+        raise DataError(f"nothing to read in the subfolders of {folder}", "check the path")
+    return SetFiles(folder, tuple(sorted(found, key=lambda path: path.as_posix())), are_images=False)
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -1,7 +1,5 @@
 """Image files to pixels: reading, cropping, resizing and the value range a generator expects."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from qsens.calibration.files import IMAGE_EXTENSIONS, SetFiles, list_files
-from qsens.errors import DataError, SpecError
+from qsens.calibration.files import IMAGE_EXTENSIONS, list_files
+from qsens.errors import DataError
 from qsens.interfaces import InputRule
 
 RESIZE_FILTER = "bicubic with antialias, float32"
@@ -104,42 +102,6 @@ def prepare_image(image: NDArray[np.uint8], rule: InputRule) -> NDArray[np.float
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def read_reference_images(
-    folder: Path,
-    *,
-    resize: tuple[int, int] | None = None,
-    crop: str = "none",
-    limit: int | None = None,
-    batch_size: int = 32,
-) -> Iterator[NDArray[np.uint8]]:
-    """Real images as uint8 (n, 3, H, W) batches, 0 to 255, RGB, in order of name.
-
-    `limit` takes that many, evenly spaced over the sorted names. Resized pixels are rounded once.
-
-    Raises:
-        DataError: at the call for a missing, empty or mixed-size folder; while reading for a corrupt file.
-    """
-    paths = _reference_paths(folder, limit)
-    if crop == "center" and resize is None:
-        raise SpecError("crop 'center' needs a size", "add --resize HxW")
-    if resize is None:
-        common_size(paths)
-    return _reference_batches(paths, resize, crop, batch_size)
-
-
-def reference_digest(
-    folder: Path,
-    *,
-    resize: tuple[int, int] | None = None,
-    crop: str = "none",
-    limit: int | None = None,
-) -> str:
-    """sha256 over the files and the preprocessing of `read_reference_images` with the same options."""
-    files = SetFiles(folder, _reference_paths(folder, limit), are_images=True)
-    options = json.dumps([files.digest, resize, crop, RESIZE_FILTER])
-    return hashlib.sha256(options.encode()).hexdigest()
-
-
 def size_text(size: tuple[int | None, ...]) -> str:
     """`96x128` for (96, 128): height first."""
     return "x".join("?" if side is None else str(side) for side in size)
@@ -190,20 +152,3 @@ def _in_colour_order(pixels: NDArray[np.float32], colour_order: str) -> NDArray[
         luma: NDArray[Any] = pixels.astype(np.float64) @ _LUMA
         return luma[:, :, None].astype(np.float32)
     return pixels
-
-
-def _reference_paths(folder: Path, limit: int | None) -> tuple[Path, ...]:
-    paths = list_images(folder)
-    if limit is None or limit >= len(paths):
-        return paths
-    if limit < 1:
-        raise SpecError(f"a limit of {limit} reference images", "use at least 1")
-    return tuple(paths[index * len(paths) // limit] for index in range(limit))
-
-
-def _reference_batches(
-    paths: Sequence[Path], resize: tuple[int, int] | None, crop: str, batch_size: int
-) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(paths), batch_size):
-        images = [fit_image(read_image(path), crop, resize) for path in paths[start : start + batch_size]]
-        yield np.rint(np.stack(images)).astype(np.uint8).transpose(0, 3, 1, 2).copy()

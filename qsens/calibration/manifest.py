@@ -3,14 +3,14 @@
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qsens.atomic_write import write_atomically
 from qsens.calibration.arrays import check_readable
-from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_set_files
+from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_nested_files, list_set_files
 from qsens.calibration.images import read_image
 from qsens.errors import DataError, SpecError
 from qsens.schema import check_schema
@@ -32,8 +32,8 @@ class Manifest:
     """What a set folder says about itself.
 
     `size` is (height, width) where all images share it. `colour_order` and `value_range` are what the
-    generator expects of these images (`value_range` is what 0..255 maps to); absent for arrays. `sha256`
-    is over the lines `sha256  name` of all files, as the command `sha256sum` prints them.
+    generator expects of these images (`value_range` is what 0..255 maps to); absent for arrays. `opener`
+    names the plug-in that reads sets of another form, whose files lie in subfolders. `sha256` is over the lines `sha256  name` of all files, as the command `sha256sum` prints them.
     """
 
     name: str
@@ -45,6 +45,8 @@ class Manifest:
     size: tuple[int, int] | None = None
     colour_order: str | None = None
     value_range: tuple[float, float] | None = None
+    opener: str | None = None
+    opener_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def clips(self) -> tuple[str, ...] | None:
@@ -53,7 +55,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for TOML or JSON; what is absent is left out."""
-        values = {key: value for key, value in asdict(self).items() if value is not None}
+        values = {key: value for key, value in asdict(self).items() if value not in (None, {})}
         values["files"] = [
             {key: value for key, value in asdict(file).items() if value is not None} for file in self.files
         ]
@@ -64,7 +66,8 @@ class Manifest:
 class SetFacts:
     """What a person states about a set; `None` keeps what its manifest says already.
 
-    `clip_pattern` is a regular expression searched in each file name; its first group is the clip.
+    `clip_pattern` is a regular expression searched in each file name; its first group is the clip. A set
+    with an `opener` has its files in subfolders; without a pattern, a file's clip is the folder it is in.
     """
 
     licence: str | None = None
@@ -73,6 +76,8 @@ class SetFacts:
     colour_order: str | None = None
     value_range: tuple[float, float] | None = None
     clip_pattern: str | None = None
+    opener: str | None = None
+    opener_options: Mapping[str, Any] | None = None
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -110,7 +115,8 @@ def write_manifest(folder: Path, facts: SetFacts) -> Manifest:
     import tomli_w
 
     previous = read_manifest(folder)
-    files = list_set_files(folder)
+    opener = facts.opener or (previous and previous.opener)
+    files = list_nested_files(folder) if opener else list_set_files(folder)
     manifest = _described(files, facts, previous)
     path = folder / MANIFEST_NAME
     values = manifest.to_json()
@@ -127,7 +133,7 @@ def check_manifest(files: SetFiles, manifest: Manifest) -> None:
         DataError: naming a file that is missing, changed, or not in the manifest.
     """
     known = {file.name: file.sha256 for file in manifest.files}
-    present = dict(zip((path.name for path in files.paths), files.checksums, strict=True))
+    present = dict(zip(files.names, files.checksums, strict=True))
     problems = [f"{name} is missing" for name in known if name not in present]
     problems += [f"{name} is not in the manifest" for name in present if name not in known]
     problems += [
@@ -150,6 +156,7 @@ def _manifest_from_values(values: dict[str, Any]) -> Manifest:
     }
     if "value_range" in values:
         fields["value_range"] = tuple(float(end) for end in values["value_range"])
+    fields["opener_options"] = values.get("opener_options", {})
     fields["files"] = tuple(ManifestFile(**file) for file in values["files"])
     return Manifest(**fields)
 
@@ -181,7 +188,8 @@ def _how_to_correct(path: Path) -> str:
 
 
 def _with_image_keys(manifest: Manifest, path: Path) -> Manifest:
-    is_image_set = Path(manifest.files[0].name).suffix.lower() not in ARRAY_EXTENSIONS
+    suffix = Path(manifest.files[0].name).suffix.lower()
+    is_image_set = manifest.opener is None and suffix not in ARRAY_EXTENSIONS
     for key in ("colour_order", "value_range"):
         if is_image_set and getattr(manifest, key) is None:
             raise DataError(f"{path}: {key!r} is missing", "a set of images states it")
@@ -194,8 +202,8 @@ def _overall_sha256(files: Sequence[ManifestFile]) -> str:
 
 def _described(files: SetFiles, facts: SetFacts, previous: Manifest | None) -> Manifest:
     listed = tuple(
-        ManifestFile(path.name, checksum, _clip_of(path.name, facts.clip_pattern, previous))
-        for path, checksum in zip(files.paths, files.checksums, strict=True)
+        ManifestFile(name, checksum, _clip_of(name, facts, previous))
+        for name, checksum in zip(files.names, files.checksums, strict=True)
     )
     licence = facts.licence or (previous and previous.licence)
     origin = facts.origin or (previous and previous.origin)
@@ -214,6 +222,8 @@ def _described(files: SetFiles, facts: SetFacts, previous: Manifest | None) -> M
         size=_size_after_reading(files),
         colour_order=facts.colour_order or kept.colour_order,
         value_range=facts.value_range or kept.value_range,
+        opener=facts.opener or kept.opener,
+        opener_options=kept.opener_options if facts.opener_options is None else facts.opener_options,
     )
 
 
@@ -221,13 +231,17 @@ def _size_after_reading(files: SetFiles) -> tuple[int, int] | None:
     """Read every file in full; the size that all images share, else `None`."""
     if not files.are_images:
         for path in files.paths:
-            check_readable(path)
+            if path.suffix.lower() in ARRAY_EXTENSIONS:
+                check_readable(path)
         return None
     sizes = {read_image(path).shape[:2] for path in files.paths}
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _clip_of(name: str, pattern: str | None, previous: Manifest | None) -> str | None:
+def _clip_of(name: str, facts: SetFacts, previous: Manifest | None) -> str | None:
+    pattern = facts.clip_pattern
+    if pattern is None and "/" in name:
+        return name.rpartition("/")[0]
     if pattern is None:
         known = previous.files if previous else ()
         return next((file.clip for file in known if file.name == name), None)

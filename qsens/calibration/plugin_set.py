@@ -21,11 +21,20 @@ if TYPE_CHECKING:
 class PluginSampleSet:
     """A plug-in's sample set; every sample it gives is checked."""
 
-    def __init__(self, source: str, plugin: SampleSet, inputs: Sequence[InputSpec]) -> None:
+    def __init__(
+        self,
+        source: str,
+        plugin: SampleSet,
+        inputs: Sequence[InputSpec],
+        *,
+        name: str | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
         self._source = source
         self._plugin = plugin
         self._inputs = tuple(inputs)
-        self.name = _attribute(source, plugin, "name", str)
+        self._facts = dict(facts or {})
+        self.name = name or _attribute(source, plugin, "name", str)
         self.digest = _attribute(source, plugin, "digest", str)
         self.clusters = _clusters(source, plugin)
 
@@ -51,7 +60,16 @@ class PluginSampleSet:
         if not isinstance(said, Mapping):
             raise PluginError(f"{self._source}: describe() gave {said!r}", "return a mapping of texts")
         texts = {str(key): str(value) for key, value in said.items()}
-        return {"name": self.name, "source": f"plug-in {self._source}", "count": str(len(self)), **texts}
+        facts = {"name": self.name, "source": f"plug-in {self._source}", "count": str(len(self))}
+        return {**facts, **self._facts, **texts}
+
+    def annotation(self, index: int) -> Mapping[str, Any]:
+        """What the plug-in knows of a sample beside its inputs; nothing where it does not say."""
+        found = getattr(self._plugin, "annotation", None)
+        if found is None:
+            return {}
+        noted: Mapping[str, Any] = _guarded(self._source, f"annotation({index})", lambda: found(index))
+        return noted
 
 
 def open_plugin_set(source: str, inputs: Sequence[InputSpec], seed: int, count: int | None) -> SampleSet:

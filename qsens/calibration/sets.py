@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from qsens.calibration.arrays import check_array_file
 from qsens.calibration.feeds import ArrayFeed, Feed, ImageFeed
-from qsens.calibration.files import SetFiles, list_set_files
+from qsens.calibration.files import SetFiles, list_nested_files, list_set_files
 from qsens.calibration.manifest import Manifest, check_manifest, read_manifest
 from qsens.calibration.noise import ConstantFeed, NoiseFeed
-from qsens.calibration.plugin_set import open_plugin_set
+from qsens.calibration.plugin_set import PluginSampleSet, open_plugin_set
 from qsens.calibration.rules import rules_for_arrays, rules_for_images, rules_for_noise
 from qsens.calibration.splits import split_sample_set, subset
 from qsens.errors import DataError, SpecError
 from qsens.interfaces import InputRule, InputSpec, SampleSet
+from qsens.plugins import create
 
 if TYPE_CHECKING:
     from qsens.interfaces import Sample
@@ -75,7 +76,8 @@ def open_sample_set(
     seed: int,
     count: int | None = None,
 ) -> SampleSet:
-    """Open a folder of images or `.npz` files, `noise`, or `package.module:factory`.
+    """Open a folder of images or `.npz` files, one that its manifest's opener reads, `noise`, or
+    `package.module:factory`.
 
     `rules` are by graph input name; `*` names the image input that has no rule of its own. A manifest in
     the folder is checked, and supplies what the rules leave open. `count` takes that many samples, chosen
@@ -111,8 +113,10 @@ def _open_noise(
 def _open_folder(
     folder: Path, inputs: Sequence[InputSpec], rules: Mapping[str, InputRule], seed: int
 ) -> SampleSet:
-    files = list_set_files(folder)
     manifest = read_manifest(folder)
+    if manifest is not None and manifest.opener is not None:
+        return _open_with_plugin(folder, inputs, seed, manifest)
+    files = list_set_files(folder)
     if manifest is not None:
         check_manifest(files, manifest)
     kind = "images" if files.are_images else ".npz files"
@@ -130,6 +134,15 @@ def _open_folder(
         _clusters(files, [spec for spec in inputs if completed[spec.name].source == "array"], manifest),
         facts,
     )
+
+
+def _open_with_plugin(folder: Path, inputs: Sequence[InputSpec], seed: int, manifest: Manifest) -> SampleSet:
+    check_manifest(list_nested_files(folder), manifest)
+    opener = str(manifest.opener)
+    asked = {"inputs": tuple(inputs), "seed": seed, "count": None}
+    opened = create("sets", opener, {**manifest.opener_options, **asked}, folder)
+    facts = {"licence": manifest.licence, "origin": manifest.origin}
+    return PluginSampleSet(opener, opened, inputs, name=manifest.name, facts=facts)
 
 
 def _feed(spec: InputSpec, rule: InputRule, files: SetFiles, seed: int) -> Feed:

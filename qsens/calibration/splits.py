@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qsens.errors import DataError
-from qsens.interfaces import SampleSet
+from qsens.interfaces import SampleSet, annotation_of
 
 if TYPE_CHECKING:
     from qsens.interfaces import Sample
@@ -42,6 +42,10 @@ class SampleView:
         if not 0 <= index < len(self._indices):
             raise IndexError(f"sample {index} of a set of {len(self._indices)}")
         return self._base.sample(self._indices[index])
+
+    def annotation(self, index: int) -> Mapping[str, Any]:
+        """What is known of sample `index` of this part beside its inputs."""
+        return annotation_of(self._base, self._indices[index])
 
     def describe(self) -> Mapping[str, str]:
         """The whole set's description, with this part's count."""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,8 +33,9 @@ def calibration() -> None:
 @click.option(
     "--clip-pattern", metavar="REGEX", help="Its first group, found in a file name, is the file's clip."
 )
+@click.option("--opener", help="Plug-in of group qsens.sets that reads the files in the subfolders.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts: str | None) -> None:
+def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts: Any) -> None:
     """Write FOLDER/manifest.toml: count, size, colour, range, licence, origin and checksums.
 
     Run again after adding or removing files: what is not stated anew is kept. The files themselves are
@@ -59,15 +61,15 @@ def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts
 def check(folder: Path, *, as_json: bool) -> None:
     """Compare the files of FOLDER with its manifest.toml."""
     # As above.
-    from qsens.calibration.files import list_set_files
+    from qsens.calibration.files import list_nested_files, list_set_files
     from qsens.calibration.manifest import check_manifest, read_manifest
     from qsens.errors import DataError
 
-    files = list_set_files(folder)
     manifest = read_manifest(folder)
     if manifest is None:
+        list_set_files(folder)
         raise DataError(f"{folder} has no manifest", f"write one: qsens calibration add {folder}")
-    check_manifest(files, manifest)
+    check_manifest(list_nested_files(folder) if manifest.opener else list_set_files(folder), manifest)
     if as_json:
         click.echo(json.dumps(manifest.to_json(), indent=2))
         return

@@ -1,4 +1,4 @@
-"""`qsens demo`: the whole journey on a small trained generator and photographs, nothing downloaded."""
+"""`qsens demo`: the whole journey on a generator and data that are at hand, nothing downloaded."""
 
 from pathlib import Path
 from typing import Any
@@ -6,31 +6,39 @@ from typing import Any
 import click
 
 from qsens.cli.options import spec_from_options, sweep_options
+from qsens.errors import SpecError
 
-DEFAULT_OUT = Path("reports") / "demo"
+# The first of these that is installed runs when none is named.
+PREFERRED = ("talker", "style")
 
 
 @click.command()
+@click.option("--generator", "name", metavar="NAME", help="Which demo: talker (the default) or style.")
 @sweep_options
-def demo(**options: Any) -> None:
-    """Sweep a trained style-transfer network over photographs, choose a map and write a report.
+def demo(name: str | None, **options: Any) -> None:
+    """Sweep a small trained generator, choose a map and write a report.
 
-    Takes the options of `sweep`. Needs the extra `demo`. A few minutes on two cores; run it again to
-    resume or to see the result once more.
+    `talker` is a speech-driven talking-face generator on a procedural corpus; `style` is a style-transfer
+    network on photographs (needs the extra `demo`). Takes the options of `sweep`. A few minutes on two
+    cores; run it again to resume or to see the result once more.
     """
-    # scikit-image and onnx take a second to load
+    # numpy, onnx and Pillow take a second to load
     from qsens.cli.sweep import PlannedRun, sweep_and_finish
-    from qsens.demo import demo_notes, demo_spec_values
     from qsens.metrics.extractors import user_cache_folder
+    from qsens.plugins import create, names
 
-    base = dict(demo_spec_values(user_cache_folder() / "demo"))
+    name = name or next((known for known in PREFERRED if known in names("demos")), None)
+    if name is None:
+        raise SpecError("no demo is installed", "see: qsens plugins")
+    chosen = create("demos", name, {})
+    base = dict(chosen.spec_values(user_cache_folder() / "demo"))
     if options.get("metrics") and "fid" not in options["metrics"]:
-        del base["budget"]  # a share of FP32's distance to real images
+        base.pop("budget", None)  # a share of FP32's distance to real images
     spec = spec_from_options(None, options, base)
-    for line in demo_notes():
+    for line in chosen.notes():
         click.echo(line)
     trust_checkpoint = bool(options.get("trust_checkpoint"))
-    run = PlannedRun(spec, options.get("out") or DEFAULT_OUT, trust_checkpoint)
-    finished = sweep_and_finish(run, as_json=False)
+    out = options.get("out") or Path("reports") / f"demo-{name}"
+    finished = sweep_and_finish(PlannedRun(spec, out, trust_checkpoint), as_json=False)
     if finished.failure is not None:
         raise finished.failure

@@ -69,8 +69,9 @@ def score_text(score: "Score", counts: Mapping[str, int]) -> str:
 
 def _features(folder: Path, extractor: "Extractor") -> "Array":
     """Features of a folder, with a bar on stderr."""
-    from qsens.calibration.images import list_images  # deferred: loads numpy and Pillow
-    from qsens.metrics.folder import features_of_folder
+    from qsens.calibration.reference import open_real_images  # deferred: loads numpy and Pillow
+    from qsens.metrics.real_images import features_of_images
 
-    with click.progressbar(length=len(list_images(folder)), label=folder.name, file=sys.stderr) as bar:
-        return features_of_folder(folder, extractor, lambda done, _, __: bar.update(done - bar.pos))
+    images = open_real_images(folder)
+    with click.progressbar(length=len(images), label=folder.name, file=sys.stderr) as bar:
+        return features_of_images(images, extractor, lambda done, _, __: bar.update(done - bar.pos))

@@ -101,7 +101,9 @@ def _missing_module(error: ModuleNotFoundError) -> Failure | None:
     return Failure(f"the module {module!r} is not installed", hint_for_missing_module(module), 1)
 
 
-@click.command(cls=MainGroup, commands_by_name=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=MainGroup, commands_by_name=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error too.")
 @click.version_option(__version__, prog_name="qsens")
 def main(*, debug: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from qsens.errors import SpecError
-from qsens.spec import COLOUR_ORDERS, CROPS, PLACEMENTS, RANGE_METHODS, WEIGHT_SCALES, SweepSpec
+from qsens.spec import COLOUR_ORDERS, CROPS, LAYER_ORDERS, PLACEMENTS, RANGE_METHODS, WEIGHT_SCALES, SweepSpec
 from qsens.spec_file import merge_values, read_spec_values, spec_from_values
 
 Command = Callable[..., Any]
@@ -36,6 +36,7 @@ _PLAIN = (
     "range_method",
     "placement",
     "weight_scales",
+    "layer_order",
     "budget",
     "guard",
     "seed",
@@ -122,6 +123,11 @@ _OPTIONS = (
     click.option("--ranges", "range_method", type=click.Choice(RANGE_METHODS), help="How ranges are chosen."),
     click.option("--placement", type=click.Choice(PLACEMENTS), help="Which tensors INT8 layers quantize."),
     click.option("--weight-scales", type=click.Choice(WEIGHT_SCALES), help="Granularity of weight scales."),
+    click.option(
+        "--layer-order",
+        type=click.Choice(LAYER_ORDERS),
+        help="Order of the layers: as they run, or as the generator defines them.",
+    ),
     click.option(
         "--input-shape",
         "input_shapes",

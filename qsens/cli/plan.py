@@ -65,7 +65,7 @@ def _facts(assembled: "Assembled") -> dict[str, Mapping[str, str]]:
         "extractor": "none" if extractor is None else extractor.identity,
         "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
-        "reference": "none" if assembled.reference is None else f"{assembled.reference}, at their own size",
+        "reference": "none" if spec.reference is None else f"{spec.reference}, at their own size",
     }
     return {
         "sweep": sweep_facts,

@@ -27,6 +27,7 @@ class TorchModule:
     def __init__(self, name: str, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
         self.name = name
         self.digest = state_digest(module.state_dict())
+        self.definition_order = tuple(path for path, _ in module.named_modules())
         self.module = module
         self.example_inputs = dict(inputs)
 

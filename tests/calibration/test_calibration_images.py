@@ -9,8 +9,6 @@ from qsens.calibration.images import (
     prepare_image,
     read_image,
     read_image_size,
-    read_reference_images,
-    reference_digest,
 )
 from qsens.errors import DataError, SpecError
 from qsens.interfaces import InputRule
@@ -180,47 +178,3 @@ def test_a_centred_crop_takes_the_largest_rectangle_of_the_target_shape():
 def write_images(folder, count, height=6):
     for index in range(count):
         Image.fromarray(pixels(height, seed=index)).save(folder / f"{index:03d}.png")
-
-
-def test_reference_images_come_in_batches_in_order(tmp_path):
-    write_images(tmp_path, 5)
-    batches = list(read_reference_images(tmp_path, batch_size=2))
-    assert [len(batch) for batch in batches] == [2, 2, 1]
-    assert all(batch.dtype == np.uint8 and batch.flags.c_contiguous for batch in batches)
-    wanted = np.stack([pixels(seed=index).transpose(2, 0, 1) for index in range(5)])
-    np.testing.assert_array_equal(np.concatenate(batches), wanted)
-
-
-def test_a_limit_of_reference_images_is_spread_over_the_folder(tmp_path):
-    write_images(tmp_path, 10)
-    (batch,) = read_reference_images(tmp_path, limit=2)
-    wanted = np.stack([pixels(seed=index).transpose(2, 0, 1) for index in (0, 5)])
-    np.testing.assert_array_equal(batch, wanted)
-    with pytest.raises(SpecError):
-        read_reference_images(tmp_path, limit=0)
-
-
-def test_reference_images_of_mixed_sizes_need_a_size(tmp_path):
-    write_images(tmp_path, 2)
-    Image.fromarray(pixels(9)).save(tmp_path / "z.png")
-    with pytest.raises(DataError, match=r"z\.png is 9x8"):
-        read_reference_images(tmp_path)
-    (batch,) = read_reference_images(tmp_path, resize=(4, 4), crop="center")
-    assert batch.shape == (3, 3, 4, 4)
-    with pytest.raises(SpecError, match="center"):
-        read_reference_images(tmp_path, crop="center")
-
-
-def test_the_reference_digest_covers_bytes_order_and_options(tmp_path):
-    write_images(tmp_path, 4)
-    plain = reference_digest(tmp_path)
-    assert plain == reference_digest(tmp_path)
-    others = {
-        plain,
-        reference_digest(tmp_path, resize=(4, 4)),
-        reference_digest(tmp_path, resize=(4, 4), crop="center"),
-        reference_digest(tmp_path, limit=2),
-    }
-    (tmp_path / "000.png").rename(tmp_path / "zzz.png")
-    others.add(reference_digest(tmp_path))
-    assert len(others) == 5
