@@ -1,6 +1,6 @@
 """Shape of a Wav2Lip generator as plain data: its stages, and every layer with its names and sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 MEL_CHANNELS = 1
@@ -18,16 +18,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Stages of the audio encoder, the face encoder and the face decoder, and the output block's width.
-
-    `is_bare` is true where residual layers are left out by design: layer ids then lose their `.0`.
-    """
+    """Stages of the audio encoder, the face encoder and the face decoder, and the output block's width."""
 
     audio: tuple[Stage, ...]
     encoder: tuple[Stage, ...]
     decoder: tuple[Stage, ...]
     output: int
-    is_bare: bool = False
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is no residual layer anywhere; ids of lone layers then lose their `.0`."""
+        return not any(stage.residual for stage in (*self.audio, *self.encoder, *self.decoder))
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ TEACHER = Architecture(
 
 
 def scaled(width: float, *, residual: bool) -> Architecture:
-    """The teacher with `width` times its channels (rounded, at least one), its residual layers kept or not."""
+    """The teacher with `width` times its channels (rounded, at least one), residual layers kept or not."""
 
     def stages(given: tuple[Stage, ...]) -> tuple[Stage, ...]:
         return tuple(Stage(_times(stage.channels, width), stage.residual * residual) for stage in given)
@@ -83,7 +84,6 @@ def scaled(width: float, *, residual: bool) -> Architecture:
         stages(TEACHER.encoder),
         stages(TEACHER.decoder),
         _times(TEACHER.output, width),
-        is_bare=not residual,
     )
 
 
@@ -94,7 +94,7 @@ def _times(channels: int, width: float) -> int:
 def layers_of(architecture: Architecture) -> tuple[LayerPlan, ...]:
     """Every layer in execution order: AE, FE0 to FE6, FD0 to FD6, OUT."""
     found = [
-        *_audio_layers(architecture),
+        *audio_layers(architecture.audio),
         *_encoder_layers(architecture),
         *_decoder_layers(architecture),
         *_output_layers(architecture),
@@ -114,10 +114,11 @@ def _short_names(layers: list[LayerPlan]) -> Iterator[LayerPlan]:
         yield layer if stages.count(stage) > 1 else replace(layer, name=stage)
 
 
-def _audio_layers(architecture: Architecture) -> Iterator[LayerPlan]:
+def audio_layers(stages: Sequence[Stage]) -> Iterator[LayerPlan]:
+    """The five stages of an audio encoder: mel (1, 80, 16) to one vector."""
     strides = ((1, 1), (3, 1), (3, 3), (3, 2), (1, 1))
     group, block, inputs, place = "audio_encoder", "AE", MEL_CHANNELS, 0
-    for index, (stage, stride) in enumerate(zip(architecture.audio, strides, strict=True)):
+    for index, (stage, stride) in enumerate(zip(stages, strides, strict=True)):
         wide = stage.channels
         padding = 0 if index == len(strides) - 1 else 1
         yield LayerPlan(
@@ -128,7 +129,7 @@ def _audio_layers(architecture: Architecture) -> Iterator[LayerPlan]:
             yield _residual(f"AE{index}.{extra}", block, group, (place,), wide)
             place += 1
     last = len(strides) - 1
-    number = architecture.audio[last].residual + 1
+    number = stages[last].residual + 1
     yield LayerPlan(f"AE{last}.{number}", block, group, (place,), inputs, inputs, 1)
 
 
