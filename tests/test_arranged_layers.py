@@ -26,5 +26,5 @@ def test_layers_in_definition_order_are_numbered_anew():
 
 
 def test_a_generator_that_states_no_order_is_named():
-    with pytest.raises(SpecError, match="'g' does not say where 'block0.conv0' is defined"):
+    with pytest.raises(SpecError, match=r"'g' does not say where 'block0\.conv0' is defined"):
         in_order(LAYERS, SimpleNamespace(name="g"), "definition")

@@ -33,7 +33,8 @@ class Manifest:
 
     `size` is (height, width) where all images share it. `colour_order` and `value_range` are what the
     generator expects of these images (`value_range` is what 0..255 maps to); absent for arrays. `opener`
-    names the plug-in that reads sets of another form, whose files lie in subfolders. `sha256` is over the lines `sha256  name` of all files, as the command `sha256sum` prints them.
+    names the plug-in that reads a set of another form, whose files lie in subfolders. `sha256` is over the
+    lines `sha256  name` of all files, as the command `sha256sum` prints them.
     """
 
     name: str

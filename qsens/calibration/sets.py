@@ -76,8 +76,7 @@ def open_sample_set(
     seed: int,
     count: int | None = None,
 ) -> SampleSet:
-    """Open a folder of images or `.npz` files, one that its manifest's opener reads, `noise`, or
-    `package.module:factory`.
+    """Open a folder of images, of `.npz` files or with an opener, `noise`, or `package.module:factory`.
 
     `rules` are by graph input name; `*` names the image input that has no rule of its own. A manifest in
     the folder is checked, and supplies what the rules leave open. `count` takes that many samples, chosen

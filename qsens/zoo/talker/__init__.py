@@ -1,0 +1,1 @@
+"""The talking-face generator that qsens ships, and its demo."""
