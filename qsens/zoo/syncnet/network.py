@@ -11,7 +11,7 @@ FACES_SHAPE = (3, 5, 224, 224)
 FEATURES = 1024
 
 
-class SyncNet(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class SyncNet(nn.Module):
     """Features of 0.2 s of sound and of five frames that lie close where the two are in sync.
 
     Parameters are named as in the published `syncnet_v2.model`. Features are not normalised: their
@@ -26,11 +26,11 @@ class SyncNet(nn.Module):  # type: ignore[misc]  # torch is not analysed, see py
         self.netcnnlip = nn.Sequential(*_video_layers())
 
     def audio_features(self, mfcc: torch.Tensor) -> torch.Tensor:
-        """float (B, 1024) of MFCC windows: float (B, 1, 13, 20), 13 coefficients, 100 steps a second."""
+        """Float (B, 1024) of MFCC windows: float (B, 1, 13, 20), 13 coefficients, 100 steps a second."""
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
     def video_features(self, faces: torch.Tensor) -> torch.Tensor:
-        """float (B, 1024) of five frames each: float (B, 3, 5, 224, 224), BGR, 0..255, not scaled."""
+        """Float (B, 1024) of five frames each: float (B, 3, 5, 224, 224), BGR, 0..255, not scaled."""
         return self.netfclip(self.netcnnlip(faces).flatten(1))
 
     def forward(self, mfcc: torch.Tensor, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

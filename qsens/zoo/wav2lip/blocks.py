@@ -8,7 +8,7 @@ from qsens.zoo.wav2lip.architecture import LayerPlan
 Pair = int | tuple[int, int]
 
 
-class ConvBlock(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class ConvBlock(nn.Module):
     """Convolution with bias, batch normalisation, the block's input added if residual, then ReLU."""
 
     def __init__(
@@ -33,7 +33,7 @@ class ConvBlock(nn.Module):  # type: ignore[misc]  # torch is not analysed, see 
         return torch.relu(made + features if self.is_residual else made)
 
 
-class DeconvBlock(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class DeconvBlock(nn.Module):
     """Transposed convolution with bias, batch normalisation, ReLU."""
 
     def __init__(

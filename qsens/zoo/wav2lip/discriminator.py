@@ -7,7 +7,7 @@ SIZE = 96
 _SLOPE = 0.01
 
 
-class LeakyBlock(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class LeakyBlock(nn.Module):
     """Convolution with bias and leaky ReLU, without normalisation."""
 
     def __init__(
@@ -21,7 +21,7 @@ class LeakyBlock(nn.Module):  # type: ignore[misc]  # torch is not analysed, see
         return nn.functional.leaky_relu(self.conv_block(features), _SLOPE)
 
 
-class QualityDiscriminator(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class QualityDiscriminator(nn.Module):
     """Judges single frames by their lower half (Prajwal et al. 2020); parameters named as published."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ _AUDIO = (Stage(32, 2), Stage(64, 2), Stage(128, 2), Stage(256, 2), Stage(512, 0
 _FACE = ((128, 3), (256, 2), (512, 2), (512, 0))
 
 
-class LipSyncExpert(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class LipSyncExpert(nn.Module):
     """Embeds sound and mouths in one space (Prajwal et al. 2020); parameters named as published."""
 
     def __init__(self) -> None:

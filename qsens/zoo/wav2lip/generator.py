@@ -25,7 +25,7 @@ class TappedOutput:
     taps: tuple[torch.Tensor, ...]
 
 
-class Wav2Lip(nn.Module):  # type: ignore[misc]  # torch is not analysed, see pyproject
+class Wav2Lip(nn.Module):
     """A face and 0.2 s of sound in, the face with its mouth redrawn out (Prajwal et al. 2020).
 
     `width` scales every channel count but those of the inputs and the picture; `residual=False` leaves
