@@ -1,0 +1,1 @@
+"""Sound for talking-face generators: wave files, the mel spectrogram, and its windows."""

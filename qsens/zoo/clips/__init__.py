@@ -1,0 +1,1 @@
+"""Clips of faces with sound: their layout on disk, packed for training, as sample sets, from videos."""
