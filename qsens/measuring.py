@@ -11,8 +11,8 @@ import onnx
 
 from qsens.atomic_write import write_atomically
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
-from qsens.calibration.reference import RealImages
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
+from qsens.calibration.reference import RealImages
 from qsens.feeds import InputCache
 from qsens.graph.lowering_plan import LoweringPlan, Placement
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model

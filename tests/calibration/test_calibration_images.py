@@ -10,7 +10,7 @@ from qsens.calibration.images import (
     read_image,
     read_image_size,
 )
-from qsens.errors import DataError, SpecError
+from qsens.errors import DataError
 from qsens.interfaces import InputRule
 
 
