@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from qsens.zoo.wav2lip.published import SYNCNET, open_network
 
 MFCC_SHAPE = (1, 13, 20)
 FACES_SHAPE = (3, 5, 224, 224)
@@ -42,6 +45,15 @@ class SyncNet(nn.Module):
         generator = torch.Generator().manual_seed(0)
         mfcc = torch.randn((1, *MFCC_SHAPE), generator=generator)
         return {"mfcc": mfcc, "faces": torch.rand((1, *FACES_SHAPE), generator=generator) * 255}
+
+
+def open_syncnet(checkpoint: Path, *, trust_checkpoint: bool = False) -> SyncNet:
+    """SyncNet with published weights (`syncnet_v2.model`), in eval mode.
+
+    Raises:
+        LoadError: for a file that cannot be read, holds another network, or does not fit.
+    """
+    return open_network(SyncNet(), checkpoint, SYNCNET, trust_checkpoint=trust_checkpoint)
 
 
 def _audio_layers() -> Iterator[nn.Module]:

@@ -1,7 +1,11 @@
 """The visual-quality discriminator of Wav2Lip: is the lower half of this face real?"""
 
+from pathlib import Path
+
 import torch
 from torch import nn
+
+from qsens.zoo.wav2lip.published import DISCRIMINATOR, open_network
 
 SIZE = 96
 _SLOPE = 0.01
@@ -54,6 +58,15 @@ class QualityDiscriminator(nn.Module):
     def example_inputs(self) -> dict[str, torch.Tensor]:
         """One random frame, the same at every call."""
         return {"frames": torch.rand((1, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))}
+
+
+def open_discriminator(checkpoint: Path, *, trust_checkpoint: bool = False) -> QualityDiscriminator:
+    """The discriminator with published weights (`visual_quality_disc.pth`), in eval mode.
+
+    Raises:
+        LoadError: for a file that cannot be read, holds another network, or does not fit.
+    """
+    return open_network(QualityDiscriminator(), checkpoint, DISCRIMINATOR, trust_checkpoint=trust_checkpoint)
 
 
 def _halving(inputs: int, outputs: int, kernel: int, *, stride: int | tuple[int, int] = 2) -> nn.Sequential:

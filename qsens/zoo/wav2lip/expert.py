@@ -1,12 +1,14 @@
 """The lip-sync expert of Wav2Lip (SyncNet_color): do five frames and 0.2 s of sound belong together?"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from qsens.zoo.wav2lip.architecture import Stage, audio_layers
 from qsens.zoo.wav2lip.blocks import ConvBlock, block_from
+from qsens.zoo.wav2lip.published import EXPERT, open_network
 
 FRAMES = 5
 MEL_SHAPE = (1, 80, 16)
@@ -44,6 +46,15 @@ class LipSyncExpert(nn.Module):
         generator = torch.Generator().manual_seed(0)
         mel = torch.rand((1, *MEL_SHAPE), generator=generator) * 8 - 4
         return {"mel": mel, "faces": torch.rand((1, *FACES_SHAPE), generator=generator)}
+
+
+def open_expert(checkpoint: Path, *, trust_checkpoint: bool = False) -> LipSyncExpert:
+    """The expert with published weights (`lipsync_expert.pth`), in eval mode.
+
+    Raises:
+        LoadError: for a file that cannot be read, holds another network, or does not fit.
+    """
+    return open_network(LipSyncExpert(), checkpoint, EXPERT, trust_checkpoint=trust_checkpoint)
 
 
 def lower_halves(frames: torch.Tensor) -> torch.Tensor:
