@@ -1,0 +1,52 @@
+"""Painting with soft edges: distances to shapes, coverage of pixels, layers of colour."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Canvas:
+    """A picture being painted: `pixels` float32 (3, rows, columns), 0..1; `scale` pixels a unit of length."""
+
+    def __init__(self, pixels: Floats, scale: float) -> None:
+        self.pixels = pixels
+        self.scale = scale
+
+    def paint(self, mask: Floats, colour: Floats, opacity: float = 1.0) -> None:
+        """Lay a colour, (3,) or (3, rows, columns), over the picture where `mask` (0..1) covers it."""
+        layer = colour[:, None, None] if colour.ndim == 1 else colour
+        self.pixels += (mask * np.float32(opacity)) * (layer - self.pixels)
+
+    def shade(self, mask: Floats, factor: float) -> None:
+        """Multiply the picture by `factor` where `mask` is 1."""
+        self.pixels *= 1 + mask * np.float32(factor - 1)
+
+    def cover(self, distance: Floats) -> Floats:
+        """How much of each pixel is inside; `distance` is in units of length, positive inside."""
+        return np.clip(distance * np.float32(self.scale) + np.float32(0.5), 0, 1)
+
+    def cover_field(self, field: Floats) -> Floats:
+        """How much of each pixel is where `field` is positive, for any smooth field: its slope is measured."""
+        down, across = np.gradient(field)
+        return np.clip(field / np.maximum(np.hypot(down, across), 1e-6) + np.float32(0.5), 0, 1)
+
+
+def ellipse(across: Floats, down: Floats, half_width: float, half_height: float) -> Floats:
+    """Distance to an ellipse around the origin, positive inside, exact at its edge to first order."""
+    x, y = across / np.float32(half_width), down / np.float32(half_height)
+    radius = np.sqrt(x * x + y * y) + np.float32(1e-6)
+    slope = np.sqrt((x / np.float32(half_width)) ** 2 + (y / np.float32(half_height)) ** 2) + np.float32(1e-6)
+    return radius * (1 - radius) / slope
+
+
+def bump(across: Floats, down: Floats, half_width: float, half_height: float) -> Floats:
+    """A Gaussian hill of height 1 around the origin."""
+    x, y = across / np.float32(half_width), down / np.float32(half_height)
+    return np.exp(-(x * x) - y * y)
+
+
+def ramp(values: Floats, low: float, high: float) -> Floats:
+    """0 below `low`, 1 above `high`, smooth between."""
+    share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return share * share * (3 - 2 * share)
