@@ -1,0 +1,94 @@
+"""Sizes of the Wav2Lip family, ours beside those that Kim et al. 2023 publish."""
+
+from dataclasses import dataclass
+
+from qsens.zoo.syncnet.network import SyncNet
+from qsens.zoo.wav2lip.counting import Cost, cost_of
+from qsens.zoo.wav2lip.discriminator import QualityDiscriminator
+from qsens.zoo.wav2lip.expert import LipSyncExpert
+from qsens.zoo.wav2lip.generator import Wav2Lip
+from qsens.zoo.wav2lip.variants import variant_named
+
+WHY_TWO_COUNTS = (
+    "MACs (paper) count transposed convolutions at output resolution, as torchprofile does, plus one for each "
+    "output element of a batch normalisation; true MACs count the multiplications that are done. A transposed "
+    "convolution of stride 2 does a quarter of what the paper's convention says, and they are most of the "
+    "student: that is why its true ratio is larger."
+)
+CUT_INNER_IS_A_GUESS = (
+    "cut-inner has the published size (Table 3 of the paper); its published widths could not be found, so "
+    "these are a guess."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One generator. `paper_*` are as printed in the paper; ratios are the teacher's cost over this one's."""
+
+    name: str
+    title: str
+    cost: Cost
+    parameters_ratio: float
+    macs_paper_ratio: float
+    macs_ratio: float
+    paper_parameters: str
+    paper_macs: str
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A network that trains or judges the generators."""
+
+    title: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class _Published:
+    name: str
+    title: str
+    parameters: str
+    macs: str
+
+
+_PUBLISHED = (
+    _Published("teacher", "Wav2Lip", "36.3M", "6.21G"),
+    _Published("student-residual", "x0.25, residual layers kept", "2.3M (15.9x)", "0.40G (15.6x)"),
+    _Published("student", "x0.25, residual layers removed", "1.3M (28.9x)", "0.22G (28.8x)"),
+    _Published("cut-inner", "inner layers cut (Kim et al. 2022)", "1.9M", "0.70G"),
+)
+
+
+def generator_rows() -> tuple[Row, ...]:
+    """Table 2 of the paper, and the baseline of its Table 3, in that order."""
+    costs = {entry.name: _generator_cost(entry.name) for entry in _PUBLISHED}
+    teacher = costs[_PUBLISHED[0].name]
+    return tuple(_row(entry, costs[entry.name], teacher) for entry in _PUBLISHED)
+
+
+def helper_rows() -> tuple[Helper, ...]:
+    """The lip-sync expert, the quality discriminator and the SyncNet of the lip-sync measures."""
+    modules = (
+        ("lip-sync expert (SyncNet_color)", LipSyncExpert()),
+        ("visual-quality discriminator", QualityDiscriminator()),
+        ("SyncNet of LSE-D and LSE-C", SyncNet()),
+    )
+    return tuple(Helper(title, cost_of(module, module.example_inputs())) for title, module in modules)
+
+
+def _generator_cost(name: str) -> Cost:
+    module = Wav2Lip(architecture=variant_named(name))
+    return cost_of(module, module.example_inputs())
+
+
+def _row(entry: _Published, cost: Cost, teacher: Cost) -> Row:
+    return Row(
+        name=entry.name,
+        title=entry.title,
+        cost=cost,
+        parameters_ratio=teacher.parameters / cost.parameters,
+        macs_paper_ratio=teacher.macs_torchprofile / cost.macs_torchprofile,
+        macs_ratio=teacher.macs / cost.macs,
+        paper_parameters=entry.parameters,
+        paper_macs=entry.macs,
+    )
