@@ -1,0 +1,1 @@
+"""Scores of talking faces: lip-sync distance and confidence, mouth state, flicker."""

@@ -1,0 +1,86 @@
+"""Lip-sync error, distance (LSE-D) and confidence (LSE-C), from features of the evaluation SyncNet.
+
+Chung & Zisserman 2016 for the network and the shifts, Prajwal et al. 2020 for the two names. One feature
+stands for five frames (0.2 s) and starts one frame after the one before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsens.errors import DataError
+from qsens.zoo.audio.wave import SAMPLE_RATE
+from qsens.zoo.syncnet.mfcc import mfcc
+
+FRAME_RATE = 25
+FRAMES_IN_WINDOW = 5
+MFCC_PER_FRAME = 4
+MFCC_IN_WINDOW = 20
+REACH = 15
+"""Largest shift between picture and sound, in frames, either way."""
+EPSILON = 1e-6
+"""Added to every difference before its norm, as torch's pairwise distance does."""
+
+
+@dataclass(frozen=True)
+class SyncScore:
+    """How well picture and sound of a clip agree.
+
+    `lse_d`: the smallest mean distance over all shifts, lower is better. `lse_c`: the median distance minus
+    it, higher is better. `offset`: frames by which the sound comes early (below 0: late).
+    """
+
+    lse_d: float
+    lse_c: float
+    offset: int
+
+
+def sync_scores(video_features: NDArray[Any], audio_features: NDArray[Any]) -> SyncScore:
+    """LSE-D, LSE-C and offset of one clip from features (L, D) of its windows.
+
+    For each shift of -15 to 15 frames the mean distance between a picture's feature and the shifted
+    sound's; beyond its ends the sound's features are zeros, which count in the mean as in the published
+    evaluation. They raise every mean but the one of shift 0, the more the shorter the clip.
+
+    Raises:
+        DataError: if the two differ in shape or are empty.
+    """
+    distances = shift_distances(video_features, audio_features)
+    best = int(distances.argmin())
+    least = float(distances[best])
+    return SyncScore(least, float(np.median(distances)) - least, REACH - best)
+
+
+def shift_distances(video_features: NDArray[Any], audio_features: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean distance at each shift (31,): entry k compares window i of the picture with i + k - 15."""
+    if video_features.shape != audio_features.shape or video_features.ndim != 2 or not len(video_features):
+        raise DataError(
+            f"features of shapes {video_features.shape} (picture) and {audio_features.shape} (sound)",
+            "pass one feature a window for both, (L, D)",
+        )
+    count = len(video_features)
+    padded = np.pad(audio_features.astype(np.float64), ((REACH, REACH), (0, 0)))
+    shifted = (padded[shift : shift + count] for shift in range(2 * REACH + 1))
+    return np.array([np.linalg.norm(video_features - sound + EPSILON, axis=1).mean() for sound in shifted])
+
+
+def window_count(frames: int, samples: int) -> int:
+    """Windows of a clip of that many frames and sound samples at 16 kHz; 0 where it is too short.
+
+    >>> window_count(50, 32_000)
+    45
+    """
+    return max(0, min(frames, samples * FRAME_RATE // SAMPLE_RATE) - FRAMES_IN_WINDOW)
+
+
+def audio_windows(samples: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """MFCC windows (count, 1, 13, 20) as the network takes them; `samples`: float (N,), -1 to 1, 16 kHz."""
+    levels = np.clip(np.round(np.asarray(samples, np.float64) * 32768.0), -32768, 32767)
+    cepstra = mfcc(levels)
+    starts = MFCC_PER_FRAME * np.arange(count)
+    windows = cepstra[starts[:, None] + np.arange(MFCC_IN_WINDOW)]
+    return np.ascontiguousarray(windows.transpose(0, 2, 1)[:, None].astype(np.float32))
