@@ -273,7 +273,5 @@ def _rates_text(clips: Sequence[UsableClip]) -> str:
     rates = Counter(usable.source_rate for usable in clips)
     if set(rates) == {SAMPLE_RATE}:
         return "16 kHz"
-    resampled = ", ".join(
-        f"{count} of {rate} Hz" for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE
-    )
-    return f"16 kHz, resampled ({resampled}; scipy resample_poly)"
+    others = [f"{count} of {rate} Hz" for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE]
+    return f"16 kHz, resampled by scipy resample_poly (clips: {', '.join(others)})"

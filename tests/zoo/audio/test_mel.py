@@ -44,9 +44,7 @@ def slow_mel_frame(samples, frame):
         n = -n if n < 0 else n
         return emphasised[2 * last - n if n > last else n]
 
-    window = [
-        at(frame * 200 - 400 + n) * (0.5 - 0.5 * math.cos(2 * math.pi * n / 800)) for n in range(800)
-    ]
+    window = [at(frame * 200 - 400 + n) * (0.5 - 0.5 * math.cos(2 * math.pi * n / 800)) for n in range(800)]
     matrix = np.exp(-2j * np.pi * np.outer(np.arange(401), np.arange(800)) / 800)
     magnitudes = np.abs(matrix @ np.array(window))
     values = []

@@ -13,7 +13,9 @@ TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
 def write_pcm24(path, samples, rate=SAMPLE_RATE):
     levels = np.round(samples * (2**23 - 1)).astype(np.int32)
     body = b"".join(struct.pack("<i", level)[:3] for level in levels)
-    header = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 36 + len(body), b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 3, 3, 24)
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH", b"RIFF", 36 + len(body), b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 3, 3, 24
+    )
     path.write_bytes(header + struct.pack("<4sI", b"data", len(body)) + body)
 
 

@@ -15,7 +15,7 @@ def picture(clip, frame, size=96):
     """Flat colour: red names the clip, green the frame; blue differs between the halves."""
     pixels = np.zeros((size, size, 3), np.uint8)
     pixels[..., 0] = 40 * clip + 20
-    pixels[..., 1] = 2 * frame + 10
+    pixels[..., 1] = 5 * frame + 10
     pixels[: size // 2, :, 2] = 200
     return pixels
 

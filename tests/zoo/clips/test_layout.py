@@ -68,8 +68,8 @@ def test_frames_are_rgb(tmp_path):
     write_clip(tmp_path, "a/x", [3], clip=2)
     frame = read_frame(list_clips(tmp_path)[0], 3)
     assert frame.shape == (96, 96, 3)
-    np.testing.assert_allclose(frame[10, 10], [100, 16, 200], atol=3)
-    np.testing.assert_allclose(frame[80, 10], [100, 16, 0], atol=3)
+    np.testing.assert_allclose(frame[10, 10], [100, 25, 200], atol=3)
+    np.testing.assert_allclose(frame[80, 10], [100, 25, 0], atol=3)
 
 
 def test_frames_of_another_size_are_resized(tmp_path):
