@@ -12,6 +12,7 @@ from qsens.interfaces import (
     Extractor,
     Measurement,
     Metric,
+    SampleSet,
     ScoredBatch,
     ScoringContext,
     Strategy,
@@ -83,15 +84,41 @@ def check_strategy(strategy: Strategy, layers: Sequence[Layer], *, limit: int = 
     return tuple(trials)
 
 
-def check_metric(make: Callable[[], Metric]) -> None:
+class ExampleSamples:
+    """Twelve clips of four frames whose annotations are the clip, the frame and the real picture."""
+
+    name = "example"
+    digest = "2" * 16
+    clusters = tuple(f"clip{index // 4}" for index in range(_IMAGES))
+
+    def __init__(self, side: int = _SIDE) -> None:
+        self._pictures = _example_batch(noise=0, side=side).baseline
+
+    def __len__(self) -> int:
+        return _IMAGES
+
+    def sample(self, index: int) -> Mapping[str, Array]:
+        return {"image": self._pictures[index].astype(np.float32) / 255}
+
+    def annotation(self, index: int) -> Mapping[str, Any]:
+        """`clip`, `frame` and `target`, as `qsens.interfaces.annotation_of` describes them."""
+        return {"clip": self.clusters[index], "frame": index % 4, "target": self._pictures[index]}
+
+    def describe(self) -> Mapping[str, str]:
+        return {"count": str(_IMAGES)}
+
+
+def check_metric(make: Callable[[], Metric], *, samples: SampleSet | None = None, side: int = _SIDE) -> None:
     """Check that a metric's batches do not matter, its states are separate and identical images score best.
 
-    The images are 48 seeded pictures of 16x16 pixels with 8 features each.
+    The images are 48 seeded pictures of `side` x `side` pixels with 8 features each. `samples` are 48
+    samples for a metric that reads more annotations than those of `ExampleSamples`.
 
     Raises:
         PluginError: naming the broken promise.
     """
-    metric, context, batch = make(), _example_context(), _example_batch(noise=40)
+    known = ExampleSamples(side) if samples is None else samples
+    metric, context, batch = make(), _example_context(known), _example_batch(noise=40, side=side)
     who = f"the metric {metric.name!r}"
     whole = _measure(metric, context, [batch])
     split = _measure(metric, context, _split(batch, 7))
@@ -106,7 +133,7 @@ def check_metric(make: Callable[[], Metric]) -> None:
     _promise(_close(whole.score.value, split.score.value), f"{who} depends on the batch size")
     _promise(whole.score == again.score, f"{who} gives two values for the same images")
     _check_influence(who, whole)
-    best = _measure(metric, context, [_example_batch(noise=0)]).score.value
+    best = _measure(metric, context, [_example_batch(noise=0, side=side)]).score.value
     sign = 1 if metric.lower_is_better else -1
     against_fp32 = not metric.needs_reference
     _promise(
@@ -188,21 +215,21 @@ def _check_replay(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[
         _promise(is_same, f"the strategy {strategy.name!r} goes another way when resumed after {count} maps")
 
 
-def _example_batch(*, noise: int) -> ScoredBatch:
+def _example_batch(*, noise: int, side: int = _SIDE) -> ScoredBatch:
     generator, feature_generator = np.random.default_rng(0), np.random.default_rng(2)
-    baseline = generator.integers(0, 256, (_IMAGES, 3, _SIDE, _SIDE), dtype=np.uint8)
+    baseline = generator.integers(0, 256, (_IMAGES, 3, side, side), dtype=np.uint8)
     change = generator.integers(-noise, noise + 1, baseline.shape)
     images = np.clip(baseline.astype(np.int64) + change, 0, 255).astype(np.uint8)
     features = feature_generator.normal(size=(_IMAGES, _DIMENSION)) + noise / 40
     return ScoredBatch(0, images, baseline, features.astype(np.float32))
 
 
-def _example_context() -> ScoringContext:
+def _example_context(samples: SampleSet) -> ScoringContext:
     generator = np.random.default_rng(1)
     baseline = _example_batch(noise=0).features
     reference = generator.normal(size=(2 * _IMAGES, _DIMENSION)).astype(np.float32)
     extractor = Extractor("example", _DIMENSION, _SIDE, "none", "0" * 64, None)
-    return ScoringContext(_IMAGES, extractor, baseline, reference, "1" * 16, "2" * 16, None)
+    return ScoringContext(_IMAGES, extractor, baseline, reference, "1" * 16, "2" * 16, None, samples)
 
 
 def _split(batch: ScoredBatch, size: int) -> list[ScoredBatch]:
