@@ -1,0 +1,36 @@
+"""`qsens zoo train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qsens.cli.progress import ProgressLine
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("spec", metavar="SPEC")
+@click.option("--data", multiple=True, type=FOLDER, help="Folder of clips to train on; may be repeated.")
+@click.option("--validation", type=FOLDER, help="Folder of clips by other speakers, for the metrics.")
+@click.option("--out", type=FOLDER, help="Folder for checkpoints, metrics and the result.")
+@click.option("--max-minutes", type=float, help="Stop after so many minutes of training.")
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def train(*, spec: str, quiet: bool, **overrides: Any) -> None:
+    """Train a talker, a teacher or a lip-sync expert as the TOML file SPEC says.
+
+    SPEC may also be the name of a shipped spec, such as `talker`. The same command again resumes; Ctrl-C
+    saves first. The folder then holds the weights as safetensors, and training.toml says how they came about.
+    """
+    # torch and Lightning take seconds to load.
+    from qsens.zoo.training.kinds import train as train_kind
+    from qsens.zoo.training.spec_reading import read_training_spec
+
+    read = read_training_spec(spec, overrides)
+    with ProgressLine(is_shown=not quiet) as progress:
+        result = train_kind(read, progress)
+    for name, value in result.metrics.items():
+        click.echo(f"{name} {value:.3f}")
+    click.echo(f"{result.steps} steps, {result.samples} samples: {result.folder}")

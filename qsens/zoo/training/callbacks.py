@@ -1,0 +1,200 @@
+"""What happens around the steps: learning rate, metrics.csv, validation, checkpoints, stopping."""
+
+import csv
+import math
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from qsens.interfaces import Progress
+from qsens.zoo.training.module import TrainingModule
+from qsens.zoo.training.spec import TrainingSpec
+
+CHECKPOINT_NAME = "checkpoint.ckpt"
+METRICS_NAME = "metrics.csv"
+
+
+def learning_rate_at(step: int, spec: TrainingSpec) -> float:
+    """Learning rate of a 0-based step: linear warm-up, then constant or half a cosine to the final rate."""
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    if spec.schedule == "constant":
+        return spec.learning_rate
+    share = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, share))
+    return spec.final_learning_rate + (spec.learning_rate - spec.final_learning_rate) * fall
+
+
+class LearningRate(pl.Callback):
+    """Sets the rate of every optimizer from the step number alone, so there is nothing to restore."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
+        rate = learning_rate_at(module.done_steps, module.spec)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+
+class Stopping(pl.Callback):
+    """Stops after the current step on Ctrl-C or SIGTERM, and when the minutes are used up.
+
+    A second Ctrl-C stops at once.
+    """
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        self._seconds = math.inf if spec.max_minutes is None else spec.max_minutes * 60
+        self._before: dict[int, Any] = {}
+        self.is_interrupted = False
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        # Handlers can be set in the main thread only; elsewhere Python's own stay.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._interrupt)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        if self.is_interrupted or module.seconds_spent >= self._seconds:
+            trainer.should_stop = True
+
+    def restore_handlers(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _interrupt(self, number: int, _frame: object) -> None:
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        self.is_interrupted = True
+
+
+class Clock(pl.Callback):
+    """Adds the time of the steps to the module's count, pauses between runs left out."""
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        now = time.monotonic()
+        module.seconds_spent += now - self._last
+        self._last = now
+
+
+class MetricsLog(pl.Callback):
+    """Appends lines of losses and validation figures to metrics.csv and tells `progress`."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._path = folder / METRICS_NAME
+        self._progress = progress
+        self._mark = (0, 0.0)
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self._mark = (module.samples_seen, module.seconds_spent)
+        if trainer.is_global_zero:
+            _drop_later_rows(self._path, module.done_steps)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        spec = module.spec
+        is_last = module.done_steps == spec.steps
+        is_due = module.done_steps % spec.log_every == 0 or is_last
+        is_validated = module.done_steps % spec.validate_every == 0 or is_last
+        if not (is_due or is_validated):
+            return
+        row = self._training_row(module)
+        if is_validated:
+            row |= validated(module)
+        if trainer.is_global_zero:
+            _append(self._path, row)
+            self._progress(module.done_steps, spec.steps, _summary(row))
+
+    def _training_row(self, module: TrainingModule) -> dict[str, float]:
+        samples, seconds = self._mark
+        self._mark = (module.samples_seen, module.seconds_spent)
+        speed = (module.samples_seen - samples) / max(module.seconds_spent - seconds, 1e-9)
+        return {
+            "step": module.done_steps,
+            "samples": module.samples_seen,
+            "seconds": round(module.seconds_spent, 1),
+            "samples_a_second": round(speed, 1),
+            "learning_rate": learning_rate_at(module.done_steps - 1, module.spec),
+            **{name: float(loss) for name, loss in module.latest.items()},
+        }
+
+
+class Checkpoints(pl.Callback):
+    """Saves everything that a resumed run needs, now and then and when the run ends or stops."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / CHECKPOINT_NAME
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        is_last = module.done_steps == module.spec.steps
+        if trainer.should_stop or is_last or module.done_steps % module.spec.checkpoint_every == 0:
+            partial = self._path.with_name(f".{CHECKPOINT_NAME}.partial")
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                partial.replace(self._path)
+
+
+def validated(module: TrainingModule) -> dict[str, float]:
+    """Validation figures of the module as it is now; its training mode is put back."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    with torch.inference_mode(), torch.autocast(module.device.type, enabled=False):
+        figures = module.validation_metrics()
+    for part, is_training in modes.items():
+        part.training = is_training
+    return figures
+
+
+def _append(path: Path, row: Mapping[str, float]) -> None:
+    known = _header(path)
+    columns = [*known, *(name for name in row if name not in known)]
+    if columns != known:
+        _rewrite(path, columns, _rows(path))
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, columns).writerow({name: _short(value) for name, value in row.items()})
+
+
+def _drop_later_rows(path: Path, step: int) -> None:
+    """Forget lines after the checkpoint that the run goes on from."""
+    kept = [row for row in _rows(path) if int(row["step"]) <= step]
+    if path.exists():
+        _rewrite(path, _header(path), kept)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _header(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
+
+
+def _rewrite(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def _summary(row: Mapping[str, float]) -> str:
+    words = [f"loss {row['loss']:.4f}", f"{row['samples_a_second']:.0f} samples/s"]
+    words += [f"{name} {row[name]:.2f}" for name in row if name.endswith("_db")]
+    return ", ".join(words)

@@ -1,0 +1,132 @@
+"""What every training has: counted steps, seeded batches, a validation, networks to keep."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from qsens.errors import DataError
+from qsens.zoo.training.batches import TrainingClips
+from qsens.zoo.training.spec import TrainingSpec
+
+
+class StepNumbers(IterableDataset[int]):
+    """Numbers of the steps still to do.
+
+    A batch is drawn from seed and step number, so a resumed run sees what an uninterrupted one would see.
+    """
+
+    def __init__(self, first: int, end: int) -> None:
+        self._range = range(first, end)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)
+
+
+class TrainingModule(pl.LightningModule):
+    """Base of all trainings. `latest` holds the losses of the last step, on the device."""
+
+    spec: TrainingSpec
+
+    def __init__(self, spec: TrainingSpec, clips: TrainingClips) -> None:
+        super().__init__()
+        self.spec = spec
+        self.clips = clips
+        self.done_steps = 0
+        self.samples_seen = 0
+        self.seconds_spent = 0.0
+        self.latest: dict[str, torch.Tensor] = {}
+
+    @abstractmethod
+    def losses(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        """The losses of one freshly drawn batch by name; `loss` is the one to minimise."""
+
+    @abstractmethod
+    def validation_metrics(self) -> dict[str, float]:
+        """Figures on the validation clips; called in evaluation mode without gradients."""
+
+    @abstractmethod
+    def kept_networks(self) -> Mapping[str, nn.Module]:
+        """Networks that the result consists of, by file name without suffix."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What else the result should say about this training."""
+        return {}
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the optimizer changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def step_generator(self) -> np.random.Generator:
+        """Randomness of the current step on this device."""
+        return np.random.default_rng((self.spec.seed, self.done_steps, self.global_rank))
+
+    def training_step(self, _step: int) -> torch.Tensor:
+        losses = self.losses(self.step_generator())
+        self.finish_step(losses)
+        return losses["loss"]
+
+    def finish_step(self, losses: Mapping[str, torch.Tensor]) -> None:
+        """Count the step and remember its losses."""
+        self.latest = {name: loss.detach() for name, loss in losses.items()}
+        self.done_steps += 1
+        self.samples_seen += self.spec.batch_size * self.trainer.world_size
+
+    def configure_optimizers(self) -> Any:
+        return adamw(self.trained_parameters(), self.spec)
+
+    def train_dataloader(self) -> DataLoader[int]:
+        return DataLoader(StepNumbers(self.done_steps, self.spec.steps), batch_size=None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["progress"] = {
+            "done_steps": self.done_steps,
+            "samples_seen": self.samples_seen,
+            "seconds_spent": self.seconds_spent,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, value in checkpoint["progress"].items():
+            setattr(self, name, value)
+
+
+def adamw(
+    parameters: list[nn.Parameter], spec: TrainingSpec, betas: tuple[float, float] = (0.9, 0.999)
+) -> Any:
+    """AdamW with the learning rate and decay of the spec; without decay it is Adam."""
+    return torch.optim.AdamW(parameters, spec.learning_rate, betas=betas, weight_decay=spec.weight_decay)
+
+
+def seed_networks(seed: int) -> None:
+    """Seed what initial weights are drawn from."""
+    torch.manual_seed(seed)
+
+
+def load_start(network: nn.Module, path: Path) -> None:
+    """Begin with the weights in a safetensors file.
+
+    Raises:
+        DataError: naming the first weight that does not fit.
+    """
+    # Loads only where a run begins with given weights.
+    from safetensors.torch import load_file
+
+    try:
+        given = load_file(path)
+    except OSError as error:
+        raise DataError(f"cannot read the weights {path}: {error}", "give a .safetensors file") from error
+    expected = network.state_dict()
+    for name, tensor in expected.items():
+        if name not in given or given[name].shape != tensor.shape:
+            found = tuple(given[name].shape) if name in given else "missing"
+            raise DataError(
+                f"{path} is of another variant: {name} is {found}, not {tuple(tensor.shape)}",
+                "set width and residual in the spec as the weights were trained",
+            )
+    network.load_state_dict({name: given[name].to(tensor.dtype) for name, tensor in expected.items()})

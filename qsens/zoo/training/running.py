@@ -1,0 +1,208 @@
+"""Runs a training in a folder: begins or resumes it, keeps it safe, writes the result."""
+
+import logging
+import platform
+import tomllib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import tomli_w
+import torch
+from filelock import FileLock, Timeout
+
+from qsens import __version__
+from qsens.atomic_write import write_atomically
+from qsens.errors import DataError, RunFolderError
+from qsens.interfaces import Progress
+from qsens.zoo.training.callbacks import (
+    CHECKPOINT_NAME,
+    Checkpoints,
+    Clock,
+    LearningRate,
+    MetricsLog,
+    Stopping,
+    validated,
+)
+from qsens.zoo.training.module import TrainingModule
+from qsens.zoo.training.result import RESULT_NAME, write_networks
+from qsens.zoo.training.spec import TrainingSpec
+from qsens.zoo.training.spec_reading import plain_values, refuse_difference
+
+BEGUN_NAME = "spec.toml"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run left behind. `is_complete` is false where the minutes ran out first."""
+
+    folder: Path
+    steps: int
+    samples: int
+    duration_s: float
+    metrics: Mapping[str, float]
+    is_complete: bool
+
+
+def run_training(module: TrainingModule, progress: Progress) -> TrainingResult:
+    """Train to the end of the spec, from the last checkpoint of its folder where there is one.
+
+    Raises:
+        RunFolderError: if the folder is in use or holds a run of another spec.
+        KeyboardInterrupt: after saving, if the run was interrupted.
+    """
+    spec = module.spec
+    assert spec.out is not None
+    spec.out.mkdir(parents=True, exist_ok=True)
+    with _locked(spec.out):
+        _begin(module, spec.out)
+        stopping = Stopping(spec)
+        try:
+            _fit(module, spec.out, stopping, progress)
+        finally:
+            stopping.restore_handlers()
+        if stopping.is_interrupted:
+            raise KeyboardInterrupt
+        return _finish(module, spec.out)
+
+
+def _begin(module: TrainingModule, folder: Path) -> None:
+    """Write down what the folder is for, or compare with what it was begun for."""
+    spec, path = module.spec, folder / BEGUN_NAME
+    values = {**plain_values(spec), "corpus_sha256": module.clips.digest}
+    if path.exists():
+        refuse_difference(tomllib.loads(path.read_text(encoding="utf-8")), values, folder)
+        return
+    if (folder / CHECKPOINT_NAME).exists():
+        raise RunFolderError(f"{folder} holds a checkpoint without {BEGUN_NAME}", "give another --out")
+    header = f"# Written by qsens {__version__}; the same command again resumes.\n"
+    write_atomically(path, (header + tomli_w.dumps(values)).encode())
+
+
+def _fit(module: TrainingModule, folder: Path, stopping: Stopping, progress: Progress) -> None:
+    spec = module.spec
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    checkpoint = folder / CHECKPOINT_NAME
+    callbacks = [LearningRate(), Clock(), MetricsLog(folder, progress), stopping, Checkpoints(folder)]
+    with _quiet():
+        trainer = pl.Trainer(
+            max_epochs=1,
+            precision=spec.precision,
+            accelerator=spec.accelerator,
+            devices=spec.devices,
+            strategy="ddp_find_unused_parameters_true" if spec.devices > 1 else "auto",
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+
+
+def _finish(module: TrainingModule, folder: Path) -> TrainingResult:
+    """Write the networks, measure them as written, and say how they came about."""
+    write_networks(module, folder)
+    figures = validated(module)
+    result = TrainingResult(
+        folder,
+        module.done_steps,
+        module.samples_seen,
+        module.seconds_spent,
+        figures,
+        module.done_steps == module.spec.steps,
+    )
+    write_atomically(folder / RESULT_NAME, tomli_w.dumps(_record(module, result)).encode())
+    return result
+
+
+def _record(module: TrainingModule, result: TrainingResult) -> dict[str, Any]:
+    return {
+        "training": {
+            "seed": module.spec.seed,
+            "steps": result.steps,
+            "samples_seen": result.samples,
+            "duration_s": round(result.duration_s, 1),
+            "is_complete": result.is_complete,
+            "device": _device_name(module.device),
+            **module.facts(),
+        },
+        "versions": {
+            "qsens": __version__,
+            "torch": str(torch.__version__),
+            "lightning": pl.__version__,
+            "python": platform.python_version(),
+        },
+        "corpus": {
+            "sha256": module.clips.digest,
+            "clips": module.clips.clips,
+            "frames": module.clips.frames,
+            "skipped": module.clips.skipped(),
+        },
+        "metrics": dict(result.metrics),
+        "spec": _without_machine_paths(module.spec),
+    }
+
+
+def _without_machine_paths(spec: TrainingSpec) -> dict[str, Any]:
+    """Values of the spec with the names of folders only: the record is shipped with the weights."""
+    values = plain_values(spec)
+    values.pop("out", None)
+    for key in ("data", "validation", "start"):
+        if key in values:
+            value = values[key]
+            values[key] = [Path(one).name for one in value] if isinstance(value, list) else Path(value).name
+    return values
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            f"{folder} is in use by another training", "wait for it, or give another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advertisements and advice that does not apply from the terminal."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def refuse_nan(module: TrainingModule) -> None:
+    """Stop a run whose loss is no number.
+
+    Raises:
+        DataError: with the step at which it was seen.
+    """
+    loss = float(module.latest["loss"])
+    if loss != loss:
+        raise DataError(f"the loss is NaN at step {module.done_steps}", "use a smaller learning_rate")

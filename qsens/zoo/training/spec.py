@@ -1,0 +1,72 @@
+"""What a training run is asked to do: one dataclass for each kind of network, every default written once."""
+
+# ruff: noqa: RUF009 - the calls return dataclass fields
+from dataclasses import dataclass
+from pathlib import Path
+
+from qsens.zoo.training.spec_keys import choice, flag, location, locations, number, optional_number, whole
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+WINDOWS = ("inference", "training")
+
+# Keys that change neither the data, the network, nor what is done with them.
+NO_EFFECT_ON_WEIGHTS = frozenset(
+    {"data", "validation", "out", "threads", "max_minutes", "log_every", "checkpoint_every"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """What every kind of training shares."""
+
+    kind: str
+    data: tuple[Path, ...] = locations("folders of clips to train on")
+    validation: Path | None = location("a folder of clips by other speakers, for the metrics")
+    out: Path | None = location("the folder that takes checkpoints, metrics and the result")
+    start: Path | None = location(
+        "weights to begin with, in a format that the network opens; else random ones"
+    )
+    seed: int = whole("number that all randomness comes from", 0, minimum=0)
+    steps: int = whole("optimizer steps of the whole run", 10_000, minimum=1)
+    max_minutes: float | None = optional_number("minutes after which a run stops early", exclusiveMinimum=0)
+    batch_size: int = whole("samples in one step on one device", 32, minimum=2)
+    learning_rate: float = number("highest learning rate", 1e-4, exclusiveMinimum=0)
+    final_learning_rate: float = number("learning rate of the last step", 0.0, minimum=0)
+    warmup_steps: int = whole("steps in which the learning rate rises from zero", 100, minimum=0)
+    schedule: str = choice("how the learning rate falls after the warm-up", "cosine", ("cosine", "constant"))
+    weight_decay: float = number("decay of AdamW", 0.0, minimum=0)
+    precision: str = choice("arithmetic of the training steps", "32-true", PRECISIONS)
+    accelerator: str = choice("what the steps run on", "auto", ("auto", "cpu", "gpu"))
+    devices: int = whole("how many of them", 1, minimum=1)
+    compile: bool = flag("compile the network: slower to start, faster afterwards", default=False)
+    threads: int = whole("CPU threads; 0 lets torch choose", 0, minimum=0)
+    log_every: int = whole("steps between lines of metrics.csv", 100, minimum=1)
+    validate_every: int = whole("steps between validations", 2_000, minimum=1)
+    checkpoint_every: int = whole("steps between checkpoints", 500, minimum=1)
+    window: str = choice("which mel window goes with a frame", "inference", WINDOWS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec(TrainingSpec):
+    """What every training of a generator shares."""
+
+    width: float = number(
+        "channels of the generator, as a share of the published one", 1.0, exclusiveMinimum=0
+    )
+    residual: bool = flag("keep the residual layers", default=True)
+    fp16: bool = flag("store the weights in FP16", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkerSpec(GeneratorSpec):
+    """Direct training of a compact generator on single frames, without a teacher."""
+
+    mouth_weight: float = number("weight of the mouth box in the pixel loss", 6.0, minimum=0)
+    lower_weight: float = number("weight of the rest of the lower half", 2.5, minimum=0)
+    edge_weight: float = number("weight of the loss on picture gradients", 1.0, minimum=0)
+    pooled_weight: float = number("weight of the loss on pictures shrunk 4 and 8 times", 0.5, minimum=0)
+    audio_weight: float = number("weight of reading the mouth state off the sound alone", 0.3, minimum=0)
+    colour_gain: float = number("largest change of a colour channel's gain", 0.15, minimum=0, maximum=0.9)
+    mel_noise: float = number("standard deviation of noise on the mel window", 0.2, minimum=0)
+    mel_gain: float = number("standard deviation of an offset of the whole mel window", 0.4, minimum=0)
+    mirror: bool = flag("mirror half of the samples", default=True)

@@ -1,0 +1,94 @@
+"""Keys of training specs: each dataclass field holds its default and the JSON schema of its value."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields
+from typing import Any
+
+from qsens.errors import SpecError
+
+
+def number(text: str, default: float, **bounds: Any) -> Any:
+    """A key whose value is a number within JSON-schema bounds."""
+    return _key(text, default, type="number", **bounds)
+
+
+def whole(text: str, default: int, **bounds: Any) -> Any:
+    """A key whose value is a whole number within JSON-schema bounds."""
+    return _key(text, default, type="integer", **bounds)
+
+
+def optional_number(text: str, **bounds: Any) -> Any:
+    """A number that may be absent."""
+    return _key(text, None, type="number", **bounds)
+
+
+def flag(text: str, *, default: bool) -> Any:
+    """True or false."""
+    return _key(text, default, type="boolean")
+
+
+def choice(text: str, default: str, options: tuple[str, ...]) -> Any:
+    """One of a few words; the first listed is not special, `default` is."""
+    return _key(f"{text}: {', '.join(options)}", default, enum=list(options))
+
+
+def location(text: str) -> Any:
+    """A path that may be absent; relative ones are relative to the spec file."""
+    return _key(text, None, is_path=True, type="string", minLength=1)
+
+
+def locations(text: str) -> Any:
+    """Several paths, or none."""
+    items = {"type": "string", "minLength": 1}
+    return _key(text, (), is_path=True, type="array", items=items)
+
+
+def schema_of(spec_class: type) -> dict[str, Any]:
+    """The JSON schema of a spec file that describes one `spec_class`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": spec_class.__doc__,
+        "type": "object",
+        "properties": {entry.name: _schema(entry) for entry in fields(spec_class)},
+        "required": [entry.name for entry in fields(spec_class) if entry.default is MISSING],
+        "additionalProperties": False,
+    }
+
+
+def path_keys(spec_class: type) -> tuple[str, ...]:
+    """Keys whose values are paths."""
+    return tuple(entry.name for entry in fields(spec_class) if entry.metadata.get("is_path"))
+
+
+def check_values(values: Mapping[str, Any], spec_class: type, where: str) -> None:
+    """Check a flat table against the schema of `spec_class`; `where` is what people know the table by.
+
+    Raises:
+        SpecError: naming the key that is unknown, missing or wrong, with what was expected.
+    """
+    # jsonschema takes a fifth of a second to load.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    known = [entry.name for entry in fields(spec_class)]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+            raise SpecError(f"{where}: no key named {key!r}", hint)
+    error = best_match(Draft202012Validator(schema_of(spec_class)).iter_errors(dict(values)))
+    if error is not None:
+        key = str(error.absolute_path[0]) if error.absolute_path else error.message
+        given = f" is {values[key]!r}" if key in values else ""
+        expected = f"expected: {error.schema.get('description', error.message)}"
+        raise SpecError(f"{where}: {key}{given}", f"{expected}; {error.message}")
+
+
+def _key(text: str, default: Any, *, is_path: bool = False, **schema: Any) -> Any:
+    return field(default=default, metadata={"schema": {"description": text, **schema}, "is_path": is_path})
+
+
+def _schema(entry: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = entry.metadata.get("schema", {"type": "string"})
+    return schema
