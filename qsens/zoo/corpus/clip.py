@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.zoo.corpus.face import Expression, draw_face
-from qsens.zoo.corpus.identity import Identity, Scene
+from qsens.zoo.corpus.identity import Identity
 from qsens.zoo.corpus.phones import Mouth, PhoneTrack, speak
+from qsens.zoo.corpus.scene import Scene
 from qsens.zoo.corpus.speech import Voice, synthesise
 from qsens.zoo.corpus.surface import Pose
 

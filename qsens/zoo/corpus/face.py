@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.features import paint_age, paint_beard, paint_brows, paint_eyes, paint_nose
 from qsens.zoo.corpus.hair import paint_glasses, paint_hair_before, paint_hair_behind
-from qsens.zoo.corpus.identity import TEXTURE_SIZE, HairStyle, Head, Identity, Scene
+from qsens.zoo.corpus.identity import TEXTURE_SIZE, HairStyle, Head, Identity
 from qsens.zoo.corpus.lips import paint_mouth
-from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
 from qsens.zoo.corpus.phones import Mouth
+from qsens.zoo.corpus.scene import Scene
 from qsens.zoo.corpus.surface import Pose, Surface, shading, surface_of
 
 
@@ -38,10 +40,8 @@ def draw_face(
     paint_age(canvas, surface, identity)
     paint_eyes(canvas, surface, identity, expression.blink, expression.gaze)
     paint_brows(canvas, surface, identity.eyes, expression.brows)
-    paint_beard_within = _outline(surface, identity.head)
-    face = Canvas(canvas.pixels.copy(), canvas.scale)
-    paint_beard(face, surface, identity, light)
-    canvas.paint(canvas.cover_field(paint_beard_within), face.pixels)
+    is_face = canvas.cover_field(_outline(surface, identity.head))
+    paint_beard(canvas, surface, identity, light, is_face)
     paint_nose(canvas, surface, identity)
     paint_mouth(canvas, surface, identity, mouth, light)
     paint_hair_before(canvas, surface, identity, light)
@@ -68,7 +68,8 @@ def _outline(surface: Surface, head: Head) -> Floats:
 def _paint_body(canvas: Canvas, surface: Surface, identity: Identity, scene: Scene) -> None:
     """Neck in the chin's shadow, and shoulders."""
     neck = np.minimum(
-        np.float32(identity.head.half_width * 0.66) - np.abs(surface.x), surface.y - np.float32(0.3)
+        np.float32(identity.head.half_width * 0.58) - np.abs(surface.x) + 0.16 * ramp(surface.y, 0.6, 1.2),
+        surface.y - np.float32(0.3),
     )
     shade = 0.40 + 0.35 * ramp(surface.y, identity.head.chin, identity.head.chin + 0.3)
     lit = scene.light.ambient + scene.light.colour * np.float32(scene.light.strength * 0.7)
@@ -86,8 +87,11 @@ def _paint_skin(canvas: Canvas, surface: Surface, identity: Identity, light: Flo
             ear = ellipse(across, down, 0.065 * head.ears, 0.13 * head.ears)
             canvas.paint(canvas.cover(ear), colour[:, None, None] * light * np.float32(0.86))
             canvas.shade(bump(across, down, 0.025 * head.ears, 0.07 * head.ears), 0.75)
+    outline = _outline(surface, head)
+    # The sides turn away from the lamp and the viewer.
+    turned = np.float32(0.72) + np.float32(0.28) * ramp(outline, -0.05, 0.42)
     texture = _sampled(identity.skin.texture, surface)
-    canvas.paint(canvas.cover_field(_outline(surface, head)), colour[:, None, None] * texture * light)
+    canvas.paint(canvas.cover_field(outline), colour[:, None, None] * texture * light * turned)
 
 
 def _sampled(texture: Floats, surface: Surface) -> Floats:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import BeardStyle, Eyes, Identity
-from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
 from qsens.zoo.corpus.surface import Surface
 
 _WHITE = np.array([0.94, 0.93, 0.92], np.float32)
@@ -35,14 +36,14 @@ def paint_nose(canvas: Canvas, surface: Surface, identity: Identity) -> None:
     """Nostrils, the wings' creases and the shade under the tip."""
     nose = identity.nose
     under = surface.nose_y - np.float32(nose.tip + 0.035)
-    canvas.shade(bump(surface.nose_x, under, nose.width * 0.9, 0.022), 0.80)
-    canvas.paint(bump(surface.nose_x, under + np.float32(0.075), 0.028, 0.035), np.ones(3, np.float32), 0.10)
+    canvas.shade(bump(surface.nose_x, under, nose.width * 0.9, 0.024), 0.86)
+    canvas.paint(bump(surface.nose_x, under + np.float32(0.07), 0.034, 0.036), np.ones(3, np.float32), 0.16)
     for side in (-1.0, 1.0):
         across = surface.nose_x - np.float32(side * nose.width * 0.48)
-        hole = ellipse(across, under + np.float32(0.002), nose.width * 0.24, 0.014)
-        canvas.shade(canvas.cover(hole), 0.34)
+        hole = bump(across, under + np.float32(0.002), nose.width * 0.24, 0.016)
+        canvas.shade(hole, 0.42)
         wing = surface.nose_x - np.float32(side * nose.width * 1.12)
-        canvas.shade(bump(wing, under + np.float32(0.02), 0.014, 0.034), 0.80)
+        canvas.shade(bump(wing, under + np.float32(0.02), 0.018, 0.036), 0.84)
 
 
 def paint_age(canvas: Canvas, surface: Surface, identity: Identity) -> None:
@@ -50,11 +51,11 @@ def paint_age(canvas: Canvas, surface: Surface, identity: Identity) -> None:
     age = identity.skin.age
     top, bottom = identity.nose.tip + 0.03, identity.lips.height + 0.02
     share = np.clip((surface.still_down - np.float32(top)) / np.float32(bottom - top), 0, 1)
-    fold = np.abs(surface.across) - (identity.nose.width * 1.25 + 0.12 * share)
+    fold = np.abs(surface.across) - (identity.nose.width * 1.35 + 0.14 * share**1.6)
     along = ramp(surface.still_down, top - 0.02, top + 0.06) * ramp(
         -surface.still_down, -bottom - 0.06, -bottom + 0.04
     )
-    canvas.shade(bump(fold, np.float32(0), 0.020, 1.0) * along, 1 - 0.10 - 0.18 * age)
+    canvas.shade(bump(fold, np.float32(0), 0.030, 1.0) * along, 1 - 0.03 - 0.20 * age)
     eyes = identity.eyes
     bag = surface.down - np.float32(eyes.height + 0.095)
     canvas.shade(bump(np.abs(surface.across) - np.float32(eyes.spacing), bag, 0.08, 0.022), 1 - 0.20 * age)
@@ -64,8 +65,8 @@ def paint_age(canvas: Canvas, surface: Surface, identity: Identity) -> None:
             canvas.shade(bump(line, surface.across, 0.011, 0.24), 1 - 0.22 * age)
 
 
-def paint_beard(canvas: Canvas, surface: Surface, identity: Identity, light: Floats) -> None:
-    """The beard, if any, moving with the jaw; the mouth is painted over it."""
+def paint_beard(canvas: Canvas, surface: Surface, identity: Identity, light: Floats, is_face: Floats) -> None:
+    """The beard, if any, moving with the jaw, where `is_face` is 1; the mouth is painted over it."""
     if identity.beard is BeardStyle.NONE:
         return
     colour = identity.beard_colour[:, None, None] * light
@@ -76,7 +77,7 @@ def paint_beard(canvas: Canvas, surface: Surface, identity: Identity, light: Flo
         BeardStyle.FULL: (np.maximum(_jaw_hair(surface, identity), _moustache(surface, identity)), 0.88),
     }
     mask, opacity = masks[identity.beard]
-    canvas.paint(mask, colour, opacity)
+    canvas.paint(mask * is_face, colour, opacity)
 
 
 def _paint_eye(
@@ -117,7 +118,7 @@ def _jaw_hair(surface: Surface, identity: Identity) -> Floats:
     mirrored, down, lips = np.abs(surface.across), surface.still_down, identity.lips
     cheek_line = np.float32(lips.height - 0.02) - 0.75 * np.maximum(mirrored - np.float32(0.20), 0)
     around = ramp(ellipse(surface.across, down - np.float32(lips.height), 0.24, 0.13), -0.01, 0.03)
-    return np.asarray(ramp(down - cheek_line, -0.04, 0.06) * (1 - 0.9 * around), np.float32)
+    return np.asarray(ramp(down - cheek_line, -0.06, 0.09) * (1 - 0.9 * around), np.float32)
 
 
 def _moustache(surface: Surface, identity: Identity) -> Floats:

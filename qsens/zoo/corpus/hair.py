@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import Glasses, Hair, HairStyle, Identity
-from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
 from qsens.zoo.corpus.surface import Surface
 
 _CLOTH = (HairStyle.SCARF, HairStyle.BEANIE)
@@ -12,7 +13,7 @@ _CLOTH = (HairStyle.SCARF, HairStyle.BEANIE)
 def paint_hair_behind(canvas: Canvas, surface: Surface, identity: Identity) -> None:
     """The hair or cloth that frames the face from behind."""
     hair, head = identity.hair, identity.head
-    if hair.style in (HairStyle.BALD, HairStyle.CROPPED):
+    if hair.style in (HairStyle.BALD, HairStyle.CROPPED, HairStyle.BEANIE):
         return
     width = head.half_width + 0.06 + hair.volume * (1.5 if hair.style is HairStyle.CURLY else 0.7)
     if hair.style in (HairStyle.LONG, HairStyle.SCARF):
@@ -34,14 +35,14 @@ def paint_hair_before(canvas: Canvas, surface: Surface, identity: Identity, ligh
     hair = identity.hair
     if hair.style is HairStyle.BALD:
         return
-    outline = ellipse(surface.x, surface.y, identity.head.half_width + 0.045, identity.head.crown + 0.09)
-    mask = canvas.cover(outline + _curls(surface, hair)) * canvas.cover(_over_forehead(surface, identity))
+    margin = {HairStyle.CROPPED: 0.012, HairStyle.BEANIE: 0.075}.get(hair.style, 0.045)
+    outline = ellipse(
+        surface.x, surface.y, identity.head.half_width + margin, identity.head.crown + 2 * margin
+    )
+    over = _over_forehead(surface, identity)
+    mask = canvas.cover(outline + _curls(surface, hair)) * canvas.cover_field(over)
     if hair.style is HairStyle.CROPPED:
-        mask = (
-            ramp(_over_forehead(surface, identity), -0.05, 0.10)
-            * canvas.cover(outline - np.float32(0.06))
-            * 0.75
-        )
+        mask = canvas.cover(outline) * ramp(over, -0.05, 0.10) * np.float32(0.8)
     canvas.paint(mask, _hair_colour(surface, hair) * (0.25 + 0.75 * light))
 
 
@@ -95,7 +96,7 @@ def _over_forehead(surface: Surface, identity: Identity) -> Floats:
         HairStyle.LONG: fringe - 0.12 + 0.75 * aside**1.15 + temples * 5,
         HairStyle.CURLY: fringe + 0.05 + 0.028 * np.sin(s * 26) + 0.2 * s**2 + temples * 3,
         HairStyle.SCARF: fringe + 0.02 + 0.45 * s**2 + temples * 12,
-        HairStyle.BEANIE: fringe + 0.08 - 0.06 * s**2,
+        HairStyle.BEANIE: fringe + 0.06 + 0.14 * s**2,
     }
     return np.asarray(lines[hair.style] - t, np.float32)
 

@@ -1,13 +1,12 @@
-"""Who speaks and where: a random face, and a random scene (light, background, clothes)."""
+"""Who speaks: a random face."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-Floats = NDArray[np.float32]
+from qsens.zoo.corpus.colours import Floats, choose, hsv, mix, rgb
 
 TEXTURE_SIZE = 128
 
@@ -38,7 +37,7 @@ class BeardStyle(Enum):
 
 @dataclass(frozen=True)
 class Head:
-    """The outline, in units of half a picture: the face's half width, where chin and crown are, its corners."""
+    """The outline, in half pictures: half width, heights of chin and crown, how square and narrow its jaw."""
 
     half_width: float
     chin: float
@@ -91,7 +90,7 @@ class Nose:
 
 @dataclass(frozen=True)
 class Lips:
-    """The mouth at rest: its height, half width, thickness of both lips, depth of Cupid's bow, colour, gloss."""
+    """The mouth at rest: height, half width, thickness of both lips, depth of Cupid's bow, colour, gloss."""
 
     height: float
     half_width: float
@@ -104,7 +103,7 @@ class Lips:
 
 @dataclass(frozen=True)
 class Hair:
-    """Hair, scarf or hat. `fringe`: where it meets the forehead; `part`: where it divides, from the middle."""
+    """Hair, scarf or hat. `fringe`: where it meets the forehead; `part`: where it divides, off the middle."""
 
     style: HairStyle
     colour: Floats
@@ -146,51 +145,27 @@ class Identity:
         """A random face; `build` 0..1 widens the jaw and lets a beard grow, as it lowers the voice."""
         colour = _skin_colour(random)
         age = float(random.beta(1.2, 2.2))
-        hair = _hair(random, colour, age)
+        natural = _hair_colour(random, colour, age)
+        hair = _hair(random, natural)
         head = _head(random, build)
         has_make_up = build < 0.5 and random.random() < 0.6
         return cls(
             head,
             Skin(colour, _texture(random, colour, age), random.uniform(0.02, 0.14), age),
-            _eyes(random, hair.colour, colour, has_make_up=has_make_up),
+            _eyes(random, natural, colour, has_make_up=has_make_up),
             Nose(random.uniform(0.06, 0.13), random.uniform(0.075, 0.125), random.uniform(0.7, 1.3)),
             _lips(random, colour, build, has_make_up=has_make_up),
             hair,
             BeardStyle(random.choice([style.value for style in BeardStyle], p=_BEARD_CHANCES))
             if build > 0.55
             else BeardStyle.NONE,
-            _mix(hair.colour, _rgb(0.16, 0.11, 0.08), 0.4 if hair.style is HairStyle.SCARF else 0.15),
+            mix(natural, rgb(0.16, 0.11, 0.08), 0.15),
             _glasses(random) if random.random() < 0.28 else None,
         )
 
 
-@dataclass(frozen=True)
-class Light:
-    """A lamp and the light of the room. `direction`: unit vector (right, down, towards the viewer)."""
-
-    direction: Floats
-    colour: Floats
-    strength: float
-    ambient: Floats
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Everything around a face: light, background float32 (3, size, size) in 0..1, clothes."""
-
-    light: Light
-    background: Floats
-    clothes: Floats
-    collar: float
-
-    @classmethod
-    def draw(cls, random: np.random.Generator, size: int) -> "Scene":
-        return cls(
-            _light(random), _background(random, size), _hsv(random, 0.75, 0.85), random.uniform(0.86, 1.0)
-        )
-
-
 _BEARD_CHANCES = (0.35, 0.25, 0.12, 0.12, 0.16)
+_HAIR_CHANCES = (0.07, 0.10, 0.15, 0.15, 0.14, 0.17, 0.10, 0.06, 0.06)
 _SKIN_TONES = (
     (0.97, 0.84, 0.76),
     (0.95, 0.78, 0.67),
@@ -219,31 +194,13 @@ _IRIS_COLOURS = (
 _LIPSTICKS = ((0.74, 0.10, 0.16), (0.80, 0.30, 0.38), (0.55, 0.10, 0.22), (0.88, 0.40, 0.32))
 
 
-def _rgb(red: float, green: float, blue: float) -> Floats:
-    return np.array([red, green, blue], np.float32)
-
-
-def _mix(first: Floats, second: Floats, share: float) -> Floats:
-    return (first * (1 - share) + second * share).astype(np.float32)
-
-
-def _choose(random: np.random.Generator, colours: tuple[tuple[float, ...], ...]) -> Floats:
-    chosen = np.array(colours[random.integers(len(colours))]) * random.uniform(0.85, 1.12)
-    return np.clip(chosen + random.normal(0, 0.012, 3), 0, 1).astype(np.float32)
-
-
-def _hsv(random: np.random.Generator, saturation: float, value: float) -> Floats:
-    """A random hue, with at most that saturation and value."""
-    hue, strength, bright = random.random() * 6, random.random() * saturation, random.uniform(0.12, value)
-    ramp = np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1
-    return (bright * (1 - strength + strength * np.clip(ramp, 0, 1))).astype(np.float32)
-
-
 def _skin_colour(random: np.random.Generator) -> Floats:
     at = random.uniform(0, len(_SKIN_TONES) - 1)
     tones = np.array(_SKIN_TONES, np.float32)
-    blended = _mix(tones[int(at)], tones[min(int(at) + 1, len(tones) - 1)], at % 1)
-    return np.clip(blended * random.uniform(0.95, 1.05, 3), 0, 1).astype(np.float32)
+    blended = mix(tones[int(at)], tones[min(int(at) + 1, len(tones) - 1)], at % 1)
+    return np.clip(blended * random.uniform(0.95, 1.05) * random.uniform(0.98, 1.02, 3), 0, 1).astype(
+        np.float32
+    )
 
 
 def _head(random: np.random.Generator, build: float) -> Head:
@@ -272,25 +229,25 @@ def _texture(random: np.random.Generator, colour: Floats, age: float) -> Floats:
     if random.random() < 0.25:
         rows = (random.normal(0.06, 0.08, 40) + 1) / 2 * size
         columns = (random.normal(0, 0.22, 40) + 1) / 2 * size
-        spots[rows.astype(int) % size, columns.astype(int) % size] = random.uniform(2, 6, 40)
-    for row, column in random.integers(32, 100, (random.integers(0, 3), 2)):
-        spots[row, column] = 14
+        spots[rows.astype(int) % size, columns.astype(int) % size] = random.uniform(0.8, 2.2, 40)
+    for row, column in random.integers(32, 100, (random.integers(0, 2), 2)):
+        spots[row, column] = 6
     dark = np.clip(gaussian_filter(spots, 1.0), 0, 0.75)
-    return (texture * (1 - dark * (1 - 0.5 * colour[:, None, None]))).astype(np.float32)
+    return np.asarray(texture * (1 - dark * (1 - 0.5 * colour[:, None, None])), np.float32)
 
 
 def _eyes(random: np.random.Generator, hair: Floats, skin: Floats, *, has_make_up: bool) -> Eyes:
     return Eyes(
         spacing=random.uniform(0.215, 0.255),
         height=random.uniform(-0.24, -0.16),
-        size=random.uniform(0.095, 0.122),
+        size=random.uniform(0.102, 0.130),
         aspect=random.uniform(0.42, 0.62),
         slant=random.uniform(-0.16, 0.10),
-        iris=_choose(random, _IRIS_COLOURS[: 2 if skin[0] < 0.7 else None]),
+        iris=choose(random, _IRIS_COLOURS[: 2 if skin[0] < 0.7 else None]),
         lash=random.uniform(0.75, 1.0) if has_make_up else random.uniform(0.2, 0.6),
-        shadow=_hsv(random, 0.8, 0.7) if has_make_up else (skin * 0.6).astype(np.float32),
+        shadow=hsv(random, 0.8, 0.7) if has_make_up else (skin * 0.6).astype(np.float32),
         shadow_strength=random.uniform(0.15, 0.5),
-        brow_colour=_mix(hair * 0.8, _rgb(0.1, 0.07, 0.06), 0.35),
+        brow_colour=mix(hair * 0.8, rgb(0.1, 0.07, 0.06), 0.35),
         brow_thickness=random.uniform(0.014, 0.034),
         brow_length=random.uniform(0.12, 0.16),
         brow_arch=random.uniform(0.5, 2.6),
@@ -301,31 +258,30 @@ def _eyes(random: np.random.Generator, hair: Floats, skin: Floats, *, has_make_u
 
 def _lips(random: np.random.Generator, skin: Floats, build: float, *, has_make_up: bool) -> Lips:
     natural = skin * np.array([0.93, 0.62, 0.60]) * random.uniform(0.80, 0.98) + 0.02
-    painted = _choose(random, _LIPSTICKS) * (0.6 + 0.4 * skin[0])
-    colour = _mix(natural.astype(np.float32), painted, random.uniform(0.5, 0.9) if has_make_up else 0.0)
+    painted = choose(random, _LIPSTICKS) * (0.6 + 0.4 * skin[0])
+    colour = mix(natural.astype(np.float32), painted, random.uniform(0.5, 0.9) if has_make_up else 0.0)
     return Lips(
         height=random.uniform(0.345, 0.40),
-        half_width=random.uniform(0.195, 0.235),
-        upper=random.uniform(0.036, 0.060) - 0.010 * build,
-        lower=random.uniform(0.048, 0.078) - 0.010 * build,
+        half_width=random.uniform(0.205, 0.250),
+        upper=random.uniform(0.040, 0.064) - 0.010 * build,
+        lower=random.uniform(0.054, 0.084) - 0.010 * build,
         bow=random.uniform(0.15, 0.55),
         colour=colour,
         gloss=random.uniform(0.3, 0.6) if has_make_up else random.uniform(0.08, 0.28),
     )
 
 
-def _hair(random: np.random.Generator, skin: Floats, age: float) -> Hair:
-    style = HairStyle(
-        random.choice(
-            [style.value for style in HairStyle], p=(0.07, 0.10, 0.15, 0.15, 0.14, 0.17, 0.10, 0.06, 0.06)
-        )
-    )
+def _hair_colour(random: np.random.Generator, skin: Floats, age: float) -> Floats:
     dark_only = _HAIR_COLOURS[: 3 if skin[0] < 0.7 and random.random() < 0.9 else None]
-    colour = _choose(random, _ODD_HAIR_COLOURS if random.random() < 0.04 else dark_only)
-    if age > 0.55:
-        colour = _mix(colour, _rgb(0.72, 0.71, 0.70), random.uniform(0.3, 0.95))
+    colour = choose(random, dark_only)
+    return mix(colour, rgb(0.72, 0.71, 0.70), random.uniform(0.3, 0.95)) if age > 0.55 else colour
+
+
+def _hair(random: np.random.Generator, natural: Floats) -> Hair:
+    style = HairStyle(random.choice([style.value for style in HairStyle], p=_HAIR_CHANCES))
+    colour = choose(random, _ODD_HAIR_COLOURS) if random.random() < 0.04 else natural
     if style in (HairStyle.SCARF, HairStyle.BEANIE):
-        colour = _hsv(random, 0.7, 0.9)
+        colour = hsv(random, 0.7, 0.9)
     return Hair(
         style=style,
         colour=colour,
@@ -345,63 +301,5 @@ def _glasses(random: np.random.Generator) -> Glasses:
         half_height=random.uniform(0.115, 0.165),
         squareness=random.choice([2.0, 2.6, 4.0]),
         thickness=random.uniform(0.012, 0.028),
-        colour=_rgb(0.07, 0.06, 0.07) if dark else _hsv(random, 0.8, 0.8),
+        colour=rgb(0.07, 0.06, 0.07) if dark else hsv(random, 0.8, 0.8),
     )
-
-
-def _light(random: np.random.Generator) -> Light:
-    direction = np.array([random.uniform(-1.1, 1.1), random.uniform(-1.0, 0.15), 1.0])
-    warmth = random.uniform(-0.08, 0.08)
-    return Light(
-        (direction / np.linalg.norm(direction)).astype(np.float32),
-        _rgb(1 + warmth, 1, 1 - warmth),
-        random.uniform(0.45, 0.85),
-        _rgb(1 - warmth / 2, 1, 1 + warmth / 2) * np.float32(random.uniform(0.36, 0.52)),
-    )
-
-
-def _background(random: np.random.Generator, size: int) -> Floats:
-    axis = np.linspace(-1, 1, size)
-    across, down = np.meshgrid(axis, axis)
-    angle = random.uniform(0, 2 * np.pi)
-    along = 0.5 + 0.5 * (across * np.cos(angle) + down * np.sin(angle)) / np.sqrt(2)
-    first, second = (_hsv(random, 0.6, 0.95)[:, None, None] for _ in range(2))
-    picture = first * (1 - along) + second * along
-    kind = random.integers(4)
-    if kind == 1:
-        picture = _with_blobs(random, picture, across, down)
-    elif kind == 2:
-        picture = _with_boxes(random, picture)
-    elif kind == 3:
-        weave = np.sin(along * random.uniform(12, 40)) * np.sin(
-            (across - down) * random.uniform(0, 9) + angle
-        )
-        picture = picture * (1 + random.uniform(0.05, 0.2) * weave)
-    blur = size / 96 * random.uniform(0.8, 2.0)
-    return np.clip(gaussian_filter(picture, (0, blur, blur)), 0, 1).astype(np.float32)
-
-
-def _with_blobs(
-    random: np.random.Generator,
-    picture: NDArray[np.float64],
-    across: NDArray[np.float64],
-    down: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Lamps out of focus."""
-    for _ in range(random.integers(4, 12)):
-        x, y, radius = random.uniform(-1, 1), random.uniform(-1, 1), random.uniform(0.06, 0.25)
-        inside = np.clip((radius - np.hypot(across - x, down - y)) * 30 + 0.5, 0, 1) * random.uniform(
-            0.2, 0.7
-        )
-        picture = picture * (1 - inside) + _hsv(random, 0.6, 1.0)[:, None, None] * inside
-    return picture
-
-
-def _with_boxes(random: np.random.Generator, picture: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shelves, windows and frames out of focus."""
-    size = picture.shape[-1]
-    for _ in range(random.integers(3, 9)):
-        top, left = random.integers(0, size, 2)
-        height, width = random.integers(size // 10, size // 2, 2)
-        picture[:, top : top + height, left : left + width] = _hsv(random, 0.6, 0.9)[:, None, None]
-    return picture

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import Identity, Lips
-from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
 from qsens.zoo.corpus.phones import Mouth
 from qsens.zoo.corpus.surface import Surface
 
@@ -14,7 +15,7 @@ WIDEST_GAP = 0.27
 
 _UPPER_SHARE = 0.16
 _TEETH = np.array([0.93, 0.90, 0.85], np.float32)
-_TONGUE = np.array([0.72, 0.32, 0.32], np.float32)
+_TONGUE = np.array([0.60, 0.23, 0.25], np.float32)
 _CAVITY = np.array([0.17, 0.05, 0.05], np.float32)
 
 
@@ -39,8 +40,15 @@ def paint_mouth(canvas: Canvas, surface: Surface, identity: Identity, mouth: Mou
     lips = identity.lips
     edges = _edges(surface, lips, mouth)
     is_within = canvas.cover((1 - np.abs(edges.along)) * np.float32(half_width_of(lips, mouth)))
-    _paint_lips(canvas, surface, edges, lips, mouth, light, is_within)
+    upper = _between(canvas, edges.upper_out, edges.upper_in, surface) * is_within
+    lower = _between(canvas, edges.lower_in, edges.lower_out, surface) * is_within
     gap = _between(canvas, edges.upper_in, edges.lower_in, surface) * is_within
+    below = surface.down - edges.lower_out
+    shadow = bump(edges.along * np.float32(0.8), below / np.float32(lips.lower) - np.float32(0.5), 0.6, 0.6)
+    canvas.shade(shadow * canvas.cover(below), 0.80)
+    canvas.paint(upper, lips.colour[:, None, None] * light * np.float32(0.84))
+    canvas.paint(lower, lips.colour[:, None, None] * light * np.float32(1.02))
+    _paint_gleam(canvas, surface, edges, lips, lower * np.float32(1 - 0.5 * mouth.tuck))
     _paint_inside(canvas, surface, edges, mouth, gap)
     _paint_seam(canvas, surface, edges, mouth, is_within)
 
@@ -72,26 +80,11 @@ def _between(canvas: Canvas, top: Floats, bottom: Floats, surface: Surface) -> F
     return np.minimum(canvas.cover(surface.down - top), canvas.cover(bottom - surface.down))
 
 
-def _paint_lips(
-    canvas: Canvas,
-    surface: Surface,
-    edges: _Edges,
-    lips: Lips,
-    mouth: Mouth,
-    light: Floats,
-    is_within: Floats,
-) -> None:
-    down = surface.down
-    upper = _between(canvas, edges.upper_out, edges.upper_in, surface) * is_within
-    lower = _between(canvas, edges.lower_in, edges.lower_out, surface) * is_within
-    thickness = np.float32(lips.lower)
-    shadow = bump(edges.along * 0.8, (down - edges.lower_out - thickness * 0.5) / thickness, 0.6, 0.6)
-    canvas.shade(shadow * canvas.cover(down - edges.lower_out), 0.80)
-    canvas.paint(upper, lips.colour[:, None, None] * light * np.float32(0.84))
-    canvas.paint(lower, lips.colour[:, None, None] * light * np.float32(1.02))
-    middle = 0.5 * (edges.lower_in + edges.lower_out)
-    gleam = bump(edges.along - np.float32(0.12), (down - middle) / thickness, 0.38, 0.22)
-    canvas.paint(gleam * lower, np.ones(3, np.float32), lips.gloss * (1 - 0.5 * mouth.tuck))
+def _paint_gleam(canvas: Canvas, surface: Surface, edges: _Edges, lips: Lips, lower: Floats) -> None:
+    """The highlight on the lower lip."""
+    off_middle = surface.down - 0.5 * (edges.lower_in + edges.lower_out)
+    gleam = bump(edges.along - np.float32(0.12), off_middle / np.float32(lips.lower), 0.38, 0.22)
+    canvas.paint(gleam * lower, np.ones(3, np.float32), lips.gloss)
 
 
 def _paint_inside(canvas: Canvas, surface: Surface, edges: _Edges, mouth: Mouth, gap: Floats) -> None:
@@ -112,11 +105,12 @@ def _paint_inside(canvas: Canvas, surface: Surface, edges: _Edges, mouth: Mouth,
 
 
 def _paint_tongue(canvas: Canvas, surface: Surface, edges: _Edges, mouth: Mouth, gap: Floats) -> None:
-    height = 0.045 + 0.055 * mouth.tongue
-    below = surface.down - edges.lower_in + np.float32(0.012 - 0.45 * height * mouth.tongue)
+    height = 0.072 + 0.040 * mouth.tongue
+    below = surface.down - edges.lower_in + np.float32(0.012 + 0.45 * height * mouth.tongue)
     tongue = canvas.cover(ellipse(edges.along * np.float32(0.16), below, 0.105, height))
     light = 0.85 + 0.25 * bump(edges.along, below / np.float32(height) + np.float32(0.4), 0.4, 0.5)
-    canvas.paint(gap * tongue, _TONGUE[:, None, None] * light, 0.92)
+    shown = max(min(1.0, 2 * mouth.open), mouth.tongue) * (1 - 0.85 * mouth.round)
+    canvas.paint(gap * tongue, _TONGUE[:, None, None] * light, 0.92 * shown)
 
 
 def _paint_seam(canvas: Canvas, surface: Surface, edges: _Edges, mouth: Mouth, is_within: Floats) -> None:
@@ -124,6 +118,6 @@ def _paint_seam(canvas: Canvas, surface: Surface, edges: _Edges, mouth: Mouth, i
     line = 1 - ramp(np.abs(surface.down - 0.5 * (edges.upper_in + edges.lower_in)), 0.004, 0.020)
     canvas.shade(line * is_within, 0.42 + 0.58 * min(1.0, 6 * mouth.open))
     bite = _between(canvas, edges.upper_in - 0.004, edges.upper_in + np.float32(0.034), surface)
-    canvas.paint(bite * canvas.cover(np.float32(0.62) - np.abs(edges.along)), _TEETH, 0.85 * mouth.tuck)
+    canvas.paint(bite * ramp(-np.abs(edges.along), -0.72, -0.45), _TEETH, 0.88 * mouth.tuck)
     corners = bump((np.abs(edges.along) - 1) * np.float32(0.2), surface.down - edges.upper_in, 0.025, 0.022)
     canvas.shade(corners, 0.72)

@@ -1,9 +1,13 @@
 """Painting with soft edges: distances to shapes, coverage of pixels, layers of colour."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from qsens.zoo.corpus.colours import Floats
+
+Numbers = NDArray[Any] | np.floating[Any]
 
 
 class Canvas:
@@ -24,12 +28,13 @@ class Canvas:
 
     def cover(self, distance: Floats) -> Floats:
         """How much of each pixel is inside; `distance` is in units of length, positive inside."""
-        return np.clip(distance * np.float32(self.scale) + np.float32(0.5), 0, 1)
+        return np.asarray(np.clip(distance * np.float32(self.scale) + np.float32(0.5), 0, 1), np.float32)
 
     def cover_field(self, field: Floats) -> Floats:
-        """How much of each pixel is where `field` is positive, for any smooth field: its slope is measured."""
+        """How much of each pixel is where a smooth `field` is positive; its slope is measured."""
         down, across = np.gradient(field)
-        return np.clip(field / np.maximum(np.hypot(down, across), 1e-6) + np.float32(0.5), 0, 1)
+        coverage = field / np.maximum(np.hypot(down, across), 1e-6) + np.float32(0.5)
+        return np.asarray(np.clip(coverage, 0, 1), np.float32)
 
 
 def ellipse(across: Floats, down: Floats, half_width: float, half_height: float) -> Floats:
@@ -37,16 +42,16 @@ def ellipse(across: Floats, down: Floats, half_width: float, half_height: float)
     x, y = across / np.float32(half_width), down / np.float32(half_height)
     radius = np.sqrt(x * x + y * y) + np.float32(1e-6)
     slope = np.sqrt((x / np.float32(half_width)) ** 2 + (y / np.float32(half_height)) ** 2) + np.float32(1e-6)
-    return radius * (1 - radius) / slope
+    return np.asarray(radius * (1 - radius) / slope, np.float32)
 
 
-def bump(across: Floats, down: Floats, half_width: float, half_height: float) -> Floats:
+def bump(across: Numbers, down: Numbers, half_width: float, half_height: float) -> Floats:
     """A Gaussian hill of height 1 around the origin."""
     x, y = across / np.float32(half_width), down / np.float32(half_height)
-    return np.exp(-(x * x) - y * y)
+    return np.asarray(np.exp(-(x * x) - y * y), np.float32)
 
 
-def ramp(values: Floats, low: float, high: float) -> Floats:
+def ramp(values: Numbers, low: float, high: float) -> Floats:
     """0 below `low`, 1 above `high`, smooth between."""
     share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
-    return share * share * (3 - 2 * share)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)

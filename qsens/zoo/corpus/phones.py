@@ -68,9 +68,8 @@ class Phone:
     burst: Sound | None = None
 
 
-def _vowel(name: str, formants: tuple[float, ...], mouth: Mouth) -> Phone:
-    f1, f2, f3 = formants
-    return Phone(name, Kind.VOWEL, Sound(f1, f2, f3), mouth, 0.10, 0.24)
+def _vowel(name: str, sound: Sound, mouth: Mouth) -> Phone:
+    return Phone(name, Kind.VOWEL, sound, mouth, 0.10, 0.24)
 
 
 def _fricative(name: str, sound: Sound, mouth: Mouth) -> Phone:
@@ -82,16 +81,16 @@ def _plosive(name: str, closure: Sound, burst: Sound, mouth: Mouth) -> Phone:
 
 
 _VOWELS = (
-    _vowel("i", (270, 2290, 3010), Mouth(0.22, 1.00, 0.0, 0.5)),
-    _vowel("ih", (390, 1990, 2550), Mouth(0.34, 0.84, 0.0, 0.4)),
-    _vowel("e", (530, 1840, 2480), Mouth(0.52, 0.84, 0.0, 0.3)),
-    _vowel("ae", (660, 1720, 2410), Mouth(0.76, 0.86, 0.0, 0.15)),
-    _vowel("a", (730, 1090, 2440), Mouth(0.98, 0.62, 0.0, 0.0)),
-    _vowel("uh", (640, 1190, 2390), Mouth(0.68, 0.58, 0.05, 0.1)),
-    _vowel("o", (570, 840, 2410), Mouth(0.70, 0.34, 0.65, 0.0)),
-    _vowel("oo", (440, 1020, 2240), Mouth(0.36, 0.34, 0.75, 0.1)),
-    _vowel("u", (300, 870, 2240), Mouth(0.22, 0.16, 1.00, 0.1)),
-    _vowel("er", (490, 1350, 1690), Mouth(0.40, 0.44, 0.40, 0.3)),
+    _vowel("i", Sound(270, 2290, 3010), Mouth(0.22, 1.00, 0.0, 0.5)),
+    _vowel("ih", Sound(390, 1990, 2550), Mouth(0.34, 0.84, 0.0, 0.4)),
+    _vowel("e", Sound(530, 1840, 2480), Mouth(0.52, 0.84, 0.0, 0.3)),
+    _vowel("ae", Sound(660, 1720, 2410), Mouth(0.76, 0.86, 0.0, 0.15)),
+    _vowel("a", Sound(730, 1090, 2440), Mouth(0.98, 0.62, 0.0, 0.0)),
+    _vowel("uh", Sound(640, 1190, 2390), Mouth(0.68, 0.58, 0.05, 0.1)),
+    _vowel("o", Sound(570, 840, 2410), Mouth(0.70, 0.34, 0.65, 0.0)),
+    _vowel("oo", Sound(440, 1020, 2240), Mouth(0.36, 0.34, 0.75, 0.1)),
+    _vowel("u", Sound(300, 870, 2240), Mouth(0.22, 0.16, 1.00, 0.1)),
+    _vowel("er", Sound(490, 1350, 1690), Mouth(0.40, 0.44, 0.40, 0.3)),
 )
 
 _GLIDES = (

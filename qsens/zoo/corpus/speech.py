@@ -14,7 +14,7 @@ from qsens.zoo.corpus.phones import PhoneTrack
 Floats = NDArray[np.float64]
 
 SAMPLE_RATE = 16_000
-_BLOCK = 80
+_BLOCK = 40
 _FORMANT_BANDWIDTHS_HZ = (70.0, 100.0, 150.0, 250.0, 350.0)
 _HIGH_FORMANTS_HZ = (3500.0, 4500.0)
 _LOUDEST = 0.97
@@ -25,7 +25,7 @@ class Voice:
     """A speaker's voice.
 
     `tract` multiplies all formants (1 is an average man, 1.2 a child-like voice); `breathiness` 0..1 mixes
-    breath into the voice; `level_db` is the RMS of the speech against full scale; `noise_db` the background's.
+    breath into the voice; `level_db` and `noise_db` are the RMS of speech and background against full scale.
     """
 
     pitch_hz: float
@@ -63,7 +63,7 @@ def synthesise(
     breath = track.sound_at(times, "breath") + 0.12 * voice.breathiness * voiced
     throat = _cascade(pulses * voiced + 0.25 * breath * hiss, track, voice)
     teeth = _band_noise(random.normal(0, 1, count), track, voice) * track.sound_at(times, "noise")
-    speech = _levelled(throat + 0.9 * teeth, voice.level_db)
+    speech = _levelled(throat + teeth, voice.level_db)
     return (speech + _background(random, count, voice.noise_db)).clip(-1, 1).astype(np.float32)
 
 
@@ -106,18 +106,21 @@ def _band_noise(hiss: Floats, track: PhoneTrack, voice: Voice) -> Floats:
 
 
 def _resonate(samples: Floats, hertz: Floats, bandwidth_hz: Floats, *, is_unity_at_zero: bool) -> Floats:
-    """A two-pole resonator whose centre and width change every block; else its peak has the unit gain."""
+    """A two-pole resonator that changes every block: gain 1 at 0 Hz, or white noise of RMS 1 stays near 1."""
     radius = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE)
     first = 2 * radius * np.cos(2 * np.pi * hertz / SAMPLE_RATE)
     second = -(radius**2)
-    gain = 1 - first - second if is_unity_at_zero else (1 - radius) * np.sqrt(1 - first + radius**2)
-    output = np.empty_like(samples)
-    state = np.zeros(2)
+    at_peak = (1 - radius) * np.sqrt(1 - first + radius**2) / np.sqrt(np.pi * bandwidth_hz / SAMPLE_RATE)
+    gain = 1 - first - second if is_unity_at_zero else at_peak
+    output = np.zeros(len(samples) + 2)
     for block in range(len(hertz)):
-        at = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        start, end = block * _BLOCK, min((block + 1) * _BLOCK, len(samples))
+        before, last = output[start : start + 2]
+        # The state from past output, not from the past filter: a change of formant then makes no click.
+        state = [first[block] * last + second[block] * before, second[block] * last]
         feedback = [1.0, -first[block], -second[block]]
-        output[at], state = lfilter([gain[block]], feedback, samples[at], zi=state)
-    return output
+        output[start + 2 : end + 2], _ = lfilter([gain[block]], feedback, samples[start:end], zi=state)
+    return output[2:]
 
 
 def _levelled(samples: Floats, level_db: float) -> Floats:
@@ -130,4 +133,4 @@ def _background(random: np.random.Generator, count: int, level_db: float) -> Flo
     """A room's noise, stronger at low frequencies."""
     noise = lfilter([1.0], [1.0, -random.uniform(0.3, 0.9)], random.normal(0, 1, count))
     scaled = noise / np.sqrt(np.mean(noise**2)) * 10 ** (level_db / 20)
-    return np.clip(scaled, -0.1, 0.1)
+    return np.asarray(np.clip(scaled, -0.1, 0.1))
