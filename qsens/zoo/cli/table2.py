@@ -89,8 +89,10 @@ def _text(rows: Sequence["Row"], helpers: Sequence["Helper"]) -> str:
         )
         for helper in helpers
     ]
-    names = "; ".join(f"{row.name}: {row.title}" for row in rows)
-    notes = "\n".join(textwrap.fill(note, WIDTH) for note in (names, WHY_TWO_COUNTS, CUT_INNER_IS_A_GUESS))
+    names = [f"{row.name}: {row.title}" for row in rows]
+    notes = "\n".join(
+        [*names, *(textwrap.fill(note, WIDTH) for note in (WHY_TWO_COUNTS, CUT_INNER_IS_A_GUESS))]
+    )
     tables = (
         text_table(HEADER, generators, right=(1, 3, 5, 6)),
         text_table(HELPERS_HEADER, others, right=(1, 2, 3, 4)),

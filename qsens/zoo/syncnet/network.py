@@ -53,7 +53,7 @@ def open_syncnet(checkpoint: Path, *, trust_checkpoint: bool = False) -> SyncNet
     Raises:
         LoadError: for a file that cannot be read, holds another network, or does not fit.
     """
-    return open_network(SyncNet(), checkpoint, SYNCNET, trust_checkpoint=trust_checkpoint)
+    return open_network(SyncNet, checkpoint, SYNCNET, trust_checkpoint=trust_checkpoint)
 
 
 def _audio_layers() -> Iterator[nn.Module]:

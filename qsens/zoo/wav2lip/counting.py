@@ -63,7 +63,6 @@ def _work(layer: Any) -> tuple[int, int | None]:
     """
     if isinstance(layer, nn.Linear):
         return layer.in_features, None
-    taps = prod(layer.kernel_size) // layer.groups
-    if isinstance(layer, _TRANSPOSED):
-        return layer.in_channels * taps, layer.out_channels * taps
-    return layer.in_channels * taps, None
+    taps = prod(layer.kernel_size)
+    per_output = layer.in_channels // layer.groups * taps
+    return per_output, layer.out_channels // layer.groups * taps if isinstance(layer, _TRANSPOSED) else None

@@ -66,7 +66,7 @@ def open_discriminator(checkpoint: Path, *, trust_checkpoint: bool = False) -> Q
     Raises:
         LoadError: for a file that cannot be read, holds another network, or does not fit.
     """
-    return open_network(QualityDiscriminator(), checkpoint, DISCRIMINATOR, trust_checkpoint=trust_checkpoint)
+    return open_network(QualityDiscriminator, checkpoint, DISCRIMINATOR, trust_checkpoint=trust_checkpoint)
 
 
 def _halving(inputs: int, outputs: int, kernel: int, *, stride: int | tuple[int, int] = 2) -> nn.Sequential:

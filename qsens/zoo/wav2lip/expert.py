@@ -54,7 +54,7 @@ def open_expert(checkpoint: Path, *, trust_checkpoint: bool = False) -> LipSyncE
     Raises:
         LoadError: for a file that cannot be read, holds another network, or does not fit.
     """
-    return open_network(LipSyncExpert(), checkpoint, EXPERT, trust_checkpoint=trust_checkpoint)
+    return open_network(LipSyncExpert, checkpoint, EXPERT, trust_checkpoint=trust_checkpoint)
 
 
 def lower_halves(frames: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Generator `wav2lip`: every member of the family, from any published form of its weights."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from qsens.generators.torch_module import TorchModule
 from qsens.interfaces import OutputRule
 from qsens.zoo.wav2lip.architecture import TEACHER, Architecture, Stage, scaled
 from qsens.zoo.wav2lip.generator import Wav2Lip
-from qsens.zoo.wav2lip.published import GENERATOR, load_strictly, read_network
+from qsens.zoo.wav2lip.published import GENERATOR, filled, read_network
 from qsens.zoo.wav2lip.variants import VARIANTS, layer_blocks, layer_names, variant_named
 
 TALKER = Path(__file__).parents[1] / "talker" / "talker.safetensors"
@@ -66,11 +67,12 @@ def open_wav2lip(
             width_of(found) if width is None else width,
             residual=not found.is_bare if residual is None else residual,
         )
-    module = Wav2Lip(architecture=wanted)
     hint = "the file is incomplete, or was changed since it was saved"
-    load_strictly(module, weights, path, hint=hint if wanted == found else f"use {options_for(found)}")
+    if wanted != found:
+        hint = f"use {options_for(found)}"
+    module = filled(partial(Wav2Lip, architecture=wanted), weights, path, hint=hint)
     own = checkpoint is None
-    return TalkingFace("talker" if own else path.stem, module.eval(), notice=None if own else NOTICE)
+    return TalkingFace("talker" if own else path.stem, module, notice=None if own else NOTICE)
 
 
 def architecture_in(weights: Mapping[str, torch.Tensor], checkpoint: Path) -> Architecture:

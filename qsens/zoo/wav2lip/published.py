@@ -1,6 +1,6 @@
 """What a file of weights holds, and loading it strictly into the network it belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -99,22 +99,30 @@ def first_difference(
     return None if extra is None else Difference(extra, _shape(weights[extra]), "nothing")
 
 
-def load_strictly(
-    module: torch.nn.Module, weights: Mapping[str, torch.Tensor], checkpoint: Path, *, hint: str
-) -> None:
-    """Copy the weights into the module, widened to its type.
+def filled(
+    maker: Callable[[], AnyModule], weights: Mapping[str, torch.Tensor], checkpoint: Path, *, hint: str
+) -> AnyModule:
+    """The module that `maker` makes, with these weights (widened to its type), in eval mode.
 
     Raises:
         LoadError: naming the first key that differs and what both sides have there.
     """
-    found = first_difference(module.state_dict(), weights)
+    # Made without weights: drawing random ones takes time and moves the caller's random numbers on.
+    with torch.device("meta"):
+        module = maker()
+    wanted = module.state_dict()
+    found = first_difference(wanted, weights)
     if found is not None:
         raise LoadError(
             f"{checkpoint} does not fit: the first key that differs is {found.key!r}, "
             f"{found.in_file} in the file and {found.wanted} in the network",
             hint,
         )
-    module.load_state_dict(dict(weights), strict=False)
+    counters = {key: torch.zeros(value.shape) for key, value in wanted.items() if key not in weights}
+    module.to_empty(device="cpu")
+    module.load_state_dict({**counters, **weights})
+    module.eval()
+    return module
 
 
 def read_network(checkpoint: Path, wanted: Network, *, trust_checkpoint: bool) -> dict[str, torch.Tensor]:
@@ -143,18 +151,16 @@ def read_network(checkpoint: Path, wanted: Network, *, trust_checkpoint: bool) -
 
 
 def open_network(
-    module: AnyModule, checkpoint: Path, wanted: Network, *, trust_checkpoint: bool
+    maker: Callable[[], AnyModule], checkpoint: Path, wanted: Network, *, trust_checkpoint: bool
 ) -> AnyModule:
-    """Load a network that comes in one size, and set it to eval mode.
+    """Load a network that comes in one size.
 
     Raises:
-        LoadError: as `read_network` and `load_strictly` do.
+        LoadError: as `read_network` and `filled` do.
     """
     weights = read_network(checkpoint, wanted, trust_checkpoint=trust_checkpoint)
     hint = f"the file is not {wanted.title} as published, or was changed since"
-    load_strictly(module, weights, checkpoint, hint=hint)
-    module.eval()
-    return module
+    return filled(maker, weights, checkpoint, hint=hint)
 
 
 def _shape(tensor: torch.Tensor) -> str:

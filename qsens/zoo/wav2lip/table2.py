@@ -1,6 +1,11 @@
 """Sizes of the Wav2Lip family, ours beside those that Kim et al. 2023 publish."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
 
 from qsens.zoo.syncnet.network import SyncNet
 from qsens.zoo.wav2lip.counting import Cost, cost_of
@@ -10,10 +15,10 @@ from qsens.zoo.wav2lip.generator import Wav2Lip
 from qsens.zoo.wav2lip.variants import variant_named
 
 WHY_TWO_COUNTS = (
-    "MACs (paper) count transposed convolutions at output resolution, as torchprofile does, plus one for each "
-    "output element of a batch normalisation; true MACs count the multiplications that are done. A transposed "
-    "convolution of stride 2 does a quarter of what the paper's convention says, and they are most of the "
-    "student: that is why its true ratio is larger."
+    "MACs (paper) count transposed convolutions at output resolution, as torchprofile does, plus one for "
+    "each output element of a batch normalisation; true MACs count the multiplications that are done. A "
+    "transposed convolution of stride 2 does a quarter of what the paper's convention says, and they are "
+    "most of the student: that is why its true ratio is larger."
 )
 CUT_INNER_IS_A_GUESS = (
     "cut-inner has the published size (Table 3 of the paper); its published widths could not be found, so "
@@ -61,24 +66,28 @@ _PUBLISHED = (
 
 def generator_rows() -> tuple[Row, ...]:
     """Table 2 of the paper, and the baseline of its Table 3, in that order."""
-    costs = {entry.name: _generator_cost(entry.name) for entry in _PUBLISHED}
+    costs = {
+        entry.name: _cost(partial(Wav2Lip, architecture=variant_named(entry.name))) for entry in _PUBLISHED
+    }
     teacher = costs[_PUBLISHED[0].name]
     return tuple(_row(entry, costs[entry.name], teacher) for entry in _PUBLISHED)
 
 
 def helper_rows() -> tuple[Helper, ...]:
     """The lip-sync expert, the quality discriminator and the SyncNet of the lip-sync measures."""
-    modules = (
-        ("lip-sync expert (SyncNet_color)", LipSyncExpert()),
-        ("visual-quality discriminator", QualityDiscriminator()),
-        ("SyncNet of LSE-D and LSE-C", SyncNet()),
+    makers = (
+        ("lip-sync expert (SyncNet_color)", LipSyncExpert),
+        ("visual-quality discriminator", QualityDiscriminator),
+        ("SyncNet of LSE-D and LSE-C", SyncNet),
     )
-    return tuple(Helper(title, cost_of(module, module.example_inputs())) for title, module in modules)
+    return tuple(Helper(title, _cost(maker)) for title, maker in makers)
 
 
-def _generator_cost(name: str) -> Cost:
-    module = Wav2Lip(architecture=variant_named(name))
-    return cost_of(module, module.example_inputs())
+def _cost(maker: Callable[[], Any]) -> Cost:
+    # Shapes are enough: the meta device neither draws weights nor computes.
+    with torch.device("meta"):
+        module = maker()
+    return cost_of(module, {name: value.to("meta") for name, value in module.example_inputs().items()})
 
 
 def _row(entry: _Published, cost: Cost, teacher: Cost) -> Row:
