@@ -69,7 +69,7 @@ def open_wav2lip(
         )
     hint = "the file is incomplete, or was changed since it was saved"
     if wanted != found:
-        hint = f"use {options_for(found)}"
+        hint = f"use {options_for(found)}; without options the file's own widths are taken"
     module = filled(partial(Wav2Lip, architecture=wanted), weights, path, hint=hint)
     own = checkpoint is None
     return TalkingFace("talker" if own else path.stem, module, notice=None if own else NOTICE)
@@ -119,7 +119,7 @@ def options_for(architecture: Architecture) -> str:
     for name, known in VARIANTS.items():
         if architecture == known:
             return f"--option model.variant={name}"
-    return "none of the options width, residual and variant: its widths are read from the file"
+    return "no option: no width describes it"
 
 
 def _check_options(variant: str | None, width: float | None, *, residual: bool | None) -> None:
