@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qsens.cli.options import PluginOption, parse_plugin_option
 from qsens.cli.text_table import text_table
 from qsens.errors import SpecError
 from qsens.layer import Layer
@@ -33,6 +34,14 @@ CONVENTIONS = (
     multiple=True,
     help="Full shape of an input, for example image=1x3x96x96.",
 )
+@click.option(
+    "--option",
+    "model_options",
+    multiple=True,
+    type=parse_plugin_option,
+    metavar="model.KEY=VALUE",
+    help="Option of the generator plug-in.",
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Allow FILE to run code while it is read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def layers(
@@ -40,6 +49,7 @@ def layers(
     file: Path | None,
     model: str | None,
     input_shapes: Sequence[str],
+    model_options: Sequence[PluginOption],
     trust_checkpoint: bool,
     as_json: bool,
 ) -> None:
@@ -48,8 +58,11 @@ def layers(
 
     if file is None and model is None:
         raise SpecError("no generator given", "name a file, or --model package.module:factory")
+    for option in model_options:
+        if option.group != "model":
+            raise SpecError(f"layers takes no option of a {option.group}", "write --option model.KEY=VALUE")
     shapes = dict(parse_shape(text) for text in input_shapes)
-    options: dict[str, object] = {}
+    options: dict[str, object] = {option.name: option.value for option in model_options}
     if shapes:
         options["input_shapes"] = shapes
     if trust_checkpoint:

@@ -78,6 +78,9 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool) -> "FinishedRun":
     from qsens.cli.finish import finish_run, show_finished
 
     assembled = assemble(run.spec, trust_checkpoint=run.trust_checkpoint)
+    notice = getattr(assembled.generator, "notice", None)
+    if notice:
+        click.echo(f"Note: {notice}", err=True)
     for line in sample_warnings(assembled):
         click.echo(f"Warning: {line}", err=True)
     with ProgressLine() as progress:

@@ -66,3 +66,14 @@ def test_shapes_that_cannot_be_read_are_quoted(text):
 def test_nothing_to_open_is_a_usage_error(asked):
     with pytest.raises(SpecError, match="no generator given"):
         run()
+
+
+def test_options_reach_the_generator_and_nothing_else():
+    asked = ["layers", "--model", "onnx", "--option", "model.name=seven", "absent.onnx"]
+    assert "absent.onnx" in CliRunner().invoke(main, asked).output
+    refused = CliRunner().invoke(
+        main, ["layers", "--model", "onnx", "--option", "backend.threads=1", "x.onnx"]
+    )
+    assert "layers takes no option of a backend" in refused.output
+    unknown = CliRunner().invoke(main, ["layers", "--model", "onnx", "--option", "model.nam=1", "x.onnx"])
+    assert "did you mean 'name'?" in unknown.output
