@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from tiny_models import conv_model
 
 from qsens.cli.layers import layers, parse_shape
+from qsens.cli.main import main
 from qsens.errors import SpecError
 from qsens.graph.prepare import prepare_graph
 
