@@ -26,7 +26,8 @@ def corpus(*, frames: int, out: Path, jobs: int | None, quiet: bool, **values: i
     # NumPy and SciPy load only when clips are made.
     from qsens.zoo.corpus.writing import CorpusPlan, write_corpus
 
+    workers = (os.cpu_count() or 1) if jobs is None else jobs
     with ProgressLine(is_shown=not quiet) as progress:
-        written = write_corpus(out, CorpusPlan(**values), frames, jobs or os.cpu_count() or 1, progress)
+        written = write_corpus(out, CorpusPlan(**values), frames, workers, progress)
     kept = f", {written.kept} clips kept" if written.kept else ""
     click.echo(f"{out}: {written.frames} frames, {written.made} clips made{kept}")
