@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsens.errors import DataError, SpecError
@@ -37,6 +37,7 @@ def test_two_seconds_have_47_windows():
     assert starts[-3:].tolist() == [140, 144, 145]
 
 
+@settings(deadline=None)
 @given(st.integers(16, 600), st.sampled_from([25.0, 24.0, 29.97, 30.0, 50.0, 60.0, 12.5]))
 def test_starts_follow_the_rule(mel_frames, fps):
     assert inference_starts(mel_frames, fps).tolist() == starts_by_the_rule(mel_frames, fps)

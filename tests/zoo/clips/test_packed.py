@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from clip_folders import write_clip, write_mouth
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsens.errors import DataError, SpecError
@@ -189,6 +189,7 @@ def test_no_five_frames_is_an_error(tmp_path):
         pack_clips(tmp_path).draw_fives(np.random.default_rng(0), 1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(0, 29), st.integers(0, 50), st.floats(0, 1, exclude_max=True))
 def test_another_position_is_far_enough(length, place, offset, share):
     place %= length
