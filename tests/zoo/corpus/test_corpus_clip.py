@@ -10,6 +10,7 @@ from qsens.zoo.corpus.identity import BeardStyle
 from qsens.zoo.corpus.lips import half_width_of
 from qsens.zoo.corpus.phones import PAUSE, Spoken, track_of
 from qsens.zoo.corpus.speech import SAMPLE_RATE
+from qsens.zoo.corpus.writing import PICTURE_MODEL
 
 
 def plan(speaker=0, clip=0, frames=50, size=96, seed=4):
@@ -118,3 +119,19 @@ def test_speakers_and_seeds_differ():
         for seed in (1, 2)
     }
     assert len(heads) == 6
+
+
+def test_the_model_is_the_one_its_number_names():
+    """If this fails on purpose, raise `PICTURE_MODEL`: folders made before must not be continued."""
+    clip = make_clip(ClipPlan(1, 2, 0, 6, 96))
+    picture = list(clip.frames())[5]
+    ninths = picture.reshape(3, 32, 3, 32, 3).mean(axis=(1, 3, 4))
+    levels_db = [
+        20 * np.log10(np.sqrt(np.mean(part.astype(float) ** 2))) for part in np.array_split(clip.samples, 4)
+    ]
+    assert PICTURE_MODEL == 1
+    assert ninths == pytest.approx(np.array([[126, 118, 129], [112, 117, 110], [99, 103, 126]]), abs=0.6)
+    assert levels_db == pytest.approx([-22.0, -17.9, -21.6, -61.1], abs=0.1)
+    assert [mouth.open for mouth in clip.mouths] == pytest.approx(
+        [0.150, 0.156, 0.286, 0.398, 0.391, 0.193], abs=0.001
+    )
