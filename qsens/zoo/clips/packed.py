@@ -219,11 +219,20 @@ def _windows(loaded: list[UsableClip], counter: SkipCounter) -> dict[WindowKind,
     for usable in loaded:
         mel_frames = usable.mel.shape[1]
         counter.add(SkipReason.NO_WINDOW, usable.frames_without_window())
+        counter.add(SkipReason.GAP, _fives_with_a_gap(usable.clip))
         for kind, found in starts.items():
             own = window_starts(kind, np.array(usable.clip.frames), mel_frames)
             found.append(np.where(own == NO_WINDOW, NO_WINDOW, own + offset))
         offset += mel_frames
     return {kind: np.concatenate(found) for kind, found in starts.items()}
+
+
+def _fives_with_a_gap(clip: Clip) -> list[str]:
+    """Frames from which five would be a window, if none of the next four were missing."""
+    numbers = np.array(clip.frames)
+    followers = np.searchsorted(numbers, numbers + FIVE - 1, side="right") - np.arange(len(numbers))
+    has_gap = (followers < FIVE) & (numbers + FIVE - 1 <= numbers[-1])
+    return [f"{clip.name}/{number}.jpg" for number in numbers[has_gap]]
 
 
 def _window_kind(window: str) -> WindowKind:

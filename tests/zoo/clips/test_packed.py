@@ -55,6 +55,7 @@ def test_everything_usable_is_packed_and_the_rest_is_counted(packed):
         SkipReason.NO_FRAMES: 1,
         SkipReason.ONE_FRAME: 1,
         SkipReason.MISSING_FRAMES: 3,
+        SkipReason.GAP: 4,  # ann/2 from frames 8 to 11
     }.items():
         assert skipped.count(reason) == count, reason
     # 0.6 s: 49 mel frames, whole windows up to start 33, so frames 0 to 10 and the tail at 11.
