@@ -22,6 +22,7 @@ _EXTRA_OF_MODULE = {
     "lightning": "zoo",
     "torchvision": "zoo",
     "av": "video",
+    "dlib": "faces",
 }
 
 
