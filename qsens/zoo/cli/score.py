@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -51,8 +52,8 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
     Prints PSNR over the frame and over the mouth, the same with another clip's sound and for copying the
     reference frame, how the mouth follows the sound, and LSE-D and LSE-C where SyncNet's weights are at hand.
     """
-    # numpy, SciPy and ONNX Runtime take a second to load
-    from qsens.zoo.metrics.running import session_talker
+    # numpy, SciPy and onnx take a second to load
+    from qsens.zoo.metrics.running import talker_of
     from qsens.zoo.metrics.scoring import score_talker
 
     generator = _open_generator(checkpoint, options)
@@ -60,7 +61,7 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
     meter, why_not = _sync_meter(options["syncnet"], samples, download=options["download"])
     with click.progressbar(length=len(samples), label="frames", file=sys.stderr) as bar:
         scores = score_talker(
-            session_talker(generator.export()),
+            talker_of(generator),
             samples,
             seed=options["seed"],
             meter=meter,
@@ -131,10 +132,10 @@ def _open_samples(data: Path, options: Mapping[str, Any]) -> "SampleSet":
     from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE, open_clips
 
     inputs = [InputSpec("mel", MEL_SHAPE, "float32", True), InputSpec("face", FACE_SHAPE, "float32", True)]  # noqa: FBT003
-    samples: Any = open_clips(
+    opened = open_clips(
         data, inputs=inputs, seed=options["seed"], count=options["frames"], reference=options["reference"]
     )
-    return samples
+    return cast("SampleSet", opened)
 
 
 def _sync_meter(
@@ -158,11 +159,9 @@ def _sync_meter(
 
 
 def _facts(generator: "Generator") -> dict[str, str]:
-    import onnxruntime
-
+    runtime = "torch" if hasattr(generator, "module") else "onnxruntime"
     return {
         "generator": f"{generator.name}, sha256 {generator.digest[:16]}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": f"qsens {__version__}, onnxruntime {onnxruntime.__version__}, "
-        f"Python {platform.python_version()}",
+        "versions": f"qsens {__version__}, {runtime} {version(runtime)}, Python {platform.python_version()}",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -99,7 +100,7 @@ def load_reader(path: Path) -> MouthReader:
             arrays = {name: np.asarray(kept[name]) for name in kept.files}
             facts = json.loads(str(arrays.pop("facts")))
         return MouthReader(_pairs(arrays, "kernel"), _pairs(arrays, "dense"), facts)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise LoadError(
             f"{path} holds no mouth reader: {error}",
             "fit one with: python -m qsens.zoo.metrics.fit_mouth_reader --data CORPUS --out FILE",
