@@ -40,8 +40,13 @@ _PANEL_HEIGHT = 2.75
 _SIDES = 2.4
 
 
-def boundary_figure(curves: Sequence[BoundaryCurve], layers: Sequence[Layer], title: str) -> Figure:
-    """One panel a metric over a shared boundary axis; reference lines labelled at their right end."""
+def boundary_figure(
+    curves: Sequence[BoundaryCurve], layers: Sequence[Layer], title: str, *, chosen_label: str = "chosen map"
+) -> Figure:
+    """One panel a metric over a shared boundary axis; reference lines labelled at their right end.
+
+    `chosen_label` is what the legend calls the marked map.
+    """
     width = float(np.clip(6.5 + 0.11 * len(layers), 8.0, 13.0))
     names_height = label_height(layers, width - _SIDES)
     figure = new_figure(width, 1.4 + names_height + _PANEL_HEIGHT * len(curves))
@@ -55,7 +60,7 @@ def boundary_figure(curves: Sequence[BoundaryCurve], layers: Sequence[Layer], ti
     panels[-1].set_xlim(-0.5, len(layers) + 0.5)
     whole_ticks(panels[-1].xaxis, len(layers))
     figure.align_ylabels(panels)
-    add_header(figure, title, _legend_entries(curves), _interval_note(curves))
+    add_header(figure, title, _legend_entries(curves, chosen_label), _interval_note(curves))
     return figure
 
 
@@ -159,7 +164,7 @@ def _drawn_values(curve: BoundaryCurve) -> list[float]:
     return values
 
 
-def _legend_entries(curves: Sequence[BoundaryCurve]) -> dict[str, Artist]:
+def _legend_entries(curves: Sequence[BoundaryCurve], chosen_label: str) -> dict[str, Artist]:
     entries: dict[str, Artist] = {}
     for line in (line for curve in curves for line in curve.lines):
         colour, marker = _looks(line)
@@ -167,7 +172,7 @@ def _legend_entries(curves: Sequence[BoundaryCurve]) -> dict[str, Artist]:
     if any(point.differs for curve in curves for line in curve.lines for point in line.points):
         entries["built differently from the request"] = marker_handle("o", FAINT, "white", 5)
     if any(curve.chosen for curve in curves):
-        entries["chosen map"] = marker_handle("*", INK, CHOSEN, 12)
+        entries[chosen_label] = marker_handle("*", INK, CHOSEN, 12)
     return entries
 
 

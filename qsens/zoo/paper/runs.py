@@ -1,0 +1,123 @@
+"""The sweeps behind the tables: run or resumed through the public API, and read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qsens.assemble import Assembled, assemble, sweep
+from qsens.errors import QsensError
+from qsens.interfaces import Progress, SampleSet
+from qsens.layer import map_of
+from qsens.precision import Precision
+from qsens.report.document import write_report
+from qsens.run_folder import RunPaths, read_run_spec
+from qsens.spec_file import spec_from_values
+from qsens.sweep import anchor_trial
+from qsens.trial import Study, Trial
+from qsens.zoo.metrics.lip_sync import spoken_runs
+from qsens.zoo.wav2lip.architecture import Architecture
+from qsens.zoo.wav2lip.variants import VARIANTS, fp16_layers, preset_named
+
+LIP_SYNC_METRICS = ("lse-d", "lse-c")
+STUDENT_MAPS = {"strategy": "boundary"}
+# In definition order FE0 and FE1 come first: both readings of the teacher's mixed precision are two ends.
+TEACHER_MAPS = {
+    "strategy": "ends",
+    "strategy_options": {"by": "block", "first": 2, "last": 3},
+    "layer_order": "definition",
+}
+# No ends to keep: FP32, FP16 and INT8 everywhere are all that is left.
+UNIFORM_MAPS = {"strategy": "ends", "strategy_options": {"by": "block", "first": 0, "last": 0}}
+
+
+@dataclass(frozen=True, eq=False)
+class SweptRun:
+    """A finished sweep. `lip_sync_note` says why LSE-D and LSE-C were not measured, `None` if they were."""
+
+    folder: Path
+    study: Study
+    evaluation: SampleSet
+    architecture: Architecture
+    generator: str
+    lip_sync_note: str | None
+
+    @property
+    def variant(self) -> str | None:
+        """The name of its architecture in the family, `None` for another width."""
+        return next((name for name, known in VARIANTS.items() if known == self.architecture), None)
+
+    def preset_trial(self, preset: str) -> Trial | None:
+        """The scored map that keeps the preset's blocks in FP16 and runs all others in INT8, or `None`."""
+        kept = set(fp16_layers(self.architecture, preset_named(preset)))
+        layers = self.study.layers
+        wished = {layer.name: Precision.FP16 if layer.name in kept else Precision.INT8 for layer in layers}
+        by_place = sorted(layers, key=lambda layer: layer.index)
+        wanted = map_of(by_place, wished)
+        return next((trial for trial in self.study.scored() if trial.requested == wanted), None)
+
+    def uniform_trial(self, precision: Precision) -> Trial | None:
+        """The scored map of one precision everywhere, or `None`."""
+        return anchor_trial(self.study, precision)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A sweep to run: the spec's values, the folder, and whether its checkpoint may run code."""
+
+    values: Mapping[str, Any]
+    folder: Path
+    trust_checkpoint: bool = False
+
+
+def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) -> SweptRun:
+    """Run the sweep or take it up where it stopped, and write its own report.
+
+    LSE-D and LSE-C join the metrics where SyncNet's weights and long enough runs of frames are at hand,
+    unless the values name the metrics to take (`metrics_are_chosen`).
+
+    Raises:
+        QsensError: as `assemble` and `sweep`.
+        StoppedError: after Ctrl-C; the same command goes on.
+    """
+    values = dict(plan.values)
+    are_chosen = bool(values.pop("metrics_are_chosen", False))
+    assembled = _assembled(values, plan)
+    note = _why_no_lip_sync(assembled.evaluation)
+    if not are_chosen:
+        metrics = _wanted_metrics(values["metrics"], plan.folder, has_lip_sync=note is None)
+        if metrics != tuple(values["metrics"]):
+            assembled = _assembled({**values, "metrics": list(metrics)}, plan)
+    study = sweep(assembled, plan.folder, progress=progress, warn=warn)
+    write_report(plan.folder)
+    was_measured = "lse-d" in assembled.spec.metrics
+    return SweptRun(
+        folder=plan.folder,
+        study=study,
+        evaluation=assembled.evaluation,
+        architecture=getattr(assembled.generator, "architecture"),  # noqa: B009
+        generator=assembled.generator.name,
+        lip_sync_note=None if was_measured else note or "they are not among the metrics chosen",
+    )
+
+
+def _assembled(values: Mapping[str, Any], plan: RunPlan) -> Assembled:
+    return assemble(spec_from_values(values, "command line"), trust_checkpoint=plan.trust_checkpoint)
+
+
+def _wanted_metrics(names: Sequence[str], folder: Path, *, has_lip_sync: bool) -> tuple[str, ...]:
+    """A run goes on with the metrics that it began with, whatever has come to hand since."""
+    if RunPaths(folder).spec_path.exists():
+        return read_run_spec(folder).metrics
+    return (*names, *LIP_SYNC_METRICS) if has_lip_sync else tuple(names)
+
+
+def _why_no_lip_sync(evaluation: SampleSet) -> str | None:
+    from qsens.zoo.metrics.sync_meter import locate_weights  # loads torch
+
+    try:
+        locate_weights()
+        spoken_runs(evaluation, "LSE")
+    except QsensError as error:
+        return error.message
+    return None
