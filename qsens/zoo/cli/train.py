@@ -8,6 +8,7 @@ import click
 from qsens.cli.progress import ProgressLine
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -15,6 +16,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--data", multiple=True, type=FOLDER, help="Folder of clips to train on; may be repeated.")
 @click.option("--validation", type=FOLDER, help="Folder of clips by other speakers, for the metrics.")
 @click.option("--out", type=FOLDER, help="Folder for checkpoints, metrics and the result.")
+@click.option("--start", type=FILE, help="Weights to begin with.")
+@click.option("--expert", type=FILE, help="Weights of the lip-sync expert, for a teacher.")
 @click.option("--max-minutes", type=float, help="Stop after so many minutes of training.")
 @click.option("--threads", type=int, help="CPU threads.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")

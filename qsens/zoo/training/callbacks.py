@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from qsens.errors import DataError
 from qsens.interfaces import Progress
 from qsens.zoo.training.module import TrainingModule
 from qsens.zoo.training.spec import TrainingSpec
@@ -38,7 +39,7 @@ class LearningRate(pl.Callback):
         rate = learning_rate_at(module.done_steps, module.spec)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
 class Stopping(pl.Callback):
@@ -107,8 +108,11 @@ class MetricsLog(pl.Callback):
         if not (is_due or is_validated):
             return
         row = self._training_row(module)
+        refuse_nan(module.done_steps, row["loss"])
         if is_validated:
-            row |= validated(module)
+            figures = validated(module)
+            module.after_validation(figures)
+            row |= figures
         if trainer.is_global_zero:
             _append(self._path, row)
             self._progress(module.done_steps, spec.steps, _summary(row))
@@ -151,6 +155,16 @@ def validated(module: TrainingModule) -> dict[str, float]:
     for part, is_training in modes.items():
         part.training = is_training
     return figures
+
+
+def refuse_nan(step: int, loss: float) -> None:
+    """Stop a run whose loss is no number.
+
+    Raises:
+        DataError: with the step at which it was seen.
+    """
+    if math.isnan(loss):
+        raise DataError(f"the loss is NaN at step {step}", "begin again with a smaller learning_rate")
 
 
 def _append(path: Path, row: Mapping[str, float]) -> None:

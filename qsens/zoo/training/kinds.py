@@ -2,10 +2,13 @@
 
 from qsens.interfaces import Progress
 from qsens.zoo.training.batches import open_training_clips
+from qsens.zoo.training.expert import ExpertTraining
 from qsens.zoo.training.module import TrainingModule
 from qsens.zoo.training.running import TrainingResult, run_training
-from qsens.zoo.training.spec import TalkerSpec, TrainingSpec
+from qsens.zoo.training.spec import ExpertSpec, StudentSpec, TalkerSpec, TrainingSpec, WindowSpec
+from qsens.zoo.training.student import StudentTraining
 from qsens.zoo.training.talker import TalkerTraining
+from qsens.zoo.training.teacher import TeacherTraining
 
 
 def train(spec: TrainingSpec, progress: Progress) -> TrainingResult:
@@ -13,13 +16,25 @@ def train(spec: TrainingSpec, progress: Progress) -> TrainingResult:
 
     Raises:
         DataError: if the clips cannot be used.
+        LoadError: if weights that the spec names do not fit.
     """
     return run_training(module_of(spec), progress)
 
 
 def module_of(spec: TrainingSpec) -> TrainingModule:
-    """The training that the spec asks for, its clips in memory."""
+    """The training that the spec asks for, its clips in memory.
+
+    Raises:
+        DataError: if the clips cannot be used.
+        LoadError: if weights that the spec names do not fit.
+    """
     clips = open_training_clips(spec.data)
     validation = open_training_clips([spec.validation]) if spec.validation else None
-    assert isinstance(spec, TalkerSpec)
-    return TalkerTraining(spec, clips, validation)
+    if isinstance(spec, TalkerSpec):
+        return TalkerTraining(spec, clips, validation)
+    if isinstance(spec, ExpertSpec):
+        return ExpertTraining(spec, clips, validation)
+    if isinstance(spec, StudentSpec) and spec.kd:
+        return StudentTraining(spec, clips, validation)
+    assert isinstance(spec, WindowSpec)
+    return TeacherTraining(spec, clips, validation)

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from qsens.errors import DataError
+from qsens.metrics.weights import file_digest
 from qsens.zoo.training.batches import TrainingClips
-from qsens.zoo.training.spec import TrainingSpec
+from qsens.zoo.training.spec import WEIGHT_FILES, TrainingSpec
 
 
 class StepNumbers(IterableDataset[int]):
@@ -33,6 +32,7 @@ class TrainingModule(pl.LightningModule):
     """Base of all trainings. `latest` holds the losses of the last step, on the device."""
 
     spec: TrainingSpec
+    counted: tuple[str, ...] = ("done_steps", "samples_seen", "seconds_spent")
 
     def __init__(self, spec: TrainingSpec, clips: TrainingClips) -> None:
         super().__init__()
@@ -42,6 +42,8 @@ class TrainingModule(pl.LightningModule):
         self.samples_seen = 0
         self.seconds_spent = 0.0
         self.latest: dict[str, torch.Tensor] = {}
+        # A plain dictionary: torch would make modules in attributes part of this one.
+        self._leaned_on: dict[str, nn.Module] = {}
 
     @abstractmethod
     def losses(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -55,9 +57,27 @@ class TrainingModule(pl.LightningModule):
     def kept_networks(self) -> Mapping[str, nn.Module]:
         """Networks that the result consists of, by file name without suffix."""
 
+    def identity(self) -> dict[str, str]:
+        """Digests of everything outside the spec that the weights depend on."""
+        spec_files = ((key, getattr(self.spec, key, None)) for key in WEIGHT_FILES)
+        digests = {f"{key}_sha256": file_digest(path) for key, path in spec_files if path is not None}
+        return {"corpus_sha256": self.clips.digest, **digests}
+
     def facts(self) -> Mapping[str, Any]:
         """What else the result should say about this training."""
         return {}
+
+    def lean_on(self, name: str, network: nn.Module) -> None:
+        """Use a frozen network that belongs neither to the checkpoints nor to what is trained."""
+        self._leaned_on[name] = network
+
+    def leaned_on(self, name: str) -> Any:
+        """A network given to `lean_on`, on this module's device; `None` where there is none."""
+        network = self._leaned_on.get(name)
+        return None if network is None else network.to(self.device)
+
+    def after_validation(self, figures: Mapping[str, float]) -> None:
+        """Hear the figures of a validation during training."""
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Parameters that the optimizer changes."""
@@ -85,11 +105,7 @@ class TrainingModule(pl.LightningModule):
         return DataLoader(StepNumbers(self.done_steps, self.spec.steps), batch_size=None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["progress"] = {
-            "done_steps": self.done_steps,
-            "samples_seen": self.samples_seen,
-            "seconds_spent": self.seconds_spent,
-        }
+        checkpoint["progress"] = {name: getattr(self, name) for name in self.counted}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, value in checkpoint["progress"].items():
@@ -106,27 +122,3 @@ def adamw(
 def seed_networks(seed: int) -> None:
     """Seed what initial weights are drawn from."""
     torch.manual_seed(seed)
-
-
-def load_start(network: nn.Module, path: Path) -> None:
-    """Begin with the weights in a safetensors file.
-
-    Raises:
-        DataError: naming the first weight that does not fit.
-    """
-    # Loads only where a run begins with given weights.
-    from safetensors.torch import load_file
-
-    try:
-        given = load_file(path)
-    except OSError as error:
-        raise DataError(f"cannot read the weights {path}: {error}", "give a .safetensors file") from error
-    expected = network.state_dict()
-    for name, tensor in expected.items():
-        if name not in given or given[name].shape != tensor.shape:
-            found = tuple(given[name].shape) if name in given else "missing"
-            raise DataError(
-                f"{path} is of another variant: {name} is {found}, not {tuple(tensor.shape)}",
-                "set width and residual in the spec as the weights were trained",
-            )
-    network.load_state_dict({name: given[name].to(tensor.dtype) for name, tensor in expected.items()})

@@ -13,7 +13,7 @@ RESULT_NAME = "training.toml"
 
 
 def write_networks(module: TrainingModule, folder: Path) -> None:
-    """Write each network as `<name>.safetensors`, rounded to FP16 where the spec says so.
+    """Write each network as `<name>.safetensors`, the generator rounded to FP16 where the spec says so.
 
     The module then holds the weights as written, so that what is measured is what is shipped.
 
@@ -21,8 +21,9 @@ def write_networks(module: TrainingModule, folder: Path) -> None:
         RunFolderError: if a file cannot be written.
     """
     spec = module.spec
-    is_half = isinstance(spec, GeneratorSpec) and spec.fp16
+    wants_half = isinstance(spec, GeneratorSpec) and spec.fp16
     for name, network in module.kept_networks().items():
+        is_half = wants_half and name == "generator"
         weights = {key: stored(value, is_half=is_half) for key, value in network.state_dict().items()}
         write_atomically(folder / f"{name}.safetensors", save(weights, {"format": "pt"}))
         network.load_state_dict(

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from qsens import __version__
 from qsens.atomic_write import write_atomically
-from qsens.errors import DataError, RunFolderError
+from qsens.errors import RunFolderError
 from qsens.interfaces import Progress
 from qsens.zoo.training.callbacks import (
     CHECKPOINT_NAME,
@@ -30,7 +30,7 @@ from qsens.zoo.training.callbacks import (
 )
 from qsens.zoo.training.module import TrainingModule
 from qsens.zoo.training.result import RESULT_NAME, write_networks
-from qsens.zoo.training.spec import TrainingSpec
+from qsens.zoo.training.spec import WEIGHT_FILES, TrainingSpec
 from qsens.zoo.training.spec_reading import plain_values, refuse_difference
 
 BEGUN_NAME = "spec.toml"
@@ -62,18 +62,19 @@ def run_training(module: TrainingModule, progress: Progress) -> TrainingResult:
         _begin(module, spec.out)
         stopping = Stopping(spec)
         try:
-            _fit(module, spec.out, stopping, progress)
+            device = _fit(module, spec.out, stopping, progress)
         finally:
             stopping.restore_handlers()
         if stopping.is_interrupted:
             raise KeyboardInterrupt
-        return _finish(module, spec.out)
+        # Lightning moves the module to the CPU when it has finished.
+        return _finish(module.to(device), spec.out)
 
 
 def _begin(module: TrainingModule, folder: Path) -> None:
     """Write down what the folder is for, or compare with what it was begun for."""
     spec, path = module.spec, folder / BEGUN_NAME
-    values = {**plain_values(spec), "corpus_sha256": module.clips.digest}
+    values = {**plain_values(spec), **module.identity()}
     if path.exists():
         refuse_difference(tomllib.loads(path.read_text(encoding="utf-8")), values, folder)
         return
@@ -83,7 +84,7 @@ def _begin(module: TrainingModule, folder: Path) -> None:
     write_atomically(path, (header + tomli_w.dumps(values)).encode())
 
 
-def _fit(module: TrainingModule, folder: Path, stopping: Stopping, progress: Progress) -> None:
+def _fit(module: TrainingModule, folder: Path, stopping: Stopping, progress: Progress) -> torch.device:
     spec = module.spec
     if spec.threads:
         torch.set_num_threads(spec.threads)
@@ -103,6 +104,7 @@ def _fit(module: TrainingModule, folder: Path, stopping: Stopping, progress: Pro
             enable_model_summary=False,
         )
         trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+        return trainer.strategy.root_device
 
 
 def _finish(module: TrainingModule, folder: Path) -> TrainingResult:
@@ -138,8 +140,8 @@ def _record(module: TrainingModule, result: TrainingResult) -> dict[str, Any]:
             "lightning": pl.__version__,
             "python": platform.python_version(),
         },
+        "digests": module.identity(),
         "corpus": {
-            "sha256": module.clips.digest,
             "clips": module.clips.clips,
             "frames": module.clips.frames,
             "skipped": module.clips.skipped(),
@@ -153,7 +155,7 @@ def _without_machine_paths(spec: TrainingSpec) -> dict[str, Any]:
     """Values of the spec with the names of folders only: the record is shipped with the weights."""
     values = plain_values(spec)
     values.pop("out", None)
-    for key in ("data", "validation", "start"):
+    for key in ("data", "validation", *WEIGHT_FILES):
         if key in values:
             value = values[key]
             values[key] = [Path(one).name for one in value] if isinstance(value, list) else Path(value).name
@@ -195,14 +197,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
-
-
-def refuse_nan(module: TrainingModule) -> None:
-    """Stop a run whose loss is no number.
-
-    Raises:
-        DataError: with the step at which it was seen.
-    """
-    loss = float(module.latest["loss"])
-    if loss != loss:
-        raise DataError(f"the loss is NaN at step {module.done_steps}", "use a smaller learning_rate")

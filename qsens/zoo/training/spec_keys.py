@@ -33,9 +33,19 @@ def choice(text: str, default: str, options: tuple[str, ...]) -> Any:
     return _key(f"{text}: {', '.join(options)}", default, enum=list(options))
 
 
+def word(text: str, default: str) -> Any:
+    """A text."""
+    return _key(text, default, type="string", minLength=1)
+
+
 def location(text: str) -> Any:
     """A path that may be absent; relative ones are relative to the spec file."""
     return _key(text, None, is_path=True, type="string", minLength=1)
+
+
+def pair(text: str, default: tuple[float, float]) -> Any:
+    """Two numbers."""
+    return _key(text, default, type="array", items={"type": "number"}, minItems=2, maxItems=2)
 
 
 def locations(text: str) -> Any:

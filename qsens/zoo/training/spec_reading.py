@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from qsens.errors import RunFolderError, SpecError
-from qsens.zoo.training.spec import NO_EFFECT_ON_WEIGHTS, TalkerSpec, TrainingSpec
+from qsens.zoo.training.spec import (
+    NO_EFFECT_ON_WEIGHTS,
+    ExpertSpec,
+    StudentSpec,
+    TalkerSpec,
+    TeacherSpec,
+    TrainingSpec,
+)
 from qsens.zoo.training.spec_keys import check_values, path_keys
 
-SPEC_CLASSES: dict[str, type[TrainingSpec]] = {"talker": TalkerSpec}
+SPEC_CLASSES: dict[str, type[TrainingSpec]] = {
+    "talker": TalkerSpec,
+    "expert": ExpertSpec,
+    "teacher": TeacherSpec,
+    "student": StudentSpec,
+}
 
 
 def read_training_spec(name: str, overrides: Mapping[str, Any]) -> TrainingSpec:
@@ -23,17 +35,32 @@ def read_training_spec(name: str, overrides: Mapping[str, Any]) -> TrainingSpec:
     Raises:
         SpecError: if there is no such spec, or naming the key that is unknown, missing or wrong.
     """
-    values, where = read_spec_values(name)
+    where = name if Path(name).is_file() else f"the shipped spec {name!r}"
+    return spec_from_values(merged_values(name, overrides), where)
+
+
+def merged_values(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a spec, unchecked, with those of `overrides` that are given in their place.
+
+    Raises:
+        SpecError: if there is no such spec, or it is not TOML.
+    """
+    values = read_spec_values(name)
     given = {key: value for key, value in overrides.items() if value not in (None, ())}
-    return spec_from_values({**values, **absolute_paths(given, Path.cwd())}, where)
+    kind = {"kind": values["kind"]} if "kind" in values else {}
+    return {**values, **absolute_paths({**kind, **given}, Path.cwd())}
 
 
-def read_spec_values(name: str) -> tuple[dict[str, Any], str]:
-    """Plain values of a spec file or a shipped spec, paths made absolute, and what to call it in errors."""
+def read_spec_values(name: str) -> dict[str, Any]:
+    """Plain values of a spec file or a shipped spec, paths made absolute.
+
+    Raises:
+        SpecError: if there is no such spec, or it is not TOML.
+    """
     file = Path(name)
     shipped = files("qsens.zoo") / "specs" / f"{name}.toml"
     if not file.is_file() and shipped.is_file():
-        return _parsed(shipped.read_bytes(), f"the shipped spec {name!r}"), f"the shipped spec {name!r}"
+        return _parsed(shipped.read_bytes(), f"the shipped spec {name!r}")
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -41,7 +68,7 @@ def read_spec_values(name: str) -> tuple[dict[str, Any], str]:
             f"cannot read the spec {name}: {error.strerror}",
             f"give a TOML file, or one of the shipped specs: {', '.join(shipped_specs())}",
         ) from error
-    return absolute_paths(_parsed(content, name), file.parent), name
+    return absolute_paths(_parsed(content, name), file.parent)
 
 
 def shipped_specs() -> tuple[str, ...]:
@@ -144,9 +171,10 @@ def _absolute(value: str | Path, folder: Path) -> str:
 
 
 def _typed(key: str, value: Any, spec_class: type[TrainingSpec]) -> Any:
-    if key not in path_keys(spec_class):
-        return value
-    return tuple(map(Path, value)) if isinstance(value, list) else Path(value)
+    is_path = key in path_keys(spec_class)
+    if isinstance(value, list | tuple):
+        return tuple(map(Path, value)) if is_path else tuple(value)
+    return Path(value) if is_path else value
 
 
 def _plain(value: Any) -> Any:

@@ -9,10 +9,12 @@ from torch import nn
 
 from qsens.zoo.training.batches import TrainingClips, draw_talker_batch
 from qsens.zoo.training.losses.pixels import gradient_l1, pooled_l1, region_weights, weighted_l1
-from qsens.zoo.training.module import TrainingModule, adamw, load_start, seed_networks
+from qsens.zoo.training.module import TrainingModule, seed_networks
 from qsens.zoo.training.spec import TalkerSpec
+from qsens.zoo.training.starting import load_start
 from qsens.zoo.training.validation import GeneratorValidation
 from qsens.zoo.wav2lip.generator import Wav2Lip
+from qsens.zoo.wav2lip.published import GENERATOR
 
 MOUTH_STATES = 3
 
@@ -31,7 +33,7 @@ class TalkerTraining(TrainingModule):
         seed_networks(spec.seed)
         self.generator = Wav2Lip(spec.width, residual=spec.residual)
         if spec.start is not None:
-            load_start(self.generator, spec.start)
+            load_start(self.generator, spec.start, GENERATOR)
         self.generator = self.generator.to(memory_format=torch.channels_last)
         self.mouth_head = nn.LazyLinear(MOUTH_STATES)
         self._embedding = torch.empty(0)
@@ -47,7 +49,7 @@ class TalkerTraining(TrainingModule):
             region_weights(spec.mouth_weight, spec.lower_weight, torch.device("cpu")),
             persistent=False,
         )
-        self._validation = GeneratorValidation(validation or clips, spec.window)
+        self._validation = GeneratorValidation(validation or clips, spec.window, spec.validation_samples)
 
     def losses(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         batch = draw_talker_batch(self.clips, self.spec, generator, self.device)
@@ -65,9 +67,6 @@ class TalkerTraining(TrainingModule):
             parts["audio"] = (read - batch.mouth).square().mean()
             loss = loss + self.spec.audio_weight * parts["audio"]
         return {"loss": loss, **parts}
-
-    def configure_optimizers(self) -> Any:
-        return adamw(self.trained_parameters(), self.spec)
 
     def validation_metrics(self) -> dict[str, float]:
         return self._validation.metrics(self.generator, self.device)

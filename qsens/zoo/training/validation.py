@@ -6,7 +6,6 @@ from torch import nn
 from qsens.zoo.clips.layout import MOUTH_BOX
 from qsens.zoo.training.batches import TrainingClips, evaluation_batch
 
-VALIDATION_FRAMES = 400
 CHUNK = 50
 
 
@@ -18,7 +17,7 @@ class GeneratorValidation:
     A generator that ignores the sound shows equal second and third figures.
     """
 
-    def __init__(self, clips: TrainingClips, window: str, frames: int = VALIDATION_FRAMES) -> None:
+    def __init__(self, clips: TrainingClips, window: str, frames: int) -> None:
         self._clips = clips
         self._window = window
         self._frames = frames

@@ -1,0 +1,71 @@
+"""A tiny corpus, small stand-ins for large networks, and specs of a few steps."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_networks import SmallDiscriminator, SmallExpert, small_expert, small_extractor
+from tiny_clips import write_tiny_corpus
+
+from qsens.zoo.training import expert, student, teacher, windowed
+from qsens.zoo.training.spec_reading import spec_from_values
+from qsens.zoo.wav2lip.generator import Wav2Lip
+
+STEPS = 6
+BASIC = {
+    "width": 0.0625,
+    "residual": False,
+    "steps": STEPS,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "warmup_steps": 2,
+    "log_every": 2,
+    "validate_every": 4,
+    "validation_samples": 4,
+    "checkpoint_every": 4,
+    "accelerator": "cpu",
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    return write_tiny_corpus(tmp_path_factory.mktemp("corpus"), clips=2)
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    """Small networks wherever a training would make or open a large one; how many experts were opened."""
+    opened = []
+
+    def open_small(path):
+        opened.append(path)
+        return small_expert()
+
+    monkeypatch.setattr(teacher, "QualityDiscriminator", SmallDiscriminator)
+    monkeypatch.setattr(student, "QualityDiscriminator", SmallDiscriminator)
+    monkeypatch.setattr(expert, "LipSyncExpert", SmallExpert)
+    monkeypatch.setattr(windowed, "open_frozen_expert", open_small)
+    monkeypatch.setattr(student, "open_extractor", lambda *_: small_extractor())
+    return opened
+
+
+@pytest.fixture
+def make_spec(corpus, tmp_path):
+    """A spec of a few steps: `make_spec(kind, out=..., key=value)`."""
+
+    def make(kind, out="run", **values):
+        basic = {
+            key: value for key, value in BASIC.items() if kind != "expert" or key not in ("width", "residual")
+        }
+        given = {"kind": kind, "data": [str(corpus)], "out": str(tmp_path / out), **basic, **values}
+        return spec_from_values(given, "the test's spec")
+
+    return make
+
+
+@pytest.fixture
+def teacher_file(tmp_path):
+    """Random weights of a small teacher with residual layers."""
+    torch.manual_seed(3)
+    path = tmp_path / "teacher.safetensors"
+    save_file(Wav2Lip(0.125).state_dict(), path)
+    return path
