@@ -2,48 +2,48 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from qsens.errors import SpecError
 
 _PATHS = "--expert expert/expert.safetensors --data CLIPS --validation HELD_OUT"
+SYNCS = ("none", "start", "middle")
+COMMANDS = (
+    "qsens zoo train expert --data CLIPS --validation HELD_OUT --out expert",
+    f"qsens zoo train teacher {_PATHS} --out teacher",
+    f"qsens distill ROW --teacher teacher/generator.safetensors {_PATHS} --out ROW",
+)
+"""What trains the expert, the teacher, and any other row (`--teacher` where it is distilled offline)."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One row. `variant` is its architecture; `subject` is where published quality is looked up, if anywhere.
+    """One row; `name` is that of the shipped spec that repeats it, and its key in a file of checkpoints.
 
-    `name` is that of the shipped spec, and the row's key in a file of checkpoints.
+    `variant` is its architecture, `distilled` says `no`, `offline` or `online`, `sync` when its sync loss
+    begins. `subject` is where its published quality is looked up, `None` where none is known to be its own.
     """
 
     name: str
     variant: str
-    is_distilled: bool
+    distilled: str
     sync: str
     subject: str | None = None
 
-    @property
-    def command(self) -> str:
-        """The command that trains it."""
-        if self.variant == "teacher":
-            return f"qsens zoo train {self.name} {_PATHS} --out {self.name}"
-        teacher = "--teacher teacher/generator.safetensors " if self.is_distilled else ""
-        return f"qsens distill {self.name} {teacher}{_PATHS} --out {self.name}"
+
+def _students() -> Iterator[Training]:
+    for stem, variant in (("student-residual", "student-residual"), ("student-bare", "student")):
+        for kind, distilled in (("plain", "no"), ("kd", "offline")):
+            for sync in SYNCS:
+                name = f"{stem}-{kind}-{sync}"
+                yield Training(name, variant, distilled, sync, _SUBJECTS.get(name))
+        yield Training(f"{stem}-kd-start-online", variant, "online", "start")
 
 
-TRAININGS = (
-    Training("teacher", "teacher", is_distilled=False, sync="threshold", subject="teacher"),
-    Training("student-residual-start", "student-residual", is_distilled=False, sync="start"),
-    Training("student-residual-middle", "student-residual", is_distilled=False, sync="middle"),
-    Training("student-bare-start", "student", is_distilled=False, sync="start"),
-    Training("student-bare-middle", "student", is_distilled=False, sync="middle"),
-    Training("student-bare-none", "student", is_distilled=False, sync="none"),
-    Training("student-bare-kd-start", "student", is_distilled=True, sync="start", subject="student"),
-    Training("student-bare-kd-middle", "student", is_distilled=True, sync="middle"),
-    Training("student-bare-kd-none", "student", is_distilled=True, sync="none"),
-)
+_SUBJECTS = {"student-bare-kd-start": "student"}
+TRAININGS = (Training("teacher", "teacher", "no", "threshold", "teacher"), *_students())
 
 
 def read_checkpoints(path: Path) -> dict[str, Path]:

@@ -99,7 +99,8 @@ def metric_named(study: Study, base: str) -> str | None:
 def metric_title(studies: Sequence[Study], base: str) -> str:
     """How the first study that has the metric writes it, for a heading."""
     names = (metric_named(study, base) for study in studies)
-    return short_name(next((name for name in names if name is not None), base))
+    name = next((name for name in names if name is not None), base)
+    return name.replace(base, base.upper()) if base.startswith("lse") else short_name(name)
 
 
 def score_cell(study: Study, trial: Trial | None, base: str, published: Published | None = None) -> Cell:

@@ -50,7 +50,7 @@ def networks() -> tuple[Network, ...]:
 def _classifiers() -> Iterator[Network]:
     for known in CLASSIFIERS:
         work = _counted(known.make, lambda _: {"input": torch.empty(1, 3, SIDE, SIDE)})
-        yield Network(known.name, known.title, False, work, known.giga_macs * 1e9, known.source)  # noqa: FBT003
+        yield Network(known.name, known.title, False, work, round(known.giga_macs * 1e9), known.source)  # noqa: FBT003
 
 
 def _generators() -> Iterator[Network]:

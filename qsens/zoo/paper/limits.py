@@ -28,7 +28,7 @@ LIMITS = (
         "qsens distill student-bare-kd-start --teacher teacher/generator.safetensors "
         "--expert expert/expert.safetensors --data lrs3/train --validation lrs3/test --out student\n"
         "qsens zoo paper student/generator.safetensors --teacher teacher/generator.safetensors "
-        "--calibration lrs2/pretrain --evaluation lrs3/test --evaluation-samples 14000 "
+        "--calibration lrs2/pretrain --evaluation lrs3/test --evaluation-samples 10000 "
         "--inception-weights pt_inception-2015-12-05-6726825d.pth",
     ),
     Limit(

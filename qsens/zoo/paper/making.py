@@ -71,6 +71,7 @@ def run_sweeps(request: PaperRequest, *, progress: Progress, warn: Callable[[str
     """The sweeps that the parts of the request need. Raises as `make_paper`."""
     if set(request.parts) <= {"figure1"}:
         return Runs(None, None, {})
+    request.check_weights()
 
     def swept(plan: RunPlan | None) -> SweptRun | None:
         return None if plan is None else run_plan(plan, progress=progress, warn=warn)

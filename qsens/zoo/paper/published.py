@@ -37,6 +37,7 @@ _UNCLEAR = (
     "94.6 and 23.1 are the two students trained with the sync loss from the start; which is which could not "
     "be read"
 )
+_DISTILLED = "distilled; the schedule of its sync loss is not stated beside the value"
 _SCHEDULE = "trained without distillation; its sync schedule is not stated beside the value"
 
 VALUES: tuple[Published, ...] = (
@@ -47,8 +48,8 @@ VALUES: tuple[Published, ...] = (
     Published("teacher", "fid", "3.70", 3.70, PAPER),
     Published("teacher", "lse-d", "6.48", 6.48, PAPER),
     Published("teacher", "lse-c", "7.78", 7.78, PAPER),
-    Published("student", "lse-d", "6.35", 6.35, PAPER, "distilled"),
-    Published("student", "lse-c", "8.04", 8.04, PAPER, "distilled"),
+    Published("student", "lse-d", "6.35", 6.35, PAPER, _DISTILLED),
+    Published("student", "lse-c", "8.04", 8.04, PAPER, _DISTILLED),
     Published("student", "fid", "5.30", 5.30, PAPER, "FP32, where its mixed precision is compared with it"),
     Published("student/MIX", "fid", "5.06", 5.06, PAPER, "better than FP32: noise that FID rewards"),
     Published("ablation/student", "fid", "4.17", 4.17, PAPER, _SCHEDULE),

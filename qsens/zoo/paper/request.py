@@ -9,14 +9,16 @@ from typing import Any
 from qsens.errors import SpecError
 from qsens.metrics.extractors import user_cache_folder
 from qsens.spec_file import merge_values
+from qsens.zoo.paper.ablation import TRAININGS
 from qsens.zoo.paper.runs import STUDENT_MAPS, TEACHER_MAPS, UNIFORM_MAPS, RunPlan
 from qsens.zoo.talker.demo import METRICS, TalkerDemo
-from qsens.zoo.wav2lip.opening import TALKER
+from qsens.zoo.wav2lip.opening import TALKER, open_wav2lip, options_for
+from qsens.zoo.wav2lip.variants import variant_named
 
 PARTS = ("figure1", "table1", "table2", "figure3", "figure4")
 NEEDS_STUDENT = frozenset({"table1", "figure3", "figure4"})
 # The paper fixes these; other choices would be another experiment.
-_FIXED = ("model", "strategy", "layer_order", "pinned", "output")
+_FIXED = ("model", "model_options", "strategy", "layer_order", "pinned", "output")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,27 @@ class PaperRequest:
     def wants_student(self) -> bool:
         """Whether the student has to be swept; where it must be there, opening it says what is missing."""
         return bool(NEEDS_STUDENT & set(self.parts)) or ("table2" in self.parts and self.has_student)
+
+    def check_weights(self) -> None:
+        """Open every checkpoint before the first sweep, which takes minutes.
+
+        Raises:
+            LoadError: for a file that cannot be read or holds something else.
+            SpecError: for one of another architecture than its row of Table 2.
+        """
+        for path in (self.student, self.teacher):
+            if path is not None:
+                open_wav2lip(path, trust_checkpoint=self.trust_checkpoint)
+        for training in TRAININGS:
+            path = self.checkpoints.get(training.name)
+            if path is None:
+                continue
+            found = open_wav2lip(path, trust_checkpoint=self.trust_checkpoint).architecture
+            if found != variant_named(training.variant):
+                raise SpecError(
+                    f"{path.name}, named for the row {training.name!r}, is not a {training.variant!r}",
+                    f"it opens with {options_for(found)}",
+                )
 
     def student_plan(self) -> RunPlan:
         """Every boundary, in both directions."""

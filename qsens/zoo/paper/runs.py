@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsens.assemble import Assembled, assemble, sweep
-from qsens.errors import QsensError
-from qsens.interfaces import Progress, SampleSet
+import numpy as np
+
+from qsens.assemble import Assembled, assemble, sample_warnings, sweep
+from qsens.errors import LoadError, QsensError
+from qsens.interfaces import Progress, SampleSet, annotation_of
 from qsens.layer import map_of
 from qsens.precision import Precision
 from qsens.report.document import write_report
@@ -16,6 +18,8 @@ from qsens.spec_file import spec_from_values
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial
 from qsens.zoo.metrics.lip_sync import spoken_runs
+from qsens.zoo.metrics.mouth import OPEN, correlate, true_openings
+from qsens.zoo.metrics.mouth_reader import shipped_reader
 from qsens.zoo.wav2lip.architecture import Architecture
 from qsens.zoo.wav2lip.variants import VARIANTS, fp16_layers, preset_named
 
@@ -33,7 +37,12 @@ UNIFORM_MAPS = {"strategy": "ends", "strategy_options": {"by": "block", "first":
 
 @dataclass(frozen=True, eq=False)
 class SweptRun:
-    """A finished sweep. `lip_sync_note` says why LSE-D and LSE-C were not measured, `None` if they were."""
+    """A finished sweep.
+
+    `lip_sync_note` says why LSE-D and LSE-C were not measured, `None` if they were. `mouth_ceiling` is what
+    mouth-sync would be on the true frames, `None` where the true mouth is not known. `warnings` are about
+    samples that are too few.
+    """
 
     folder: Path
     study: Study
@@ -41,6 +50,8 @@ class SweptRun:
     architecture: Architecture
     generator: str
     lip_sync_note: str | None
+    mouth_ceiling: float | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def variant(self) -> str | None:
@@ -73,8 +84,9 @@ class RunPlan:
 def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) -> SweptRun:
     """Run the sweep or take it up where it stopped, and write its own report.
 
-    LSE-D and LSE-C join the metrics where SyncNet's weights and long enough runs of frames are at hand,
-    unless the values name the metrics to take (`metrics_are_chosen`).
+    LSE-D and LSE-C join the metrics where SyncNet's weights and long enough runs of frames are at hand, and
+    mouth-sync leaves them where the true mouth is not known, unless the values name the metrics to take
+    (`metrics_are_chosen`).
 
     Raises:
         QsensError: as `assemble` and `sweep`.
@@ -85,7 +97,8 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
     assembled = _assembled(values, plan)
     note = _why_no_lip_sync(assembled.evaluation)
     if not are_chosen:
-        metrics = _wanted_metrics(values["metrics"], plan.folder, has_lip_sync=note is None)
+        possible = [name for name in values["metrics"] if name != "mouth-sync" or _knows_mouths(assembled)]
+        metrics = _wanted_metrics(possible, plan.folder, has_lip_sync=note is None)
         if metrics != tuple(values["metrics"]):
             assembled = _assembled({**values, "metrics": list(metrics)}, plan)
     study = sweep(assembled, plan.folder, progress=progress, warn=warn)
@@ -98,6 +111,8 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
         architecture=getattr(assembled.generator, "architecture"),  # noqa: B009
         generator=assembled.generator.name,
         lip_sync_note=None if was_measured else note or "they are not among the metrics chosen",
+        mouth_ceiling=_mouth_ceiling(assembled.evaluation) if "mouth-sync" in study.metrics else None,
+        warnings=tuple(sample_warnings(assembled)),
     )
 
 
@@ -113,11 +128,26 @@ def _wanted_metrics(names: Sequence[str], folder: Path, *, has_lip_sync: bool) -
 
 
 def _why_no_lip_sync(evaluation: SampleSet) -> str | None:
-    from qsens.zoo.metrics.sync_meter import locate_weights  # loads torch
+    from qsens.zoo.metrics.sync_meter import WEIGHTS_FILE, locate_weights  # loads torch
 
     try:
         locate_weights()
+    except LoadError:
+        return f"{WEIGHTS_FILE}, the weights of the evaluation SyncNet, is not at hand"
+    try:
         spoken_runs(evaluation, "LSE")
     except QsensError as error:
         return error.message
     return None
+
+
+def _knows_mouths(assembled: Assembled) -> bool:
+    return "mouth" in annotation_of(assembled.evaluation, 0)
+
+
+def _mouth_ceiling(evaluation: SampleSet) -> float:
+    """Correlation of the opening read off the true frames with the true opening."""
+    openings = true_openings(evaluation, "mouth-sync")
+    frames = (annotation_of(evaluation, index)["target"] for index in range(len(evaluation)))
+    read = np.concatenate([shipped_reader().read(frame[None])[:, OPEN] for frame in frames])
+    return float(correlate(read, openings).value)

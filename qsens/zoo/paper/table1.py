@@ -6,13 +6,13 @@ from qsens.layer import macs_share, weight_bytes
 from qsens.precision import Precision
 from qsens.selection import built_map
 from qsens.trial import Trial
-from qsens.zoo.paper.ablation import TRAININGS
+from qsens.zoo.paper.ablation import COMMANDS
 from qsens.zoo.paper.cells import NOTHING, Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import Published, published
 from qsens.zoo.paper.runs import SweptRun
 
 NO_TEACHER = "no teacher checkpoint given"
-TRAIN_TEACHER = TRAININGS[0].command
+TRAIN_TEACHER = COMMANDS[1]
 _METRICS = ("fid", "lse-d", "lse-c", "fid-fp32", "psnr", "mouth-sync", "flicker")
 _PUBLISHED = frozenset({"fid", "lse-d", "lse-c"})
 _STUDENT_MIX = (("MIX, output block FP16", "paper-student"),)
@@ -21,9 +21,12 @@ _TEACHER_MIX = (
     ("MIX, reading B: FD5 too", "paper-teacher-b"),
 )
 _CAPTION = (
-    "Each map is simulated layer by layer and scored on the same inputs. The paper's values are FID with "
-    "Inception features and LSE on LRS3: other data and, unless the heading says FID alone, other features. "
-    "Compare within a column of ours, or within one of the paper's, never across."
+    "Each map is simulated layer by layer and scored on the same inputs. FID: against the real frames; "
+    "FID-FP32 and PSNR: against the generator's own FP32 pictures; mouth-sync: correlation of the mouth's "
+    "opening with the true one; flicker: how far its change from frame to frame is from FP32's, in grey "
+    "levels. The paper's values are FID with Inception features and LSE on LRS3: other data and, unless the "
+    "heading says FID alone, other features. Compare within a column of ours, or within one of the paper's, "
+    "never across."
 )
 
 
@@ -56,8 +59,9 @@ def _rows(subject: str, run: SweptRun | None, mixed: tuple[tuple[str, str], ...]
 
 
 def _cells(subject: str, name: str, run: SweptRun | None, trial: Trial | None) -> Iterator[Cell]:
+    is_theirs = run is None or run.variant == subject
     for base in _METRICS:
-        known = _published(subject, name, base)
+        known = _published(subject, name, base) if is_theirs else None
         if run is None:
             yield Cell(_missing(subject) if base == _METRICS[0] else NOTHING, published=known)
         else:
@@ -90,9 +94,20 @@ def _notes(student: SweptRun | None, teacher: SweptRun | None) -> Iterator[str]:
     else:
         yield "The paper's words for the teacher's MIX allow two readings (its footnote 2); both are scored."
     for name, run in (("student", student), ("teacher", teacher)):
-        if run is not None and run.lip_sync_note is not None:
-            yield f"LSE-D and LSE-C of the {name}: not measured: {run.lip_sync_note}."
+        yield from () if run is None else _run_notes(name, run)
     yield (
         "± is the 95% interval: of the difference to FP32 on the same inputs where it was measured, of the "
         "value itself otherwise. Weights: bytes of the parameters at their precisions."
     )
+
+
+def _run_notes(name: str, run: SweptRun) -> Iterator[str]:
+    yield f"The {name}: {run.generator}, {run.variant or 'another width'}, on {len(run.evaluation)} frames."
+    if run.variant != name:
+        yield f"Its architecture is not that of the paper's {name}: no published value stands beside it."
+    if run.mouth_ceiling is not None:
+        yield f"Mouth-sync of the true frames, the best that can be read: {run.mouth_ceiling:.3f}."
+    if run.lip_sync_note is not None:
+        yield f"LSE-D and LSE-C of the {name}: not measured: {run.lip_sync_note}."
+    for warning in run.warnings:
+        yield f"{warning[:1].upper()}{warning[1:]}."

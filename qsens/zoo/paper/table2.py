@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from qsens.precision import Precision
-from qsens.zoo.paper.ablation import TRAININGS, Training
+from qsens.zoo.paper.ablation import COMMANDS, TRAININGS, Training
 from qsens.zoo.paper.cells import Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import published
 from qsens.zoo.paper.runs import SweptRun
@@ -77,7 +77,7 @@ def _size_cells(entry: SizeRow) -> Iterator[Cell]:
 
 
 def _training_row(training: Training, run: SweptRun | None) -> Row:
-    labels = (training.name, training.variant, "yes" if training.is_distilled else "no", training.sync)
+    labels = (training.name, training.variant, training.distilled, training.sync)
     return Row(labels, tuple(_quality_cells(run, training.subject)))
 
 
@@ -91,13 +91,17 @@ def _quality_cells(run: SweptRun | None, subject: str | None) -> Iterator[Cell]:
 
 
 def _quality_notes(runs: Mapping[str, SweptRun], scored: list[SweptRun]) -> Iterator[str]:
-    missing = [training for training in TRAININGS if training.name not in runs]
-    if missing:
-        commands = "; ".join(f"`{training.command}`" for training in missing)
+    if any(training.name not in runs for training in TRAININGS):
+        expert, teacher, student = COMMANDS
         yield (
-            f"To fill the rows without a checkpoint: {commands}. Then name the files in a TOML file, one "
-            "line a row below `[checkpoints]`, and add `--checkpoints FILE`."
+            f"To fill a row: `{expert}`, then `{teacher}`, then `{student}` with the row's name for ROW (a "
+            "shipped spec; without `--teacher` where the row is not distilled offline). Then name the weights "
+            "in a TOML file, one line a row below `[checkpoints]`, and add `--checkpoints FILE`."
         )
+    yield (
+        "The paper's values of its distilled student stand at student-bare-kd-start; which schedule its sync "
+        "loss had is not known to us."
+    )
     yield f"Published without distillation, with no row of ours for want of its schedule: {_unassigned()}."
     yield from sorted({f"LSE: not measured: {run.lip_sync_note}." for run in scored if run.lip_sync_note})
 

@@ -1,7 +1,12 @@
+import tomllib
+from importlib.resources import files
+
 import pytest
 
 from qsens.zoo.paper.ablation import TRAININGS
 from qsens.zoo.paper.published import VALUES, published
+from qsens.zoo.wav2lip.architecture import scaled
+from qsens.zoo.wav2lip.variants import VARIANTS
 
 
 def test_every_value_has_a_source_and_is_listed_once():
@@ -35,3 +40,13 @@ def test_the_values_of_the_headline():
 def test_rows_of_table_2_take_only_values_that_are_theirs():
     subjects = [training.subject for training in TRAININGS if training.subject]
     assert subjects == ["teacher", "student"]
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=lambda training: training.name)
+def test_every_row_of_table_2_is_a_shipped_spec_that_says_the_same(training):
+    spec = tomllib.loads((files("qsens.zoo") / "specs" / f"{training.name}.toml").read_text())
+    assert scaled(spec.get("width", 1.0), residual=spec.get("residual", True)) == VARIANTS[training.variant]
+    assert spec.get("sync", "threshold") == training.sync
+    if training.variant != "teacher":
+        mode = spec.get("teacher_mode", "offline") if spec.get("kd", True) else "no"
+        assert mode == training.distilled

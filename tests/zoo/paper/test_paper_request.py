@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from qsens.cli.main import main
-from qsens.errors import SpecError
+from qsens.errors import LoadError, SpecError
 from qsens.zoo.paper.ablation import read_checkpoints
 from qsens.zoo.paper.request import PARTS, PaperRequest, parts_from_text, values_for_sweeps
+from qsens.zoo.wav2lip.generator import Wav2Lip
 
 
 def request(tmp_path, **changes):
@@ -48,12 +50,12 @@ def test_the_real_frames_of_the_users_set_are_the_reference(tmp_path):
 
 
 def test_plans_sweep_the_students_boundary_and_the_teachers_ends(tmp_path):
-    asked = request(tmp_path, teacher=Path("t.pt"), checkpoints={"student-bare-start": Path("s.pt")})
+    asked = request(tmp_path, teacher=Path("t.pt"), checkpoints={"student-bare-plain-start": Path("s.pt")})
     student, teacher = asked.student_plan(), asked.teacher_plan()
     assert (student.values["strategy"], student.folder.name) == ("boundary", "sweep-student")
     assert teacher.values["strategy_options"] == {"by": "block", "first": 2, "last": 3}
     assert teacher.values["layer_order"] == "definition"
-    assert asked.checkpoint_plans()["student-bare-start"].values["strategy_options"]["last"] == 0
+    assert asked.checkpoint_plans()["student-bare-plain-start"].values["strategy_options"]["last"] == 0
 
 
 def test_options_of_the_students_strategy_do_not_reach_the_others(tmp_path):
@@ -105,3 +107,21 @@ def test_the_command_explains_a_part_that_there_is_not(tmp_path):
     assert result.exit_code != 0
     assert "table9" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_architecture_than_their_row_are_refused_before_any_sweep(tmp_path):
+    torch.save(Wav2Lip(0.25, residual=False).state_dict(), tmp_path / "bare.pt")
+    fitting = request(tmp_path, student=None, checkpoints={"student-bare-plain-start": tmp_path / "bare.pt"})
+    fitting.check_weights()
+    wrong = request(
+        tmp_path, student=None, checkpoints={"student-residual-plain-start": tmp_path / "bare.pt"}
+    )
+    with pytest.raises(SpecError, match="student-residual-plain-start") as caught:
+        wrong.check_weights()
+    assert "model.residual=false" in caught.value.hint
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_before_any_sweep(tmp_path):
+    (tmp_path / "page.pt").write_text("<!DOCTYPE html>")
+    with pytest.raises(LoadError):
+        request(tmp_path, student=None, teacher=tmp_path / "page.pt").check_weights()

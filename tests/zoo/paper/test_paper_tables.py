@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from paper_runs import student_run, swept_run, teacher_run
 
 from qsens.precision import Precision
 from qsens.strategies.ends import Ends
-from qsens.zoo.paper.ablation import TRAININGS
-from qsens.zoo.paper.cells import Cell, Column, PaperTable, Row, score_cell
+from qsens.trial import Score
+from qsens.zoo.paper.ablation import COMMANDS, TRAININGS
+from qsens.zoo.paper.cells import Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import published
 from qsens.zoo.paper.table1 import NO_TEACHER, table1
 from qsens.zoo.paper.table2 import NOT_GIVEN, quality_table, sizes_table
@@ -96,22 +99,20 @@ def test_sizes_agree_with_the_paper():
     assert cell(table, ("student",), "macs").text == "0.2152G (28.8x)"
 
 
-def test_quality_has_a_row_a_training_and_names_the_commands_of_those_that_are_missing():
+def test_quality_has_a_row_a_training_and_names_the_commands_that_fill_it():
     table = quality_table({}, None)
     assert [row.labels[0] for row in table.rows] == [training.name for training in TRAININGS]
     assert all(row.cells[0].text == NOT_GIVEN for row in table.rows)
-    assert all(training.command in table.notes[0] for training in TRAININGS)
-    assert "4.17" in table.notes[1]
-    assert "94.6 / 23.1" in table.notes[1]
+    assert all(command in table.notes[0] for command in COMMANDS)
+    assert any("4.17" in note and "94.6 / 23.1" in note for note in table.notes)
 
 
 def test_quality_shows_what_was_scored_and_the_student_of_the_run():
     uniform = swept_run("student", strategy=Ends(by="block", first=0, last=0))
-    table = quality_table({"student-bare-start": uniform}, student_run())
-    assert cell(table, ("student-bare-start",), "fid").value == 50.0
-    assert cell(table, ("student-bare-start",), "fid").published is None
+    table = quality_table({"student-bare-plain-start": uniform}, student_run())
+    assert cell(table, ("student-bare-plain-start",), "fid").value == 50.0
+    assert cell(table, ("student-bare-plain-start",), "fid").published is None
     assert table.rows[-1].labels[:2] == ("drawn (this run's)", "student")
-    assert "student-bare-start --" not in table.notes[0]
 
 
 def test_records_carry_numbers_and_sources():
@@ -122,3 +123,27 @@ def test_records_carry_numbers_and_sources():
     record = table.records()[0]
     assert (record["ours"], record["paper"], record["paper source"]) == (3.9123, "3.70", known.source)
     assert table.header() == ("generator", "FID, ours", "paper")
+
+
+def test_published_values_stand_only_beside_the_papers_own_architecture():
+    table = table1(swept_run("student-residual"), None)
+    student = [row for row in table.rows if row.labels[0] == "student"]
+    assert all(entry.published is None for row in student for entry in row.cells)
+    assert any("not that of the paper's student" in note for note in table.notes)
+
+
+def test_notes_name_generator_frames_ceiling_and_warnings():
+    run = student_run()
+    noted = replace(run, mouth_ceiling=0.9871, warnings=("too few images",))
+    notes = table1(noted, None).notes
+    assert "The student: drawn, student, on 30 frames." in notes
+    assert any("0.987" in note for note in notes)
+    assert "Too few images." in notes
+
+
+def test_lse_is_written_as_the_paper_writes_it_with_the_truth_beside_it():
+    assert metric_title([student_run().study], "lse-d") == "LSE-D"
+    score = Score("lse-d[truth 6.35]", 7.0, 30, "a", lower_is_better=True)
+    study = student_run().study
+    with_lse = replace(study, trials=(replace(study.trials[0], scores=(score,)),))
+    assert metric_title([with_lse], "lse-d") == "LSE-D[truth 6.35]"
