@@ -67,7 +67,7 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
             meter=meter,
             progress=lambda done, _, __: bar.update(done - bar.pos),
         )
-    facts = {**_facts(generator), "clips": str(data), "reference": options["reference"]}
+    facts = {**_facts(generator), "data": str(data), "reference": options["reference"]}
     if as_json:
         margins = {name: getattr(scores, name) for name in _MARGINS}
         click.echo(json.dumps({**asdict(scores), **margins, **facts, "lip_sync_note": why_not}, indent=2))

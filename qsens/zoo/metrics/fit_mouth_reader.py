@@ -1,4 +1,14 @@
-"""Fits the mouth reader on the true frames of a corpus: `python -m qsens.zoo.metrics.fit_mouth_reader`."""
+"""Fits the mouth reader on the true frames of a corpus.
+
+The reader that comes with qsens was made by (100 s of one core)
+
+    qsens zoo corpus --frames 8000 --frames-per-clip 10 --seed 77 --out reader_corpus
+    python -m qsens.zoo.metrics.fit_mouth_reader --data reader_corpus
+
+On 1,500 frames of 150 other speakers (`--frames 1500 --frames-per-clip 10 --seed 78`) it reads the opening
+with a correlation of 0.975, the width with 0.896 and the rounding with 0.948; 0.964 for the opening under
+noise of 8 grey levels, 0.972 under a blur of one pixel.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +42,7 @@ WEIGHT_DECAY = 1e-3
 class FitOptions:
     """`epochs` passes over the frames, drawn and augmented by `seed`."""
 
-    epochs: int = 40
+    epochs: int = 24
     seed: int = 0
 
 
@@ -123,7 +133,9 @@ def _augmented(images: NDArray[np.uint8], generator: np.random.Generator) -> tor
     features = torch.from_numpy(mouth_input(pictures)).permute(0, 3, 1, 2)
     softness = torch.from_numpy(generator.uniform(0, 1, (len(images), 1, 1, 1)).astype(np.float32) ** 2)
     blurred = functional.avg_pool2d(functional.pad(features, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    noise = generator.normal(0, generator.uniform(0, 0.08), features.shape).astype(np.float32)
+    noise = generator.standard_normal(features.shape, dtype=np.float32) * np.float32(
+        generator.uniform(0, 0.08)
+    )
     return features + softness * (blurred - features) + torch.from_numpy(noise)
 
 

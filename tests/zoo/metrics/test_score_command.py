@@ -63,6 +63,7 @@ def test_json_holds_the_same_for_the_same_seed(checkpoint, clips):
     )
     assert set(first["readings"]["generated"]) == {"open", "width", "round"}
     assert first["lip_sync"] is None
+    assert (first["frames"], first["clips"]) == (16, 2)
 
 
 def test_an_onnx_file_is_scored_as_it_is(clips, tmp_path):
