@@ -154,7 +154,7 @@ def _sync_meter(
     except QsensError as error:
         if was_asked_for:
             raise
-        return None, error.message
+        return None, f"{error.message} ({error.hint})"
     return meter, None
 
 
