@@ -106,6 +106,10 @@ def score_text(scores: "TalkerScores", facts: Mapping[str, str]) -> str:
         "evaluation": scores.evaluation[:16],
         **facts,
     }
+    if scores.readings is not None:
+        known["mouth reader"] = scores.readings.reader
+    if scores.lip_sync is not None:
+        known["SyncNet"] = scores.lip_sync.meter
     parts.append(text_table(("", ""), list(known.items())).lstrip("\n"))
     return "\n\n".join(parts)
 
