@@ -48,7 +48,9 @@ def figure1(networks: Sequence[Network]) -> Figure:
         "the paper's way of counting": marker_handle("D", BLUE, "white", 6),
         "published": marker_handle("|", VERMILION, VERMILION, 13),
     }
-    add_header(figure, "What one picture costs: classifiers and talking-face generators", handles, _NOTE)
+    add_header(
+        figure, "Figure 1. What one picture costs: classifiers and talking-face generators", handles, _NOTE
+    )
     return figure
 
 

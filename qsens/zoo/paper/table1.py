@@ -43,7 +43,7 @@ def table1(student: SweptRun | None, teacher: SweptRun | None) -> PaperTable:
         columns=tuple(columns),
         rows=rows,
         caption=_CAPTION,
-        notes=tuple(_notes(student, teacher)),
+        notes=tuple(dict.fromkeys(_notes(student, teacher))),
     )
 
 

@@ -95,7 +95,7 @@ def _quality_notes(runs: Mapping[str, SweptRun], scored: list[SweptRun]) -> Iter
         expert, teacher, student = COMMANDS
         yield (
             f"To fill a row: `{expert}`, then `{teacher}`, then `{student}` with the row's name for ROW (a "
-            "shipped spec; without `--teacher` where the row is not distilled offline). Then name the weights "
+            "shipped spec; without `--teacher` where the row is not distilled offline). Name the weights "
             "in a TOML file, one line a row below `[checkpoints]`, and add `--checkpoints FILE`."
         )
     yield (
