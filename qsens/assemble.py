@@ -10,6 +10,7 @@ import numpy as np
 
 from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
+from qsens.checks import check_annotations, check_before_calibrating, check_shapes
 from qsens.errors import SpecError
 from qsens.evaluation import Evaluator, Workload
 from qsens.graph.graph import Graph
@@ -27,16 +28,15 @@ from qsens.interfaces import (
     ScoringContext,
     Strategy,
 )
-from qsens.layer import Layer
+from qsens.layer_order import in_blocks, in_order
 from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
-from qsens.pictures import check_output, picture_warning
+from qsens.pictures import picture_warning
 from qsens.plugins import create, option_names
 from qsens.run_folder import RunFolder, RunPaths
-from qsens.selection import check_limits
 from qsens.spec import SweepSpec
-from qsens.sweep import StoppedError, pin_layers, planned_count, run_sweep
+from qsens.sweep import StoppedError, pin_layers, run_sweep
 from qsens.trial import Study
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
@@ -109,31 +109,6 @@ def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] |
     return replace(graph, layers=in_blocks(graph.layers, generator))
 
 
-def in_blocks(layers: Sequence[Layer], generator: Generator) -> tuple[Layer, ...]:
-    """The layers, in the blocks that the generator states for them."""
-    blocks = getattr(generator, "layer_blocks", {})
-    return tuple(replace(layer, block=blocks.get(layer.name, layer.block)) for layer in layers)
-
-
-def in_order(layers: Sequence[Layer], generator: Generator, layer_order: str) -> tuple[Layer, ...]:
-    """The layers in execution order or, as `definition`, in the order that the generator states.
-
-    Raises:
-        SpecError: if the generator states no order, or one that misses a layer.
-    """
-    if layer_order == "execution":
-        return tuple(layers)
-    places = {name: place for place, name in enumerate(getattr(generator, "definition_order", ()))}
-    missing = [layer.name for layer in layers if layer.name not in places]
-    if missing:
-        raise SpecError(
-            f"the generator {generator.name!r} does not say where {missing[0]!r} is defined",
-            "use --layer-order execution",
-        )
-    ordered = sorted(layers, key=lambda layer: places[layer.name])
-    return tuple(replace(layer, index=index) for index, layer in enumerate(ordered))
-
-
 def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     """Open everything a spec names, and check that it fits together.
 
@@ -155,7 +130,7 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     shapes = dict(spec.input_shapes)
     if free := free_inputs(inputs):
         of_sample = shapes_of_sample(calibration, inputs)
-        _check_shapes(shapes, {name: of_sample[name] for name in free if name in of_sample})
+        check_shapes(shapes, {name: of_sample[name] for name in free if name in of_sample})
         shapes = {**of_sample, **shapes}
     graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
     layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
@@ -165,7 +140,8 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     reference = None if spec.reference is None else open_real_images(Path(spec.reference), inputs)
     metrics = _open_metrics(spec)
     strategy = _open_strategy(spec)
-    _check_before_calibrating(spec, graph, strategy, metrics)
+    check_before_calibrating(spec, graph, strategy, metrics)
+    check_annotations(metrics, evaluation)
     extractor = _open_extractor(spec, metrics)
     if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
@@ -276,27 +252,6 @@ def scoring_context(assembled: Assembled, features: np.ndarray[Any, np.dtype[Any
         clusters=clusters,
         samples=evaluation,
     )
-
-
-def _check_before_calibrating(
-    spec: SweepSpec, graph: Graph, strategy: Strategy, metrics: Sequence[Metric]
-) -> None:
-    """What would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
-    check_output(graph.outputs, spec.output)
-    planned_count(graph.layers, strategy)
-    check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
-
-
-def _check_shapes(given: Mapping[str, Sequence[int]], of_sample: Mapping[str, Sequence[int]]) -> None:
-    """Refuse a stated shape that the samples do not have: MACs would be of another size than scores."""
-    for name, shape in of_sample.items():
-        stated = given.get(name, shape)
-        if tuple(stated[1:]) != tuple(shape[1:]):
-            texts = ["x".join(map(str, sides)) for sides in (stated, shape)]
-            raise SpecError(
-                f"input {name!r} is stated as {texts[0]}, but its samples are {texts[1]}",
-                "leave --input-shape out, or bring the images to that size with --resize HxW",
-            )
 
 
 def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:

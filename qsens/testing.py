@@ -89,7 +89,7 @@ class ExampleSamples:
 
     name = "example"
     digest = "2" * 16
-    clusters = tuple(f"clip{index // 4}" for index in range(_IMAGES))
+    clusters: tuple[str, ...] | None = tuple(f"clip{index // 4}" for index in range(_IMAGES))
 
     def __init__(self, side: int = _SIDE) -> None:
         self._pictures = _example_batch(noise=0, side=side).baseline
@@ -102,7 +102,7 @@ class ExampleSamples:
 
     def annotation(self, index: int) -> Mapping[str, Any]:
         """`clip`, `frame` and `target`, as `qsens.interfaces.annotation_of` describes them."""
-        return {"clip": self.clusters[index], "frame": index % 4, "target": self._pictures[index]}
+        return {"clip": f"clip{index // 4}", "frame": index % 4, "target": self._pictures[index]}
 
     def describe(self) -> Mapping[str, str]:
         return {"count": str(_IMAGES)}

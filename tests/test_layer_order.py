@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from qsens.assemble import in_blocks, in_order
 from qsens.errors import SpecError
+from qsens.layer_order import in_blocks, in_order
 from qsens.testing import example_layers
 
 LAYERS = example_layers(4)

@@ -9,7 +9,15 @@ _TITLES = {
     "psnr": "{} against the FP32 outputs (dB)",
     "ssim": "{} against the FP32 outputs",
 }
-_SHORT = {"fid": "FID", "fid-fp32": "FID-FP32", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM"}
+_SHORT = {
+    "fid": "FID",
+    "fid-fp32": "FID-FP32",
+    "kid": "KID",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "lse-d": "LSE-D",
+    "lse-c": "LSE-C",
+}
 _HEADLINE = ("fid", "fid-fp32", "psnr")
 
 

@@ -1,0 +1,45 @@
+"""What can be refused before anything is calibrated, minutes or hours earlier than it would come to light."""
+
+from collections.abc import Mapping, Sequence
+
+from qsens.errors import SpecError
+from qsens.graph.graph import Graph
+from qsens.interfaces import Metric, SampleSet, Strategy, annotation_of
+from qsens.pictures import check_output
+from qsens.selection import check_limits
+from qsens.spec import SweepSpec
+from qsens.sweep import planned_count
+
+
+def check_before_calibrating(
+    spec: SweepSpec, graph: Graph, strategy: Strategy, metrics: Sequence[Metric]
+) -> None:
+    """What would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
+    check_output(graph.outputs, spec.output)
+    planned_count(graph.layers, strategy)
+    check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
+
+
+def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:
+    """Refuse a metric that reads what the evaluation set does not know. Raises `SpecError`."""
+    known = annotation_of(samples, 0)
+    for metric in metrics:
+        missing = [key for key in getattr(metric, "needs_annotations", ()) if key not in known]
+        if missing:
+            raise SpecError(
+                f"metric {metric.name!r} reads the {missing[0]} of each sample, "
+                f"which {samples.name!r} does not state",
+                "leave the metric out, or evaluate on a set whose plug-in states it",
+            )
+
+
+def check_shapes(given: Mapping[str, Sequence[int]], of_sample: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a stated shape that the samples do not have: MACs would be of another size than scores."""
+    for name, shape in of_sample.items():
+        stated = given.get(name, shape)
+        if tuple(stated[1:]) != tuple(shape[1:]):
+            texts = ["x".join(map(str, sides)) for sides in (stated, shape)]
+            raise SpecError(
+                f"input {name!r} is stated as {texts[0]}, but its samples are {texts[1]}",
+                "leave --input-shape out, or bring the images to that size with --resize HxW",
+            )
