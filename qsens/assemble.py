@@ -36,6 +36,7 @@ from qsens.pictures import picture_warning
 from qsens.plugins import create, option_names
 from qsens.run_folder import RunFolder, RunPaths
 from qsens.spec import SweepSpec
+from qsens.strategies.chain import Chain
 from qsens.sweep import StoppedError, pin_layers, run_sweep
 from qsens.trial import Study
 
@@ -267,10 +268,26 @@ def _open_backend(spec: SweepSpec) -> Backend:
 
 
 def _open_strategy(spec: SweepSpec) -> Strategy:
+    """One strategy, or several joined by `+`: an option goes to each that knows it."""
+    wished = [name.strip() for name in spec.strategy.split("+")]
     options = spec.strategy_options.to_dict()
-    if "float_precision" in option_names("strategies", spec.strategy):
-        options.setdefault("float_precision", spec.float_precision)
-    strategy: Strategy = create("strategies", spec.strategy, options)
+    known = {name: option_names("strategies", name) for name in wished}
+    for option in options:
+        if len(wished) > 1 and not any(option in taken for taken in known.values()):
+            listed = "; ".join(f"{name}: {', '.join(taken)}" for name, taken in known.items())
+            raise SpecError(
+                f"no strategy of {spec.strategy!r} has an option {option!r}", f"options: {listed}"
+            )
+    members = [_open_one_strategy(name, spec, known[name], takes_all=len(wished) == 1) for name in wished]
+    return members[0] if len(members) == 1 else Chain(members)
+
+
+def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, takes_all: bool) -> Strategy:
+    options = spec.strategy_options.to_dict()
+    wanted = {key: value for key, value in options.items() if takes_all or key in known}
+    if "float_precision" in known:
+        wanted.setdefault("float_precision", spec.float_precision)
+    strategy: Strategy = create("strategies", name, wanted)
     return strategy
 
 

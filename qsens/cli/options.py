@@ -105,7 +105,7 @@ _OPTIONS = (
     click.option("--reference", metavar="FOLDER", help="Real images for FID and KID."),
     click.option("--calibration-samples", type=_COUNT, help="Samples that ranges are measured on."),
     click.option("--evaluation-samples", type=click.IntRange(min=2), help="Samples that maps are scored on."),
-    click.option("--strategy", metavar="NAME", help="Which maps to try."),
+    click.option("--strategy", metavar="NAME", help="Which maps to try; several joined by +."),
     click.option("--by", type=click.Choice(("layer", "block")), help="What the strategy moves together."),
     click.option("--backend", metavar="NAME", help="What builds and runs the maps."),
     click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),

@@ -60,6 +60,18 @@ def unknown_option_of_a_plugin(bench):
 
 
 @case
+def unknown_strategy_in_a_chain(bench):
+    arguments = swept(bench, "--strategy", "boundary+end")
+    return Bad(arguments, "'end'", "did you mean 'ends'?", exit_code=2)
+
+
+@case
+def option_that_no_strategy_of_a_chain_knows(bench):
+    arguments = swept(bench, "--strategy", "boundary+ends", "--option", "strategy.frist=2")
+    return Bad(arguments, "'frist'", "ends: by, first, last", exit_code=2)
+
+
+@case
 def wrong_value_of_a_plugin_option(bench):
     arguments = swept(bench, "--option", "strategy.direction=sideways")
     return Bad(arguments, "'sideways'", "int8-first", exit_code=2)

@@ -6,9 +6,11 @@ from qsens.errors import SpecError
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
 from qsens.strategies.boundary import Boundary
+from qsens.strategies.chain import Chain
 from qsens.strategies.ends import Ends
 from qsens.strategies.exhaustive import Exhaustive
 from qsens.strategies.one_at_a_time import OneAtATime
+from qsens.testing import check_strategy, example_layers
 from qsens.trial import Outcome, Trial
 
 LETTER = {Precision.INT8: "8", Precision.FP16: "h", Precision.FP32: "f"}
@@ -101,3 +103,18 @@ def test_unknown_unit_is_refused():
 def test_negative_ends_are_refused():
     with pytest.raises(SpecError, match="-1"):
         Ends(first=-1)
+
+
+def test_a_chain_tries_what_its_members_try_once():
+    chain = example_layers(8)
+    members = (Boundary(), Ends(first=2, last=2))
+    alone = {trial.requested for member in members for trial in check_strategy(member, chain)}
+    together = [trial.requested for trial in check_strategy(Chain(members), chain)]
+    assert len(together) == len(set(together))
+    assert set(together) == alone
+    assert Chain(members).name == "boundary+ends"
+
+
+def test_a_chain_of_nothing_is_refused():
+    with pytest.raises(SpecError, match="no strategies"):
+        Chain([])

@@ -20,6 +20,7 @@ class DemoSet:
 SHIPPED = Path(__file__).parents[3] / "calibration_data" / "talker"
 FRAMES_PER_CLIP = 10
 SETS = {"calibration": DemoSet(160, 9001), "evaluation": DemoSet(400, 9002)}
+LONGEST_END = 3
 METRICS = ("fid", "fid-fp32", "kid", "psnr", "ssim", "mouth-sync", "flicker")
 
 
@@ -43,6 +44,8 @@ class TalkerDemo:
             "calibration_samples": SETS["calibration"].frames,
             "evaluation_samples": SETS["evaluation"].frames,
             "placement": "dense",
+            "strategy": "boundary+ends",
+            "strategy_options": {"first": LONGEST_END, "last": LONGEST_END},
             "metrics": list(METRICS),
             "budget": "5%",
         }

@@ -1,0 +1,23 @@
+"""Several strategies one after the other: `boundary+ends`."""
+
+from collections.abc import Sequence
+
+from qsens.errors import SpecError
+from qsens.interfaces import Strategy
+from qsens.layer import Layer
+from qsens.precision import PrecisionMap
+from qsens.trial import Trial
+
+
+class Chain:
+    """Asks each strategy for maps until it has none left, then the next; what one tried, none repeats."""
+
+    def __init__(self, members: Sequence[Strategy]) -> None:
+        if not members:
+            raise SpecError("a chain of no strategies", "name one, or several joined by +")
+        self.members = tuple(members)
+        self.name = "+".join(member.name for member in members)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """The maps of the first strategy that is not finished."""
+        return next((proposed for member in self.members if (proposed := member.propose(layers, trials))), [])
