@@ -56,6 +56,7 @@ def make_paper(request: PaperRequest, *, progress: Progress, warn: Callable[[str
         QsensError: with what is wrong and what to do.
         StoppedError: after Ctrl-C; the same command goes on where this one stopped.
     """
+    request.check_weights()
     _make_folder(request.out)
     _make_folder(request.out / "figures")
     runs = run_sweeps(request, progress=progress, warn=warn)
@@ -71,7 +72,6 @@ def run_sweeps(request: PaperRequest, *, progress: Progress, warn: Callable[[str
     """The sweeps that the parts of the request need. Raises as `make_paper`."""
     if set(request.parts) <= {"figure1"}:
         return Runs(None, None, {})
-    request.check_weights()
 
     def swept(plan: RunPlan | None) -> SweptRun | None:
         return None if plan is None else run_plan(plan, progress=progress, warn=warn)

@@ -54,9 +54,12 @@ class PaperRequest:
             LoadError: for a file that cannot be read or holds something else.
             SpecError: for one of another architecture than its row of Table 2.
         """
-        for path in (self.student, self.teacher):
-            if path is not None:
-                open_wav2lip(path, trust_checkpoint=self.trust_checkpoint)
+        if set(self.parts) == {"figure1"}:
+            return
+        if self.wants_student:
+            open_wav2lip(self.student, trust_checkpoint=self.trust_checkpoint)
+        if self.teacher is not None:
+            open_wav2lip(self.teacher, trust_checkpoint=self.trust_checkpoint)
         for training in TRAININGS:
             path = self.checkpoints.get(training.name)
             if path is None:

@@ -102,7 +102,8 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
         if metrics != tuple(values["metrics"]):
             assembled = _assembled({**values, "metrics": list(metrics)}, plan)
     study = sweep(assembled, plan.folder, progress=progress, warn=warn)
-    write_report(plan.folder)
+    if _has_news(RunPaths(plan.folder)):
+        write_report(plan.folder)
     was_measured = "lse-d" in assembled.spec.metrics
     return SweptRun(
         folder=plan.folder,
@@ -139,6 +140,12 @@ def _why_no_lip_sync(evaluation: SampleSet) -> str | None:
     except QsensError as error:
         return error.message
     return None
+
+
+def _has_news(paths: RunPaths) -> bool:
+    """Whether maps were scored since the run's own report was written: drawing it takes seconds."""
+    report = paths.report_path
+    return not report.exists() or report.stat().st_mtime < paths.journal_path.stat().st_mtime
 
 
 def _knows_mouths(assembled: Assembled) -> bool:

@@ -9,7 +9,7 @@ from qsens.cli.main import main
 from qsens.zoo.corpus.writing import CorpusPlan, write_corpus
 from qsens.zoo.wav2lip.generator import Wav2Lip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,8 @@ def test_table_1_holds_the_scores_of_the_sweep(made):
 def test_the_same_command_resumes_and_runs_no_map_again(made):
     out, command = made
     before = (out / "sweep-student/journal.jsonl").read_bytes()
+    drawn = (out / "sweep-student/report.html").stat().st_mtime_ns
     result = CliRunner().invoke(main, [*command, "--only", "table1"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert (out / "sweep-student/journal.jsonl").read_bytes() == before
+    assert (out / "sweep-student/report.html").stat().st_mtime_ns == drawn
