@@ -39,7 +39,8 @@ def ends_grid(study: Study, metric: str, chosen: int | None = None) -> EndsGrid 
     but belongs to the sensitivity bars; unless half of the mixed maps are ends, there is no grid.
     """
     found: dict[Ends, EndsCell] = {}
-    both, mixed_maps = 0, 0
+    both: list[Ends] = []
+    mixed_maps = 0
     scored = scored_trials(study, metric)
     for entry in scored:
         applied = entry.trial.applied
@@ -48,17 +49,20 @@ def ends_grid(study: Study, metric: str, chosen: int | None = None) -> EndsGrid 
         if applied is None or ends is None or not math.isfinite(entry.value):
             continue
         found.setdefault(ends, EndsCell(ends.first, ends.last, entry.value, entry.trial.number))
-        both += bool(ends.first and ends.last and not isolations_of(applied, study.layers))
-    if both < 2 or 2 * len(found) < mixed_maps:
+        if ends.first and ends.last and not isolations_of(applied, study.layers):
+            both.append(ends)
+    if len(both) < 2 or 2 * len(found) < mixed_maps:
         return None
     score = scored[0].trial.score(metric)
-    cells = tuple(found.values())
+    # A boundary sweep beside the ends would fill one row and one column, far beyond the ends that were tried.
+    firsts, lasts = ({0, *(getattr(ends, side) for ends in both)} for side in ("first", "last"))
+    cells = tuple(cell for ends, cell in found.items() if ends.first in firsts and ends.last in lasts)
     lower = score is None or score.lower_is_better
     return EndsGrid(
         metric,
         lower,
-        tuple(sorted({cell.first for cell in cells})),
-        tuple(sorted({cell.last for cell in cells})),
+        tuple(sorted(firsts)),
+        tuple(sorted(lasts)),
         cells,
         axis_scale([cell.value for cell in cells], is_ratio=lower),
         next((cell for cell in cells if cell.trial == chosen), None),

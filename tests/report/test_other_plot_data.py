@@ -1,3 +1,6 @@
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 from report_studies import (
@@ -31,6 +34,16 @@ def test_the_ends_grid_finds_each_map_by_its_two_counts():
     assert study.trials[cell.trial].requested == map_of(LAYERS, range(2, 20))
     assert cell.value == study.trials[cell.trial].score(FID).value
     assert grid.chosen.trial == 9
+
+
+def test_boundaries_beside_the_ends_do_not_widen_the_grid():
+    ends, boundaries = ends_study(LAYERS, 3), boundary_study(LAYERS)
+    tried = {trial.requested for trial in ends.trials}
+    added = [trial for trial in boundaries.trials if trial.requested not in tried]
+    trials = [*ends.trials, *(replace(trial, number=100 + place) for place, trial in enumerate(added))]
+    grid = ends_grid(replace(ends, trials=tuple(trials)), FID)
+    assert (grid.firsts, grid.lasts) == ((0, 1, 2), (0, 1, 2))
+    assert {(cell.first, cell.last) for cell in grid.cells} == set(product(range(3), range(3)))
 
 
 @pytest.mark.parametrize("study", [boundary_study(LAYERS), isolating_study(LAYERS)])
