@@ -34,6 +34,8 @@ def demo(name: str | None, **options: Any) -> None:
     base = dict(chosen.spec_values(user_cache_folder() / "demo"))
     if options.get("metrics") and "fid" not in options["metrics"]:
         base.pop("budget", None)  # a share of FP32's distance to real images
+    if options.get("strategy"):
+        base.pop("strategy_options", None)  # those of the demo's own strategy
     spec = spec_from_options(None, options, base)
     for line in chosen.notes():
         click.echo(line)
