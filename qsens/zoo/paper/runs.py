@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from qsens.assemble import Assembled, assemble, sample_warnings, sweep
+from qsens.assemble import assemble, sample_warnings, sweep
+from qsens.calibration.sweep_sets import open_sweep_sets
 from qsens.errors import LoadError, QsensError
-from qsens.interfaces import Progress, SampleSet, annotation_of
+from qsens.interfaces import InputSpec, Progress, SampleSet, annotation_of
+from qsens.journal import read_journal
 from qsens.layer import map_of
 from qsens.precision import Precision
 from qsens.report.document import write_report
@@ -17,12 +19,18 @@ from qsens.run_folder import RunPaths, read_run_spec
 from qsens.spec_file import spec_from_values
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial
+from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
 from qsens.zoo.metrics.lip_sync import spoken_runs
 from qsens.zoo.metrics.mouth import OPEN, correlate, true_openings
 from qsens.zoo.metrics.mouth_reader import shipped_reader
 from qsens.zoo.wav2lip.architecture import Architecture
 from qsens.zoo.wav2lip.variants import VARIANTS, fp16_layers, preset_named
 
+INPUTS = (
+    InputSpec("mel", MEL_SHAPE, "float32", is_batched=True),
+    InputSpec("face", FACE_SHAPE, "float32", is_batched=True),
+)
+_WHERE = "command line"
 LIP_SYNC_METRICS = ("lse-d", "lse-c")
 STUDENT_MAPS = {"strategy": "boundary"}
 # In definition order FE0 and FE1 come first: both readings of the teacher's mixed precision are two ends.
@@ -94,15 +102,14 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
     """
     values = dict(plan.values)
     are_chosen = bool(values.pop("metrics_are_chosen", False))
-    assembled = _assembled(values, plan)
-    note = _why_no_lip_sync(assembled.evaluation)
+    _, evaluation = open_sweep_sets(spec_from_values(values, _WHERE), INPUTS)
+    note = _why_no_lip_sync(evaluation)
     if not are_chosen:
-        possible = [name for name in values["metrics"] if name != "mouth-sync" or _knows_mouths(assembled)]
-        metrics = _wanted_metrics(possible, plan.folder, has_lip_sync=note is None)
-        if metrics != tuple(values["metrics"]):
-            assembled = _assembled({**values, "metrics": list(metrics)}, plan)
+        values["metrics"] = list(wanted_metrics(values["metrics"], plan.folder, evaluation, note))
+    assembled = assemble(spec_from_values(values, _WHERE), trust_checkpoint=plan.trust_checkpoint)
+    before = _trials_so_far(plan.folder)
     study = sweep(assembled, plan.folder, progress=progress, warn=warn)
-    if _has_news(RunPaths(plan.folder)):
+    if len(study.trials) != before or not RunPaths(plan.folder).report_path.exists():
         write_report(plan.folder)
     was_measured = "lse-d" in assembled.spec.metrics
     return SweptRun(
@@ -117,15 +124,20 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
     )
 
 
-def _assembled(values: Mapping[str, Any], plan: RunPlan) -> Assembled:
-    return assemble(spec_from_values(values, "command line"), trust_checkpoint=plan.trust_checkpoint)
-
-
-def _wanted_metrics(names: Sequence[str], folder: Path, *, has_lip_sync: bool) -> tuple[str, ...]:
+def wanted_metrics(
+    names: Sequence[str], folder: Path, evaluation: SampleSet, lip_sync_note: str | None
+) -> tuple[str, ...]:
     """A run goes on with the metrics that it began with, whatever has come to hand since."""
     if RunPaths(folder).spec_path.exists():
         return read_run_spec(folder).metrics
-    return (*names, *LIP_SYNC_METRICS) if has_lip_sync else tuple(names)
+    knows_mouths = "mouth" in annotation_of(evaluation, 0)
+    possible = [name for name in names if name != "mouth-sync" or knows_mouths]
+    return (*possible, *(LIP_SYNC_METRICS if lip_sync_note is None else ()))
+
+
+def _trials_so_far(folder: Path) -> int:
+    path = RunPaths(folder).journal_path
+    return len(read_journal(path).trials) if path.exists() else 0
 
 
 def _why_no_lip_sync(evaluation: SampleSet) -> str | None:
@@ -140,16 +152,6 @@ def _why_no_lip_sync(evaluation: SampleSet) -> str | None:
     except QsensError as error:
         return error.message
     return None
-
-
-def _has_news(paths: RunPaths) -> bool:
-    """Whether maps were scored since the run's own report was written: drawing it takes seconds."""
-    report = paths.report_path
-    return not report.exists() or report.stat().st_mtime < paths.journal_path.stat().st_mtime
-
-
-def _knows_mouths(assembled: Assembled) -> bool:
-    return "mouth" in annotation_of(assembled.evaluation, 0)
 
 
 def _mouth_ceiling(evaluation: SampleSet) -> float:

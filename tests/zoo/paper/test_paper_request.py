@@ -6,8 +6,12 @@ from click.testing import CliRunner
 
 from qsens.cli.main import main
 from qsens.errors import LoadError, SpecError
+from qsens.spec import SweepSpec
+from qsens.spec_file import write_spec
 from qsens.zoo.paper.ablation import read_checkpoints
 from qsens.zoo.paper.request import PARTS, PaperRequest, parts_from_text, values_for_sweeps
+from qsens.zoo.paper.runs import wanted_metrics
+from qsens.zoo.talker.demo import TalkerDemo
 from qsens.zoo.wav2lip.generator import Wav2Lip
 
 
@@ -118,9 +122,8 @@ def test_weights_of_another_architecture_than_their_row_are_refused_before_any_s
         checkpoints={"student-bare-plain-start": tmp_path / "bare.pt"},
     )
     fitting.check_weights()
-    wrong = request(
-        tmp_path, student=None, checkpoints={"student-residual-plain-start": tmp_path / "bare.pt"}
-    )
+    rows = {"student-residual-plain-start": tmp_path / "bare.pt"}
+    wrong = request(tmp_path, student=tmp_path / "bare.pt", checkpoints=rows)
     with pytest.raises(SpecError, match="student-residual-plain-start") as caught:
         wrong.check_weights()
     assert "model.residual=false" in caught.value.hint
@@ -130,3 +133,34 @@ def test_a_file_that_is_no_checkpoint_is_refused_before_any_sweep(tmp_path):
     (tmp_path / "page.pt").write_text("<!DOCTYPE html>")
     with pytest.raises(LoadError):
         request(tmp_path, student=None, parts=("table2",), teacher=tmp_path / "page.pt").check_weights()
+
+
+def test_sets_of_the_demo_are_taken_without_its_strategy(monkeypatch):
+    monkeypatch.setattr(
+        TalkerDemo,
+        "spec_values",
+        lambda *_: {"model": "wav2lip", "calibration": "c", "strategy": "boundary+ends", "budget": "5%"},
+    )
+    values = values_for_sweeps({"seed": 4})
+    assert (values["calibration"], values["seed"]) == ("c", 4)
+    assert not {"strategy", "budget"} & values.keys()
+
+
+def test_mouth_sync_is_left_out_where_the_true_mouth_is_not_known(tmp_path):
+    class Mute:
+        def annotation(self, index):
+            return {"clip": "a", "frame": index}
+
+    class Drawn:
+        def annotation(self, index):
+            return {"mouth": [0.5, 0.5, 0.5]}
+
+    names = ("psnr", "mouth-sync")
+    assert wanted_metrics(names, tmp_path, Mute(), "no weights") == ("psnr",)
+    assert wanted_metrics(names, tmp_path, Drawn(), "no weights") == names
+    assert wanted_metrics(names, tmp_path, Drawn(), None) == (*names, "lse-d", "lse-c")
+
+
+def test_a_run_goes_on_with_the_metrics_it_began_with(tmp_path):
+    write_spec(tmp_path / "spec.toml", SweepSpec(metrics=("psnr",)))
+    assert wanted_metrics(("psnr", "mouth-sync"), tmp_path, None, None) == ("psnr",)
