@@ -34,6 +34,6 @@ def train(*, spec: str, quiet: bool, **overrides: Any) -> None:
     read = read_training_spec(spec, overrides)
     with ProgressLine(is_shown=not quiet) as progress:
         result = train_kind(read, progress)
-    for name, value in result.metrics.items():
-        click.echo(f"{name} {value:.3f}")
-    click.echo(f"{result.steps} steps, {result.samples} samples: {result.folder}")
+    if result.metrics:
+        lines = [f"{name} {value:.3f}" for name, value in result.metrics.items()]
+        click.echo("\n".join([*lines, f"{result.steps} steps, {result.samples} samples: {result.folder}"]))

@@ -60,7 +60,13 @@ class Stopping(pl.Callback):
                 self._before[number] = signal.signal(number, self._interrupt)
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-        if self.is_interrupted or module.seconds_spent >= self._seconds:
+        is_late = module.seconds_spent >= self._seconds
+        if trainer.world_size > 1:
+            # All processes must stop after the same step.
+            decide = trainer.strategy.reduce_boolean_decision
+            self.is_interrupted = decide(self.is_interrupted, all=False)
+            is_late = decide(is_late, all=False)
+        if self.is_interrupted or is_late:
             trainer.should_stop = True
 
     def restore_handlers(self) -> None:

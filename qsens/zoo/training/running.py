@@ -6,7 +6,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import tomli_w
 import torch
 from filelock import FileLock, Timeout
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qsens import __version__
 from qsens.atomic_write import write_atomically
@@ -38,14 +39,18 @@ BEGUN_NAME = "spec.toml"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left behind. `is_complete` is false where the minutes ran out first."""
+    """What a finished run left behind.
+
+    `is_complete` is false where the minutes ran out first. Without `metrics` this is a process that shared
+    the steps of another one, which has the result.
+    """
 
     folder: Path
     steps: int
     samples: int
     duration_s: float
-    metrics: Mapping[str, float]
-    is_complete: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    is_complete: bool = False
 
 
 def run_training(module: TrainingModule, progress: Progress) -> TrainingResult:
@@ -57,10 +62,14 @@ def run_training(module: TrainingModule, progress: Progress) -> TrainingResult:
     """
     spec = module.spec
     assert spec.out is not None
+    stopping = Stopping(spec)
+    if rank_zero_only.rank:
+        # Lightning started this process to share the steps; the first process owns the folder.
+        _fit(module, spec.out, stopping, progress)
+        return TrainingResult(spec.out, module.done_steps, module.samples_seen, module.seconds_spent)
     spec.out.mkdir(parents=True, exist_ok=True)
     with _locked(spec.out):
         _begin(module, spec.out)
-        stopping = Stopping(spec)
         try:
             device = _fit(module, spec.out, stopping, progress)
         finally:

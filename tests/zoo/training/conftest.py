@@ -4,26 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from small_networks import SmallDiscriminator, SmallExpert, small_expert, small_extractor
+from small_specs import small_spec
 from tiny_clips import write_tiny_corpus
 
 from qsens.zoo.training import expert, student, teacher, windowed
-from qsens.zoo.training.spec_reading import spec_from_values
 from qsens.zoo.wav2lip.generator import Wav2Lip
-
-STEPS = 6
-BASIC = {
-    "width": 0.0625,
-    "residual": False,
-    "steps": STEPS,
-    "batch_size": 2,
-    "learning_rate": 1e-3,
-    "warmup_steps": 2,
-    "log_every": 2,
-    "validate_every": 4,
-    "validation_samples": 4,
-    "checkpoint_every": 4,
-    "accelerator": "cpu",
-}
 
 
 @pytest.fixture(scope="session")
@@ -50,14 +35,10 @@ def small_networks(monkeypatch):
 
 @pytest.fixture
 def make_spec(corpus, tmp_path):
-    """A spec of a few steps: `make_spec(kind, out=..., key=value)`."""
+    """A spec of a few steps: `make_spec(kind, out="run", key=value)`."""
 
     def make(kind, out="run", **values):
-        basic = {
-            key: value for key, value in BASIC.items() if kind != "expert" or key not in ("width", "residual")
-        }
-        given = {"kind": kind, "data": [str(corpus)], "out": str(tmp_path / out), **basic, **values}
-        return spec_from_values(given, "the test's spec")
+        return small_spec(kind, corpus, tmp_path / out, **values)
 
     return make
 
