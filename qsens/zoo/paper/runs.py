@@ -15,8 +15,8 @@ from qsens.journal import read_journal
 from qsens.layer import map_of
 from qsens.precision import Precision
 from qsens.report.document import write_report
-from qsens.run_folder import RunPaths, read_run_spec
-from qsens.spec_file import spec_from_values
+from qsens.run_folder import RunPaths
+from qsens.spec_file import read_spec, spec_from_values
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
@@ -129,7 +129,7 @@ def wanted_metrics(
 ) -> tuple[str, ...]:
     """A run goes on with the metrics that it began with, whatever has come to hand since."""
     if RunPaths(folder).spec_path.exists():
-        return read_run_spec(folder).metrics
+        return read_spec(RunPaths(folder).spec_path).metrics
     knows_mouths = "mouth" in annotation_of(evaluation, 0)
     possible = [name for name in names if name != "mouth-sync" or knows_mouths]
     return (*possible, *(LIP_SYNC_METRICS if lip_sync_note is None else ()))
