@@ -19,6 +19,7 @@ from qsens.zoo.training.windowed import (
     BETAS,
     BETAS_WITH_GAN,
     WindowTraining,
+    redraw_of,
     step,
     update_with_equation_one,
 )
@@ -56,16 +57,15 @@ class StudentTraining(WindowTraining):
             tap_channels(self.generator), tap_channels(offline or self.teacher), spec.channel_reduction
         )
         self.lean_on("extractor", extractor)
-        if spec.compile:
-            self.generator.compile()
+        self._redraw = redraw_of(self.generator, is_compiled=spec.compile)
 
     def training_step(self, _step: int) -> None:
         spec = self.spec
         batch = draw_windows(self.clips, spec.window, spec.batch_size, self.step_generator(), self.device)
         of_teacher, teacher_losses = self._taught(batch)
-        made = self.generator.forward_with_taps(batch.mel, batch.face)
+        made = self._redraw(batch.mel, batch.face)
         losses = self.equation_two(made, of_teacher, batch)
-        step(self, "student", losses["loss"])
+        step(self, self.optimizer_named("student"), losses["loss"])
         self.finish_step({**losses, **{f"teacher_{name}": loss for name, loss in teacher_losses.items()}})
 
     def equation_two(
@@ -125,7 +125,8 @@ class StudentTraining(WindowTraining):
     def _taught(self, batch: WindowBatch) -> tuple[TappedOutput, dict[str, torch.Tensor]]:
         """What the teacher makes of the batch, without gradients; an online teacher learns from it first."""
         if self.teacher is not None:
-            return update_with_equation_one(self, self.teacher, self.discriminator, batch)
+            redraw = self.teacher.forward_with_taps
+            return update_with_equation_one(self, redraw, self.discriminator, batch)
         with torch.no_grad():
             return self.leaned_on("teacher").forward_with_taps(batch.mel, batch.face), {}
 

@@ -14,6 +14,7 @@ from qsens.zoo.training.windowed import (
     BETAS,
     BETAS_WITH_GAN,
     WindowTraining,
+    redraw_of,
     update_with_equation_one,
 )
 from qsens.zoo.training.windows import draw_windows
@@ -33,14 +34,13 @@ class TeacherTraining(WindowTraining):
             load_start(self.generator, spec.start, GENERATOR)
         self.generator = self.generator.to(memory_format=torch.channels_last)
         self.discriminator = QualityDiscriminator() if spec.gan_weight else None
-        if spec.compile:
-            self.generator.compile()
+        self._redraw = redraw_of(self.generator, is_compiled=spec.compile)
 
     def training_step(self, _step: int) -> None:
         batch = draw_windows(
             self.clips, self.spec.window, self.spec.batch_size, self.step_generator(), self.device
         )
-        _, losses = update_with_equation_one(self, self.generator, self.discriminator, batch)
+        _, losses = update_with_equation_one(self, self._redraw, self.discriminator, batch)
         self.finish_step(losses)
 
     def configure_optimizers(self) -> Any:

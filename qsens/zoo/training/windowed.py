@@ -1,7 +1,7 @@
 """What trainings on windows of five frames share: Eq. 1 of Kim et al. 2023 and when its sync loss counts."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,14 @@ from qsens.zoo.training.starting import open_frozen_expert
 from qsens.zoo.training.validation import GeneratorValidation
 from qsens.zoo.training.windows import WindowBatch, draw_windows, evaluation_generator
 from qsens.zoo.wav2lip.discriminator import QualityDiscriminator
-from qsens.zoo.wav2lip.generator import TappedOutput
+from qsens.zoo.wav2lip.generator import TappedOutput, Wav2Lip
 
 VALIDATION_FRAMES_PER_WINDOW = 10
 CHUNK = 8
 BETAS_WITH_GAN = (0.5, 0.999)
 BETAS = (0.9, 0.999)
+
+Redraw = Callable[[torch.Tensor, torch.Tensor], TappedOutput]
 
 
 @dataclass(frozen=True)
@@ -98,20 +100,23 @@ class WindowTraining(TrainingModule):
 
 
 def update_with_equation_one(
-    module: WindowTraining, generator: Any, discriminator: QualityDiscriminator | None, batch: WindowBatch
+    module: WindowTraining, redraw: Redraw, discriminator: QualityDiscriminator | None, batch: WindowBatch
 ) -> tuple[TappedOutput, dict[str, torch.Tensor]]:
     """One step of a generator by Eq. 1, then one of the discriminator; what was made, and the losses.
 
-    The optimizers are looked up by name with `optimizer_named`; `None` leaves the adversarial term out.
+    Their optimizers are those named `generator` and `discriminator`; `None` leaves the adversarial term out.
     """
-    made = generator.forward_with_taps(batch.mel, batch.face)
+    optimizer = module.optimizer_named("generator")
+    module.toggle_optimizer(optimizer)
+    made = redraw(batch.mel, batch.face)
     losses = equation_one(module, made.frames, discriminator, batch)
-    step(module, "generator", losses["loss"], idle=discriminator)
-    if discriminator is not None:
-        of_real, of_made = discriminator(batch.target), discriminator(made.frames.detach())
-        losses["discriminator"] = discriminating_loss(of_real, of_made)
-        step(module, "discriminator", losses["discriminator"])
+    step(module, optimizer, losses["loss"])
+    module.untoggle_optimizer(optimizer)
     detached = TappedOutput(made.frames.detach(), tuple(tap.detach() for tap in made.taps))
+    if discriminator is not None:
+        of_real, of_made = discriminator(batch.target), discriminator(detached.frames)
+        losses["discriminator"] = discriminating_loss(of_real, of_made)
+        step(module, module.optimizer_named("discriminator"), losses["discriminator"])
     return detached, losses
 
 
@@ -134,11 +139,16 @@ def equation_one(
     return {"loss": loss, **losses}
 
 
-def step(module: WindowTraining, name: str, loss: torch.Tensor, idle: nn.Module | None = None) -> None:
-    """Update what the optimizer called `name` holds; `idle` gets no gradients although the loss sees it."""
-    optimizer = module.optimizer_named(name)
+def step(module: WindowTraining, optimizer: Any, loss: torch.Tensor) -> None:
+    """Update what the optimizer holds."""
     optimizer.zero_grad()
     module.manual_backward(loss)
-    if idle is not None:
-        idle.zero_grad(set_to_none=True)
     optimizer.step()
+
+
+def redraw_of(generator: Wav2Lip, *, is_compiled: bool) -> Redraw:
+    """The generator as a function that also gives its taps, compiled where wanted."""
+    redraw: Redraw = (
+        torch.compile(generator.forward_with_taps) if is_compiled else generator.forward_with_taps
+    )
+    return redraw
