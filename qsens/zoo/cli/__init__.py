@@ -1,6 +1,9 @@
 """Commands that the zoo adds to `qsens`."""
 
 COMMANDS = {
-    "zoo": ("qsens.zoo.cli.main:zoo", "Talking-face generators: data, training, metrics, the paper's tables."),
+    "zoo": (
+        "qsens.zoo.cli.main:zoo",
+        "Talking-face generators: data, training, metrics, the paper's tables.",
+    ),
     "distill": ("qsens.zoo.cli.distill:distill", "Distil a compact student generator as a spec file says."),
 }
