@@ -116,7 +116,9 @@ def test_values_are_written_with_four_digits(value, text):
     assert format_value(value) == text
 
 
-def test_every_figure_of_a_study_renders_without_pyplot():
+def test_every_figure_of_a_study_renders_without_pyplot(monkeypatch):
+    # Other tests of the same process may have loaded it.
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     study = boundary_study(SMALL)
     figures = figures_of(study, chosen=7, samples=pictures(study, count=1, size=16))
     assert [entry.name for entry in figures] == [
