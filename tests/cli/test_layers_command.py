@@ -76,5 +76,5 @@ def test_options_reach_the_generator_and_nothing_else():
         main, ["layers", "--model", "onnx", "--option", "backend.threads=1", "x.onnx"]
     )
     assert "layers takes no option of a backend" in refused.output
-    unknown = CliRunner().invoke(main, ["layers", "--model", "onnx", "--option", "model.nam=1", "x.onnx"])
+    unknown = CliRunner().invoke(main, ["layers", "--model", "onnx", "--option", "model.nme=1", "x.onnx"])
     assert "did you mean 'name'?" in unknown.output

@@ -67,8 +67,8 @@ def unknown_strategy_in_a_chain(bench):
 
 @case
 def option_that_no_strategy_of_a_chain_knows(bench):
-    arguments = swept(bench, "--strategy", "boundary+ends", "--option", "strategy.frist=2")
-    return Bad(arguments, "'frist'", "ends: by, first, last", exit_code=2)
+    arguments = swept(bench, "--strategy", "boundary+ends", "--option", "strategy.frst=2")
+    return Bad(arguments, "'frst'", "ends: by, first, last", exit_code=2)
 
 
 @case
