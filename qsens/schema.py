@@ -17,7 +17,12 @@ def load_schema(name: str) -> dict[str, Any]:
 
 
 def check_schema(value: object, name: str, where: str) -> None:
-    """Check `value` against the schema `name`; `where` is the file or the place that people know it by.
+    """Check `value` against the published schema `name`. Raises as `check_value`."""
+    check_value(value, load_schema(name), where)
+
+
+def check_value(value: object, schema: Mapping[str, Any], where: str) -> None:
+    """Check `value` against `schema`; `where` is the file or the place that people know it by.
 
     Raises:
         SpecError: naming the key that is unknown, missing or wrong, with what was expected.
@@ -26,7 +31,7 @@ def check_schema(value: object, name: str, where: str) -> None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    error = best_match(Draft202012Validator(load_schema(name)).iter_errors(value))
+    error = best_match(Draft202012Validator(schema).iter_errors(value))
     if error is not None:
         raise _spec_error(error, where)
 
@@ -54,10 +59,11 @@ def _joined(parent: str, name: str) -> str:
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
-    if "description" in schema:
-        return f"expected: {schema['description']}"
-    if "enum" in schema:
-        return f"use one of: {', '.join(str(value) for value in schema['enum'])}"
-    bounds = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}
-    words = [f"{text} {schema[key]}" for key, text in bounds.items() if key in schema]
-    return " ".join(["expected:", str(schema.get("type", "another value")), *words])
+    named = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}
+    bounds = " and ".join(f"{text} {schema[key]}" for key, text in named.items() if key in schema)
+    choices = ", ".join(str(value) for value in schema.get("enum", ()))
+    if "description" not in schema and choices:
+        return f"use one of: {choices}"
+    what = str(schema.get("description", schema.get("type", "another value")))
+    more = [part for part in (bounds, choices) if part and part not in what]
+    return f"expected: {what}{''.join(f'; {part}' for part in more)}"

@@ -1,11 +1,7 @@
 """Keys of training specs: each dataclass field holds its default and the JSON schema of its value."""
 
-import difflib
-from collections.abc import Mapping
 from dataclasses import MISSING, field, fields
 from typing import Any
-
-from qsens.errors import SpecError
 
 
 def number(text: str, default: float, **bounds: Any) -> Any:
@@ -69,30 +65,6 @@ def schema_of(spec_class: type) -> dict[str, Any]:
 def path_keys(spec_class: type) -> tuple[str, ...]:
     """Keys whose values are paths."""
     return tuple(entry.name for entry in fields(spec_class) if entry.metadata.get("is_path"))
-
-
-def check_values(values: Mapping[str, Any], spec_class: type, where: str) -> None:
-    """Check a flat table against the schema of `spec_class`; `where` is what people know the table by.
-
-    Raises:
-        SpecError: naming the key that is unknown, missing or wrong, with what was expected.
-    """
-    # jsonschema takes a fifth of a second to load.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    known = [entry.name for entry in fields(spec_class)]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-            raise SpecError(f"{where}: no key named {key!r}", hint)
-    error = best_match(Draft202012Validator(schema_of(spec_class)).iter_errors(dict(values)))
-    if error is not None:
-        key = str(error.absolute_path[0]) if error.absolute_path else error.message
-        given = f" is {values[key]!r}" if key in values else ""
-        expected = f"expected: {error.schema.get('description', error.message)}"
-        raise SpecError(f"{where}: {key}{given}", f"{expected}; {error.message}")
 
 
 def _key(text: str, default: Any, *, is_path: bool = False, **schema: Any) -> Any:

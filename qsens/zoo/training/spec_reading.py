@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qsens.errors import RunFolderError, SpecError
+from qsens.schema import check_value
 from qsens.zoo.training.spec import (
     NO_EFFECT_ON_WEIGHTS,
     ExpertSpec,
@@ -17,7 +18,7 @@ from qsens.zoo.training.spec import (
     TeacherSpec,
     TrainingSpec,
 )
-from qsens.zoo.training.spec_keys import check_values, path_keys
+from qsens.zoo.training.spec_keys import path_keys, schema_of
 
 SPEC_CLASSES: dict[str, type[TrainingSpec]] = {
     "talker": TalkerSpec,
@@ -90,7 +91,7 @@ def spec_from_values(values: Mapping[str, Any], where: str) -> TrainingSpec:
         shown = "is missing" if kind is None else f"is {kind!r}"
         raise SpecError(f"{where}: 'kind' {shown}", f"use one of: {', '.join(SPEC_CLASSES)}")
     spec_class = SPEC_CLASSES[kind]
-    check_values(values, spec_class, where)
+    check_value(dict(values), schema_of(spec_class), where)
     typed = {key: _typed(key, value, spec_class) for key, value in values.items()}
     spec = spec_class(**typed)
     check_folders(spec)

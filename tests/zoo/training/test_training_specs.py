@@ -5,9 +5,10 @@ from importlib.resources import files
 import pytest
 
 from qsens.errors import RunFolderError, SpecError
+from qsens.schema import check_value
 from qsens.zoo.training.callbacks import learning_rate_at
 from qsens.zoo.training.spec import StudentSpec, TalkerSpec
-from qsens.zoo.training.spec_keys import check_values, schema_of
+from qsens.zoo.training.spec_keys import schema_of
 from qsens.zoo.training.spec_reading import (
     SPEC_CLASSES,
     plain_values,
@@ -61,9 +62,9 @@ def test_the_papers_weights_are_the_defaults(folders):
     ("values", "message", "hint"),
     [
         ({"batchsize": 3}, "no key named 'batchsize'", "did you mean 'batch_size'?"),
-        ({"steps": 0}, "steps is 0", "less than the minimum"),
-        ({"precision": "fp8"}, "precision is 'fp8'", "bf16-mixed"),
-        ({"kind": "student", "output_range": [1]}, "output_range is [1]", "black and white"),
+        ({"steps": 0}, "'steps' is 0", "at least 1"),
+        ({"precision": "fp8"}, "'precision' is 'fp8'", "bf16-mixed"),
+        ({"kind": "student", "output_range": [1]}, "'output_range' is [1]", "black and white"),
         ({"kind": "talkr"}, "'kind' is 'talkr'", "talker, expert, teacher, student"),
         ({"data": []}, "no folder to train on", "--data"),
         ({"data": ["/nowhere/at/all"]}, "/nowhere/at/all does not exist", "qsens zoo corpus"),
@@ -112,7 +113,7 @@ def test_every_schema_is_json_and_closed():
         assert schema["required"] == ["kind"]
         assert schema["additionalProperties"] is False
         assert all("description" in entry for name, entry in schema["properties"].items() if name != "kind")
-    check_values({"kind": "talker"}, TalkerSpec, "here")
+    check_value({"kind": "talker"}, schema_of(TalkerSpec), "here")
 
 
 def test_shipped_files_state_steps_and_seed():
