@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qsens.atomic_write import write_atomically
+from qsens.device.audit import mismatches
 from qsens.errors import ScoreError
 from qsens.evidence import Evidence, load_evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
@@ -97,6 +98,7 @@ class Evaluator:
                 size_bytes=engine.size_bytes,
                 duration_s=time.perf_counter() - start,
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
+                mismatches=tuple(row.layer for row in mismatches(getattr(engine, "audit", ()))),
             )
 
     def _score_or_explain(self, number: int, engine: Engine) -> tuple[Score, ...]:

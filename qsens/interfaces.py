@@ -122,7 +122,11 @@ def annotation_of(samples: SampleSet, index: int) -> Mapping[str, Any]:
 
 
 class Engine(Protocol):
-    """A built engine. `applied` is read back from what the runtime holds, never echoed."""
+    """A built engine. `applied` is read back from what the runtime holds, never echoed.
+
+    An engine may also carry `audit` (a tuple of `qsens.device.audit.LayerAudit`, one for each layer) and
+    `device_engine` (the `qsens.device.executed.DeviceEngine` that runs it, for latency and its profile).
+    """
 
     applied: PrecisionMap
     size_bytes: int
@@ -143,7 +147,10 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """Builds engines from lowered graphs (`qsens.graph.lower.LoweredGraph`)."""
+    """Builds engines from lowered graphs (`qsens.graph.lower.LoweredGraph`).
+
+    `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`.
+    """
 
     name: str
     flavour: str

@@ -41,7 +41,8 @@ class Trial:
     """One precision map, what the backend really built of it, and what it scored.
 
     `fp16_overflows` counts values that FP16 could not hold, by layer. `latency_ms` is `None` until a
-    device has measured it. `error` is the message of a failed trial.
+    device has measured it. `error` is the message of a failed trial. `mismatches` are the layers that the
+    engine runs in another precision than its flavour should, by its own audit.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Trial:
     duration_s: float = 0.0
     fp16_overflows: tuple[tuple[str, int], ...] = ()
     error: str | None = None
+    mismatches: tuple[str, ...] = ()
 
     def score(self, metric: str) -> Score | None:
         """The score of that name, or `None`."""
@@ -77,6 +79,7 @@ class Trial:
         fields["outcome"] = Outcome(value["outcome"])
         fields["scores"] = tuple(Score(**score) for score in value["scores"])
         fields["fp16_overflows"] = tuple(value["fp16_overflows"].items())
+        fields["mismatches"] = tuple(value.get("mismatches", ()))
         return cls(**fields)
 
 
