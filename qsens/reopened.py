@@ -1,0 +1,184 @@
+"""A run folder opened again: its generator, its graph and the ranges its maps were scored with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from qsens.assemble import Assembled, assemble, lowering_options, open_generator
+from qsens.calibration.ranges import load_ranges, ranges_digest
+from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
+from qsens.errors import RunFolderError
+from qsens.graph.graph import Graph
+from qsens.graph.inputs import free_inputs, graph_inputs
+from qsens.graph.lower import LoweredGraph, lower_graph
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
+from qsens.graph.prepare import prepare_graph
+from qsens.interfaces import Generator, SampleSet
+from qsens.layer_order import in_blocks, in_order
+from qsens.precision import PrecisionMap
+from qsens.ranges import Ranges
+from qsens.run_folder import Provenance, RunPaths, read_provenance, read_run_spec, read_study
+from qsens.spec import SweepSpec
+from qsens.sweep import pin_layers
+from qsens.trial import Study
+
+# What decides the graph that the same weights are exported as.
+EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
+
+
+@dataclass(frozen=True, eq=False)
+class ReopenedRun:
+    """What a finished or stopped run needs to lower any map again, exactly as it was scored.
+
+    Its sample sets are opened when `evaluation` or `assembled` is asked for, so that a run can be exported
+    or measured where they are not at hand.
+    """
+
+    path: Path
+    spec: SweepSpec
+    study: Study
+    provenance: Provenance
+    generator: Generator
+    plan: LoweringPlan
+    ranges: Ranges = field(repr=False)
+    options: LoweringOptions
+    trust_checkpoint: bool = False
+
+    @property
+    def graph(self) -> Graph:
+        """The prepared graph, its layers as in the run's `layers.csv`."""
+        return self.plan.graph
+
+    def lower(self, precision_map: PrecisionMap, flavour: str = "exact") -> LoweredGraph:
+        """The graph of a map in a flavour: `exact`, `strong`, `weak` or `u8`. Raises `BuildError`."""
+        return lower_graph(self.plan, precision_map, self.ranges, self.options, flavour=flavour)
+
+    @cached_property
+    def evaluation(self) -> SampleSet:
+        """The samples that the run's maps were scored on.
+
+        Raises:
+            DataError: if they are not where the spec says.
+            RunFolderError: if they are others than the run was scored on.
+        """
+        _, evaluation = open_sweep_sets(self.spec, self.graph.inputs)
+        _check_contents(self.path, self.provenance, {"evaluation": evaluation.digest})
+        return evaluation
+
+    @cached_property
+    def assembled(self) -> Assembled:
+        """Everything the spec names, sets, metrics and backend too.
+
+        Raises:
+            SpecError, LoadError, DataError, PluginError: as `assemble`.
+            RunFolderError: if anything is another than the run was made with.
+        """
+        assembled = assemble(self.spec, trust_checkpoint=self.trust_checkpoint)
+        _check_contents(self.path, self.provenance, assembled.contents())
+        return assembled
+
+
+def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
+    """Open generator and graph from the run's spec, and its ranges from the folder; nothing is calibrated.
+
+    Raises:
+        RunFolderError: if it is no run, has not been calibrated yet, or the generator has changed.
+        SpecError, LoadError: if the generator cannot be opened; a checkpoint that must be trusted says so.
+        DataError: if the graph leaves sizes open and the calibration set that told them is gone.
+    """
+    study, spec, provenance = read_study(run), read_run_spec(run), read_provenance(run)
+    generator = _open_generator(spec, trust_checkpoint=trust_checkpoint)
+    _check_contents(run, provenance, {"generator": generator.digest})
+    graph = _prepared(generator, spec)
+    _check_graph(run, provenance, graph)
+    if graph.layers != study.layers:
+        raise RunFolderError(
+            f"{RunPaths(run).layers_path} lists other layers than the generator has",
+            "restore the file, or sweep again in a new folder",
+        )
+    options = lowering_options(spec)
+    return ReopenedRun(
+        path=run,
+        spec=spec,
+        study=study,
+        provenance=provenance,
+        generator=generator,
+        plan=LoweringPlan.of(graph),
+        ranges=_ranges(run, spec, provenance),
+        options=options,
+        trust_checkpoint=trust_checkpoint,
+    )
+
+
+def _open_generator(spec: SweepSpec, *, trust_checkpoint: bool) -> Generator:
+    options = spec.model_options.to_dict()
+    if spec.input_shapes:
+        options["input_shapes"] = dict(spec.input_shapes)
+    if trust_checkpoint:
+        options["trust_checkpoint"] = True
+    return open_generator(None if spec.checkpoint is None else Path(spec.checkpoint), spec.model, options)
+
+
+def _prepared(generator: Generator, spec: SweepSpec) -> Graph:
+    """The graph as the sweep prepared it."""
+    model = generator.export()
+    inputs = graph_inputs(model)
+    shapes: dict[str, tuple[int, ...]] = dict(spec.input_shapes)
+    if set(free_inputs(inputs)) - shapes.keys():
+        calibration, _ = open_sweep_sets(spec, inputs)
+        shapes = {**shapes_of_sample(calibration, inputs), **shapes}
+    graph = prepare_graph(model, input_shapes=shapes or None)
+    layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
+    return replace(graph, layers=pin_layers(layers, spec.pinned))
+
+
+def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:
+    contents = provenance.contents
+    samples = f"{contents.get('calibration', '')}/{spec.placement}"
+    digest = ranges_digest(contents.get("graph", ""), samples, spec.range_method, spec.percentile)
+    ranges = load_ranges(RunPaths(run).ranges_path, digest)
+    if ranges is None:
+        raise RunFolderError(
+            f"{RunPaths(run).ranges_path} is missing, damaged or of another calibration",
+            "let the sweep run: the same command takes the folder up and calibrates where that is needed",
+        )
+    return ranges
+
+
+def _check_graph(run: Path, provenance: Provenance, graph: Graph) -> None:
+    """The same weights can be exported as another graph: then the exporter changed, and is named."""
+    if provenance.contents.get("graph") == graph.digest:
+        return
+    changes = [
+        f"{name}: {text} -> {now}"
+        for name in EXPORTING_LIBRARIES
+        if (text := provenance.versions.get(name)) != (now := _version(name))
+    ]
+    raise RunFolderError(
+        f"the generator's weights are those of {run}, but its graph is another"
+        + (f" ({', '.join(changes)})" if changes else ""),
+        "install the versions that the run was made with, or sweep again in a new folder",
+    )
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _check_contents(run: Path, provenance: Provenance, contents: Mapping[str, str]) -> None:
+    """Refuse what is not what the run was made with."""
+    changed = [name for name, text in contents.items() if provenance.contents.get(name) != text]
+    if changed:
+        raise RunFolderError(
+            f"{_listed(changed)} changed since {run} was begun",
+            "restore what the run was made with, or sweep again in a new folder",
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"the {name}" for name in names)

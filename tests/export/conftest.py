@@ -1,0 +1,58 @@
+"""A tiny finished run, swept once, for the tests of what comes after a sweep."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from lowered_models import residual_generator
+from PIL import Image
+
+from qsens.api import run_sweep
+from qsens.reopened import reopen_run
+
+SWEEP = {
+    "metrics": ["psnr"],
+    "calibration_samples": 2,
+    "evaluation_samples": 4,
+    "batch_size": 4,
+    "threads": 1,
+    "range_method": "minmax",
+    "strategy_options": {"by": "layer"},
+}
+
+
+def write_photos(folder: Path, count: int = 6, side: int = 8) -> Path:
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        coarse = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR)
+        image.save(folder / f"photo-{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A project folder with `generator.onnx`, `photos` and `run`: five layers, one of them transposed."""
+    project = tmp_path_factory.mktemp("project")
+    onnx.save(residual_generator(), project / "generator.onnx")
+    photos = write_photos(project / "photos")
+    run_sweep(project / "generator.onnx", out=project / "run", calibration=str(photos), **SWEEP)
+    return project
+
+
+@pytest.fixture
+def project(finished_run, tmp_path, monkeypatch):
+    """A copy of it to damage, with a spec that names the copied files."""
+    copy = Path(shutil.copytree(finished_run, tmp_path / "project"))
+    spec = copy / "run" / "spec.toml"
+    spec.write_text(spec.read_text().replace(finished_run.as_posix(), copy.as_posix()))
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def reopened(finished_run):
+    return reopen_run(finished_run / "run")
