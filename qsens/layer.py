@@ -1,6 +1,7 @@
 """One layer whose precision can be chosen, blocks of layers, and patterns that name layers."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,6 +10,8 @@ from qsens.errors import SpecError
 from qsens.precision import Precision, PrecisionMap
 
 ALL_PRECISIONS = frozenset(Precision)
+# Runtimes join the ONNX nodes of one step with `+`, `,`, `||` and brackets: TensorRT, Myelin, OpenVINO.
+_ENGINE_NAME_PARTS = re.compile(r"[^\s+,|\[\]{}()]+")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ def blocks_of(layers: Sequence[Layer]) -> tuple[Block, ...]:
 
 
 def match_layers(pattern: str, layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Layers whose name, block or node matches a shell-style pattern.
+    """Layers whose name, block or ONNX node matches a shell-style pattern.
+
+    An engine's own name for a step, as an audit or a profile shows it (`/enc/Conv + /enc/Relu`), stands for
+    the layers whose nodes it lists.
 
     Raises `SpecError` if there are none: a pattern that silently matches nothing protects nothing.
     """
@@ -63,6 +69,9 @@ def match_layers(pattern: str, layers: Sequence[Layer]) -> tuple[Layer, ...]:
             for text in (layer.name, layer.name.partition("@")[0], layer.block, layer.node)
         )
     )
+    if not found:
+        listed = set(_ENGINE_NAME_PARTS.findall(pattern))
+        found = tuple(layer for layer in layers if layer.node in listed)
     if not found:
         names = [layer.name for layer in layers] + [layer.block for layer in layers]
         close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)

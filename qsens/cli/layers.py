@@ -16,7 +16,7 @@ from qsens.layer import Layer
 if TYPE_CHECKING:
     from qsens.graph.graph import Graph
 
-HEADER = ("#", "name", "block", "kind", "parameters", "MACs", "MACs (torchprofile)", "output")
+HEADER = ("#", "name", "ONNX node", "block", "kind", "parameters", "MACs", "MACs (torchprofile)", "output")
 CONVENTIONS = (
     "MACs: true multiply-accumulates for one sample; transposed convolutions counted at input resolution.\n"
     "MACs (torchprofile): as in Kim et al. 2023; transposed convolutions counted at output resolution, plus\n"
@@ -104,6 +104,7 @@ def graph_table(graph: "Graph") -> str:
         (
             str(layer.index),
             layer.name,
+            layer.node,
             layer.block,
             layer.kind,
             f"{layer.parameters:,}",
@@ -115,10 +116,10 @@ def graph_table(graph: "Graph") -> str:
     ]
     sums = totals(graph.layers)
     numbers = (f"{sums['parameters']:,}", f"{sums['macs']:,}", f"{sums['macs_torchprofile']:,}")
-    rows.append(("", f"{sums['layers']} layers", "", "", *numbers, ""))
+    rows.append(("", f"{sums['layers']} layers", "", "", "", *numbers, ""))
     inputs = ", ".join(f"{name} {_by(shape)}" for name, shape in graph.example_shapes)
     lines = [
-        text_table(HEADER, rows, right=(0, 4, 5, 6)),
+        text_table(HEADER, rows, right=(0, 5, 6, 7)),
         "",
         f"inputs: {inputs}; outputs: {', '.join(graph.outputs)}; "
         f"batch: {'any size' if graph.can_batch else 'fixed at one'}",

@@ -31,7 +31,7 @@ def run(*arguments):
 def test_table_totals_and_conventions(asked):
     lines = run("talker.onnx").output.splitlines()
     assert lines[0].split("  ")[0] == "#"
-    assert lines[1].split() == ["0", "first", "first", "Conv", "112", "6,912", "6,912", "1x4x8x8"]
+    assert lines[1].split() == ["0", "first", "first", "first", "Conv", "112", "6,912", "6,912", "1x4x8x8"]
     assert lines[3].split() == ["2", "layers", "124", "7,680", "7,680"]
     assert "image 1x3x8x8" in lines[5]
     assert "any size" in lines[5]
