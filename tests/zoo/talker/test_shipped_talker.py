@@ -39,7 +39,7 @@ def test_the_mouth_follows_the_sound_on_unseen_speakers():
     talker = open_wav2lip()
     samples = open_clips(evaluation, inputs=INPUTS, seed=0, count=None)
     scores = score_talker(talker_of(talker), samples)
-    assert scores.margin_over_wrong_audio_db >= 4.9
+    assert scores.margin_over_wrong_audio_db >= 5.0
     assert scores.margin_over_reference_db >= 5.0
     assert scores.readings is not None
     assert scores.readings.generated.open >= 0.9
