@@ -1,0 +1,85 @@
+"""Wall-clock time of one inference: warm-up, interleaved repeats, median and spread."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+Clock = Callable[[], float]
+Run = Callable[[], object]
+# Half the width of a notch, in interquartile ranges over the root of the number of runs: notches that do
+# not overlap are medians that differ at the 95% level (McGill, Tukey & Larsen 1978, Variations of box plots).
+_NOTCH = 1.57
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of `runs` repeats in milliseconds: the median, the quartiles around it, and the shortest."""
+
+    runs: int
+    median_ms: float
+    p25_ms: float
+    p75_ms: float
+    minimum_ms: float
+
+    @property
+    def half_width_ms(self) -> float:
+        """Half the interval of the median: two latencies differ where they lie further apart than the sum."""
+        return notch_half_width_ms(self.p25_ms, self.p75_ms, self.runs)
+
+
+def notch_half_width_ms(p25_ms: float, p75_ms: float, runs: int) -> float:
+    """Half the 95% comparison interval of a median, from the quartiles of that many runs."""
+    return _NOTCH * (p75_ms - p25_ms) / math.sqrt(runs)
+
+
+def measure_latency(run: Run, *, warm_up: int, repeats: int, clock: Clock = time.perf_counter) -> Latency:
+    """Time `repeats` calls of `run` after `warm_up` calls that do not count; `clock` is in seconds."""
+    return measure_interleaved({"": run}, warm_up=warm_up, repeats=repeats, clock=clock)[""]
+
+
+def measure_interleaved(
+    runs: Mapping[str, Run], *, warm_up: int, repeats: int, clock: Clock = time.perf_counter
+) -> dict[str, Latency]:
+    """Time several callables in turn, `repeats` times around, so that drift hits all of them alike.
+
+    As `interleaved_rounds`, summed up.
+    """
+    return latencies_of(list(interleaved_rounds(runs, warm_up=warm_up, repeats=repeats, clock=clock)))
+
+
+def interleaved_rounds(
+    runs: Mapping[str, Run], *, warm_up: int, repeats: int, clock: Clock = time.perf_counter
+) -> Iterator[dict[str, float]]:
+    """Milliseconds of each callable, one round after the other; who stops listening keeps what was measured.
+
+    All are called `warm_up` times first. Where there are several, each timed call has an untimed one before
+    it: caches then hold what this callable needs, as they do where it runs alone, and not what another left.
+    """
+    for run in runs.values():
+        for _ in range(warm_up):
+            run()
+    for _ in range(repeats):
+        times = {}
+        for name, run in runs.items():
+            if len(runs) > 1:
+                run()
+            start = clock()
+            run()
+            times[name] = 1000.0 * (clock() - start)
+        yield times
+
+
+def latencies_of(rounds: Sequence[Mapping[str, float]]) -> dict[str, Latency]:
+    """Median, quartiles (linearly interpolated) and minimum of each name's milliseconds over the rounds."""
+    names = list(rounds[0]) if rounds else []
+    return {name: _summary([times[name] for times in rounds]) for name in names}
+
+
+def _summary(times_ms: Sequence[float]) -> Latency:
+    low, middle, high = (float(value) for value in np.percentile(times_ms, [25, 50, 75]))
+    return Latency(len(times_ms), middle, low, high, min(times_ms))
