@@ -87,7 +87,8 @@ class Evaluator:
         elif self._baseline is None:
             self(BASELINE, PrecisionMap(Precision.FP32))
         work = self.workload
-        with work.backend.build(lower_graph(work.plan, requested, work.ranges, work.options)) as engine:
+        lowered = lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
+        with work.backend.build(lowered) as engine:
             scores = self._score_or_explain(number, engine)
             return Trial(
                 number=number,

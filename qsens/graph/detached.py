@@ -1,21 +1,25 @@
 """A model whose large weights lie beside it: no copy inside protobuf, none when a runtime can take arrays."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 # Smaller constants (shapes, axes, scales) stay inside, where shape inference can see them.
 LARGE_BYTES = 4096
+_WEIGHT_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int8))
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class DetachedModel:
-    """`skeleton` names every weight of `weights` (float32, by initializer name) but does not hold it."""
+    """`skeleton` names every weight of `weights` (by initializer name) but does not hold it.
+
+    Weights are float32, and in the deployment flavours also float16 and int8.
+    """
 
     skeleton: onnx.ModelProto
     weights: Mapping[str, Values] = field(default_factory=dict, repr=False)
@@ -34,16 +38,17 @@ def add_initializers(graph: onnx.GraphProto, constants: Mapping[str, Values]) ->
     """Append the small constants to `graph` and only the names of the large ones, which are returned."""
     large: dict[str, Values] = {}
     for name, value in constants.items():
-        if value.dtype == np.float32 and value.nbytes >= LARGE_BYTES:
+        if value.dtype in _WEIGHT_TYPES and value.nbytes >= LARGE_BYTES:
             large[name] = value
-            _add_name(graph, name, value.shape)
+            _add_name(graph, name, value)
         else:
             graph.initializer.append(numpy_helper.from_array(value, name))
     return large
 
 
-def _add_name(graph: onnx.GraphProto, name: str, shape: Iterable[int]) -> None:
-    tensor = graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=shape)
+def _add_name(graph: onnx.GraphProto, name: str, value: Values) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor = graph.initializer.add(name=name, data_type=kind, dims=value.shape)
     tensor.data_location = TensorProto.EXTERNAL
     # Readers insist on a location; this one is never opened.
     tensor.external_data.add(key="location", value="weights-are-passed-as-arrays")

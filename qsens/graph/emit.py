@@ -68,6 +68,10 @@ class Emitter:
         value: T = self.memo[key]
         return value
 
+    def half_constant(self, name: str) -> tuple[Values, int]:
+        """An initializer in FP16, and how many of its finite values became infinite."""
+        return self.remembered(f"{name}:fp16", lambda: _half_and_lost(self.topology.constant(name)))
+
     def once(self, name: str, emit: Callable[[str], object]) -> str:
         """Emit what makes `name` the first time it is asked for."""
         if name not in self._made:
@@ -120,16 +124,18 @@ class Emitter:
         graph.output.extend(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in extra_outputs
         )
-        kept = {
-            tensor.name: self.topology.constant(tensor.name)
-            for tensor in template.graph.initializer
-            if tensor.name in used
-        }
+        kept = {name: self.topology.constant(name) for name in self.topology.initializers if name in used}
         emitted = {name: value for name, value in self.constants.items() if name in used}
         weights = add_initializers(graph, kept | emitted)
         model = onnx.ModelProto(ir_version=template.ir_version, graph=graph)
         model.opset_import.extend(template.opset_import)
         return DetachedModel(model, weights)
+
+
+def _half_and_lost(value: Values) -> tuple[Values, int]:
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
+    return half, int(np.count_nonzero(np.isinf(half) & np.isfinite(value)))
 
 
 def cast_pair(emitter: Emitter, source: str, output: str) -> str:

@@ -84,11 +84,21 @@ def _prepare_weight(
 
 def quantize_weight(values: Values, axis: int | None) -> tuple[Values, Values]:
     """INT8 codes, -127 to 127, and float32 scales (`amax / 127`): one along `axis`, or one in all."""
+    scales = weight_scales(values, axis)
+    return weight_codes(values, scales), scales.reshape(-1)
+
+
+def weight_scales(values: Values, axis: int | None) -> Values:
+    """Float32 scales that broadcast over `values`; one where a channel is zero or too small to divide by."""
     reduced = None if axis is None else tuple(index for index in range(values.ndim) if index != axis)
     amax = np.max(np.abs(values), axis=reduced, keepdims=True).astype(np.float32)
-    scales = np.where(amax > 0, amax / np.float32(127), np.float32(1)).astype(np.float32)
-    codes = np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
-    return codes, scales.reshape(-1)
+    scales = amax / np.float32(127)
+    return np.where(scales >= np.finfo(np.float32).tiny, scales, np.float32(1)).astype(np.float32)
+
+
+def weight_codes(values: Values, scales: Values) -> Values:
+    """INT8 codes, -127 to 127, rounded half to even."""
+    return np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
 
 
 def output_channel_axis(node: onnx.NodeProto, rank: int) -> int | None:

@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from qsens.graph.graph import Graph
-from qsens.graph.topology import FusedOperation, Topology, dense_tensors, fused_operations, nearest_layers
+from qsens.graph.topology import (
+    FusedOperation,
+    Topology,
+    dense_tensors,
+    fused_chain,
+    fused_operations,
+    nearest_layers,
+)
 
 
 class Placement(StrEnum):
@@ -50,6 +58,15 @@ class LoweringPlan:
         operations = fused_operations(graph, topology)
         dense = dense_tensors(operations.values(), topology)
         return cls(graph, topology, operations, nearest_layers(graph, topology), dense)
+
+    @cached_property
+    def chains(self) -> Mapping[str, str]:
+        """The layer whose fused operation a node is part of, by node name; weighted nodes are left out."""
+        return {
+            node.name: operation.layer
+            for operation in self.operations.values()
+            for node in fused_chain(operation, self.topology)
+        }
 
     def calibrated_tensors(self, placement: Placement) -> tuple[str, ...]:
         """Tensors whose ranges `lower_graph` may ask for, in order of first use."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from qsens.graph.graph import Graph
 
@@ -58,9 +58,13 @@ class FusedOperation:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Producer and consumers of every tensor of one graph."""
+    """Producer and consumers of every tensor of one graph.
+
+    `beside` are initializers that the graph reads and `model` does not hold.
+    """
 
     model: onnx.ModelProto
+    beside: Mapping[str, onnx.TensorProto] = field(default_factory=dict, repr=False)
     initializers: Mapping[str, onnx.TensorProto] = field(init=False, repr=False)
     producer: Mapping[str, onnx.NodeProto] = field(init=False, repr=False)
     consumers: Mapping[str, tuple[onnx.NodeProto, ...]] = field(init=False, repr=False)
@@ -72,7 +76,7 @@ class Topology:
             for name in dict.fromkeys(node.input):
                 consumers.setdefault(name, []).append(node)
             producer.update(dict.fromkeys(node.output, node))
-        weights = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        weights = {**self.beside, **{tensor.name: tensor for tensor in self.model.graph.initializer}}
         object.__setattr__(self, "initializers", weights)
         object.__setattr__(self, "producer", producer)
         object.__setattr__(self, "consumers", {name: tuple(nodes) for name, nodes in consumers.items()})
@@ -86,6 +90,16 @@ class Topology:
     def nodes(self) -> Mapping[str, onnx.NodeProto]:
         """Nodes by name."""
         return {node.name: node for node in self.model.graph.node}
+
+    @cached_property
+    def float_tensors(self) -> frozenset[str]:
+        """Activations that are known to be float32."""
+        graph = self.model.graph
+        return frozenset(
+            value.name
+            for value in (*graph.input, *graph.value_info, *graph.output)
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT
+        )
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
@@ -157,6 +171,16 @@ def _is_residual(other: str, result: str, topology: Topology) -> bool:
     return topology.shapes.get(other, ()) == topology.shapes.get(result, None)
 
 
+def fused_chain(operation: FusedOperation, topology: Topology) -> list[onnx.NodeProto]:
+    """The nodes that follow the weighted node within its fused operation, in order."""
+    chain: list[onnx.NodeProto] = []
+    tensor = topology.nodes[operation.node].output[0]
+    while tensor != operation.result:
+        chain.append(topology.consumers[tensor][0])
+        tensor = chain[-1].output[0]
+    return chain
+
+
 def nearest_layers(graph: Graph, topology: Topology) -> dict[str, frozenset[str]]:
     """For every tensor, the layers it depends on without another layer in between."""
     layer_of = {layer.node: layer.name for layer in graph.layers}
@@ -195,13 +219,9 @@ def dense_tensors(operations: Iterable[FusedOperation], topology: Topology) -> d
 
 def _tensors_inside(operation: FusedOperation, topology: Topology) -> list[str]:
     """Tensors between the weighted node and the end of its chain, except the kept pre-activation."""
-    inside = []
-    tensor = topology.nodes[operation.node].output[0]
-    while tensor != operation.result:
-        if tensor != operation.pre_activation:
-            inside.append(tensor)
-        tensor = topology.consumers[tensor][0].output[0]
-    return inside
+    first = topology.nodes[operation.node]
+    tensors = [node.output[0] for node in (first, *fused_chain(operation, topology))]
+    return [name for name in tensors if name not in (operation.result, operation.pre_activation)]
 
 
 _DENSE_OUTPUTS = ACTIVATIONS | {
@@ -237,6 +257,11 @@ def moves_values(node: onnx.NodeProto) -> bool:
         modes = [attribute.s for attribute in node.attribute if attribute.name == "mode"]
         return modes in ([], [b"nearest"])
     return node.op_type in MOVEMENTS or node.op_type == "Relu"
+
+
+def moves_or_clips(node: onnx.NodeProto) -> bool:
+    """Whether the node only moves values or bends them at a bound, as ReLU and its kin do."""
+    return moves_values(node) or node.op_type in RELU_LIKE
 
 
 _NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Abs", "Sqrt"})
