@@ -64,6 +64,11 @@ class Limit:
             return self.points
         return self.baseline + (self.points if self.lower_is_better else -self.points)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every score is within it."""
+        return math.isinf(self.points) or (self.points == 0 and not math.isfinite(self.baseline))
+
     def excess(self, value: float) -> float:
         """How far beyond the threshold a score is; zero or negative is within."""
         if value == self.threshold:

@@ -12,6 +12,7 @@ from qsens import __version__
 from qsens.atomic_write import write_atomically
 from qsens.budget import Budget
 from qsens.errors import SpecError
+from qsens.latency_selection import LatencyChoice
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import Provenance
@@ -122,6 +123,7 @@ def precision_map_document(
         },
         "budget": _budget(selection, spec),
         "int8_macs_share": selection.int8_macs_share,
+        **({} if selection.latency is None else {"latency": _latency(selection.latency)}),
         "settings": {name: values[name] for name in _SETTINGS},
         "contents": dict(provenance.contents),
         "versions": dict(provenance.versions),
@@ -156,13 +158,37 @@ def _budget(selection: Selection, spec: SweepSpec) -> dict[str, Any]:
     guard = selection.guard
     return {
         "metric": selection.limit.metric,
-        "text": str(Budget.parse(spec.budget)) if spec.budget else f"{selection.limit.points:g}",
+        "text": _budget_text(selection, spec),
         "allowance": selection.limit.points,
         "excess": selection.excess,
         "is_interval_within": selection.is_interval_within,
         "guard_metric": None if guard is None else guard.metric,
         "guard_allowance": None if guard is None else guard.points,
         "damage": selection.damage,
+    }
+
+
+def _budget_text(selection: Selection, spec: SweepSpec) -> str:
+    if spec.budget:
+        return str(Budget.parse(spec.budget))
+    limit_ms = None if selection.latency is None else selection.latency.limit_ms
+    return f"{selection.limit.points:g}" if limit_ms is None else f"at most {limit_ms:g} ms"
+
+
+def _latency(choice: LatencyChoice) -> dict[str, Any]:
+    table, measured, fp32 = choice.timings.table, choice.measured, choice.timings.fp32
+    return {
+        "device": table.device_name,
+        "runtime": table.runtime_text,
+        "batch": choice.timings.batch,
+        "median_ms": measured.ms,
+        "half_width_ms": measured.half_width_ms,
+        "fp32_median_ms": None if fp32 is None else fp32.ms,
+        "limit_ms": choice.limit_ms,
+        "does_int8_pay": choice.does_int8_pay,
+        "maps_left_out": choice.left_out,
+        "file": table.path.name,
+        "file_digest": table.digest,
     }
 
 

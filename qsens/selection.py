@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qsens.budget import Budget, Limit
 from qsens.errors import BudgetError, SpecError
@@ -11,6 +12,9 @@ from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_trial
 from qsens.trial import Score, Study, Trial
+
+if TYPE_CHECKING:
+    from qsens.latency_selection import LatencyChoice
 
 DAMAGE = "fid-fp32"
 PSNR = "psnr"
@@ -25,7 +29,7 @@ class Selection:
     `precision_map` is what the backend built. `excess` is how far the score is beyond the limit (not
     positive). `is_interval_within` says whether the 95% interval of the difference from FP32 lies within
     the budget too, `None` where no interval is known. `ties` are other maps whose score cannot be told from
-    the chosen one at this sample size.
+    the chosen one at this sample size. `latency` says what was measured, where the choice was made on that.
     """
 
     trial: Trial
@@ -37,6 +41,7 @@ class Selection:
     int8_macs_share: float
     is_interval_within: bool | None
     ties: tuple[Trial, ...]
+    latency: "LatencyChoice | None" = None
 
 
 def cheapest_within(
@@ -59,20 +64,20 @@ def cheapest_within(
         SpecError: for a metric that was not scored.
         BudgetError: if no map is within the limits, naming the nearest one.
     """
-    limits = _limits(study, budget, guard, metric)
+    limits = limits_of(study, budget, guard, metric)
     candidates = candidates_of(study, limits[0].metric)
     if not candidates:
         raise BudgetError(
             "no map besides FP32 was scored", "let the sweep run on, or look at the failed trials"
         )
-    within = [trial for trial in candidates if _violation(trial, limits) <= 0]
+    within = [trial for trial in candidates if violation(trial, limits) <= 0]
     if not within:
-        raise _nothing_within(study, candidates, limits)
+        raise nothing_within(study, candidates, limits)
     chosen = min(within, key=lambda trial: _cost(study, trial, limits[0]))
     ties = [
-        trial for trial in within if trial is not chosen and _is_tie(trial, chosen, limits[0], paired_error)
+        trial for trial in within if trial is not chosen and is_tie(trial, chosen, limits[0], paired_error)
     ]
-    return _selection(study, chosen, ties, limits)
+    return selection_of(study, chosen, ties, limits)
 
 
 def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
@@ -102,11 +107,12 @@ def pareto_front(study: Study, metric: str) -> tuple[Trial, ...]:
     trials = [*([baseline] if baseline and _value(baseline, metric) is not None else [])]
     trials += [trial for trial in candidates_of(study, metric) if trial is not baseline]
     ordered = sorted(
-        trials, key=lambda trial: (-int8_share(study, trial), sign * _known(trial, metric), trial.number)
+        trials,
+        key=lambda trial: (-int8_share(study, trial), sign * usable_score(trial, metric), trial.number),
     )
     front: list[Trial] = []
     for trial in ordered:
-        if not front or sign * _known(trial, metric) < sign * _known(front[-1], metric):
+        if not front or sign * usable_score(trial, metric) < sign * usable_score(front[-1], metric):
             front.append(trial)
     return tuple(reversed(front))
 
@@ -157,7 +163,7 @@ def find_metric(study: Study, name: str) -> str:
     raise SpecError(f"no score named {name!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")
 
 
-def _limits(study: Study, budget: Budget, guard: Budget | None, metric: str | None) -> tuple[Limit, ...]:
+def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | None) -> tuple[Limit, ...]:
     """The limit of the budget and, where it can be measured, that of the guard."""
     name = headline_metric(study) if metric is None else find_metric(study, metric)
     score = _score_of_metric(study, name)
@@ -209,28 +215,30 @@ def _value(trial: Trial, metric: str) -> float | None:
     return None if score.value == worst else score.value
 
 
-def _known(trial: Trial, metric: str) -> float:
+def usable_score(trial: Trial, metric: str) -> float:
+    """The score of a trial that has one."""
     value = _value(trial, metric)
     assert value is not None, "candidates have a usable score"
     return value
 
 
-def _violation(trial: Trial, limits: Sequence[Limit]) -> float:
+def violation(trial: Trial, limits: Sequence[Limit]) -> float:
     """The largest excess over the limits, as a share of each limit's points; zero or less is within."""
     worst = -math.inf
     for limit in limits:
         value = _value(trial, limit.metric)
         excess = math.inf if value is None else limit.excess(value)
-        worst = max(worst, excess / limit.points if limit.points > 0 else excess)
+        worst = max(worst, excess / limit.points if 0 < limit.points < math.inf else excess)
     return worst
 
 
 def _cost(study: Study, trial: Trial, limit: Limit) -> tuple[float, float, float, int]:
     fp32 = macs_share(study.layers, built_map(trial), Precision.FP32)
-    return -int8_share(study, trial), fp32, limit.excess(_known(trial, limit.metric)), trial.number
+    return -int8_share(study, trial), fp32, limit.excess(usable_score(trial, limit.metric)), trial.number
 
 
-def _selection(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Sequence[Limit]) -> Selection:
+def selection_of(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Sequence[Limit]) -> Selection:
+    """What is said of a chosen trial."""
     limit = limits[0]
     guard = limits[1] if len(limits) > 1 else None
     return Selection(
@@ -238,7 +246,7 @@ def _selection(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Seque
         precision_map=built_map(chosen),
         limit=limit,
         guard=guard,
-        excess=limit.excess(_known(chosen, limit.metric)),
+        excess=limit.excess(usable_score(chosen, limit.metric)),
         damage=None if guard is None else _value(chosen, guard.metric),
         int8_macs_share=int8_share(study, chosen),
         is_interval_within=_is_interval_within(chosen, limit),
@@ -248,16 +256,16 @@ def _selection(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Seque
 
 def _is_interval_within(trial: Trial, limit: Limit) -> bool | None:
     error = _error_from_fp32(trial, limit)
-    return None if error is None else limit.excess(_known(trial, limit.metric)) + Z95 * error <= 0
+    return None if error is None else limit.excess(usable_score(trial, limit.metric)) + Z95 * error <= 0
 
 
-def _is_tie(one: Trial, other: Trial, limit: Limit, paired_error: PairedError) -> bool:
+def is_tie(one: Trial, other: Trial, limit: Limit, paired_error: PairedError) -> bool:
     """Whether the interval of their difference covers zero.
 
     Where the pair's own error is not known, the errors of both differences from FP32 are added as if
     independent, which overstates it for maps that go wrong on the same inputs: more ties, never fewer.
     """
-    difference = abs(_known(one, limit.metric) - _known(other, limit.metric))
+    difference = abs(usable_score(one, limit.metric) - usable_score(other, limit.metric))
     error = paired_error(limit.metric, one, other)
     if error is not None:
         return difference <= Z95 * error
@@ -280,8 +288,9 @@ def _error_from_fp32(trial: Trial, limit: Limit) -> float | None:
     return error if error is not None and math.isfinite(error) else None
 
 
-def _nothing_within(study: Study, candidates: Sequence[Trial], limits: Sequence[Limit]) -> BudgetError:
-    nearest = min(candidates, key=lambda trial: (_violation(trial, limits), trial.number))
+def nothing_within(study: Study, candidates: Sequence[Trial], limits: Sequence[Limit]) -> BudgetError:
+    """The error where no candidate is within the limits, naming the nearest."""
+    nearest = min(candidates, key=lambda trial: (violation(trial, limits), trial.number))
     parts = []
     for limit in limits:
         value = _value(nearest, limit.metric)

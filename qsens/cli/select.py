@@ -3,14 +3,19 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from qsens.budget import Budget
+from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.text_table import text_table
-from qsens.paired_errors import paired_errors
+from qsens.errors import SpecError
+from qsens.latency_selection import best_within_time, fastest_within, latency_front
+from qsens.latency_table import check_table, read_latency_table
+from qsens.paired_errors import PairedError, paired_errors
 from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import precision_map_document, write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
@@ -24,7 +29,9 @@ from qsens.selection import (
     int8_share,
     pareto_front,
 )
+from qsens.spec import SweepSpec
 from qsens.sweep import anchor_trial, describe_map
+from qsens.timings import Timings, timings_of
 from qsens.trial import Study, Trial
 
 
@@ -38,27 +45,36 @@ from qsens.trial import Study, Trial
     "--guard", help="The same for the distance from the FP32 outputs; the budget's points without it."
 )
 @click.option("--metric", help="The score the budget is on; the distance to real images without it.")
+@click.option(
+    "--latency", type=click.Path(path_type=Path), metavar="FILE", help="Choose by the times in this file."
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Batch size of those times; the smallest without it."
+)
+@click.option(
+    "--latency-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="The best score within that many milliseconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def select(run: Path, *, budget: str | None, guard: str | None, metric: str | None, as_json: bool) -> None:
+def select(run: Path, *, metric: str | None, as_json: bool, **wishes: Any) -> None:
     """Choose the cheapest precision map of the folder RUN within a budget, and write precision_map.json.
 
-    Cheapest means the largest share of multiply-accumulates in INT8. Without a budget here or in the run's
-    spec, the maps worth choosing from are listed and nothing is written. Exit code 3: no map is within it.
+    Cheapest means the largest share of multiply-accumulates in INT8; with --latency, the shortest time on
+    the device that `qsens bench` wrote the file on. Without a budget here or in the run's spec, the maps
+    worth choosing from are listed and nothing is written. Exit code 3: no map is within it.
     """
+    wish = Wish(**wishes)
     study, spec = read_study(run), read_run_spec(run)
-    spec = replace(spec, budget=budget or spec.budget, guard=guard or spec.guard)
+    spec = wish.spec(spec)
     name = headline_metric(study) if metric is None else find_metric(study, metric)
-    if spec.budget is None:
+    timings = wish.timings(run, study)
+    if spec.budget is None and wish.latency_limit is None:
         _warn_of_missing(run, study)
-        _show_front(study, name, as_json=as_json)
+        _show_front(study, name, timings, as_json=as_json)
         return
-    selection = cheapest_within(
-        study,
-        budget=Budget.parse(spec.budget),
-        guard=None if spec.guard is None else Budget.parse(spec.guard),
-        metric=name,
-        paired_error=paired_errors(RunPaths(run).evidence),
-    )
+    selection = wish.choose(study, spec, name, timings, paired_errors(RunPaths(run).evidence))
     provenance, path = read_provenance(run), RunPaths(run).precision_map_path
     write_precision_map(path, selection, study, spec, provenance)
     _warn_of_missing(run, study)
@@ -69,13 +85,61 @@ def select(run: Path, *, budget: str | None, guard: str | None, metric: str | No
         click.echo(f"\nWritten: {path}")
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What the flags ask for."""
+
+    budget: str | None
+    guard: str | None
+    latency: Path | None
+    batch: int | None
+    latency_limit: float | None
+
+    def spec(self, spec: SweepSpec) -> SweepSpec:
+        """The run's spec with these limits; a time limit takes the place of the run's own budget."""
+        if self.latency_limit is not None:
+            return replace(spec, budget=self.budget, guard=self.guard)
+        return replace(spec, budget=self.budget or spec.budget, guard=self.guard or spec.guard)
+
+    def timings(self, run: Path, study: Study) -> Timings | None:
+        """The times to choose by. Raises `SpecError` for a file that is not of this run."""
+        if self.latency is None:
+            if self.batch is not None or self.latency_limit is not None:
+                flag = "--batch" if self.batch is not None else "--latency-limit"
+                raise SpecError(f"{flag} needs measured times", "add --latency FILE of: qsens bench RUN")
+            return None
+        table = read_latency_table(self.latency)
+        check_table(table, study, read_provenance(run).contents.get("graph"))
+        return timings_of(study, table, self.batch)
+
+    def choose(
+        self, study: Study, spec: SweepSpec, metric: str, timings: Timings | None, paired_error: PairedError
+    ) -> Selection:
+        """The map that the limits lead to. Raises `BudgetError` where no map meets them."""
+        budget = None if spec.budget is None else Budget.parse(spec.budget)
+        guard = None if spec.guard is None else Budget.parse(spec.guard)
+        if timings is not None and self.latency_limit is not None:
+            limit_ms = self.latency_limit
+            return best_within_time(
+                study, timings, limit_ms=limit_ms, budget=budget, guard=guard, metric=metric
+            )
+        assert budget is not None, "without a budget nothing is chosen"
+        if timings is not None:
+            return fastest_within(
+                study, timings, budget=budget, guard=guard, metric=metric, paired_error=paired_error
+            )
+        return cheapest_within(study, budget=budget, guard=guard, metric=metric, paired_error=paired_error)
+
+
 def selection_text(study: Study, selection: Selection) -> str:
     """The chosen map, the reference maps, what limits it, and what cannot be told from it."""
     anchors = [anchor_trial(study, precision) for precision in Precision]
     trials = [trial for trial in anchors if trial is not None and trial is not selection.trial]
+    timings = None if selection.latency is None else selection.latency.timings
     parts = [
-        trials_table(study, [selection.trial, *trials], marked=selection.trial),
+        trials_table(study, [selection.trial, *trials], marked=selection.trial, timings=timings),
         "",
+        *(latency_lines(selection.latency) if selection.latency else ()),
         *_limit_lines(selection),
         *_overflow_lines(selection.trial),
         "",
@@ -91,25 +155,30 @@ def selection_text(study: Study, selection: Selection) -> str:
     return "\n".join(parts)
 
 
-def trials_table(study: Study, trials: Sequence[Trial], marked: Trial | None = None) -> str:
-    """Trials with their INT8 share and scores; an asterisk at the marked one.
+def trials_table(
+    study: Study, trials: Sequence[Trial], marked: Trial | None = None, timings: Timings | None = None
+) -> str:
+    """Trials with their INT8 share, their measured time and scores; an asterisk at the marked one.
 
-    What follows a `±` is half the 95% interval of the difference from FP32.
+    What follows a `±` is half the 95% interval: of the median, and of the score's difference from FP32.
     """
-    header = ("", "trial", "map", "INT8 MACs", *study.metrics)
+    times = ("ms",) if timings is not None else ()
+    header = ("", "trial", "map", "INT8 MACs", *times, *study.metrics)
     rows = [
         (
             "*" if trial is marked else "",
             str(trial.number),
             describe_map(trial.requested, study.layers),
             f"{100 * int8_share(study, trial):.1f}%",
+            *(() if timings is None else (shown_ms(timings.of(trial)),)),
             *(_shown_score(trial, metric) for metric in study.metrics),
         )
         for trial in trials
     ]
     table = text_table(header, rows, right=(1, 3, *range(4, len(header))))
     has_intervals = any("±" in cell for row in rows for cell in row)
-    return f"{table}\n\n±: 95% interval of the difference from FP32" if has_intervals else table
+    meaning = "of the median, and of the difference from FP32" if times else "of the difference from FP32"
+    return f"{table}\n\n±: 95% interval {meaning}" if has_intervals else table
 
 
 def layers_table(study: Study, precision_map: PrecisionMap) -> str:
@@ -134,6 +203,8 @@ def _run_name(names: Sequence[str]) -> str:
 
 def _limit_lines(selection: Selection) -> list[str]:
     limit, guard = selection.limit, selection.guard
+    if selection.latency is not None and selection.latency.limit_ms is not None and limit.is_open:
+        return []
     word = "at most" if limit.lower_is_better else "at least"
     score = selection.trial.score(limit.metric)
     value = f" {score.value:.4g}," if score is not None else ""
@@ -181,25 +252,36 @@ def _warn_of_missing(run: Path, study: Study) -> None:
         click.echo(f"Warning: the sweep is not finished, {missing} maps have no score yet", err=True)
 
 
-def _show_front(study: Study, metric: str, *, as_json: bool) -> None:
-    front = pareto_front(study, metric)
+def _show_front(study: Study, metric: str, timings: Timings | None, *, as_json: bool) -> None:
+    front = pareto_front(study, metric) if timings is None else latency_front(study, timings, metric)
     if as_json:
-        rows = [{"trial": trial.number, "int8_macs_share": int8_share(study, trial)} for trial in front]
+        rows = [
+            {
+                "trial": trial.number,
+                "int8_macs_share": int8_share(study, trial),
+                **({} if timings is None else {"median_ms": timings.by_trial[trial.number].ms}),
+            }
+            for trial in front
+        ]
         click.echo(json.dumps({"metric": metric, "front": rows}, indent=2))
         return
-    click.echo(front_table(study, metric))
+    click.echo(front_table(study, metric, timings))
     click.echo(f"\nChoose one with a budget: {budget_example(metric)}")
 
 
-def front_table(study: Study, metric: str) -> str:
-    """The reference maps, and the maps that no other beats in both INT8 share and score."""
+def front_table(study: Study, metric: str, timings: Timings | None = None) -> str:
+    """The reference maps, and the maps that no other beats in both cost and score.
+
+    Cost is the share of MACs in INT8, or the measured time where there is one.
+    """
     references = [anchor_trial(study, precision) for precision in Precision]
-    shown = {
-        trial.number: trial for trial in (*references, *pareto_front(study, metric)) if trial is not None
-    }
+    front = pareto_front(study, metric) if timings is None else latency_front(study, timings, metric)
+    shown = {trial.number: trial for trial in (*references, *front) if trial is not None}
     ordered = sorted(shown.values(), key=lambda trial: (int8_share(study, trial), trial.number))
-    caption = f"The references, and the maps that no other beats in both INT8 share and {metric}:"
-    return f"{caption}\n\n{trials_table(study, ordered)}"
+    cost = "INT8 share" if timings is None else "time"
+    place = "" if timings is None else f"\nTimes: {timings.place}."
+    caption = f"The references, and the maps that no other beats in both {cost} and {metric}:"
+    return f"{caption}\n\n{trials_table(study, ordered, timings=timings)}{place}"
 
 
 def budget_example(metric: str) -> str:

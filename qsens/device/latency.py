@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
-
 Clock = Callable[[], float]
 Run = Callable[[], object]
 # Half the width of a notch, in interquartile ranges over the root of the number of runs: notches that do
@@ -81,5 +79,13 @@ def latencies_of(rounds: Sequence[Mapping[str, float]]) -> dict[str, Latency]:
 
 
 def _summary(times_ms: Sequence[float]) -> Latency:
-    low, middle, high = (float(value) for value in np.percentile(times_ms, [25, 50, 75]))
-    return Latency(len(times_ms), middle, low, high, min(times_ms))
+    ordered = sorted(times_ms)
+    low, middle, high = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
+    return Latency(len(ordered), middle, low, high, ordered[0])
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])

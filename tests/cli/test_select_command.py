@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
+from latency_tables import measured, write_table
 
 from qsens.cli.main import main
 from qsens.precision import Precision, PrecisionMap
@@ -124,3 +125,89 @@ def test_a_damaged_run_is_one_clear_error(make_run, tmp_path, break_it):
     assert result.stderr.startswith("Error: ")
     assert "Hint: " in result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+MAPS = {precision.upper(): PrecisionMap(precision) for precision in Precision}
+TIMES = {"FP32": 8.0, "FP16": 4.0, "INT8": 1.0, "first two": 3.0}
+
+
+@pytest.fixture
+def make_table(tmp_path):
+    def make_table(graph="abc", half_width=0.01, **more):
+        maps = {**MAPS, "first two": FIRST_TWO}
+        entries = [
+            measured(name, maps[name], LAYERS, ms, half_width=half_width, batch=batch)
+            for name, ms in {**TIMES, **more}.items()
+            for batch in (1, 16)
+        ]
+        return str(write_table(tmp_path / "board.json", entries, LAYERS, graph=graph))
+
+    return make_table
+
+
+def test_with_a_latency_file_the_fastest_map_is_chosen_and_the_file_recorded(make_run, make_table):
+    run = make_run()
+    result = select(run, "--budget", "2", "--latency", make_table())
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "Time: 3.000 ± 0.010 ms on Test Board, openvino 1.0, batch 1, 2.67x as fast as FP32" in result.stdout
+    )
+    assert "8.000 ± 0.010" in result.stdout
+    latency = read_precision_map(RunPaths(run).precision_map_path).document["latency"]
+    assert (latency["device"], latency["median_ms"], latency["fp32_median_ms"]) == ("Test Board", 3.0, 8.0)
+    assert latency["does_int8_pay"] is True
+    assert latency["file"] == "board.json"
+    assert len(latency["file_digest"]) == 16
+
+
+def test_where_int8_gains_nothing_the_text_says_ship_fp16(make_run, make_table):
+    run = make_run()
+    result = select(run, "--budget", "2", "--latency", make_table(**{"first two": 4.0}))
+    assert "INT8 does not pay on Test Board: ship FP16." in result.stdout
+    assert "trial 3, takes 4.000 ± 0.010 ms" in result.stdout
+    exported = read_precision_map(RunPaths(run).precision_map_path)
+    assert exported.precision_map == PrecisionMap(Precision.FP16)
+    assert exported.document["latency"]["does_int8_pay"] is False
+
+
+def test_the_best_score_within_a_time_limit(make_run, make_table):
+    run, table = make_run(), make_table()
+    result = select(run, "--latency", table, "--latency-limit", "3.5", "--batch", "16")
+    assert "batch 16" in result.stdout
+    assert "at most 3.5 ms allowed" in result.stdout
+    document = read_precision_map(RunPaths(run).precision_map_path).document
+    assert document["precision_map"] == FIRST_TWO.to_json()
+    assert document["budget"]["text"] == "at most 3.5 ms"
+    late = select(run, "--latency", table, "--latency-limit", "0.5")
+    assert late.exit_code == 3
+    assert "the fastest is trial 2" in late.stderr
+
+
+def test_the_front_of_measured_times_is_listed_without_a_budget(make_run, make_table):
+    run, table = make_run(), make_table(FP16=3.5)
+    result = select(run, "--latency", table)
+    assert "no other beats in both time and fid" in result.stdout
+    assert "Times: Test Board" in result.stdout
+    front = json.loads(select(run, "--latency", table, "--json").stdout)["front"]
+    assert [entry["median_ms"] for entry in front] == sorted(entry["median_ms"] for entry in front)
+
+
+TIME_WRONG = [
+    (["--batch", "16"], 2, "--batch needs measured times"),
+    (["--latency-limit", "5"], 2, "--latency-limit needs measured times"),
+    (["--latency", "absent.json", "--budget", "2"], 2, "absent.json"),
+    (["--latency", "TABLE", "--batch", "4", "--budget", "2"], 2, "not measured at batch 4"),
+    (["--latency", "OTHER", "--budget", "2"], 2, "measured on graph other, the run was scored on graph abc"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "text"), TIME_WRONG)
+def test_a_wrong_time_is_one_clear_error(make_run, make_table, arguments, code, text):
+    given = [
+        make_table() if part == "TABLE" else make_table(graph="other") if part == "OTHER" else part
+        for part in arguments
+    ]
+    result = select(make_run(), *given)
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert "Hint" in result.stderr

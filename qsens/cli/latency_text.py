@@ -1,0 +1,63 @@
+"""Measured times in words and cells, for the terminal."""
+
+import math
+
+from qsens.latency_selection import MEASURE_MORE, LatencyChoice
+from qsens.latency_table import MeasuredMap
+from qsens.precision import Precision
+
+
+def shown_ms(measured: MeasuredMap | None) -> str:
+    """The median with half its interval, to the digit that the interval leaves; a dash where nothing is."""
+    return "-" if measured is None else ms_text(measured.ms, measured.half_width_ms)
+
+
+def ms_text(ms: float, half_width_ms: float) -> str:
+    """Milliseconds and half an interval, as many decimals as two digits of the interval need.
+
+    >>> ms_text(3.14159, 0.0271)
+    '3.142 ± 0.027'
+    """
+    if half_width_ms <= 0:
+        return f"{ms:.4g}"
+    decimals = min(6, max(0, 1 - math.floor(math.log10(half_width_ms))))
+    return f"{ms:.{decimals}f} ± {half_width_ms:.{decimals}f}"
+
+
+def latency_lines(choice: LatencyChoice) -> list[str]:
+    """What was measured of the chosen map and what follows from it, a sentence a line."""
+    timings, measured = choice.timings, choice.measured
+    text = f"Time: {shown_ms(measured)} ms on {timings.place}"
+    faster = timings.speed_up(measured)
+    if faster is not None and timings.fp32 is not None and timings.fp32 is not measured:
+        text += f", {faster:.2f}x as fast as FP32 ({shown_ms(timings.fp32)} ms)"
+    if choice.limit_ms is not None:
+        text += f"; at most {choice.limit_ms:g} ms allowed"
+    return [f"{text}.", *_verdict(choice), *_left_out(choice)]
+
+
+def float_name(choice: LatencyChoice) -> str:
+    """What the chosen map without INT8 is called: the widest of its precisions alone, else both."""
+    precision_map = choice.measured.precision_map
+    found = {precision_map.default, *(value for _, value in precision_map.overrides)}
+    return " and ".join(precision.upper() for precision in Precision if precision in found)
+
+
+def _verdict(choice: LatencyChoice) -> list[str]:
+    device, trial = choice.timings.table.device_name, choice.fastest_int8
+    if choice.does_int8_pay is False and trial is not None:
+        rival = shown_ms(choice.timings.of(trial))
+        return [
+            f"INT8 does not pay on {device}: ship {float_name(choice)}. "
+            f"The fastest map with INT8 within the limits, trial {trial.number}, takes {rival} ms."
+        ]
+    if choice.is_float and trial is None:
+        return ["No measured map with INT8 is within the limits."]
+    return []
+
+
+def _left_out(choice: LatencyChoice) -> list[str]:
+    if not choice.left_out:
+        return []
+    what = "One scored map was" if choice.left_out == 1 else f"{choice.left_out} scored maps were"
+    return [f"{what} not measured and left out; {MEASURE_MORE}"]
