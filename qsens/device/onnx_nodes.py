@@ -1,0 +1,198 @@
+"""Nodes and constants of an ONNX file, read from its bytes: devices have a runtime, but no `onnx` package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, Mapping, Tuple, Union
+
+import numpy as np
+
+from qsens.device.errors import DeviceError
+
+# Operators whose weights make them layers.
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# TensorProto.DataType of what a quantized graph holds.
+_DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10: np.float16}
+# Field numbers of onnx.proto.
+_MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 7, 1, 5, 12
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR = 1, 2, 3, 4
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 5, 8, 9
+_VALUE_NAME = 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+Field = Tuple[int, Union[int, memoryview]]
+Fields = Dict[int, "list[Any]"]
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """One node; an input that is left out is an empty name."""
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OnnxConstant:
+    """One initializer; `data` is empty where its values lie in another file."""
+
+    name: str
+    data_type: int
+    dims: tuple[int, ...]
+    data: memoryview = field(repr=False)
+
+    def values(self) -> np.ndarray[Any, np.dtype[Any]] | None:
+        """The values, flat, or `None` where the file does not hold them as raw bytes."""
+        if self.data_type not in _DTYPES or not len(self.data):
+            return None
+        return np.frombuffer(self.data, _DTYPES[self.data_type])
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """Nodes in execution order, initializers and graph outputs, by name."""
+
+    nodes: tuple[OnnxNode, ...]
+    constants: Mapping[str, OnnxConstant]
+    outputs: tuple[str, ...]
+    producers: Mapping[str, OnnxNode] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        made = {name: node for node in self.nodes for name in node.outputs if name}
+        object.__setattr__(self, "producers", made)
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether `tensor` is an initializer or comes from one through DequantizeLinear or Cast alone."""
+        node = self.producers.get(tensor)
+        while node is not None and node.operator in {"DequantizeLinear", "QuantizeLinear", "Cast"}:
+            tensor = node.inputs[0]
+            node = self.producers.get(tensor)
+        return tensor in self.constants
+
+    def layer_before(self, tensor: str, stops: frozenset[str] = frozenset()) -> tuple[OnnxNode, ...]:
+        """The nodes from the nearest weighted one up to the maker of `tensor`, last node first.
+
+        Only nodes with one activation input are passed, those in `stops` not counted; empty where that
+        does not lead to a weighted node.
+        """
+        passed = []
+        while (node := self.producers.get(tensor)) is not None:
+            passed.append(node)
+            if node.operator in WEIGHTED:
+                return tuple(passed)
+            sources = [name for name in node.inputs if name and name not in stops]
+            sources = [name for name in sources if not self.is_constant(name)]
+            if len(sources) != 1:
+                break
+            tensor = sources[0]
+        return ()
+
+
+def read_onnx_graph(model: bytes) -> OnnxGraph:
+    """Read nodes, initializers and output names of a serialised `ModelProto`; functions are not followed.
+
+    Raises:
+        DeviceError: if the bytes are no ONNX model.
+    """
+    try:
+        parts = _fields(memoryview(model)).get(_MODEL_GRAPH, [])
+        graph = _fields(parts[-1])
+        constants = [_constant(part) for part in graph.get(_GRAPH_INITIALIZER, [])]
+        return OnnxGraph(
+            nodes=tuple(_node(part) for part in graph.get(_GRAPH_NODE, [])),
+            constants={constant.name: constant for constant in constants},
+            outputs=tuple(_text(_fields(part)[_VALUE_NAME][-1]) for part in graph.get(_GRAPH_OUTPUT, [])),
+        )
+    except (IndexError, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
+        raise DeviceError(
+            f"{len(model)} bytes that are no ONNX model ({type(error).__name__}: {error})",
+            "copy the file again; it may be truncated",
+        ) from error
+
+
+def _node(part: memoryview) -> OnnxNode:
+    found = _fields(part)
+    return OnnxNode(
+        name=_last_text(found, _NODE_NAME),
+        operator=_last_text(found, _NODE_OPERATOR),
+        inputs=tuple(_text(value) for value in found.get(_NODE_INPUT, [])),
+        outputs=tuple(_text(value) for value in found.get(_NODE_OUTPUT, [])),
+    )
+
+
+def _constant(part: memoryview) -> OnnxConstant:
+    found = _fields(part)
+    data_type = int(found[_TENSOR_TYPE][-1])
+    data = found.get(_TENSOR_RAW, [memoryview(b"")])[-1]
+    if not len(data) and _TENSOR_INT32 in found and data_type in _DTYPES:
+        numbers = np.array(_integers(found[_TENSOR_INT32])).astype(_DTYPES[data_type])
+        data = memoryview(numbers.tobytes())
+    return OnnxConstant(
+        name=_last_text(found, _TENSOR_NAME),
+        data_type=data_type,
+        dims=tuple(_integers(found.get(_TENSOR_DIMS, []))),
+        data=data,
+    )
+
+
+def _integers(values: list[Any]) -> list[int]:
+    """Repeated integers, written one by one or packed."""
+    numbers: list[int] = []
+    for value in values:
+        if isinstance(value, int):
+            numbers.append(value)
+            continue
+        place = 0
+        while place < len(value):
+            number, place = _read_varint(value, place)
+            numbers.append(number)
+    return numbers
+
+
+def _last_text(found: Fields, number: int) -> str:
+    return _text(found[number][-1]) if number in found else ""
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode()
+
+
+def _fields(message: memoryview) -> Fields:
+    """The values of a protobuf message by field number: integers, or the bytes of anything else."""
+    found: Fields = {}
+    for number, value in _read_message(message):
+        found.setdefault(number, []).append(value)
+    return found
+
+
+def _read_message(message: memoryview) -> Iterator[Field]:
+    place = 0
+    while place < len(message):
+        key, place = _read_varint(message, place)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, place = _read_varint(message, place)
+            yield number, value
+            continue
+        if kind == _BYTES:
+            size, place = _read_varint(message, place)
+        elif kind in (_FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {kind}")
+        if place + size > len(message):
+            raise ValueError(f"a field of {size} bytes where {len(message) - place} are left")
+        yield number, message[place : place + size]
+        place += size
+
+
+def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value |= (byte & 0x7F) << shift
+        place += 1
+        shift += 7
+        if byte < 0x80:
+            return value, place

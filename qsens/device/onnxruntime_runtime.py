@@ -1,0 +1,115 @@
+"""ONNX Runtime on a CPU: one session of an ONNX file, and which of its layers really run in INT8."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Mapping
+
+import onnxruntime
+
+from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.device.errors import DeviceError
+from qsens.device.onnx_nodes import read_onnx_graph
+from qsens.device.onnxruntime_steps import executed_steps, step_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qsens.device.executed import ExecutedLayer
+
+    Array = np.ndarray[Any, Any]
+
+_HELD = "held.onnx"
+_EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
+# Weights become uint8, whose kernels add in 32 bits on every x86 CPU: slower, but no sum saturates.
+_EXACT_WEIGHTS = "session.x64quantprecision"
+_TIME_SUFFIX = "_kernel_time"
+
+
+class OnnxRuntimeRuntime:
+    """A session ready to run on the CPU of this machine.
+
+    `model` is an ONNX file or its bytes. `optimised` sessions fuse QuantizeLinear and DequantizeLinear into
+    INT8 kernels where ONNX Runtime has them; others run the file node by node. On an x86 CPU without VNNI
+    the kernels that cannot saturate are chosen. `threads` 0 lets ONNX Runtime choose; they do not spin.
+
+    Raises:
+        DeviceError: with ONNX Runtime's own words.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(self, model: bytes | str | Path, *, threads: int = 0, optimised: bool = True) -> None:
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self.version: str = onnxruntime.__version__
+        self.size_bytes = len(content)
+        self._source = content if isinstance(model, bytes) else str(model)
+        self._threads = threads
+        self._optimised = optimised
+        with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
+            held = Path(folder) / _HELD
+            options = self._options()
+            options.optimized_model_filepath = str(held)
+            options.add_session_config_entry(_EXTERNAL_FILE, "held.bin")
+            self._session = self._open(options)
+            original = read_onnx_graph(content)
+            self._nodes = frozenset(node.name for node in original.nodes)
+            self._executed = executed_steps(read_onnx_graph(held.read_bytes()), original)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return _outputs(self._session, feeds)
+
+    def executed_layers(self) -> tuple[ExecutedLayer, ...]:
+        return self._executed
+
+    def step_times_ms(self, feeds: Mapping[str, Array], repeats: int) -> dict[str, float]:
+        with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
+            options = self._options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._open(options)
+            for _ in range(repeats + 1):
+                _outputs(session, feeds)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        times: dict[str, list[float]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith(_TIME_SUFFIX):
+                name = step_name(event["name"][: -len(_TIME_SUFFIX)], self._nodes)
+                times.setdefault(name, []).append(event["dur"] / 1e3)
+        # The first of each is the warm-up.
+        return {name: statistics.median(found[-repeats:]) for name, found in times.items()}
+
+    def close(self) -> None:
+        del self._session
+
+    def _options(self) -> Any:
+        options = onnxruntime.SessionOptions()
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_ALL if self._optimised else levels.ORT_DISABLE_ALL
+        )
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if this_cpu_saturates(onednn=False) is not False:
+            options.add_session_config_entry(_EXACT_WEIGHTS, "1")
+        return options
+
+    def _open(self, options: Any) -> Any:
+        try:
+            return onnxruntime.InferenceSession(self._source, options, providers=["CPUExecutionProvider"])
+        # ONNX Runtime raises classes of its own that share no ancestor but Exception.
+        except Exception as error:
+            raise DeviceError(f"ONNX Runtime refused the model: {error}") from error
+
+
+def _outputs(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(None, dict(feeds))))
+    # As above.
+    except Exception as error:
+        raise DeviceError(f"ONNX Runtime stopped: {error}") from error

@@ -1,0 +1,189 @@
+"""OpenVINO on a CPU: FP32 and INT8 alone, compiled for given shapes; tells what each step really runs."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Mapping, Tuple
+
+import openvino
+
+from qsens.device.cpu_flags import overflowing_nodes, this_cpu_saturates
+from qsens.device.errors import DeviceError
+from qsens.device.onnx_nodes import read_onnx_graph
+from qsens.device.openvino_steps import CompiledSteps, name_operations, step_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qsens.device.executed import ExecutedLayer
+
+    Array = np.ndarray[Any, Any]
+
+Shapes = Tuple[Tuple[str, Tuple[int, ...]], ...]
+DEVICE = "CPU"
+# Without the joining of neighbours every matrix product is a step of its own, whose kernel can be read.
+_WITHOUT_JOINING = {"SNIPPETS_MODE": "DISABLE"}
+
+
+class OpenVinoRuntime:
+    """A model ready to run on the CPU of this machine.
+
+    `model` is an ONNX file or its bytes. It is compiled for the shapes of the inputs: INT8 transposed
+    convolutions fall back to FP32 where the batch is free. With `batch` it is compiled at once if nothing
+    but the batch is free in it; otherwise when shapes are first run, and once for each. `threads` 0 lets
+    OpenVINO choose.
+
+    Raises:
+        DeviceError: with OpenVINO's own words, or if it would not compute in float32.
+    """
+
+    runtime = "openvino"
+
+    def __init__(self, model: bytes | str | Path, *, batch: int | None = None, threads: int = 0) -> None:
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self.version: str = openvino.get_version()
+        self.size_bytes = len(content)
+        self._graph = read_onnx_graph(content)
+        self._core = openvino.Core()
+        try:
+            self._model = self._core.read_model(content if isinstance(model, bytes) else str(model))
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO cannot read the model: {error}") from error
+        name_operations(self._model, self._graph)
+        self._settings = self._supported_settings(threads)
+        self._batch = 1 if batch is None else batch
+        self._compiled: dict[Shapes, Any] = {}
+        self._apart: set[Shapes] = set()
+        if batch is not None and self._shapes_of_batch() is not None:
+            self._compiled_for(self._shapes_of_batch())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self._outputs(self._compiled_for(_shapes_of(feeds)).create_infer_request(), feeds)
+
+    def executed_layers(self) -> tuple[ExecutedLayer, ...]:
+        """Steps as compiled for the largest inputs that were run; before any run, for `batch`, else 1."""
+        largest = max(self._compiled, key=_element_count, default=self._shapes_of_batch())
+        if largest is None:
+            return ()
+        runtime_model = self._compiled_for(largest).get_runtime_model()
+        return CompiledSteps(runtime_model, self._graph).executed(self._notes())
+
+    def step_times_ms(self, feeds: Mapping[str, Array], repeats: int) -> dict[str, float]:
+        shapes = _shapes_of(feeds)
+        self._compiled_for(shapes)
+        settings = _WITHOUT_JOINING if shapes in self._apart else {}
+        request = self._compile(shapes, {**settings, "PERF_COUNT": True}).create_infer_request()
+        self._outputs(request, feeds)
+        times: dict[str, list[float]] = {}
+        for _ in range(repeats):
+            self._outputs(request, feeds)
+            for name, value in _profile_ms(request).items():
+                times.setdefault(name, []).append(value)
+        return {name: statistics.median(found) for name, found in times.items()}
+
+    def close(self) -> None:
+        self._compiled.clear()
+
+    def _notes(self) -> dict[str, str]:
+        """What to say of INT8 steps by node."""
+        saturates = this_cpu_saturates()
+        if saturates is False:
+            return {}
+        word = "saturates" if saturates else "may saturate: the CPU does not say whether it has VNNI"
+        return dict.fromkeys(overflowing_nodes(self._graph), word)
+
+    def _shapes_of_batch(self) -> Shapes | None:
+        """The shapes of all inputs at the chosen batch; `None` where more than the first axis is free."""
+        shapes = []
+        for value in self._model.inputs:
+            sides = [-1 if side.is_dynamic else side.get_length() for side in value.get_partial_shape()]
+            if -1 in sides[1:]:
+                return None
+            shapes.append((value.get_any_name(), tuple(self._batch if side < 0 else side for side in sides)))
+        return tuple(sorted(shapes))
+
+    def _compiled_for(self, shapes: Shapes) -> Any:
+        if shapes not in self._compiled:
+            compiled = self._compile(shapes, {})
+            if CompiledSteps(compiled.get_runtime_model(), self._graph).hidden_layers():
+                compiled = self._compile_apart(shapes) or compiled
+            self._compiled[shapes] = compiled
+        return self._compiled[shapes]
+
+    def _compile_apart(self, shapes: Shapes) -> Any | None:
+        """The model with every product a step of its own; `None` where OpenVINO does not know the setting."""
+        try:
+            compiled = self._compile(shapes, _WITHOUT_JOINING)
+        except DeviceError:
+            return None
+        self._apart.add(shapes)
+        return compiled
+
+    def _supported_settings(self, threads: int) -> dict[str, Any]:
+        # Left alone, OpenVINO computes in BF16 or FP16 wherever the CPU has it, and may round the inputs
+        # of float matrix products to INT8.
+        wished = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads:
+            wished["INFERENCE_NUM_THREADS"] = threads
+        supported = self._core.get_property(DEVICE, "SUPPORTED_PROPERTIES")
+        return {name: value for name, value in wished.items() if name in supported}
+
+    def _compile(self, shapes: Shapes, more: Mapping[str, Any]) -> Any:
+        try:
+            model = self._model.clone()
+            model.reshape({name: list(shape) for name, shape in shapes})
+            compiled = self._core.compile_model(model, DEVICE, {**self._settings, **more})
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO cannot compile for {_described(shapes)}: {error}") from error
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT")
+        if precision != openvino.Type.f32:
+            raise DeviceError(
+                f"OpenVINO would compute float layers in {precision}",
+                "this runtime labels them FP32: report the OpenVINO version and the CPU",
+            )
+        return compiled
+
+    def _outputs(self, request: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            values = request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO stopped: {error}") from error
+        return {
+            name: value
+            for output, value in values.items()
+            for name in self._graph.outputs
+            if name in output.get_names()
+        }
+
+
+def _profile_ms(request: Any) -> dict[str, float]:
+    """Milliseconds of every step that the last inference executed."""
+    found: dict[str, float] = {}
+    for entry in request.get_profiling_info():
+        if entry.status == openvino.ProfilingInfo.Status.EXECUTED:
+            name = step_name(entry.node_name)
+            found[name] = found.get(name, 0.0) + entry.real_time.total_seconds() * 1e3
+    return found
+
+
+def _shapes_of(feeds: Mapping[str, Array]) -> Shapes:
+    return tuple(sorted((name, tuple(value.shape)) for name, value in feeds.items()))
+
+
+def _element_count(shapes: Shapes) -> int:
+    count = 0
+    for _, shape in shapes:
+        elements = 1
+        for side in shape:
+            elements *= side
+        count += elements
+    return count
+
+
+def _described(shapes: Shapes) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes)
