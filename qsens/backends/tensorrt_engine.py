@@ -1,0 +1,176 @@
+"""Backend `tensorrt`: engines of TensorRT 8.5 to 11.x on this machine's GPU, audited by their inspector."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsens.backends.asked import applied_from_audit, asked_layers
+from qsens.backends.tensorrt_compiling import check_flavour, compile_lowered, three_batches
+from qsens.device.audit import audit_layers
+from qsens.device.cuda_memory import Cuda, OutOfMemoryError, driver_problem
+from qsens.device.errors import DeviceError
+from qsens.device.tensorrt_build import WORKSPACE_MIB, PlanOptions
+from qsens.device.tensorrt_module import features_of, import_tensorrt
+from qsens.device.tensorrt_plan import pack_plan
+from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
+from qsens.errors import BuildError, PluginError, ScoreError, SpecError
+from qsens.graph.lowered import LoweredGraph
+
+FLAVOURS = ("auto", "strong", "weak")
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class TensorRtEngine:
+    """A plan on the GPU. `audit` is the engine inspector's word for every layer.
+
+    `plan` is the plan with its origin in front, as `TensorRtRuntime` takes it. `notices` are sentences about
+    what was done differently than asked (a smaller batch).
+    """
+
+    def __init__(self, runtime: TensorRtRuntime, plan: bytes, lowered: LoweredGraph) -> None:
+        self.device_engine = runtime
+        self.plan = plan
+        self.size_bytes = runtime.size_bytes
+        self.audit = audit_layers(asked_layers(lowered), runtime.executed_layers())
+        self.applied = applied_from_audit(self.audit, lowered)
+        self._lost_weights = dict(lowered.fp16_lost_weights)
+
+    @property
+    def notices(self) -> list[str]:
+        return self.device_engine.notices
+
+    def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        try:
+            return self.device_engine.run(batch)
+        except DeviceError as error:
+            raise ScoreError(error.message, error.hint) from error
+
+    def fp16_overflows(self) -> Mapping[str, int]:
+        """Weights that FP16 cannot hold; an engine does not count the values of its activations."""
+        return self._lost_weights
+
+    def close(self) -> None:
+        self.device_engine.close()
+
+    def __enter__(self) -> "TensorRtEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class TensorRtBackend:
+    """Builds engines with the TensorRT of this machine.
+
+    `flavour` `auto` takes `strong` where this TensorRT has strongly typed networks, else `weak`.
+    `max_batch` is the largest batch of a graph whose batch is free; where the engine does not fit into the
+    GPU's memory it is halved. `optimisation_level` is 0 to 5. `timing_cache` names a file that all builds
+    share; by default there is one in the user's cache folder for each version and GPU. `tf32` lets FP32
+    layers round their operands to TF32, which TensorRT's own default does. `must_obey` (`weak` only): a
+    layer that cannot keep its precision fails the build.
+
+    Raises:
+        PluginError: if TensorRT is absent, too old, or finds no GPU.
+        SpecError: for a flavour that is unknown, or that this TensorRT cannot build.
+    """
+
+    name = "tensorrt"
+
+    def __init__(  # noqa: PLR0913 - each is an option of the spec, by keyword only
+        self,
+        *,
+        flavour: str = "auto",
+        max_batch: int = 16,
+        workspace_mib: int = WORKSPACE_MIB,
+        optimisation_level: int | None = None,
+        timing_cache: str | None = None,
+        tf32: bool = False,
+        must_obey: bool = True,
+    ) -> None:
+        try:
+            self._trt = import_tensorrt()
+            self._cuda = Cuda()
+            self._origin = origin_here(self._trt, self._cuda)
+        except DeviceError as error:
+            raise PluginError(error.message, error.hint) from error
+        self.flavour = _chosen_flavour(self._trt, flavour)
+        cache = Path(timing_cache) if timing_cache else self._default_timing_cache()
+        self.options = PlanOptions(
+            self.flavour,
+            workspace_mib=workspace_mib,
+            optimisation_level=optimisation_level,
+            timing_cache=cache,
+            batches=three_batches(max_batch),
+            allows_tf32=tf32,
+            must_obey=must_obey,
+        )
+
+    def build(self, lowered: LoweredGraph) -> TensorRtEngine:
+        check_flavour(self.name, self.flavour, lowered)
+        options = replace(
+            self.options,
+            input_shapes=dict(lowered.graph.example_shapes),
+            float_pins=lowered.float_pins,
+        )
+        while True:
+            built = compile_lowered(self._trt, lowered, options)
+            plan = pack_plan(built.plan, self._origin)
+            try:
+                runtime = TensorRtRuntime(plan, trt=self._trt, cuda=self._cuda)
+                return TensorRtEngine(runtime, plan, lowered)
+            except OutOfMemoryError as error:
+                options = _with_half_batch(options, error)
+            except DeviceError as error:
+                raise BuildError(error.message, error.hint) from error
+
+    def _default_timing_cache(self) -> Path:
+        """One file a version and GPU: TensorRT refuses a cache of another."""
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qsens"
+        device = "".join(letter if letter.isalnum() else "-" for letter in self._origin.device)
+        return folder / f"tensorrt-{self._origin.version}-{device}.timing"
+
+
+def problem() -> str | None:
+    """Why this machine cannot build and run TensorRT engines; `None` where it can.
+
+    Asks the driver before it loads TensorRT, and makes no CUDA context.
+    """
+    no_gpu = driver_problem()
+    try:
+        import_tensorrt()
+    except DeviceError as error:
+        found = f"{error.message} ({error.hint})"
+        return f"{found}; {no_gpu}" if no_gpu else found
+    return no_gpu
+
+
+def _chosen_flavour(trt: Any, flavour: str) -> str:
+    features = features_of(trt)
+    fits = {"strong": features.has_strong_typing, "weak": features.has_weak_typing}
+    if flavour not in FLAVOURS:
+        raise SpecError(f"no flavour of TensorRT named {flavour!r}", f"use {', '.join(FLAVOURS)}")
+    if flavour == "auto":
+        return "strong" if fits["strong"] else "weak"
+    if not fits[flavour]:
+        raise SpecError(
+            f"TensorRT {trt.__version__} cannot build flavour {flavour!r}", "use backend.flavour=auto"
+        )
+    return flavour
+
+
+def _with_half_batch(options: PlanOptions, error: OutOfMemoryError) -> PlanOptions:
+    """The options for half the batch, said aloud. Raises `BuildError` where one sample does not fit."""
+    largest = options.batches[2]
+    if largest == 1:
+        raise BuildError(error.message, "the GPU has too little memory for a single sample") from error
+    warnings.warn(
+        f"out of GPU memory with batches up to {largest}: building for up to {largest // 2}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return replace(options, batches=three_batches(largest // 2))

@@ -1,0 +1,93 @@
+import sys
+
+import onnx
+import pytest
+from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
+
+from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend, executed_in, problem
+from qsens.device.audit import mismatches
+from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer
+from qsens.errors import BuildError, PluginError, ScoreError
+from qsens.graph.detached import DetachedModel
+from qsens.graph.lower import lower_graph
+from qsens.graph.lowered import LoweredGraph
+from qsens.graph.lowering_plan import LoweringOptions
+from qsens.precision import PrecisionMap
+
+
+def lowered(precisions, flavour="strong", channels=16):
+    setup = prepared(residual_generator(channels))
+    wanted = PrecisionMap.over(dict(zip(setup.names, precisions, strict=True)))
+    return lower_graph(setup.plan, wanted, setup.ranges, LoweringOptions(), flavour=flavour)
+
+
+@pytest.fixture
+def backend():
+    if problem() is not None:
+        pytest.skip(f"needs the extra rtx: {problem()}")
+    return TensorRtRtxBackend()
+
+
+def test_the_compiler_says_what_it_makes_of_every_layer(backend):
+    with backend.build(lowered([INT8, FP16, FP32, INT8, FP16])) as engine:
+        told = {row.layer: row.actual for row in engine.audit}
+        assert engine.size_bytes == len(engine.plan) > 10_000
+    # It has no INT8 kernel for transposed convolutions, and the audit says so.
+    assert told == {"first": "int8", "middle": "fp16", "inner": "fp32", "up": "fp16", "last": "fp16"}
+    assert [row.layer for row in mismatches(engine.audit)] == ["up"]
+    assert engine.applied["first"] is INT8
+    assert engine.applied["up"] is FP16
+
+
+def test_all_float_maps_build_as_asked(backend):
+    for precision in (FP32, FP16):
+        with backend.build(lowered([precision] * 5)) as engine:
+            assert engine.applied == PrecisionMap(precision)
+            assert not mismatches(engine.audit)
+            assert engine.fp16_overflows() == {}
+
+
+def test_an_engine_says_plainly_that_it_cannot_run_here(backend, monkeypatch):
+    monkeypatch.setattr("qsens.device.cuda_memory._load_library", _no_gpu)
+    with backend.build(lowered([FP16] * 5)) as engine, pytest.raises(ScoreError) as caught:
+        engine.run(images())
+    assert caught.value.message == "TensorRT-RTX engines cannot run here: no supported GPU"
+    assert "onnxruntime" in caught.value.hint
+
+
+def test_a_node_that_the_parser_refuses_is_named(backend):
+    good = lowered([FP16] * 5)
+    model = onnx.ModelProto()
+    model.CopyFrom(good.model)
+    next(node for node in model.graph.node if node.name == "relu1").op_type = "NoSuchOperator"
+    broken = LoweredGraph(DetachedModel(model), "strong", good.requested, good.graph)
+    with pytest.raises(BuildError, match=r"relu1 \(NoSuchOperator\)"):
+        backend.build(broken)
+
+
+def test_another_flavour_is_refused(backend):
+    with pytest.raises(BuildError, match="cannot build flavour 'weak'"):
+        backend.build(lowered([FP16] * 5, flavour="weak"))
+
+
+def test_without_the_wheels_the_backend_says_what_to_install(monkeypatch):
+    for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "qsens[rtx]" in problem()
+    with pytest.raises(PluginError, match="TensorRT-RTX is not installed") as caught:
+        TensorRtRtxBackend()
+    assert "qsens[rtx]" in caught.value.hint
+
+
+def test_a_layer_that_the_compiler_does_not_list_has_no_precision():
+    parsed = ParsedLayer("conv", "CONVOLUTION", ("conv",), (("x", "HALF"), ("w", "HALF")), (("y", "HALF"),))
+    (layer,) = executed_in(BuiltPlan(b"", (parsed,), (), ()))
+    assert layer.precision is None
+    assert "parsed as half" in layer.note
+
+
+def _no_gpu():
+    from fake_cuda import FakeCudaLibrary
+
+    return FakeCudaLibrary(devices=0)
