@@ -1,4 +1,4 @@
-"""Backend `onnxruntime`: runs the `exact` graph as it stands, on the CPU or on a GPU provider."""
+"""Backend `onnxruntime`: the `exact` graph as it stands, or an optimised session of the `u8` graph."""
 
 import tempfile
 from collections.abc import Mapping
@@ -9,15 +9,17 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from qsens.backends.cpu_engine import CpuEngine
+from qsens.backends.model_source import model_source
 from qsens.backends.readback import applied_map
+from qsens.device.errors import DeviceError
+from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
 from qsens.errors import BuildError, SpecError
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph
 from qsens.layer import weight_bytes
 from qsens.precision import PrecisionMap
 
-# Protobuf cannot serialise more; larger graphs go through a file with external data.
-LARGEST_MESSAGE = 2**31 - 2**20
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Winograd, FFT and TF32 kernels would not keep integer sums exact.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
@@ -64,17 +66,18 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeBackend:
     """Builds sessions of the user's ONNX Runtime.
 
-    `provider` is `cpu` or `cuda`; `threads` 0 lets ONNX Runtime choose.
+    `provider` is `cpu` or `cuda`; `threads` 0 lets ONNX Runtime choose. An `optimised` session is what
+    ships on a CPU: its INT8 layers are those that ONNX Runtime fuses into integer kernels, the others run
+    in FP32 between roundings. Scores come from the session that is not, whose arithmetic is exact.
 
     Raises:
-        SpecError: for a provider that this ONNX Runtime does not have.
+        SpecError: for a provider that this ONNX Runtime does not have, or an optimised session on a GPU.
         BuildError: if the provider's convolutions do not keep integer sums exact.
     """
 
     name = "onnxruntime"
-    flavour = "exact"
 
-    def __init__(self, *, provider: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, *, provider: str = "cpu", threads: int = 0, optimised: bool = False) -> None:
         available = onnxruntime.get_available_providers()
         if _PROVIDERS.get(provider) not in available:
             here = [name for name, full in _PROVIDERS.items() if full in available]
@@ -82,13 +85,32 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime here has no provider {provider!r}",
                 f"it has {', '.join(here)}; onnxruntime-gpu brings cuda",
             )
+        if optimised and provider != "cpu":
+            raise SpecError(
+                f"an optimised session on provider {provider!r}",
+                "backend.optimised is for CPUs; backend tensorrt builds engines for GPUs",
+            )
         self.provider = provider
         self.threads = threads
-        self._check_exactness()
+        self.flavour = "u8" if optimised else "exact"
+        if not optimised:
+            self._check_exactness()
 
-    def build(self, lowered: LoweredGraph) -> OnnxRuntimeEngine:
+    def build(self, lowered: LoweredGraph) -> OnnxRuntimeEngine | CpuEngine:
         if lowered.flavour != self.flavour:
-            raise BuildError(f"backend {self.name} cannot run flavour {lowered.flavour!r}", "use 'exact'")
+            raise BuildError(
+                f"backend {self.name} cannot run flavour {lowered.flavour!r}", f"use {self.flavour!r}"
+            )
+        return self._build_exact(lowered) if self.flavour == "exact" else self._build_optimised(lowered)
+
+    def _build_optimised(self, lowered: LoweredGraph) -> CpuEngine:
+        try:
+            with model_source(lowered.model) as source:
+                return CpuEngine(OnnxRuntimeRuntime(source, threads=self.threads), lowered)
+        except DeviceError as error:
+            raise BuildError(error.message, error.hint) from error
+
+    def _build_exact(self, lowered: LoweredGraph) -> OnnxRuntimeEngine:
         with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
             held_path = Path(folder) / "held.onnx"
             session = self.open_session(
@@ -126,8 +148,7 @@ class OnnxRuntimeBackend:
         provider = _PROVIDERS[self.provider]
         providers = [(provider, _CUDA_OPTIONS if self.provider == "cuda" else {})]
         try:
-            with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
-                source = _session_source(model, Path(folder))
+            with model_source(model) as source:
                 return onnxruntime.InferenceSession(source, options, providers=providers)
         # ONNX Runtime raises classes of its own that share no ancestor but Exception.
         except Exception as error:
@@ -143,11 +164,3 @@ class OnnxRuntimeBackend:
                 f"provider {self.provider!r} gets {wrong} of {sums.size} integer sums wrong",
                 "its convolutions cannot be used for scoring: use --option backend.provider=cpu",
             )
-
-
-def _session_source(model: onnx.ModelProto, folder: Path) -> bytes | str:
-    if model.ByteSize() < LARGEST_MESSAGE:
-        return bytes(model.SerializeToString())
-    path = folder / "model.onnx"
-    onnx.save(model, path, save_as_external_data=True, location="weights")
-    return str(path)

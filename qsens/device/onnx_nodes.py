@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Tuple, Union
 
 import numpy as np
@@ -16,8 +17,9 @@ _DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10:
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 7, 1, 5, 12
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR = 1, 2, 3, 4
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 5, 8, 9
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL = 1, 2, 5, 8, 9, 13
 _VALUE_NAME = 1
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 Field = Tuple[int, Union[int, memoryview]]
 Fields = Dict[int, "list[Any]"]
@@ -35,12 +37,13 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class OnnxConstant:
-    """One initializer; `data` is empty where its values lie in another file."""
+    """One initializer; `data` is empty where its values lie in another file, then named by `location`."""
 
     name: str
     data_type: int
     dims: tuple[int, ...]
     data: memoryview = field(repr=False)
+    location: str = ""
 
     def values(self) -> np.ndarray[Any, np.dtype[Any]] | None:
         """The values, flat, or `None` where the file does not hold them as raw bytes."""
@@ -69,6 +72,14 @@ class OnnxGraph:
             tensor = node.inputs[0]
             node = self.producers.get(tensor)
         return tensor in self.constants
+
+    def external_files(self) -> frozenset[str]:
+        """Files beside the model that hold weights."""
+        return frozenset(value.location for value in self.constants.values() if value.location)
+
+    def without_constants(self) -> OnnxGraph:
+        """The same nodes, holding on to no weights."""
+        return OnnxGraph(self.nodes, {}, self.outputs)
 
     def layer_before(self, tensor: str, stops: frozenset[str] = frozenset()) -> tuple[OnnxNode, ...]:
         """The nodes from the nearest weighted one up to the maker of `tensor`, last node first.
@@ -111,6 +122,14 @@ def read_onnx_graph(model: bytes) -> OnnxGraph:
         ) from error
 
 
+def size_with_weights(model: bytes | str | Path, graph: OnnxGraph) -> int:
+    """Bytes of a model, or of a file and the files of weights beside it."""
+    if isinstance(model, bytes):
+        return len(model)
+    beside = [Path(model).parent / name for name in graph.external_files()]
+    return sum(path.stat().st_size for path in (Path(model), *beside))
+
+
 def _node(part: memoryview) -> OnnxNode:
     found = _fields(part)
     return OnnxNode(
@@ -133,7 +152,14 @@ def _constant(part: memoryview) -> OnnxConstant:
         data_type=data_type,
         dims=tuple(_integers(found.get(_TENSOR_DIMS, []))),
         data=data,
+        location=_location(found.get(_TENSOR_EXTERNAL, [])),
     )
+
+
+def _location(entries: list[Any]) -> str:
+    pairs = [_fields(entry) for entry in entries]
+    named = {_last_text(pair, _ENTRY_KEY): _last_text(pair, _ENTRY_VALUE) for pair in pairs}
+    return named.get("location", "")
 
 
 def _integers(values: list[Any]) -> list[int]:

@@ -12,7 +12,7 @@ import onnxruntime
 
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.device.errors import DeviceError
-from qsens.device.onnx_nodes import read_onnx_graph
+from qsens.device.onnx_nodes import read_onnx_graph, size_with_weights
 from qsens.device.onnxruntime_steps import executed_steps, step_name
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class OnnxRuntimeRuntime:
     def __init__(self, model: bytes | str | Path, *, threads: int = 0, optimised: bool = True) -> None:
         content = model if isinstance(model, bytes) else Path(model).read_bytes()
         self.version: str = onnxruntime.__version__
-        self.size_bytes = len(content)
         self._source = content if isinstance(model, bytes) else str(model)
         self._threads = threads
         self._optimised = optimised
@@ -56,6 +55,7 @@ class OnnxRuntimeRuntime:
             options.add_session_config_entry(_EXTERNAL_FILE, "held.bin")
             self._session = self._open(options)
             original = read_onnx_graph(content)
+            self.size_bytes = size_with_weights(model, original)
             self._nodes = frozenset(node.name for node in original.nodes)
             self._executed = executed_steps(read_onnx_graph(held.read_bytes()), original)
 

@@ -10,7 +10,7 @@ import openvino
 
 from qsens.device.cpu_flags import overflowing_nodes, this_cpu_saturates
 from qsens.device.errors import DeviceError
-from qsens.device.onnx_nodes import read_onnx_graph
+from qsens.device.onnx_nodes import OnnxGraph, read_onnx_graph, size_with_weights
 from qsens.device.openvino_steps import CompiledSteps, name_operations, step_name
 
 if TYPE_CHECKING:
@@ -43,20 +43,23 @@ class OpenVinoRuntime:
     def __init__(self, model: bytes | str | Path, *, batch: int | None = None, threads: int = 0) -> None:
         content = model if isinstance(model, bytes) else Path(model).read_bytes()
         self.version: str = openvino.get_version()
-        self.size_bytes = len(content)
-        self._graph = read_onnx_graph(content)
+        graph = read_onnx_graph(content)
+        self.size_bytes = size_with_weights(model, graph)
+        self._notes = _saturation_notes(graph)
+        self._graph = graph.without_constants()
         self._core = openvino.Core()
         try:
             self._model = self._core.read_model(content if isinstance(model, bytes) else str(model))
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO cannot read the model: {error}") from error
-        name_operations(self._model, self._graph)
+        name_operations(self._model, graph)
         self._settings = self._supported_settings(threads)
         self._batch = 1 if batch is None else batch
         self._compiled: dict[Shapes, Any] = {}
         self._apart: set[Shapes] = set()
-        if batch is not None and self._shapes_of_batch() is not None:
-            self._compiled_for(self._shapes_of_batch())
+        shapes = self._shapes_of_batch()
+        if batch is not None and shapes is not None:
+            self._compiled_for(shapes)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return self._outputs(self._compiled_for(_shapes_of(feeds)).create_infer_request(), feeds)
@@ -67,7 +70,7 @@ class OpenVinoRuntime:
         if largest is None:
             return ()
         runtime_model = self._compiled_for(largest).get_runtime_model()
-        return CompiledSteps(runtime_model, self._graph).executed(self._notes())
+        return CompiledSteps(runtime_model, self._graph).executed(self._notes)
 
     def step_times_ms(self, feeds: Mapping[str, Array], repeats: int) -> dict[str, float]:
         shapes = _shapes_of(feeds)
@@ -84,14 +87,6 @@ class OpenVinoRuntime:
 
     def close(self) -> None:
         self._compiled.clear()
-
-    def _notes(self) -> dict[str, str]:
-        """What to say of INT8 steps by node."""
-        saturates = this_cpu_saturates()
-        if saturates is False:
-            return {}
-        word = "saturates" if saturates else "may saturate: the CPU does not say whether it has VNNI"
-        return dict.fromkeys(overflowing_nodes(self._graph), word)
 
     def _shapes_of_batch(self) -> Shapes | None:
         """The shapes of all inputs at the chosen batch; `None` where more than the first axis is free."""
@@ -159,6 +154,15 @@ class OpenVinoRuntime:
             for name in self._graph.outputs
             if name in output.get_names()
         }
+
+
+def _saturation_notes(graph: OnnxGraph) -> dict[str, str]:
+    """What to say of INT8 layers on this CPU, by node."""
+    saturates = this_cpu_saturates()
+    if saturates is False:
+        return {}
+    word = "saturates" if saturates else "may saturate: the CPU does not say whether it has VNNI"
+    return dict.fromkeys(overflowing_nodes(graph), word)
 
 
 def _profile_ms(request: Any) -> dict[str, float]:

@@ -1,0 +1,92 @@
+"""An engine of a CPU runtime as a sweep sees it: runs batches, and says what its layers really run in."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from qsens.backends.asked import applied_from_audit, asked_layers
+from qsens.device.audit import LayerAudit, audit_layers
+from qsens.device.errors import DeviceError
+from qsens.device.executed import DeviceEngine
+from qsens.errors import BuildError
+from qsens.graph.lower import LoweredGraph
+from qsens.precision import PrecisionMap
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class CpuEngine:
+    """Runs the `u8` flavour of a map on a runtime of this machine's CPU.
+
+    `audit` and `applied` are read from the engine when they are first asked for: a runtime that compiles
+    for the shapes it is given chooses its kernels by them. With `pads_batches`, a batch smaller than one
+    before it is filled up with its last sample, so that it runs in the same compiled model.
+    """
+
+    def __init__(
+        self, device_engine: DeviceEngine, lowered: LoweredGraph, *, pads_batches: bool = False
+    ) -> None:
+        self.device_engine = device_engine
+        self.size_bytes = device_engine.size_bytes
+        self._lowered = lowered
+        self._batched = [spec.name for spec in lowered.graph.inputs if spec.is_batched]
+        self._batched_outputs = _batched_outputs(lowered)
+        self._pads_batches = pads_batches and lowered.graph.can_batch
+        self._largest = 0
+
+    @cached_property
+    def audit(self) -> tuple[LayerAudit, ...]:
+        """Every layer: asked, and what the engine executes."""
+        return audit_layers(asked_layers(self._lowered), self.device_engine.executed_layers())
+
+    @cached_property
+    def applied(self) -> PrecisionMap:
+        """What the engine executes, as a map."""
+        return applied_from_audit(self.audit, self._lowered)
+
+    def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        if not self._pads_batches or not self._batched:
+            return self._run(batch)
+        count = len(batch[self._batched[0]])
+        self._largest = max(self._largest, count)
+        if count == self._largest:
+            return self._run(batch)
+        outputs = self._run({name: self._padded(name, value) for name, value in batch.items()})
+        return {
+            name: value[:count] if name in self._batched_outputs else value for name, value in outputs.items()
+        }
+
+    def fp16_overflows(self) -> Mapping[str, int]:
+        return {}
+
+    def close(self) -> None:
+        self.device_engine.close()
+
+    def __enter__(self) -> "CpuEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        try:
+            return self.device_engine.run(batch)
+        except DeviceError as error:
+            raise BuildError(error.message, error.hint) from error
+
+    def _padded(self, name: str, value: Array) -> Array:
+        if name not in self._batched:
+            return value
+        return np.concatenate([value, np.repeat(value[-1:], self._largest - len(value), axis=0)])
+
+
+def _batched_outputs(lowered: LoweredGraph) -> frozenset[str]:
+    """Outputs whose first axis is free: the batch."""
+    outputs = lowered.graph.model.graph.output
+    return frozenset(
+        value.name
+        for value in outputs
+        if (sides := value.type.tensor_type.shape.dim) and not sides[0].HasField("dim_value")
+    )

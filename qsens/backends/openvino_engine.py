@@ -1,0 +1,33 @@
+"""Backend `openvino`: the engine that ships on CPUs, INT8 where a layer's kernel is, FP32 elsewhere."""
+
+from qsens.backends.cpu_engine import CpuEngine
+from qsens.backends.model_source import model_source
+from qsens.device.errors import DeviceError
+from qsens.device.openvino_runtime import OpenVinoRuntime
+from qsens.errors import BuildError
+from qsens.graph.lower import LoweredGraph
+
+
+class OpenVinoBackend:
+    """Compiles with the user's OpenVINO; FP16 layers run in FP32, and their labels say so.
+
+    `threads` 0 lets OpenVINO choose.
+    """
+
+    name = "openvino"
+    flavour = "u8"
+
+    def __init__(self, *, threads: int = 0) -> None:
+        self.threads = threads
+
+    def build(self, lowered: LoweredGraph) -> CpuEngine:
+        if lowered.flavour != self.flavour:
+            raise BuildError(
+                f"backend {self.name} cannot run flavour {lowered.flavour!r}", f"use {self.flavour!r}"
+            )
+        try:
+            with model_source(lowered.model) as source:
+                runtime = OpenVinoRuntime(source, threads=self.threads)
+        except DeviceError as error:
+            raise BuildError(error.message, error.hint) from error
+        return CpuEngine(runtime, lowered, pads_batches=True)
