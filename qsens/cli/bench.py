@@ -1,0 +1,232 @@
+"""`qsens bench`: latency, memory, size and energy of maps on this machine."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.progress import ProgressLine
+from qsens.device.machine import load_average
+from qsens.errors import SpecError
+from qsens.sweep import StoppedError
+
+BUNDLE_FILE = "bundle.json"
+DEFAULT_REPEATS = 50
+BUSY = 1.0
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Read `1,16`."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r} are no batch sizes: write them with commas, for example 1,16")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    """What the flags ask for."""
+
+    backend: str | None
+    maps: str
+    trials: tuple[int, ...]
+    batches: tuple[int, ...]
+    repeats: int
+    threads: int | None
+    options: tuple[PluginOption, ...]
+    layers: bool
+    json_file: Path | None
+    trust_checkpoint: bool
+
+    def backend_name(self) -> str:
+        """The backend that was asked for, else OpenVINO where it is installed, else ONNX Runtime."""
+        return self.backend or ("openvino" if find_spec("openvino") else "onnxruntime")
+
+    def backend_options(self, known: Sequence[str]) -> dict[str, Any]:
+        """Options of the backend; where it has an optimised mode, that is what ships.
+
+        Raises:
+            SpecError: for an option of something else.
+        """
+        foreign = [option.group for option in self.options if option.group != "backend"]
+        if foreign:
+            raise SpecError(f"a bench has no {foreign[0]} options", "write --option backend.KEY=VALUE")
+        found: dict[str, Any] = {"optimised": True} if "optimised" in known else {}
+        if self.threads is not None:
+            found["threads"] = self.threads
+        return found | {option.name: option.value for option in self.options}
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN|BUNDLE...")
+@click.option("--backend", metavar="NAME", help="Runtime; OpenVINO, else ONNX Runtime, without it.")
+@click.option(
+    "--maps",
+    type=click.Choice(("anchors", "chosen", "front", "all")),
+    default="front",
+    show_default=True,
+    help="FP32, FP16 and INT8; the chosen map too; the Pareto front too; every map.",
+)
+@click.option("--trial", "trials", type=click.IntRange(min=0), multiple=True, help="FP32 and these instead.")
+@click.option(
+    "--batch", "batches", type=parse_batches, default="1", show_default=True, help="Sizes, for example 1,16."
+)
+@click.option("--repeats", type=click.IntRange(min=3), default=DEFAULT_REPEATS, show_default=True)
+@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 leaves it to the runtime.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    type=parse_plugin_option,
+    metavar="backend.KEY=VALUE",
+    help="Option of the backend.",
+)
+@click.option("--layers", is_flag=True, help="Time single layers too, where the runtime can.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
+def bench(folders: tuple[Path, ...], **flags: Any) -> None:
+    """Measure the maps of run folders, or the maps of bundles, on this machine.
+
+    All maps are timed in turn, in one process, and no second bench runs at the same time. A run keeps the
+    numbers in its folder latency/, where `qsens report` finds them; --json FILE writes them there as well,
+    for `qsens select RUN --latency FILE` on another machine. Ctrl-C keeps what is measured.
+    """
+    # numpy, onnx and the runtime take seconds to load.
+    from qsens.benching import alone
+
+    asked = BenchFlags(**flags)
+    if asked.json_file is not None and len(folders) > 1:
+        raise SpecError("--json FILE holds one folder's numbers", "give one folder, or leave out --json")
+    load = load_average()
+    with alone(_warn):
+        if load is not None and load >= BUSY:
+            _warn(f"the load average is {load:g}: other programs run, and the times are longer for it")
+        for folder in folders:
+            if (folder / BUNDLE_FILE).is_file():
+                _bench_bundle(folder, asked)
+            else:
+                _bench_run(folder, asked)
+
+
+def _bench_run(folder: Path, asked: BenchFlags) -> None:
+    from qsens.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
+    from qsens.cli.bench_table import share_by_map
+    from qsens.latency_table import FOLDER
+    from qsens.plugins import create, option_names
+    from qsens.reopened import reopen_run
+    from qsens.run_folder import read_study
+
+    name, study = asked.backend_name(), read_study(folder)
+    trials = trials_to_measure(folder, study, Maps(asked.maps), asked.trials)
+    backend = create("backends", name, asked.backend_options(option_names("backends", name)))
+    reopened = reopen_run(folder, trust_checkpoint=asked.trust_checkpoint)
+    subjects, inputs = run_subjects(reopened, backend, trials), run_inputs(reopened)
+    bench = _Measured(subjects, inputs, measured_graph(reopened), asked)
+    document = bench.document(name)
+    places = [folder / FOLDER / f"{_slug(document['device']['name'])}-{_slug(name)}.json"]
+    bench.finish(document, [*places, *_wished(asked)], share_by_map(study))
+
+
+def _bench_bundle(folder: Path, asked: BenchFlags) -> None:
+    from dataclasses import replace
+
+    from qsens.bench_subjects import bundle_subject
+
+    subject, inputs, graph, bundle = bundle_subject(folder)
+    if asked.backend not in (None, bundle.runtime):
+        raise SpecError(
+            f"{folder} is a bundle for {bundle.runtime}, not for {asked.backend}", "leave out --backend"
+        )
+    if asked.batches != (bundle.batch,):
+        _warn(f"the bundle is for batch {bundle.batch}, which is measured")
+    bench = _Measured([subject], inputs, graph, replace(asked, batches=(bundle.batch,)))
+    bench.finish(bench.document(bundle.runtime), _wished(asked), {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A bench about to run, and what is done with its result."""
+
+    subjects: Sequence[Any]
+    inputs: Any
+    graph: Any
+    asked: BenchFlags
+
+    def document(self, backend: str) -> dict[str, Any]:
+        """Measure, and put the numbers together as the file holds them.
+
+        Raises:
+            StoppedError: if it was stopped before anything was measured.
+        """
+        from qsens.benching import BenchSettings, bench
+        from qsens.device.latency_file import latency_document
+        from qsens.device.machine import describe_device
+
+        asked = self.asked
+        settings = BenchSettings(asked.batches, asked.repeats, profiles_layers=asked.layers)
+        with ProgressLine() as progress:
+            result = bench(
+                self.subjects,
+                self.inputs.feeds,
+                settings,
+                on_gpu=backend.startswith(("tensorrt", "torch2trt")),
+                progress=progress,
+            )
+        for label, reason in result.skipped.items():
+            _warn(f"not measured: {label}: {reason}")
+        if not result.measured:
+            raise StoppedError("stopped before anything was measured", "")
+        threads = {} if asked.threads is None else {"threads": str(asked.threads)}
+        runtime = {**result.runtime, "backend": backend, "inputs": self.inputs.kind, **threads}
+        document = latency_document(
+            result.measured, device=describe_device(backend), runtime=runtime, graph=self.graph
+        )
+        return {**document, "is_complete": result.is_complete}
+
+    def finish(self, document: dict[str, Any], places: Sequence[Path], shares: Mapping[str, float]) -> None:
+        """Show the tables and write the files.
+
+        Raises:
+            StoppedError: if the bench was stopped, after what it measured is written.
+        """
+        from qsens.cli.bench_table import bench_table, device_text, layers_tables
+
+        is_complete = document.pop("is_complete")
+        click.echo(f"{device_text(document)}\n\n{bench_table(document, shares)}")
+        if self.asked.layers:
+            click.echo(f"\n{layers_tables(document)}")
+        for place in places:
+            _write(place, document)
+            click.echo(f"\nWritten: {place}" if place is places[0] else f"Written: {place}")
+        if not is_complete:
+            count = len(document["measurements"])
+            raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")
+
+
+def _wished(asked: BenchFlags) -> list[Path]:
+    return [] if asked.json_file is None else [asked.json_file]
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    from qsens.device.errors import DeviceError
+    from qsens.device.latency_file import write_latency
+    from qsens.errors import RunFolderError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_latency(path, document)
+    except DeviceError as error:
+        raise RunFolderError(error.message, error.hint) from error
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "device"
+
+
+def _warn(text: str) -> None:
+    click.echo(f"Warning: {text}", err=True)
