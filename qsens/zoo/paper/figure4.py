@@ -38,7 +38,7 @@ def figure4(grid: ImageGrid) -> Figure:
         panels[row, 0].set_ylabel(name, fontsize=SMALL, color=INK)
     if grid.errors:
         _add_bar(figure, panels, norm)
-    add_header(figure, "Figure 4. The same frames by teacher and student", {}, _note(grid))
+    add_header(figure, "Figure 4. The same frames by every precision", {}, _note(grid))
     return figure
 
 
