@@ -1,0 +1,146 @@
+"""The check of a bundle: rebuild the engine, audit its layers, compare with the goldens, measure latency."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsens.device.audit import LayerAudit, audit_layers, mismatches
+from qsens.device.bundle_files import GOLDENS, Bundle, check_files, read_bundle
+from qsens.device.goldens import GoldenResult, Goldens, batch_of, compare_with_goldens, read_goldens
+from qsens.device.latency import Latency, measure_latency
+from qsens.device.latency_file import (
+    MapLatency,
+    MeasuredGraph,
+    latency_document,
+    layer_rows,
+    mismatched_layers,
+)
+from qsens.device.machine import describe_device
+from qsens.device.opening import open_engine
+
+if TYPE_CHECKING:
+    from qsens.device.executed import DeviceEngine
+
+FINE, WRONG, MISMATCH = 0, 1, 4
+WARM_UP = 10
+REPEATS = 50
+PROFILE_REPEATS = 10
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """What a check found; `latency` and `layer_times` are `None` and empty where they were not measured."""
+
+    bundle: Bundle
+    files: int
+    runtime: str
+    version: str
+    build_s: float
+    size_bytes: int
+    audit: tuple[LayerAudit, ...]
+    goldens: GoldenResult
+    latency: Latency | None
+    layer_times: tuple[dict[str, Any], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Zero, or 4 where a layer runs in another precision or the pictures are not close enough."""
+        return MISMATCH if mismatches(self.audit) or self.goldens.problems else FINE
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "bundle": str(self.bundle.folder),
+            "ok": self.exit_code == FINE,
+            "exit_code": self.exit_code,
+            "files": self.files,
+            "runtime": {"name": self.runtime, "version": self.version},
+            "batch": self.bundle.batch,
+            "build_s": self.build_s,
+            "size_bytes": self.size_bytes,
+            "mismatches": [row.layer for row in mismatches(self.audit)],
+            "layers": [row.to_json() for row in self.audit],
+            "goldens": self.goldens.to_json(),
+            "latency": None if self.latency is None else asdict(self.latency),
+        }
+
+    def latency_json(self) -> dict[str, Any] | None:
+        """The latency file of this one map, as `qsens bench --json` writes it; `None` if not measured."""
+        if self.latency is None:
+            return None
+        document = self.bundle.document
+        measured = MapLatency(
+            label="MIX",
+            precision_map=document["map"]["deployed"],
+            map_digest=document["map"]["digest"],
+            flavour=self.bundle.flavour,
+            batch=self.bundle.batch,
+            latency=self.latency,
+            size_bytes=self.size_bytes,
+            mismatches=mismatched_layers(self.audit),
+            layers=self.layer_times,
+        )
+        model = document["model"]
+        return latency_document(
+            [measured],
+            device=describe_device(self.runtime),
+            runtime={"name": self.runtime, "version": self.version},
+            graph=MeasuredGraph(model["name"], model["graph"], tuple(row.layer for row in self.bundle.asked)),
+        )
+
+
+def check_bundle(folder: Path, *, measures_latency: bool = True) -> BundleReport:
+    """Check files, rebuild, audit, compare with the goldens and measure; closes the engine.
+
+    Raises:
+        DeviceError: for a damaged bundle, a missing runtime, or an engine that cannot be built or run.
+    """
+    files = check_files(folder)
+    return check_engine(read_bundle(folder), files, measures_latency=measures_latency)
+
+
+def check_engine(bundle: Bundle, files: int, *, measures_latency: bool = True) -> BundleReport:
+    """As `check_bundle`, of a bundle whose `files` files were found to be as exported."""
+    goldens = read_goldens(bundle.folder / GOLDENS)
+    start = time.perf_counter()
+    engine = open_engine(bundle)
+    build_s = time.perf_counter() - start
+    try:
+        return _checked(bundle, goldens, engine, files, build_s, measures_latency=measures_latency)
+    finally:
+        engine.close()
+
+
+def _checked(
+    bundle: Bundle,
+    goldens: Goldens,
+    engine: DeviceEngine,
+    files: int,
+    build_s: float,
+    *,
+    measures_latency: bool,
+) -> BundleReport:
+    # Some runtimes compile, and can be audited, when shapes are first run.
+    compared = compare_with_goldens(engine.run, bundle, goldens)
+    audit = audit_layers(bundle.asked, engine.executed_layers())
+    latency: Latency | None = None
+    times: tuple[dict[str, Any], ...] = ()
+    if measures_latency:
+        feeds = batch_of(goldens.inputs, bundle.inputs, 0, bundle.batch)
+        latency = measure_latency(lambda: engine.run(feeds), warm_up=WARM_UP, repeats=REPEATS)
+        times = layer_rows(audit, engine.step_times_ms(feeds, PROFILE_REPEATS))
+    return BundleReport(
+        bundle=bundle,
+        files=files,
+        runtime=engine.runtime,
+        version=engine.version,
+        build_s=build_s,
+        size_bytes=engine.size_bytes,
+        audit=audit,
+        goldens=compared,
+        latency=latency,
+        layer_times=times,
+    )
