@@ -149,7 +149,8 @@ class Engine(Protocol):
 class Backend(Protocol):
     """Builds engines from lowered graphs (`qsens.graph.lower.LoweredGraph`).
 
-    `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`.
+    `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`. Its module
+    may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`.
     """
 
     name: str

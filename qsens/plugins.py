@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -80,6 +81,19 @@ def option_names(group: str, name: str, *, positional: int = 0) -> tuple[str, ..
 def list_plugins() -> tuple[PluginRecord, ...]:
     """Every installed plug-in of every group, imported to see whether it can be used."""
     return tuple(_record(group, entry) for group in GROUPS for entry in sorted(_entries(group), key=_order))
+
+
+def machine_problem(group: str, name: str) -> str | None:
+    """Why this machine cannot use an installed plug-in, in the words of its module's `problem()`.
+
+    `None` where it can, or where the module does not say.
+
+    Raises:
+        SpecError, PluginError: as `load_plugin`.
+    """
+    module = sys.modules.get(load_plugin(group, name).__module__)
+    ask = getattr(module, "problem", None)
+    return None if ask is None else ask()
 
 
 def command_tables() -> tuple[Mapping[str, tuple[str, str]], ...]:

