@@ -144,7 +144,8 @@ def _targets() -> list[Finding]:
     for target, backend in TARGETS.items():
         problem = problems.get(backend, f"no backend {backend}")
         extra = compiled if target == "tensorrt" else ""
-        detail = "written, built and checked here" if problem is None else f"written here{extra}; built and checked on the device"
+        elsewhere = f"written here{extra}; built and checked on the device"
+        detail = "written, built and checked here" if problem is None else elsewhere
         found.append(Finding("target", target, is_usable=True, detail=detail))
     return found
 
