@@ -15,6 +15,7 @@ from qsens.backends.readback import applied_map
 from qsens.device.errors import DeviceError
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
 from qsens.errors import BuildError, SpecError
+from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph
 from qsens.layer import weight_bytes
@@ -105,7 +106,7 @@ class OnnxRuntimeBackend:
 
     def _build_optimised(self, lowered: LoweredGraph) -> CpuEngine:
         try:
-            with model_source(lowered.model) as source:
+            with model_source(lowered.detached) as source:
                 return CpuEngine(OnnxRuntimeRuntime(source, threads=self.threads), lowered)
         except DeviceError as error:
             raise BuildError(error.message, error.hint) from error
@@ -148,7 +149,7 @@ class OnnxRuntimeBackend:
         provider = _PROVIDERS[self.provider]
         providers = [(provider, _CUDA_OPTIONS if self.provider == "cuda" else {})]
         try:
-            with model_source(model) as source:
+            with model_source(DetachedModel(model)) as source:
                 return onnxruntime.InferenceSession(source, options, providers=providers)
         # ONNX Runtime raises classes of its own that share no ancestor but Exception.
         except Exception as error:

@@ -26,7 +26,7 @@ class OpenVinoBackend:
                 f"backend {self.name} cannot run flavour {lowered.flavour!r}", f"use {self.flavour!r}"
             )
         try:
-            with model_source(lowered.model) as source:
+            with model_source(lowered.detached) as source:
                 runtime = OpenVinoRuntime(source, threads=self.threads)
         except DeviceError as error:
             raise BuildError(error.message, error.hint) from error
