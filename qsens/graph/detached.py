@@ -33,6 +33,43 @@ class DetachedModel:
                 tensor.CopyFrom(numpy_helper.from_array(self.weights[tensor.name], tensor.name))
         return model
 
+    def serialized(self) -> bytes:
+        """The bytes of a complete model; weights are copied once, where protobuf's own way takes seconds.
+
+        Protobuf merges a message that comes in pieces: every weight follows as a piece of the graph.
+        """
+        bare = onnx.ModelProto()
+        bare.CopyFrom(self.skeleton)
+        inside = [tensor for tensor in self.skeleton.graph.initializer if tensor.name not in self.weights]
+        del bare.graph.initializer[:]
+        bare.graph.initializer.extend(inside)
+        pieces: list[Any] = [bare.SerializeToString()]
+        for name, value in self.weights.items():
+            pieces += _initializer_pieces(name, value)
+        return b"".join(pieces)
+
+
+def _initializer_pieces(name: str, value: Values) -> list[Any]:
+    """A message that holds a graph that holds one initializer: fields 7, 5 and, for the values, 9."""
+    header = onnx.TensorProto(
+        name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape
+    ).SerializeToString()
+    little_endian = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    values_head = _field_head(9, value.nbytes)
+    tensor_bytes = len(header) + len(values_head) + value.nbytes
+    tensor_head = _field_head(5, tensor_bytes)
+    graph_head = _field_head(7, len(tensor_head) + tensor_bytes)
+    return [graph_head, tensor_head, header, values_head, memoryview(little_endian.reshape(-1)).cast("B")]
+
+
+def _field_head(number: int, length: int) -> bytes:
+    """Tag and length of a length-delimited protobuf field below 16."""
+    head = bytearray([number << 3 | 2])
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([*head, length])
+
 
 def add_initializers(graph: onnx.GraphProto, constants: Mapping[str, Values]) -> dict[str, Values]:
     """Append the small constants to `graph` and only the names of the large ones, which are returned."""

@@ -14,6 +14,7 @@ from qsens.graph.topology import FusedOperation, is_non_negative
 
 # Smaller FP16 numbers lose digits, and the smallest are zero, which no parser takes for a scale.
 SMALLEST_HALF_SCALE = 2.0**-14
+HALF_STEP = 2.0**-11
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -90,15 +91,18 @@ class ActivationQuantizer:
         return not plan.sources.get(tensor) and self.placed.ranges[tensor].minimum >= 0
 
     def _needs_clip(self, tensor: str) -> bool:
-        """Whether codes above 127, which only uint8 has, must be kept from being used."""
-        return self.has_unsigned and self._is_non_negative(tensor)
+        """Whether uint8 codes above 127, which INT8 does not have, would hold values that calibration cut."""
+        if not self.has_unsigned or not self._is_non_negative(tensor):
+            return False
+        seen = self.placed.range_of(tensor)
+        return seen.maximum > seen.amax
 
 
 class WeightQuantizer:
     """Emits the INT8 form of weights, -127 to 127: one scale for each output channel, or one in all.
 
-    `is_half`: scales are FP16, and the codes are computed with the rounded scales. `keeps_floats`: the
-    weights stay float32, and a QuantizeLinear makes the codes.
+    `is_half`: scales are FP16. `keeps_floats`: the weights stay float32, and a QuantizeLinear makes the
+    codes.
     """
 
     def __init__(
@@ -119,22 +123,29 @@ class WeightQuantizer:
 
     def _emit(self, weight: str, axis: int | None, output: str) -> None:
         emit = self.emitter
-        key = f"{output}:{'fp16' if self.is_half else 'fp32'}"
-        scales = emit.remembered(f"{key}:scales", lambda: self._scales(weight, axis))
-        flat = scales.reshape(()) if axis is None else scales.reshape(-1)
-        scale = emit.constant(f"{output}:scale", flat)
-        zero = emit.constant(f"{output}:zero", np.zeros(flat.shape, np.int8))
+        codes, scales = self._codes_and_scales(weight, axis, output)
+        scale = emit.constant(f"{output}:scale", scales)
+        zero = emit.constant(f"{output}:zero", np.zeros(scales.shape, np.int8))
         attributes = {} if axis is None else {"axis": axis}
         if self.keeps_floats:
-            codes = emit.node("QuantizeLinear", [weight, scale, zero], f"{output}:codes", **attributes)
+            held = emit.node("QuantizeLinear", [weight, scale, zero], f"{output}:codes", **attributes)
         else:
-            wide = scales.astype(np.float32)
-            found = emit.remembered(
-                f"{key}:codes", lambda: weight_codes(emit.topology.constant(weight), wide)
-            )
-            codes = emit.constant(f"{output}:codes", found)
-        emit.node("DequantizeLinear", [codes, scale, zero], output, **attributes)
+            held = emit.constant(f"{output}:codes", codes)
+        emit.node("DequantizeLinear", [held, scale, zero], output, **attributes)
 
-    def _scales(self, weight: str, axis: int | None) -> Values:
-        scales = weight_scales(self.emitter.topology.constant(weight), axis)
-        return half_scale(scales) if self.is_half else scales
+    def _codes_and_scales(self, weight: str, axis: int | None, output: str) -> tuple[Values, Values]:
+        """INT8 codes like the weight, and scales: a vector along `axis`, or a scalar."""
+        shape = () if axis is None else (-1,)
+        key = f"{output}:{self.is_half}"
+
+        def compute() -> tuple[Values, Values]:
+            values = self.emitter.topology.constant(weight)
+            wide = weight_scales(values, axis)
+            scales = half_scale(wide) if self.is_half else wide
+            # The codes that were scored serve wherever FP16 holds their scale; a scale that it cannot hold
+            # gives codes of its own.
+            is_held = np.abs(scales.astype(np.float32) - wide) <= wide * HALF_STEP
+            codes = weight_codes(values, np.where(is_held, wide, scales.astype(np.float32)))
+            return codes, scales.reshape(shape)
+
+        return self.emitter.remembered(key, compute)
