@@ -10,6 +10,9 @@ from lowered_models import residual_generator
 from PIL import Image
 
 from qsens.api import run_sweep
+from qsens.export.bundle import ExportOptions, export_bundle
+from qsens.export.chosen import map_of_trial
+from qsens.export.targets import TARGETS
 from qsens.reopened import reopen_run
 
 SWEEP = {
@@ -56,3 +59,17 @@ def project(finished_run, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def reopened(finished_run):
     return reopen_run(finished_run / "run")
+
+
+@pytest.fixture(scope="session")
+def ort_bundle(reopened, tmp_path_factory):
+    """Trial 2, INT8 everywhere, exported for ONNX Runtime with batch 3 (for four golden samples)."""
+    out = tmp_path_factory.mktemp("bundles") / "ort"
+    options = ExportOptions(TARGETS["onnxruntime"], out, batch=3)
+    return export_bundle(reopened, map_of_trial(reopened, 2), options)
+
+
+@pytest.fixture
+def bundle(ort_bundle, tmp_path):
+    """The folder of a copy of it, to damage."""
+    return Path(shutil.copytree(ort_bundle.folder, tmp_path / "bundle"))

@@ -1,0 +1,114 @@
+"""`qsens export`: a scored map as a bundle for a runtime."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qsens.errors import SpecError
+
+if TYPE_CHECKING:
+    from qsens.export.bundle import ExportedBundle
+    from qsens.export.chosen import ChosenMap
+    from qsens.reopened import ReopenedRun
+
+TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
+FOLDER = "bundle"
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--for", "target", type=click.Choice(TARGET_NAMES), required=True, help="The runtime.")
+@click.option(
+    "--trial", "trials", multiple=True, type=click.IntRange(min=0), help="Trial; repeat for several."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; RUN/bundle without it.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Samples at once.")
+@click.option(
+    "--goldens", type=click.IntRange(min=1), default=4, show_default=True, help="Golden samples to keep."
+)
+@click.option("--strict", is_flag=True, help="Refuse an engine that does not run the map as it is (exit 4).")
+@click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a bundle.")
+def export(
+    run: Path, *, trials: Sequence[int], trust_checkpoint: bool, as_json: bool, **options: Any
+) -> None:
+    """Write the selected map of the folder RUN as a bundle that rebuilds and checks itself.
+
+    The map is the one that `qsens select` chose, or those of the named trials. Layers that the runtime has no
+    INT8 kernel for are exported in float, and named; with --strict they are refused.
+    """
+    # onnx and onnxruntime take a second to load
+    from qsens.export.bundle import ExportOptions, export_bundle
+    from qsens.export.targets import TARGETS
+    from qsens.reopened import reopen_run
+
+    reopened = reopen_run(run, trust_checkpoint=trust_checkpoint)
+    for chosen, out in _chosen_maps(reopened, trials, options["out"] or run / FOLDER):
+        wanted = ExportOptions(
+            target=TARGETS[options["target"]],
+            out=out,
+            batch=options["batch"],
+            golden_samples=options["goldens"],
+            strict=options["strict"],
+        )
+        exported = export_bundle(reopened, chosen, wanted)
+        if as_json:
+            click.echo(json.dumps({"bundle": str(out), **exported.document}))
+        else:
+            _show(exported)
+
+
+def _chosen_maps(run: "ReopenedRun", trials: Sequence[int], out: Path) -> "list[tuple[ChosenMap, Path]]":
+    """The maps to export with a folder for each; all of them are looked up before the first is written."""
+    from qsens.export.chosen import map_of_trial, selected_map  # loads onnx
+
+    if not trials:
+        return [(selected_map(run), out)]
+    if len(set(trials)) < len(trials):
+        raise SpecError(f"a trial is named twice: {', '.join(map(str, trials))}", "name each trial once")
+    maps = [map_of_trial(run, number) for number in trials]
+    if len(maps) == 1:
+        return [(maps[0], out)]
+    return [(chosen, out / f"trial-{chosen.trial.number:04d}") for chosen in maps]
+
+
+def _show(exported: "ExportedBundle") -> None:
+    """Say what was written, and loudly what is not as it was asked for."""
+    document = exported.document
+    mapped, title = document["map"], exported.title
+    for line in _returned_lines(exported):
+        click.echo(line, err=True)
+    if exported.unaudited is not None:
+        click.echo(
+            f"Warning: not audited: {exported.unaudited}. Run verify.py of the bundle on the target", err=True
+        )
+    for problem in () if exported.compared is None else exported.compared.problems:
+        click.echo(f"Warning: on this machine, {problem}", err=True)
+    click.echo(
+        f"Trial {document['scores']['trial']} for {title}, batch {document['batch']}: "
+        f"{100 * mapped['int8_macs_share_deployed']:.1f}% of the multiply-accumulates in INT8"
+    )
+    if exported.agreed.engine is not None:
+        engine = exported.agreed.engine
+        click.echo(f"{engine.runtime} {engine.version} runs all {len(engine.audit)} layers as written down.")
+    if document["model"]["notice"]:
+        click.echo(f"Note: {document['model']['notice']}", err=True)
+    click.echo(f"\nWritten: {exported.folder}\nCheck it: qsens verify {exported.folder}")
+
+
+def _returned_lines(exported: "ExportedBundle") -> list[str]:
+    if not exported.returned:
+        return []
+    mapped = exported.document["map"]
+    lines = [f"Warning: {len(exported.returned)} layers that were to be INT8 are exported in float:"]
+    lines += [f"  {entry.layer} ({entry.node}): {entry.reason}" for entry in exported.returned]
+    lines.append(
+        f"  INT8 share of the multiply-accumulates: {100 * mapped['int8_macs_share_requested']:.1f}% asked, "
+        f"{100 * mapped['int8_macs_share_deployed']:.1f}% exported"
+    )
+    if mapped["int8_macs_share_deployed"] == 0.0 < mapped["int8_macs_share_requested"]:
+        lines.append(f"  Nothing is left in INT8: {exported.title} gains nothing from this map")
+    return lines

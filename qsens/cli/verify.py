@@ -1,0 +1,115 @@
+"""`qsens verify`: rebuild a bundle's engine, audit it, compare its pictures, score it again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qsens.cli.progress import ProgressLine
+from qsens.cli.text_table import text_table
+from qsens.errors import SpecError, VerificationError
+
+if TYPE_CHECKING:
+    from qsens.export.rescoring import ComparedScore
+    from qsens.export.verifying import CheckedFiles
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--no-latency", is_flag=True, help="Do not measure.")
+@click.option("--latency-json", type=click.Path(path_type=Path), help="Write the latency for `qsens select`.")
+@click.option("--score", "scores", is_flag=True, help="Score the engine on the run's evaluation set.")
+@click.option("--data", type=click.Path(path_type=Path), help="Where that set is now.")
+@click.option("--run", type=click.Path(path_type=Path), help="The run, where it is not where it was.")
+@click.option("--compile-only", is_flag=True, help="Compile for TensorRT without a GPU; run nothing.")
+@click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(bundle: Path, *, compile_only: bool, as_json: bool, **options: Any) -> None:
+    """Rebuild the engine of the folder BUNDLE, audit its layers, compare its pictures, measure its latency.
+
+    The verify.py in the bundle does the same on a device without qsens. Exit code 1: it is damaged or cannot
+    be built here; 4: a layer runs in another precision, or pictures or scores are not what they should be.
+    """
+    from qsens.export.verifying import checked_files  # loads NumPy and onnx
+
+    checked = checked_files(bundle)
+    if compile_only:
+        if options["scores"] or options["latency_json"]:
+            raise SpecError("--compile-only runs nothing", "leave --score and --latency-json out")
+        _compile(checked, as_json=as_json)
+        return
+    failures = _check(checked, as_json=as_json, **options)
+    if failures:
+        raise VerificationError(
+            "; ".join(failures),
+            "what runs here is not what was scored: export again, or pin layers to float",
+        )
+
+
+def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[str]:
+    """Check and print; returns what is wrong."""
+    from qsens.device.latency_file import write_latency
+    from qsens.device.main import report_problems, report_text
+    from qsens.export.verifying import verify_engine
+
+    measures = not options["no_latency"] or options["latency_json"] is not None
+    report = verify_engine(checked, measures_latency=measures)
+    if options["latency_json"] is not None:
+        write_latency(options["latency_json"], report.latency_json() or {})
+    scores: tuple[ComparedScore, ...] = ()
+    if not as_json:
+        click.echo(report_text(report))
+    if options["scores"]:
+        scores = _scored(checked, options)
+    if as_json:
+        found = [{**vars(score), "is_worse": score.is_worse} for score in scores]
+        click.echo(json.dumps({**report.to_json(), "scores": found}, indent=2))
+    elif scores:
+        click.echo(f"\n{_scores_table(scores)}")
+    return report_problems(report) + [
+        f"{score.metric} is {score.found:.4g}, the run scored {score.expected:.4g}"
+        for score in scores
+        if score.is_worse
+    ]
+
+
+def _scored(checked: "CheckedFiles", options: dict[str, Any]) -> "tuple[ComparedScore, ...]":
+    from qsens.export.rescoring import run_of_bundle, score_again  # loads the run's plug-ins
+
+    run = run_of_bundle(
+        checked.bundle, options["run"], options["data"], trust_checkpoint=options["trust_checkpoint"]
+    )
+    with ProgressLine() as progress:
+        return score_again(checked.bundle, run, progress)
+
+
+def _scores_table(scores: "Sequence[ComparedScore]") -> str:
+    rows = [
+        (
+            "!" if score.is_worse else "",
+            score.metric,
+            f"{score.expected:.4g}",
+            f"{score.found:.4g}",
+            f"{score.allowance:.2g}",
+        )
+        for score in scores
+    ]
+    return text_table(("", "score", "the run", "this engine", "may be worse by"), rows, right=(2, 3, 4))
+
+
+def _compile(checked: "CheckedFiles", *, as_json: bool) -> None:
+    from qsens.device.main import audit_text
+    from qsens.export.verifying import PROVES, compile_only
+
+    compiled = compile_only(checked)
+    if as_json:
+        layers = [row.to_json() for row in compiled.audit]
+        plain = {"compiled": True, "version": compiled.version, "plan_bytes": compiled.plan_bytes}
+        click.echo(json.dumps({**plain, "layers": layers, "warnings": list(compiled.warnings)}, indent=2))
+        return
+    click.echo(
+        f"TensorRT-RTX {compiled.version} compiled the graph: {compiled.plan_bytes / 2**20:.2f} MiB.\n"
+        f"\n{audit_text(compiled.audit)}\n\n{PROVES}"
+    )

@@ -1,0 +1,213 @@
+"""Writes a bundle: a scored map as a folder that rebuilds and checks its engine on the target."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qsens.device
+from qsens.atomic_write import write_error
+from qsens.device.bundle_files import DOCUMENT, GOLDENS, Bundle, write_checksums
+from qsens.device.goldens import GoldenResult, Goldens, compare_with_goldens, picture_psnr, write_goldens
+from qsens.device.opening import is_installed, open_engine
+from qsens.errors import RunFolderError, SpecError, VerificationError
+from qsens.export import bundle_script
+from qsens.export.agreeing import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
+from qsens.export.chosen import ChosenMap
+from qsens.export.document import (
+    BundleFacts,
+    bundle_document,
+    finite,
+    layers_table,
+    ranges_document,
+    relative_run,
+)
+from qsens.export.golden_outputs import bounds_for, exact_outputs, golden_indices, golden_inputs
+from qsens.export.readme import readme_text
+from qsens.export.targets import Target
+from qsens.export.tensorrt_files import write_tensorrt_files
+from qsens.pictures import picture_output
+from qsens.precision import Precision, PrecisionMap
+from qsens.reopened import ReopenedRun
+
+GOLDEN_SAMPLES = 4
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a map is exported. `strict` refuses an engine that would need layers taken back to float."""
+
+    target: Target
+    out: Path
+    batch: int = 1
+    golden_samples: int = GOLDEN_SAMPLES
+    strict: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedBundle:
+    """A bundle on disk. `unaudited` says why this machine could not build its engine, `None` where it did.
+
+    `compared` is how this machine's engine did against the goldens.
+    """
+
+    folder: Path
+    title: str
+    document: Mapping[str, Any]
+    agreed: AgreedGraph
+    compared: GoldenResult | None
+    unaudited: str | None
+
+    @property
+    def returned(self) -> tuple[ReturnedLayer, ...]:
+        """Layers that were to be INT8 and are exported in float."""
+        return self.agreed.returned
+
+
+def export_bundle(run: ReopenedRun, chosen: ChosenMap, options: ExportOptions) -> ExportedBundle:
+    """Export one map; an earlier bundle at the same place is replaced once the new one is complete.
+
+    Raises:
+        SpecError: for a batch that the graph cannot take.
+        RunFolderError: if something that is not a bundle is in the way, or the folder cannot be written.
+        DataError: if the evaluation set is not at hand, from which the goldens are taken.
+        BuildError: if the target's runtime refuses the graph.
+        VerificationError: if the engine runs something else and layers cannot or may not be taken back.
+    """
+    if options.batch > 1 and not run.graph.can_batch:
+        raise SpecError(f"the graph takes one sample at a time, not {options.batch}", "leave --batch out")
+    with _written_beside(options.out) as folder:
+        return _export(run, chosen, options, folder)
+
+
+def _export(run: ReopenedRun, chosen: ChosenMap, options: ExportOptions, folder: Path) -> ExportedBundle:
+    indices = golden_indices(run, options.golden_samples)
+    inputs = golden_inputs(run, indices)
+    fp32 = exact_outputs(run, PrecisionMap(Precision.FP32), inputs)
+    picture = picture_output(fp32, run.spec.output)
+    drafting = Drafting(run, options.target, folder, options.batch, inputs, picture)
+    unaudited = _why_not_here(options.target)
+    agreed = agreed_graph(drafting, chosen.precision_map, builds=unaudited is None, strict=options.strict)
+    goldens = Goldens(inputs, fp32, exact_outputs(run, agreed.deployed, inputs))
+    psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.value_range)
+    bundle = drafting.bundle(agreed.lowered, chosen.precision_map, bounds_for(psnr, options.target))
+    compared = _compared(bundle, goldens) if agreed.engine is not None else None
+    if options.strict and compared is not None and compared.problems:
+        raise VerificationError("; ".join(compared.problems), "without --strict the bundle is written")
+    facts = BundleFacts(
+        run=run,
+        target=options.target,
+        chosen=chosen,
+        agreed=agreed,
+        bundle=bundle,
+        golden_samples=indices,
+        exact_psnr_db=psnr,
+        run_path=relative_run(run.path, options.out),
+    )
+    document = _write_files(facts, goldens)
+    return ExportedBundle(options.out, options.target.title, document, agreed, compared, unaudited)
+
+
+def _write_files(facts: BundleFacts, goldens: Goldens) -> dict[str, Any]:
+    folder, document = facts.bundle.folder, bundle_document(facts)
+    described, command = {}, None
+    if (folder / WEIGHTS_FILE).exists():
+        described[WEIGHTS_FILE] = "weights of `model.onnx`"
+    if facts.bundle.runtime == "tensorrt":
+        written = write_tensorrt_files(folder, facts.agreed.lowered, facts.run.ranges, facts.bundle.batch)
+        described, command = {**described, **written.described}, written.command
+    texts = {
+        DOCUMENT: _json(document),
+        "precision_map.json": _json(finite(facts.chosen.document)),
+        "ranges.json": _json(ranges_document(facts.run.ranges)),
+        "layers.csv": layers_table(facts.bundle.asked, facts.agreed),
+        "verify.py": Path(bundle_script.__file__).read_text(encoding="utf-8"),
+        "README.md": readme_text(document, facts.target.title, described, trtexec=command),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    write_goldens(folder / GOLDENS, goldens)
+    _copy_code(folder / "qsens")
+    write_checksums(folder)
+    return document
+
+
+def _copy_code(folder: Path) -> None:
+    """The device code, which imports nothing else of qsens."""
+    (folder / "device").mkdir(parents=True)
+    text = '"""The part of qsens that runs on a device: see qsens/device/."""\n'
+    (folder / "__init__.py").write_text(text, encoding="utf-8")
+    for path in sorted(Path(qsens.device.__file__).parent.glob("*.py")):
+        shutil.copyfile(path, folder / "device" / path.name)
+
+
+def _compared(bundle: Bundle, goldens: Goldens) -> GoldenResult:
+    engine = open_engine(bundle)
+    try:
+        return compare_with_goldens(engine.run, bundle, goldens)
+    finally:
+        engine.close()
+
+
+def _why_not_here(target: Target) -> str | None:
+    """Why the target's runtime cannot build on this machine; `None` where it can."""
+    if not is_installed(target.runtime):
+        return f"{target.runtime} is not installed here"
+    if target.runtime != "tensorrt":
+        return None
+    # TensorRT's module is looked at only where a bundle is for it.
+    from qsens.backends.tensorrt_engine import problem
+
+    return problem()
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+@contextmanager
+def _written_beside(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `out` when all went well, and vanishes where it did not."""
+    _check_replaceable(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        partial.chmod(0o755)
+    except OSError as error:
+        raise write_error(out, error) from error
+    try:
+        yield partial
+        _put_in_place(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_replaceable(out: Path) -> None:
+    if out.is_dir() and (not any(out.iterdir()) or (out / DOCUMENT).is_file()):
+        return
+    if out.exists() or out.is_symlink():
+        raise RunFolderError(f"{out} exists and is not a bundle", "give another folder with --out")
+    holder = next((parent for parent in out.absolute().parents if (parent / DOCUMENT).is_file()), None)
+    if holder is not None:
+        raise RunFolderError(
+            f"{out} would lie inside the bundle {holder}, whose checksums know no further files",
+            "give another folder with --out",
+        )
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    earlier = partial.with_suffix(".replaced")
+    try:
+        if out.exists():
+            out.rename(earlier)
+        partial.rename(out)
+    except OSError as error:
+        raise write_error(out, error) from error
+    shutil.rmtree(earlier, ignore_errors=True)

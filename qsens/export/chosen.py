@@ -1,0 +1,112 @@
+"""Which map is exported: the one that `qsens select` wrote down, or that of a named trial."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qsens.budget import Limit
+from qsens.errors import RunFolderError, SpecError
+from qsens.layer import Layer, nearest_allowed
+from qsens.precision import Precision, PrecisionMap
+from qsens.precision_map_file import precision_map_document, read_precision_map
+from qsens.reopened import ReopenedRun
+from qsens.run_folder import RunPaths
+from qsens.selection import Selection, built_map, headline_metric, int8_share
+from qsens.trial import Outcome, Trial
+
+
+@dataclass(frozen=True)
+class ChosenMap:
+    """A scored map to export; `document` is the content of its `precision_map.json`."""
+
+    trial: Trial
+    precision_map: PrecisionMap
+    document: dict[str, Any]
+
+
+def selected_map(run: ReopenedRun) -> ChosenMap:
+    """The map of the run's `precision_map.json`.
+
+    Raises:
+        SpecError: if nothing was selected, or the file is not what `qsens select` wrote of this run.
+    """
+    path = RunPaths(run.path).precision_map_path
+    if not path.exists():
+        raise SpecError(
+            f"no map of {run.path} has been selected",
+            f"choose one first: qsens select {run.path} --budget ..., or name a trial with --trial N",
+        )
+    exported = read_precision_map(path)
+    number = exported.document["trial"]
+    trial = next((trial for trial in run.study.trials if trial.number == number), None)
+    is_of_run = exported.document["spec_digest"] == run.study.spec_digest
+    if trial is None or not is_of_run or _over(run, built_map(trial)) != _over(run, exported.precision_map):
+        raise SpecError(
+            f"{path} does not hold the map of trial {number} of this run",
+            f"a map that was not scored is not exported: qsens select {run.path} writes the file anew",
+        )
+    return ChosenMap(
+        trial, map_to_ship(trial, run.study.layers, run.spec.float_precision), dict(exported.document)
+    )
+
+
+def map_of_trial(run: ReopenedRun, number: int) -> ChosenMap:
+    """The map of one trial, whatever its scores.
+
+    Raises:
+        SpecError: if there is no such trial, or it failed.
+    """
+    trial = next((trial for trial in run.study.trials if trial.number == number), None)
+    if trial is None:
+        last = len(run.study.trials) - 1
+        raise SpecError(f"{run.path} has no trial {number}", f"its trials are 0 to {last}: qsens report")
+    if trial.outcome is Outcome.FAILED:
+        raise SpecError(f"trial {number} failed: {trial.error}", "export a trial that was scored")
+    document = precision_map_document(_named(run, trial), run.study, run.spec, run.provenance)
+    document["budget"] |= {"text": f"none: trial {number} was named", "allowance": None, "excess": None}
+    shipped = map_to_ship(trial, run.study.layers, run.spec.float_precision)
+    return ChosenMap(trial, shipped, document)
+
+
+def map_to_ship(trial: Trial, layers: Sequence[Layer], float_precision: str) -> PrecisionMap:
+    """The canonical map of what was scored.
+
+    A layer is INT8 only where it ran in INT8. Others take the float precision they were asked for, also
+    where the engine that scored them had no FP16; one that was asked to be INT8 and did not run so takes
+    that of the run.
+    """
+    built = built_map(trial)
+    shipped = {}
+    for layer in layers:
+        asked = trial.requested[layer.name]
+        if built[layer.name] is Precision.INT8:
+            shipped[layer.name] = Precision.INT8
+        elif asked is not Precision.INT8:
+            shipped[layer.name] = asked
+        else:
+            shipped[layer.name] = nearest_allowed(layer, Precision(float_precision))
+    return PrecisionMap.over(shipped)
+
+
+def _named(run: ReopenedRun, trial: Trial) -> Selection:
+    """A selection without a budget: what the published form of a map is written from."""
+    metric = headline_metric(run.study)
+    score = trial.score(metric)
+    if score is None:
+        raise RunFolderError(f"trial {trial.number} has no score {metric!r}", "export another trial")
+    limit = Limit(metric, score.value, 0.0, score.lower_is_better)
+    return Selection(
+        trial=trial,
+        precision_map=built_map(trial),
+        limit=limit,
+        guard=None,
+        excess=0.0,
+        damage=None,
+        int8_macs_share=int8_share(run.study, trial),
+        is_interval_within=None,
+        ties=(),
+    )
+
+
+def _over(run: ReopenedRun, precision_map: PrecisionMap) -> PrecisionMap:
+    return PrecisionMap.over(precision_map.assignment(layer.name for layer in run.study.layers))

@@ -1,0 +1,199 @@
+"""`README.md` of a bundle: what it is, how to check it and how to run it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_NEEDS = {
+    "openvino": "`pip install openvino numpy`",
+    "onnxruntime": "`pip install onnxruntime numpy`",
+    "tensorrt": "TensorRT with its Python module (on a Jetson: JetPack, system Python) and NumPy",
+}
+
+_OPENVINO = """\
+```python
+import numpy as np
+import openvino
+
+core = openvino.Core()
+model = core.read_model("model.onnx")
+# INT8 transposed convolutions need a static shape.
+model.reshape({shapes})
+# FP32 is what the float layers were checked in; without the hint a CPU may choose BF16.
+engine = core.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+with np.load("goldens.npz") as goldens:
+    feeds = {feeds}
+picture = engine(feeds)[{picture!r}]
+```"""
+
+_ONNXRUNTIME = """\
+```python
+import numpy as np
+import onnxruntime
+
+options = onnxruntime.SessionOptions()
+# Leave this out on CPUs with VNNI (avx_vnni, avx512_vnni), which are faster without it and do not saturate.
+options.add_session_config_entry("session.x64quantprecision", "1")
+engine = onnxruntime.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])
+with np.load("goldens.npz") as goldens:
+    feeds = {feeds}
+picture = engine.run([{picture!r}], feeds)[0]
+```"""
+
+_TENSORRT = """\
+```sh
+{command}
+```
+
+`verify.py` builds through TensorRT's Python interface with the same settings; an engine file belongs to one
+device and one TensorRT version and is never part of a bundle."""
+
+_PAGE = """\
+# {name} for {title}
+
+{summary}
+
+| | |
+|---|---|
+| model | {name}, graph `{graph}` |
+| map | trial {trial}; {shares} |
+| engine | {runtime}, batch {batch}, inputs {inputs} |
+| picture | output `{picture}`, values {low:g} to {high:g} ({colours}) |
+{scores}{notice}{returned}
+## Check it
+
+```sh
+python verify.py
+```
+
+It needs {needs} (Python 3.8 or later) and nothing of qsens. It compares all files with
+`SHA256SUMS`, builds the engine, asks it what every layer really runs in, compares its pictures with
+`goldens.npz`, and measures latency. `--json` prints JSON, `--no-latency` leaves the measuring out,
+`--latency-json FILE` writes a latency file that `qsens select` and `qsens devices` read.
+
+| exit code | meaning |
+|---|---|
+| 0 | fine |
+| 1 | damaged, or the runtime is missing or refuses the graph |
+| 4 | a layer runs in another precision than `layers.csv` expects, or the pictures are too far off |
+
+The pictures must reach {fp32:.1f} dB PSNR against FP32's and {exact:.1f} dB against those that were scored:
+exact arithmetic reaches {of_exact:.1f} dB against FP32, and two right engines differ in their roundings.
+
+With qsens at hand, `qsens verify FOLDER` runs the same checks, and `--score` scores the engine again.
+
+## Run it
+
+{usage}
+
+## Files
+
+| file | |
+|---|---|
+| `model.onnx` | the graph with this map, {flavour} flavour{external} |
+| `layers.csv` | every layer: torch name, ONNX node, engine layer; asked, expected, what ran at export |
+| `precision_map.json`, `bundle.json` | the chosen map; everything about this bundle |
+| `ranges.json` | what calibration measured, and the scales |
+| `goldens.npz` | inputs, outputs of FP32 and of the map in exact arithmetic; `names` says which is which |
+| `verify.py`, `qsens/device/` | the check |
+{more_files}| `SHA256SUMS` | `sha256sum --check SHA256SUMS` |
+"""
+
+
+def readme_text(
+    document: Mapping[str, Any], title: str, extra_files: Mapping[str, str], *, trtexec: str | None
+) -> str:
+    """The page for the content of a `bundle.json`.
+
+    `extra_files` are further files and what they are; `trtexec` is the command that builds the engine.
+    """
+    mapped, picture, goldens = document["map"], document["picture"], document["goldens"]
+    low, high = picture["value_range"]
+    shares = f"{_percent(mapped['int8_macs_share_deployed'])} of the multiply-accumulates in INT8"
+    return _PAGE.format(
+        name=document["model"]["name"],
+        title=title,
+        summary=f"A generator with a precision for every layer, exported by qsens {document['qsens']}.",
+        graph=document["model"]["graph"][:16],
+        trial=document["scores"]["trial"],
+        shares=shares,
+        runtime=document["runtime"],
+        batch=document["batch"],
+        inputs=", ".join(f"`{entry['name']}` {_by(_shape(entry, document))}" for entry in document["inputs"]),
+        picture=picture["output"],
+        low=low,
+        high=high,
+        colours=picture["colour_order"],
+        scores=_scores(document["scores"]),
+        notice=_notice(document["model"]["notice"]),
+        returned=_returned(document, title),
+        needs=_NEEDS[document["runtime"]],
+        fp32=goldens["bounds"]["fp32_psnr_db"],
+        exact=goldens["bounds"]["exact_psnr_db"],
+        of_exact=goldens["exact_psnr_db"],
+        usage=_TENSORRT.format(command=trtexec.rstrip()) if trtexec is not None else _usage(document),
+        flavour=document["flavour"],
+        external="; its weights lie in `model.onnx.data`" if "model.onnx.data" in extra_files else "",
+        more_files="".join(f"| `{name}` | {text} |\n" for name, text in extra_files.items()),
+    )
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    fp32 = {entry["metric"]: entry["value"] for entry in scores["fp32"] or ()}
+    rows = [
+        f"| {entry['metric']} | {_number(entry['value'])}, FP32 {_number(fp32.get(entry['metric']))} |\n"
+        for entry in scores["chosen"]
+    ]
+    return "".join(rows)
+
+
+def _returned(document: Mapping[str, Any], title: str) -> str:
+    rows = [layer for layer in document["layers"] if layer["reason"]]
+    if not rows:
+        return ""
+    mapped = document["map"]
+    lines = [
+        f"\n## Layers that were to be INT8 and are in float\n\n{title} has no INT8 kernel for them. In float "
+        "they are not worse, and not slower than quantized values in float arithmetic. INT8 share of the "
+        f"multiply-accumulates: {_percent(mapped['int8_macs_share_requested'])} asked, "
+        f"{_percent(mapped['int8_macs_share_deployed'])} exported.\n",
+        "| layer | runs in | why |\n|---|---|---|",
+        *(f"| {row['layer']} | {row['expected']} | {row['reason']} |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _notice(notice: str | None) -> str:
+    return f"\nLicence of the generator: {notice}\n" if notice else ""
+
+
+def _usage(document: Mapping[str, Any]) -> str:
+    places = {entry["name"]: place for place, entry in enumerate(document["inputs"])}
+    feeds = ", ".join(
+        f"{entry['name']!r}: goldens['input_{places[entry['name']]}'][{_first(entry, document)}]"
+        for entry in document["inputs"]
+    )
+    shapes = {entry["name"]: list(_shape(entry, document)) for entry in document["inputs"]}
+    values = {"feeds": f"{{{feeds}}}", "picture": document["picture"]["output"]}
+    if document["runtime"] == "openvino":
+        return _OPENVINO.format(shapes=shapes, **values)
+    return _ONNXRUNTIME.format(**values)
+
+
+def _first(entry: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    return f"[0] * {document['batch']}" if entry["is_batched"] else "0"
+
+
+def _shape(entry: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[int, ...]:
+    return ((document["batch"],) if entry["is_batched"] else ()) + tuple(entry["shape"])
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,104 @@
+"""Checks a bundle with qsens at hand: the device's own checks, and compiling where nothing can run it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qsens.device.audit import LayerAudit, audit_layers
+from qsens.device.bundle_files import DOCUMENT, Bundle, check_files, read_bundle
+from qsens.device.checking import BundleReport, check_engine
+from qsens.device.errors import DeviceError
+from qsens.errors import BuildError, PluginError, RunFolderError, SpecError
+from qsens.graph.lowered import Flavour
+from qsens.schema import check_schema
+
+PROVES = (
+    "This proves that NVIDIA's compiler parses, types, optimises and serialises the graph. It does not prove "
+    "what TensorRT runs on the target, that the pictures are right there, or any speed: run verify.py there."
+)
+
+
+@dataclass(frozen=True)
+class CheckedFiles:
+    """A bundle whose `files` files are as they were exported."""
+
+    bundle: Bundle
+    files: int
+
+
+@dataclass(frozen=True)
+class CompiledBundle:
+    """What TensorRT-RTX's compiler made of a bundle for TensorRT; nothing was run."""
+
+    version: str
+    plan_bytes: int
+    audit: tuple[LayerAudit, ...]
+    warnings: tuple[str, ...]
+
+
+def checked_files(folder: Path) -> CheckedFiles:
+    """Compare all files with their checksums, and `bundle.json` with the published schema.
+
+    Raises:
+        RunFolderError: naming what is missing, damaged, or not part of the bundle.
+        SpecError: naming the key that is wrong.
+    """
+    if not (folder / DOCUMENT).is_file():
+        raise RunFolderError(
+            f"{folder} is not a bundle: it has no {DOCUMENT}", "write one with: qsens export"
+        )
+    try:
+        files = check_files(folder)
+        bundle = read_bundle(folder)
+    except DeviceError as error:
+        raise RunFolderError(error.message, error.hint) from error
+    check_schema(bundle.document, "bundle", str(folder / DOCUMENT))
+    return CheckedFiles(bundle, files)
+
+
+def verify_engine(checked: CheckedFiles, *, measures_latency: bool) -> BundleReport:
+    """Rebuild, audit, compare and measure, by the code that the bundle carries a copy of.
+
+    Raises:
+        BuildError: if the runtime is missing or refuses the graph.
+    """
+    try:
+        return check_engine(checked.bundle, checked.files, measures_latency=measures_latency)
+    except DeviceError as error:
+        hint = error.hint
+        if checked.bundle.runtime == "tensorrt":
+            hint = f"{hint}; qsens verify --compile-only needs no GPU".lstrip("; ")
+        raise BuildError(error.message, hint) from error
+
+
+def compile_only(checked: CheckedFiles) -> CompiledBundle:
+    """Compile a bundle for TensorRT with TensorRT-RTX, which needs no GPU to build.
+
+    Raises:
+        SpecError: for a bundle of another runtime, or a weakly typed one, which TensorRT-RTX has not.
+        PluginError: if TensorRT-RTX is not installed.
+        BuildError: with the compiler's own words.
+    """
+    bundle = checked.bundle
+    if bundle.flavour != Flavour.STRONG:
+        raise SpecError(
+            f"a bundle for {bundle.document['target']} cannot be compiled without its device: "
+            "TensorRT-RTX builds strongly typed graphs only",
+            "export --for tensorrt, or leave --compile-only out",
+        )
+    # loads TensorRT's libraries, a hundred megabytes
+    from qsens.backends.tensorrt_rtx_engine import executed_in
+    from qsens.device.tensorrt_build import PlanOptions, compile_plan
+    from qsens.device.tensorrt_module import TENSORRT_RTX, import_tensorrt
+
+    try:
+        trt = import_tensorrt(TENSORRT_RTX)
+    except DeviceError as error:
+        raise PluginError(error.message, error.hint) from error
+    size = bundle.batch
+    options = PlanOptions(bundle.flavour, batches=(size, size, size), input_shapes=bundle.input_shapes)
+    try:
+        built = compile_plan(trt, bundle.model_path.read_bytes(), options, keeps_log=True)
+    except DeviceError as error:
+        raise BuildError(error.message, error.hint) from error
+    audit = audit_layers(bundle.asked, executed_in(built))
+    return CompiledBundle(str(trt.__version__), len(built.plan), audit, built.warnings)

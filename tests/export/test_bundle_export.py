@@ -1,0 +1,179 @@
+"""A bundle on disk: what it holds, where it may be written, and that it is complete or absent."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from qsens.backends.calibration_cache import read_calibration_cache
+from qsens.device.bundle_files import check_files, read_bundle
+from qsens.device.goldens import picture_psnr, read_goldens
+from qsens.errors import RunFolderError, SpecError, VerificationError
+from qsens.export import bundle as bundle_module
+from qsens.export.bundle import ExportOptions, export_bundle
+from qsens.export.chosen import map_of_trial
+from qsens.export.document import relative_run
+from qsens.export.targets import TARGETS
+from qsens.precision_map_file import read_precision_map
+from qsens.schema import check_schema
+
+
+def export(reopened, out, target="onnxruntime", trial=1, **options):
+    wanted = ExportOptions(TARGETS[target], out, **options)
+    return export_bundle(reopened, map_of_trial(reopened, trial), wanted)
+
+
+def test_every_file_is_there_and_covered_by_a_checksum(ort_bundle):
+    folder = ort_bundle.folder
+    listed = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    for name in (
+        *("bundle.json", "model.onnx", "precision_map.json", "ranges.json", "layers.csv", "goldens.npz"),
+        *("verify.py", "README.md", "qsens/__init__.py", "qsens/device/main.py"),
+    ):
+        assert name in listed
+    assert check_files(folder) == len(listed)
+    assert not list(folder.parent.glob(".*.partial"))
+
+
+def test_the_document_keeps_to_the_published_schema_and_names_what_was_scored(ort_bundle, reopened):
+    document = json.loads((ort_bundle.folder / "bundle.json").read_text())
+    check_schema(document, "bundle", "bundle.json")
+    trial = reopened.study.trials[2]
+    assert document["scores"]["trial"] == 2
+    assert document["scores"]["chosen"][0]["value"] == pytest.approx(trial.score("psnr").value)
+    assert document["model"]["graph"] == reopened.graph.digest
+    assert document["map"]["int8_macs_share_requested"] == 1.0
+    assert document["batch"] == 3
+    assert document["run"]["spec_digest"] == reopened.study.spec_digest
+    assert read_precision_map(ort_bundle.folder / "precision_map.json").document["trial"] == 2
+
+
+def test_layers_without_an_int8_kernel_are_in_float_and_say_why(ort_bundle):
+    with (ort_bundle.folder / "layers.csv").open(newline="") as file:
+        rows = {row["layer"]: row for row in csv.DictReader(file)}
+    assert rows["up"]["requested"] == "int8"
+    assert rows["up"]["expected"] == rows["up"]["actual"] == "fp32"
+    assert "ConvTranspose in fp32" in rows["up"]["reason"]
+    assert "up" in [entry.layer for entry in ort_bundle.returned]
+    document = ort_bundle.document
+    assert document["map"]["int8_macs_share_deployed"] < 1.0
+    page = (ort_bundle.folder / "README.md").read_text()
+    assert "Layers that were to be INT8" in page
+    # No Q/DQ is left at a layer that is in float.
+    graph = onnx.load(ort_bundle.folder / "model.onnx").graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    up = next(node for node in graph.node if node.name == "up")
+    assert not any(makers.get(name) == "DequantizeLinear" for name in up.input)
+
+
+def test_goldens_are_spread_over_the_evaluation_set(ort_bundle, reopened):
+    goldens = read_goldens(ort_bundle.folder / "goldens.npz")
+    places = ort_bundle.document["goldens"]["samples"]
+    assert places == [0, 1, 2, 3]
+    for place, image in zip(places, goldens.inputs["image"], strict=True):
+        np.testing.assert_array_equal(image, reopened.evaluation.sample(place)["image"])
+    psnr = picture_psnr(goldens.exact["picture"], goldens.fp32["picture"], (0.0, 1.0))
+    assert ort_bundle.document["goldens"]["exact_psnr_db"] == pytest.approx(psnr)
+    bounds = read_bundle(ort_bundle.folder).bounds
+    assert bounds.fp32_psnr_db == pytest.approx(min(psnr - 0.5, 60))
+    assert bounds.exact_psnr_db == pytest.approx(min(psnr - 4, 60))
+
+
+@pytest.mark.parametrize(("target", "flavour"), [("tensorrt", "strong"), ("tensorrt-legacy", "weak")])
+def test_a_bundle_for_tensorrt_says_how_to_build_without_python(
+    reopened, tmp_path, monkeypatch, target, flavour
+):
+    monkeypatch.setattr(bundle_module, "is_installed", lambda runtime: False)
+    exported = export(reopened, tmp_path / "trt", target, trial=2, batch=2)
+    assert exported.unaudited == "tensorrt is not installed here"
+    assert exported.document["flavour"] == flavour
+    assert exported.document["export_audit"] is None
+    assert exported.document["map"]["int8_macs_share_deployed"] == 1.0
+    command = (exported.folder / "trtexec.txt").read_text()
+    assert "--onnx=model.onnx" in command
+    assert "image:2x3x8x8" in command
+    assert command.rstrip() in (exported.folder / "README.md").read_text()
+    cache = read_calibration_cache((exported.folder / "calibration.cache").read_text())
+    ranges = {entry.tensor: entry.amax for entry in reopened.ranges.tensors}
+    assert cache.scales["image"] == np.float32(ranges["image"]) / np.float32(127)
+    assert (exported.folder / "fp32.onnx").exists() == (target == "tensorrt-legacy")
+    check_files(exported.folder)
+
+
+def test_a_fixed_batch_is_not_exported_for_more(reopened, tmp_path):
+    graph = replace(reopened.graph, can_batch=False)
+    fixed = replace(reopened, plan=replace(reopened.plan, graph=graph))
+    with pytest.raises(SpecError, match="one sample at a time, not 2"):
+        export(fixed, tmp_path / "out", batch=2)
+
+
+def test_what_is_not_a_bundle_is_not_overwritten(reopened, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match="exists and is not a bundle"):
+        export(reopened, tmp_path / "mine")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="exists and is not a bundle"):
+        export(reopened, tmp_path / "file")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_nothing_is_written_inside_another_bundle(reopened, bundle):
+    with pytest.raises(RunFolderError, match="would lie inside the bundle"):
+        export(reopened, bundle / "trial-0001")
+    check_files(bundle)
+
+
+def test_an_earlier_bundle_is_replaced(reopened, bundle):
+    (bundle / "old.txt").write_text("of the earlier export")
+    export(reopened, bundle, golden_samples=1)
+    check_files(bundle)
+    assert len(read_goldens(bundle / "goldens.npz")) == 1
+    assert not list(bundle.parent.glob(".*"))
+
+
+def test_a_failed_export_leaves_the_earlier_bundle(reopened, bundle, monkeypatch):
+    before = (bundle / "SHA256SUMS").read_text()
+
+    def fail(*_):
+        raise VerificationError("no")
+
+    monkeypatch.setattr(bundle_module, "exact_outputs", fail)
+    with pytest.raises(VerificationError):
+        export(reopened, bundle)
+    assert (bundle / "SHA256SUMS").read_text() == before
+    assert not list(bundle.parent.glob(".*"))
+
+
+def test_strict_writes_nothing(reopened, tmp_path):
+    with pytest.raises(VerificationError, match="ONNX Runtime runs"):
+        export(reopened, tmp_path / "out", trial=2, strict=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_run_is_named_only_where_that_tells_nothing_of_the_machine(tmp_path, monkeypatch):
+    run = tmp_path / "home" / "run"
+    assert relative_run(run, run / "bundle") == ".."
+    assert relative_run(run, run / "bundle" / "trial-0001") == "../.."
+    assert relative_run(run, tmp_path / "elsewhere") is None
+    monkeypatch.chdir(tmp_path)
+    assert relative_run(run, tmp_path / "out" / "bundle") == "../../home/run"
+
+
+def test_the_pages_example_runs(ort_bundle, tmp_path, monkeypatch):
+    folder = shutil.copytree(ort_bundle.folder, tmp_path / "bundle")
+    monkeypatch.chdir(folder)
+    values = run_example((folder / "README.md").read_text())
+    fp32 = read_goldens(folder / "goldens.npz").fp32["picture"]
+    assert picture_psnr(values["picture"], np.repeat(fp32[:1], 3, axis=0), (0.0, 1.0)) > 40
+
+
+def run_example(page):
+    code = page.split("```python\n")[1].split("```")[0]
+    values = {}
+    exec(code, values)
+    return values
