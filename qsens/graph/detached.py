@@ -59,7 +59,7 @@ def _initializer_pieces(name: str, value: Values) -> list[Any]:
     tensor_bytes = len(header) + len(values_head) + value.nbytes
     tensor_head = _field_head(5, tensor_bytes)
     graph_head = _field_head(7, len(tensor_head) + tensor_bytes)
-    return [graph_head, tensor_head, header, values_head, memoryview(little_endian.reshape(-1)).cast("B")]
+    return [graph_head, tensor_head, header, values_head, little_endian.reshape(-1).view(np.uint8).data]
 
 
 def _field_head(number: int, length: int) -> bytes:

@@ -58,7 +58,7 @@ class Emitter:
     def constant(self, name: str, value: Values) -> str:
         """Add an initializer once and return its name."""
         if name not in self.constants:
-            self.constants[name] = np.ascontiguousarray(value)
+            self.constants[name] = np.asarray(value, order="C")  # keeps scalars scalars
         return name
 
     def remembered(self, key: str, compute: Callable[[], T]) -> T:
