@@ -111,4 +111,9 @@ def _returned_lines(exported: "ExportedBundle") -> list[str]:
     )
     if mapped["int8_macs_share_deployed"] == 0.0 < mapped["int8_macs_share_requested"]:
         lines.append(f"  Nothing is left in INT8: {exported.title} gains nothing from this map")
+    if exported.document["target"] == "onnxruntime" and exported.document["run"]["placement"] != "dense":
+        lines.append(
+            "  ONNX Runtime runs a convolution in INT8 only where its result is quantized too: "
+            "a sweep with --placement dense keeps more of them"
+        )
     return lines

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--no-latency", is_flag=True, help="Do not measure.")
+@click.option("--repeats", type=click.IntRange(min=1), default=50, show_default=True, help="Timed runs.")
 @click.option("--latency-json", type=click.Path(path_type=Path), help="Write the latency for `qsens select`.")
 @click.option("--score", "scores", is_flag=True, help="Score the engine on the run's evaluation set.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where that set is now.")
@@ -34,6 +36,8 @@ def verify(bundle: Path, *, compile_only: bool, as_json: bool, **options: Any) -
     """
     from qsens.export.verifying import checked_files  # loads NumPy and onnx
 
+    if options["no_latency"] and options["latency_json"] is not None:
+        raise SpecError("--latency-json needs what --no-latency leaves out", "give one of the two")
     checked = checked_files(bundle)
     if compile_only:
         if options["scores"] or options["latency_json"]:
@@ -50,29 +54,28 @@ def verify(bundle: Path, *, compile_only: bool, as_json: bool, **options: Any) -
 
 def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[str]:
     """Check and print; returns what is wrong."""
-    from qsens.device.latency_file import write_latency
     from qsens.device.main import report_problems, report_text
-    from qsens.export.verifying import verify_engine
+    from qsens.export.verifying import verify_engine, write_bundle_latency
 
-    measures = not options["no_latency"] or options["latency_json"] is not None
-    report = verify_engine(checked, measures_latency=measures)
+    report = verify_engine(checked, repeats=0 if options["no_latency"] else options["repeats"])
     if options["latency_json"] is not None:
-        write_latency(options["latency_json"], report.latency_json() or {})
-    scores: tuple[ComparedScore, ...] = ()
+        write_bundle_latency(report, options["latency_json"])
     if not as_json:
         click.echo(report_text(report))
-    if options["scores"]:
-        scores = _scored(checked, options)
-    if as_json:
-        found = [{**vars(score), "is_worse": score.is_worse} for score in scores]
-        click.echo(json.dumps({**report.to_json(), "scores": found}, indent=2))
-    elif scores:
-        click.echo(f"\n{_scores_table(scores)}")
-    return report_problems(report) + [
+    scores = _scored(checked, options) if options["scores"] else ()
+    failures = report_problems(report) + [
         f"{score.metric} is {score.found:.4g}, the run scored {score.expected:.4g}"
         for score in scores
         if score.is_worse
     ]
+    if as_json:
+        found = [{**asdict(score), "is_worse": score.is_worse} for score in scores]
+        exit_code = VerificationError.exit_code if failures else 0
+        verdict = {"ok": not failures, "exit_code": exit_code, "scores": found}
+        click.echo(json.dumps({**report.to_json(), **verdict}, indent=2))
+    elif scores:
+        click.echo(f"\n{_scores_table(scores)}")
+    return failures
 
 
 def _scored(checked: "CheckedFiles", options: dict[str, Any]) -> "tuple[ComparedScore, ...]":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,46 +92,36 @@ class BundleReport:
         )
 
 
-def check_bundle(folder: Path, *, measures_latency: bool = True) -> BundleReport:
+def check_bundle(folder: Path, *, repeats: int = REPEATS) -> BundleReport:
     """Check files, rebuild, audit, compare with the goldens and measure; closes the engine.
+
+    `repeats` are the runs that are timed; 0 leaves the measuring out.
 
     Raises:
         DeviceError: for a damaged bundle, a missing runtime, or an engine that cannot be built or run.
     """
     files = check_files(folder)
-    return check_engine(read_bundle(folder), files, measures_latency=measures_latency)
+    return check_engine(read_bundle(folder), files, repeats=repeats)
 
 
-def check_engine(bundle: Bundle, files: int, *, measures_latency: bool = True) -> BundleReport:
+def check_engine(bundle: Bundle, files: int, *, repeats: int = REPEATS) -> BundleReport:
     """As `check_bundle`, of a bundle whose `files` files were found to be as exported."""
     goldens = read_goldens(bundle.folder / GOLDENS)
     start = time.perf_counter()
     engine = open_engine(bundle)
     build_s = time.perf_counter() - start
     try:
-        return _checked(bundle, goldens, engine, files, build_s, measures_latency=measures_latency)
+        report = _checked(bundle, goldens, engine, files, build_s)
+        return report if not repeats else _measured(report, goldens, engine, repeats)
     finally:
         engine.close()
 
 
 def _checked(
-    bundle: Bundle,
-    goldens: Goldens,
-    engine: DeviceEngine,
-    files: int,
-    build_s: float,
-    *,
-    measures_latency: bool,
+    bundle: Bundle, goldens: Goldens, engine: DeviceEngine, files: int, build_s: float
 ) -> BundleReport:
     # Some runtimes compile, and can be audited, when shapes are first run.
     compared = compare_with_goldens(engine.run, bundle, goldens)
-    audit = audit_layers(bundle.asked, engine.executed_layers())
-    latency: Latency | None = None
-    times: tuple[dict[str, Any], ...] = ()
-    if measures_latency:
-        feeds = batch_of(goldens.inputs, bundle.inputs, 0, bundle.batch)
-        latency = measure_latency(lambda: engine.run(feeds), warm_up=WARM_UP, repeats=REPEATS)
-        times = layer_rows(audit, engine.step_times_ms(feeds, PROFILE_REPEATS))
     return BundleReport(
         bundle=bundle,
         files=files,
@@ -139,8 +129,15 @@ def _checked(
         version=engine.version,
         build_s=build_s,
         size_bytes=engine.size_bytes,
-        audit=audit,
+        audit=audit_layers(bundle.asked, engine.executed_layers()),
         goldens=compared,
-        latency=latency,
-        layer_times=times,
+        latency=None,
+        layer_times=(),
     )
+
+
+def _measured(report: BundleReport, goldens: Goldens, engine: DeviceEngine, repeats: int) -> BundleReport:
+    feeds = batch_of(goldens.inputs, report.bundle.inputs, 0, report.bundle.batch)
+    latency = measure_latency(lambda: engine.run(feeds), warm_up=WARM_UP, repeats=repeats)
+    times = layer_rows(report.audit, engine.step_times_ms(feeds, min(PROFILE_REPEATS, repeats)))
+    return replace(report, latency=latency, layer_times=times)

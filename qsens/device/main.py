@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Sequence
 
 from qsens.device.audit import LayerAudit, mismatches
-from qsens.device.checking import FINE, MISMATCH, WRONG, BundleReport, check_bundle
+from qsens.device.checking import FINE, MISMATCH, REPEATS, WRONG, BundleReport, check_bundle
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
 
@@ -21,9 +21,8 @@ _UNTOLD = "-"
 def main(arguments: Sequence[str], folder: Path) -> int:
     """Check the bundle in `folder`, print what was found, and return the exit code."""
     options = _parser().parse_args(list(arguments))
-    measures = not options.no_latency or options.latency_json is not None
     try:
-        report = check_bundle(folder, measures_latency=measures)
+        report = check_bundle(folder, repeats=0 if options.no_latency else options.repeats)
         if options.latency_json is not None:
             write_latency(Path(options.latency_json), report.latency_json() or {})
     except DeviceError as error:
@@ -125,12 +124,21 @@ def _show_error(error: DeviceError) -> None:
         sys.stderr.write(f"Hint: {error.hint}\n")
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Rebuild this bundle's engine, audit its layers, compare its pictures with the goldens.",
         epilog=f"Exit codes: {FINE} fine, {WRONG} damaged or not runnable, {MISMATCH} not what was scored.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--no-latency", action="store_true", help="do not measure")
-    parser.add_argument("--latency-json", metavar="FILE", help="write the latency for `qsens select`")
+    parser.add_argument("--repeats", type=_count, default=REPEATS, help=f"timed runs (default {REPEATS})")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--no-latency", action="store_true", help="do not measure")
+    what.add_argument("--latency-json", metavar="FILE", help="write the latency for `qsens select`")
     return parser

@@ -27,7 +27,7 @@ class TensorRtFiles:
 
 
 def write_tensorrt_files(folder: Path, lowered: LoweredGraph, ranges: Ranges, batch: int) -> TensorRtFiles:
-    """Write `trtexec.txt` and `calibration.cache`; for TensorRT 8 also the FP32 graph that takes the cache."""
+    """Write `trtexec.txt` and `calibration.cache`; for TensorRT 8 the FP32 graph that takes the cache too."""
     described = {
         COMMAND: "the commands that build the engine without Python",
         CACHE: "`ranges.json` as TensorRT 10 and older read it, for implicit quantization; its first line "

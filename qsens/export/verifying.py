@@ -7,6 +7,7 @@ from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle, check_files, read_bundle
 from qsens.device.checking import BundleReport, check_engine
 from qsens.device.errors import DeviceError
+from qsens.device.latency_file import write_latency
 from qsens.errors import BuildError, PluginError, RunFolderError, SpecError
 from qsens.graph.lowered import Flavour
 from qsens.schema import check_schema
@@ -55,19 +56,33 @@ def checked_files(folder: Path) -> CheckedFiles:
     return CheckedFiles(bundle, files)
 
 
-def verify_engine(checked: CheckedFiles, *, measures_latency: bool) -> BundleReport:
-    """Rebuild, audit, compare and measure, by the code that the bundle carries a copy of.
+def verify_engine(checked: CheckedFiles, *, repeats: int) -> BundleReport:
+    """Rebuild, audit, compare and time `repeats` runs, by the code that the bundle carries a copy of.
 
     Raises:
         BuildError: if the runtime is missing or refuses the graph.
     """
     try:
-        return check_engine(checked.bundle, checked.files, measures_latency=measures_latency)
+        return check_engine(checked.bundle, checked.files, repeats=repeats)
     except DeviceError as error:
         hint = error.hint
         if checked.bundle.runtime == "tensorrt":
             hint = f"{hint}; qsens verify --compile-only needs no GPU".lstrip("; ")
         raise BuildError(error.message, hint) from error
+
+
+def write_bundle_latency(report: BundleReport, path: Path) -> None:
+    """Write the latency file of a check that measured.
+
+    Raises:
+        RunFolderError: if it cannot be written.
+    """
+    document = report.latency_json()
+    assert document is not None, "only what was measured is written"
+    try:
+        write_latency(path, document)
+    except DeviceError as error:
+        raise RunFolderError(error.message, error.hint) from error
 
 
 def compile_only(checked: CheckedFiles) -> CompiledBundle:

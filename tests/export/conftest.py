@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from lowered_models import residual_generator
-from PIL import Image
+from tiny_photos import write_photos
 
 from qsens.api import run_sweep
 from qsens.export.bundle import ExportOptions, export_bundle
@@ -24,16 +23,6 @@ SWEEP = {
     "range_method": "minmax",
     "strategy_options": {"by": "layer"},
 }
-
-
-def write_photos(folder: Path, count: int = 6, side: int = 8) -> Path:
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for index in range(count):
-        coarse = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR)
-        image.save(folder / f"photo-{index}.png")
-    return folder
 
 
 @pytest.fixture(scope="session")

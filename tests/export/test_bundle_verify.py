@@ -120,7 +120,7 @@ def test_the_script_says_which_runtime_is_missing(bundle, script):
 
 
 def test_the_same_report_comes_from_qsens(bundle):
-    report = verify_engine(checked_files(bundle), measures_latency=False)
+    report = verify_engine(checked_files(bundle), repeats=0)
     assert report.exit_code == 0
     assert report.latency is None
     assert report.latency_json() is None
@@ -132,7 +132,7 @@ def test_pictures_beyond_the_bounds_are_a_mismatch(bundle):
     fp32 = {"picture": goldens.fp32["picture"] + noise}
     write_goldens(bundle / "goldens.npz", Goldens(goldens.inputs, fp32, goldens.exact))
     write_checksums(bundle)
-    report = verify_engine(checked_files(bundle), measures_latency=False)
+    report = verify_engine(checked_files(bundle), repeats=0)
     assert report.exit_code == 4
     assert report.goldens.problems[0].startswith("PSNR against the FP32 pictures is 2")
 
@@ -211,4 +211,4 @@ def test_only_strongly_typed_bundles_compile_without_a_device(bundle):
 def test_a_missing_runtime_is_an_error_with_advice(bundle, monkeypatch):
     monkeypatch.setattr("qsens.device.opening.is_installed", lambda runtime: False)
     with pytest.raises(BuildError, match="onnxruntime is not installed here"):
-        verifying.verify_engine(checked_files(bundle), measures_latency=False)
+        verifying.verify_engine(checked_files(bundle), repeats=0)
