@@ -107,8 +107,11 @@ def read_onnx_graph(model: bytes) -> OnnxGraph:
         DeviceError: if the bytes are no ONNX model.
     """
     try:
-        parts = _fields(memoryview(model)).get(_MODEL_GRAPH, [])
-        graph = _fields(parts[-1])
+        # A message may come in pieces, which add up.
+        graph: Fields = {}
+        for part in _fields(memoryview(model))[_MODEL_GRAPH]:
+            for number, values in _fields(part).items():
+                graph.setdefault(number, []).extend(values)
         constants = [_constant(part) for part in graph.get(_GRAPH_INITIALIZER, [])]
         return OnnxGraph(
             nodes=tuple(_node(part) for part in graph.get(_GRAPH_NODE, [])),
@@ -163,7 +166,7 @@ def _location(entries: list[Any]) -> str:
 
 
 def _integers(values: list[Any]) -> list[int]:
-    """Repeated integers, written one by one or packed."""
+    """Repeated integers, written one by one or packed; negative ones in two's complement of 64 bits."""
     numbers: list[int] = []
     for value in values:
         if isinstance(value, int):
@@ -173,7 +176,7 @@ def _integers(values: list[Any]) -> list[int]:
         while place < len(value):
             number, place = _read_varint(value, place)
             numbers.append(number)
-    return numbers
+    return [number - 2**64 if number >= 2**63 else number for number in numbers]
 
 
 def _last_text(found: Fields, number: int) -> str:

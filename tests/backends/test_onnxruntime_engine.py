@@ -8,9 +8,10 @@ from qsens.backends.readback import applied_map
 from qsens.errors import BuildError, SpecError
 from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
-from qsens.graph.lower import LoweredGraph
-from qsens.graph.lowering_plan import Placement
-from qsens.precision import PrecisionMap
+from qsens.graph.lower import LoweredGraph, lower_graph
+from qsens.graph.lowering_plan import LoweringOptions, Placement
+from qsens.layer import uniform_map
+from qsens.precision import Precision, PrecisionMap
 
 
 @pytest.mark.parametrize("placement", list(Placement))
@@ -108,3 +109,49 @@ def test_cuda_provider_keeps_integer_sums_exact():
         OnnxRuntimeBackend().build(lowered) as cpu,
     ):
         np.testing.assert_array_equal(cuda.run(images())["picture"], cpu.run(images())["picture"])
+
+
+def test_optimised_sessions_say_which_layers_are_int8():
+    setup = prepared(residual_generator(16), amax=24.0)
+    backend = OnnxRuntimeBackend(threads=1, optimised=True)
+    wanted = uniform_map(setup.graph.layers, INT8).with_layers([setup.names[0]], FP16)
+    lowered = lower_graph(setup.plan, wanted, setup.ranges, LoweringOptions(), backend.flavour)
+    with backend.build(lowered) as engine:
+        engine.run(images())
+        kernels = {row.node: row.actual for row in engine.audit}
+        assert engine.applied == PrecisionMap.over(
+            {layer.name: Precision(kernels[layer.node]) for layer in setup.graph.layers}
+        )
+        differing = [row.layer for row in engine.audit if row.is_mismatch]
+    assert kernels["middle"] == "int8"  # convolution, activation and quantizer in one kernel
+    assert kernels["up"] == "fp32"  # there is no integer kernel of a transposed convolution
+    assert kernels["first"] == "fp32"  # asked for as fp16, expected as fp32
+    assert "up" in differing
+    assert not {"first", "middle"} & set(differing)
+
+
+def test_optimised_engine_is_as_far_from_fp32_as_the_exact_graph():
+    setup = prepared(residual_generator(16), amax=24.0)
+    backend = OnnxRuntimeBackend(threads=1, optimised=True)
+    everywhere = uniform_map(setup.graph.layers, INT8)
+    with setup.engine(FP32) as exact:
+        float_pictures = exact.run(images(32))["picture"]
+    with setup.engine(INT8) as exact:
+        simulated = exact.run(images(32))["picture"] - float_pictures
+    lowered = lower_graph(setup.plan, everywhere, setup.ranges, LoweringOptions(), "u8")
+    with backend.build(lowered) as engine:
+        shipped = engine.run(images(32))["picture"] - float_pictures
+    decibels = 10 * np.log10(np.mean(simulated**2) / np.mean(shipped**2))
+    assert abs(decibels) < 0.1
+
+
+def test_optimised_sessions_take_the_graph_of_cpus_and_run_there(monkeypatch):
+    setup = prepared(residual_generator())
+    with pytest.raises(BuildError, match="'exact'") as caught:
+        OnnxRuntimeBackend(optimised=True).build(setup.lower(INT8))
+    assert "u8" in caught.value.hint
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    with pytest.raises(SpecError, match="'cuda'"):
+        OnnxRuntimeBackend(provider="cuda", optimised=True)
