@@ -2,6 +2,8 @@ import gc
 
 import numpy as np
 import onnx
+import pytest
+from flavours import lowered
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
@@ -45,3 +47,17 @@ def test_engine_keeps_its_weights_alive():
         litter = [np.full(WIDE * WIDE * 9, np.nan, np.float32) for _ in range(64)]
         np.testing.assert_array_equal(engine.run(images())["picture"], before)
     assert len(litter) == 64
+
+
+@pytest.mark.parametrize("flavour", ["exact", "u8", "strong", "weak"])
+def test_serialized_model_is_the_attached_one(flavour):
+    setup = prepared(residual_generator(WIDE))
+    mixed = dict(zip(setup.names, [INT8, FP16, FP32, INT8, FP16], strict=True))
+    detached = lowered(setup, mixed, flavour).detached
+    read = onnx.load_from_string(detached.serialized())
+    expected = detached.attached()
+    by_name = [{tensor.name: tensor for tensor in model.graph.initializer} for model in (read, expected)]
+    assert by_name[0] == by_name[1]
+    for model in (read, expected):
+        del model.graph.initializer[:]
+    assert read == expected
