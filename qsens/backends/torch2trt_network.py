@@ -17,6 +17,7 @@ from qsens.graph.runs import open_session, random_inputs, relative_difference, r
 
 # Float32 in another order of summation stays below 1e-5; a node read wrongly is of order one.
 LARGEST_DIFFERENCE = 1e-4
+_FLOATS = frozenset({"FLOAT", "HALF"})
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -166,6 +167,14 @@ def _mark_layers(recorder: _Recorder, libraries: Libraries) -> None:
 
 
 def main_layer(layers: Sequence[Any]) -> Any:
-    """The layer that computes a node: its convolution where it has one, else its last."""
+    """The layer that computes a node: its convolution where it has one, else the last that makes floats."""
     convolutions = [layer for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")]
-    return convolutions[0] if convolutions else layers[-1]
+    if convolutions:
+        return convolutions[0]
+    # Shapes of reshapes are computed by layers of integers, some of them added last.
+    return next((layer for layer in reversed(layers) if float_outputs(layer)), layers[-1])
+
+
+def float_outputs(layer: Any) -> list[int]:
+    """Places of the outputs that hold floats."""
+    return [place for place in range(layer.num_outputs) if layer.get_output(place).dtype.name in _FLOATS]

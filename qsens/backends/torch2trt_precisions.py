@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from qsens.backends.torch2trt_network import ConvertedNetwork, main_layer
+from qsens.backends.torch2trt_network import ConvertedNetwork, float_outputs, main_layer
 from qsens.backends.torch2trt_types import ImplicitTypes, NodeTypes
 from qsens.errors import BuildError
 from qsens.precision import Precision
 
 # Steps that compute nothing: they take the type of what they move.
 _UNTYPED = frozenset({"CONSTANT", "SHAPE", "SHUFFLE"})
-_FLOATS = frozenset({"FLOAT", "HALF"})
 _TYPES = {Precision.INT8: "INT8", Precision.FP16: "HALF", Precision.FP32: "FLOAT"}
 
 
@@ -33,7 +32,7 @@ def write_types(converted: ConvertedNetwork, types: ImplicitTypes, trt: Any) -> 
 
 
 def _write_node(node: str, layers: Sequence[Any], wanted: NodeTypes, trt: Any) -> None:
-    computing = [layer for layer in layers if layer.type.name not in _UNTYPED and _float_outputs(layer)]
+    computing = [layer for layer in layers if layer.type.name not in _UNTYPED and float_outputs(layer)]
     if wanted.precision is Precision.INT8 and len(computing) > 1:
         raise BuildError(
             f"torch2trt makes {len(computing)} layers of node {node!r}: INT8 takes one",
@@ -48,13 +47,9 @@ def _write_node(node: str, layers: Sequence[Any], wanted: NodeTypes, trt: Any) -
     # In INT8, what is shuffled before the convolution is its operand, and has the operand's type.
     first = layers.index(main_layer(layers)) if wanted.precision is Precision.INT8 else 0
     for layer in layers[first:]:
-        for place in _float_outputs(layer):
+        for place in float_outputs(layer):
             if layer.type.name != "CONSTANT" and not layer.get_output(place).is_network_output:
                 layer.set_output_type(place, kind)
-
-
-def _float_outputs(layer: Any) -> list[int]:
-    return [place for place in range(layer.num_outputs) if layer.get_output(place).dtype.name in _FLOATS]
 
 
 class _Ranges:
