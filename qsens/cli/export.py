@@ -94,8 +94,9 @@ def _show(exported: "ExportedBundle") -> None:
     if exported.agreed.engine is not None:
         engine = exported.agreed.engine
         click.echo(f"{engine.runtime} {engine.version} runs all {len(engine.audit)} layers as written down.")
-    if document["model"]["notice"]:
-        click.echo(f"Note: {document['model']['notice']}", err=True)
+    for note in (*document["notes"], document["model"]["notice"]):
+        if note:
+            click.echo(f"Note: {note}", err=True)
     click.echo(f"\nWritten: {exported.folder}\nCheck it: qsens verify {exported.folder}")
 
 

@@ -16,6 +16,7 @@ from qsens.device.goldens import batch_of
 from qsens.device.opening import open_engine
 from qsens.errors import BuildError, VerificationError
 from qsens.export.targets import Target
+from qsens.export.unclipped import NOTE, without_tail_clips
 from qsens.graph.lowered import LoweredGraph
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
@@ -49,11 +50,15 @@ class AuditedEngine:
 
 @dataclass(frozen=True, eq=False)
 class AgreedGraph:
-    """The graph to ship. `engine` is `None` where the target's runtime cannot build here."""
+    """The graph to ship, and sentences about it that a reader must know.
+
+    `engine` is `None` where the target's runtime cannot build here.
+    """
 
     lowered: LoweredGraph
     returned: tuple[ReturnedLayer, ...]
     engine: AuditedEngine | None
+    notes: tuple[str, ...] = ()
 
     @property
     def deployed(self) -> PrecisionMap:
@@ -110,20 +115,28 @@ def agreed_graph(
     returned: list[ReturnedLayer] = []
     deployed = requested
     while True:
-        lowered = drafting.run.lower(deployed, drafting.target.flavour)
+        lowered, notes = _lowered(drafting, deployed)
         write_model(lowered, drafting.folder / MODEL, drafting.target)
         if not builds:
-            return AgreedGraph(lowered, (), None)
+            return AgreedGraph(lowered, (), None, notes)
         engine = _audited(drafting, lowered, requested)
         wrong = mismatches(engine.audit)
         if not wrong:
-            return AgreedGraph(lowered, _in_order(returned, lowered), engine)
+            return AgreedGraph(lowered, _in_order(returned, lowered), engine, notes)
         _refuse(wrong, drafting.target, strict=strict)
         found = [_returned(row, drafting) for row in wrong]
         changes = {entry.layer: entry.precision for entry in found}
         names = [layer.name for layer in lowered.graph.layers]
         deployed = PrecisionMap.over({**deployed.assignment(names), **changes})
         returned += found
+
+
+def _lowered(drafting: Drafting, deployed: PrecisionMap) -> tuple[LoweredGraph, tuple[str, ...]]:
+    lowered = drafting.run.lower(deployed, drafting.target.flavour)
+    if drafting.target.fuses_clips:
+        return lowered, ()
+    unclipped = without_tail_clips(lowered)
+    return unclipped, () if unclipped is lowered else (NOTE,)
 
 
 def write_model(lowered: LoweredGraph, path: Path, target: Target) -> None:

@@ -84,6 +84,7 @@ def bundle_document(facts: BundleFacts) -> dict[str, Any]:
         "scores": _scores(chosen.trial, anchor_trial(run.study, Precision.FP32)),
         "export_audit": _export_audit(agreed),
         "run": _run(facts),
+        "notes": list(agreed.notes),
         "contents": dict(run.provenance.contents),
         "versions": dict(run.provenance.versions),
     }

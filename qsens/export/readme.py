@@ -58,7 +58,7 @@ _PAGE = """\
 | map | trial {trial}; {shares} |
 | engine | {runtime}, batch {batch}, inputs {inputs} |
 | picture | output `{picture}`, values {low:g} to {high:g} ({colours}) |
-{scores}{notice}{returned}
+{scores}{notes}{notice}{returned}
 ## Check it
 
 ```sh
@@ -124,6 +124,7 @@ def readme_text(
         high=high,
         colours=picture["colour_order"],
         scores=_scores(document["scores"]),
+        notes="".join(f"\n{sentence}\n" for sentence in document["notes"]),
         notice=_notice(document["model"]["notice"]),
         returned=_returned(document, title),
         needs=_NEEDS[document["runtime"]],
