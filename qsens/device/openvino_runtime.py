@@ -120,7 +120,7 @@ class OpenVinoRuntime:
         # of float matrix products to INT8.
         wished = {
             "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads:
@@ -169,7 +169,7 @@ def _profile_ms(request: Any) -> dict[str, float]:
     """Milliseconds of every step that the last inference executed."""
     found: dict[str, float] = {}
     for entry in request.get_profiling_info():
-        if entry.status == openvino.ProfilingInfo.Status.EXECUTED:
+        if entry.status.name == "EXECUTED":
             name = step_name(entry.node_name)
             found[name] = found.get(name, 0.0) + entry.real_time.total_seconds() * 1e3
     return found
