@@ -8,7 +8,7 @@ from qsens.budget import Budget, Limit
 from qsens.errors import BudgetError, SpecError
 from qsens.latency_table import MeasuredMap
 from qsens.paired_errors import PairedError, no_paired_error
-from qsens.precision import Precision, PrecisionMap
+from qsens.precision import Precision
 from qsens.selection import (
     PSNR,
     Selection,
@@ -47,7 +47,7 @@ class LatencyChoice:
     @property
     def is_float(self) -> bool:
         """Whether the chosen map has no INT8 layer."""
-        return not _has_int8(self.measured.precision_map)
+        return not self.measured.has_int8
 
     @property
     def does_int8_pay(self) -> bool | None:
@@ -181,7 +181,7 @@ def _is_within(study: Study, trial: Trial, limits: Sequence[Limit]) -> bool:
 def _choice(
     study: Study, timings: Timings, chosen: Trial, within: Sequence[Trial], metric: str
 ) -> LatencyChoice:
-    in_int8 = [trial for trial in within if _has_int8(timings.by_trial[trial.number].precision_map)]
+    in_int8 = [trial for trial in within if timings.by_trial[trial.number].has_int8]
     scored = _scored_maps(study, metric)
     return LatencyChoice(
         timings=timings,
@@ -198,9 +198,8 @@ def _are_equally_fast(timings: Timings, one: Trial, other: Trial) -> bool:
 def _preference(timings: Timings, trial: Trial, limits: Sequence[Limit]) -> tuple[float, ...]:
     """Order among equally fast maps, the smallest first."""
     measured = timings.by_trial[trial.number]
-    is_mixed = _has_int8(measured.precision_map)
-    size = 0 if is_mixed else measured.size_bytes
-    return (is_mixed, size, *_loss(trial, limits), measured.ms, trial.number)
+    size = 0 if measured.has_int8 else measured.size_bytes
+    return (measured.has_int8, size, *_loss(trial, limits), measured.ms, trial.number)
 
 
 def _loss(trial: Trial, limits: Sequence[Limit]) -> tuple[float, float]:
@@ -221,10 +220,6 @@ def _badness(trial: Trial, metric: str) -> float:
     score = trial.score(metric)
     assert score is not None, "candidates have the score"
     return score.value if score.lower_is_better else -score.value
-
-
-def _has_int8(precision_map: PrecisionMap) -> bool:
-    return Precision.INT8 in (precision_map.default, *(value for _, value in precision_map.overrides))
 
 
 def _nothing_in_time(

@@ -1,6 +1,7 @@
 """Latency files as selection and reports read them, checked against the run they are used for."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from qsens.device.errors import DeviceError
 from qsens.device.latency import Latency
 from qsens.device.latency_file import read_latency
 from qsens.errors import SpecError
-from qsens.precision import PrecisionMap
+from qsens.precision import Precision, PrecisionMap
 from qsens.schema import check_schema
 from qsens.trial import Study
 
 FOLDER = "latency"
+# Engines built again from the same map differ as much: six builds in OpenVINO, measured in turn 300 times,
+# had medians up to 2.3% apart, four times the width of their intervals.
+SAME_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class MeasuredMap:
     layers: tuple[Mapping[str, Any], ...]
 
     @property
+    def has_int8(self) -> bool:
+        """Whether any layer of the map is to run in INT8."""
+        shape = self.precision_map
+        return Precision.INT8 in (shape.default, *(precision for _, precision in shape.overrides))
+
+    @property
     def ms(self) -> float:
         """Median milliseconds of one run of the batch."""
         return self.latency.median_ms
@@ -46,8 +56,10 @@ class MeasuredMap:
         return self.latency.half_width_ms
 
     def is_as_fast_as(self, other: "MeasuredMap") -> bool:
-        """Whether the intervals of both medians overlap."""
-        return abs(self.ms - other.ms) <= self.half_width_ms + other.half_width_ms
+        """Whether the intervals of both medians overlap, or two builds of one map could differ as much."""
+        difference = abs(self.ms - other.ms)
+        same = SAME_SHARE * max(self.ms, other.ms)
+        return difference <= max(self.half_width_ms + other.half_width_ms, same)
 
 
 @dataclass(frozen=True)
@@ -71,8 +83,10 @@ class LatencyTable:
 
     @property
     def runtime_text(self) -> str:
-        """Name and version of the runtime."""
-        return f"{self.runtime['name']} {self.runtime['version']}"
+        """Name and version of the runtime; of a long version the number alone."""
+        version = str(self.runtime["version"])
+        number = re.match(r"\d+(\.\d+)*", version)
+        return f"{self.runtime['name']} {version if number is None else number[0]}"
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -152,13 +166,20 @@ def _measured(entry: Mapping[str, Any], layers: tuple[str, ...], path: Path) -> 
             f"{path}: a map names {unknown[0]!r}, which is not among 'layers'",
             "measure again: qsens bench RUN --json FILE",
         )
-    quartiles = (entry["p25_ms"], entry["p75_ms"])
+    latency = Latency(
+        entry["runs"],
+        entry["median_ms"],
+        entry["p25_ms"],
+        entry["p75_ms"],
+        entry.get("minimum_ms", entry["p25_ms"]),
+        entry.get("half_width_ms"),
+    )
     return MeasuredMap(
         label=entry["label"],
         precision_map=PrecisionMap.over(asked.assignment(layers)),
         flavour=entry["flavour"],
         batch=entry["batch"],
-        latency=Latency(entry["runs"], entry["median_ms"], *quartiles, entry.get("minimum_ms", quartiles[0])),
+        latency=latency,
         size_bytes=entry["size_bytes"],
         peak_memory_bytes=entry["peak_memory_bytes"],
         energy_mj=entry["energy_mj"],

@@ -87,8 +87,14 @@ def test_int8_that_gains_no_time_does_not_pay_and_fp16_ships(timings):
 
 
 def test_int8_that_is_faster_beyond_the_spread_pays(timings):
-    selection = fastest(timings(FP32=(8.0, 0.1), FP16=(4.0, 0.01), first=(3.95, 0.03)))
+    selection = fastest(timings(FP32=(8.0, 0.1), FP16=(4.0, 0.05), first=(3.8, 0.1)))
     assert name_of(selection) == "first"
+    assert name_of(fastest(timings(FP16=(4.0, 0.05), first=(3.8, 0.2)))) == "FP16"
+
+
+def test_a_gain_that_two_builds_of_one_map_could_show_does_not_count(timings):
+    assert name_of(fastest(timings(FP16=4.0, first=3.9))) == "FP16"
+    assert name_of(fastest(timings(FP16=4.0, first=3.87))) == "first"
 
 
 def test_where_fp16_is_as_slow_and_as_large_as_fp32_the_better_score_ships(tmp_path):

@@ -189,7 +189,7 @@ class _Measured:
         return {**document, "is_complete": result.is_complete}
 
     def finish(self, document: dict[str, Any], places: Sequence[Path], shares: Mapping[str, float]) -> None:
-        """Show the tables and write the files.
+        """Write the files and show the tables.
 
         Raises:
             StoppedError: if the bench was stopped, after what it measured is written.
@@ -197,12 +197,13 @@ class _Measured:
         from qsens.cli.bench_table import bench_table, device_text, layers_tables
 
         is_complete = document.pop("is_complete")
-        click.echo(f"{device_text(document)}\n\n{bench_table(document, shares)}")
-        if self.asked.layers:
-            click.echo(f"\n{layers_tables(document)}")
         for place in places:
             _write(place, document)
-            click.echo(f"\nWritten: {place}" if place is places[0] else f"Written: {place}")
+        click.echo(f"{device_text(document)}\n\n{bench_table(document, shares)}\n")
+        if self.asked.layers:
+            click.echo(f"{layers_tables(document)}\n")
+        for place in places:
+            click.echo(f"Written: {place}")
         if not is_complete:
             count = len(document["measurements"])
             raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")

@@ -6,7 +6,6 @@ from typing import Any
 
 from qsens.cli.latency_text import ms_text
 from qsens.cli.text_table import text_table
-from qsens.device.latency import notch_half_width_ms
 from qsens.latency_table import canonical_digest
 from qsens.selection import built_map, int8_share
 from qsens.trial import Study
@@ -105,7 +104,7 @@ def _step_times(rows: Sequence[Entry]) -> dict[str, float]:
 
 
 def _ms(entry: Entry) -> str:
-    return ms_text(entry["median_ms"], notch_half_width_ms(entry["p25_ms"], entry["p75_ms"], entry["runs"]))
+    return ms_text(entry["median_ms"], entry["half_width_ms"])
 
 
 def _speed_up(entry: Entry, entries: Sequence[Entry]) -> str:

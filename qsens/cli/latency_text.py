@@ -3,7 +3,7 @@
 import math
 
 from qsens.latency_selection import MEASURE_MORE, LatencyChoice
-from qsens.latency_table import MeasuredMap
+from qsens.latency_table import SAME_SHARE, MeasuredMap
 from qsens.precision import Precision
 
 
@@ -46,11 +46,14 @@ def float_name(choice: LatencyChoice) -> str:
 def _verdict(choice: LatencyChoice) -> list[str]:
     device, trial = choice.timings.table.device_name, choice.fastest_int8
     if choice.does_int8_pay is False and trial is not None:
-        rival = shown_ms(choice.timings.of(trial))
-        return [
+        rival = choice.timings.by_trial[trial.number]
+        lines = [
             f"INT8 does not pay on {device}: ship {float_name(choice)}. "
-            f"The fastest map with INT8 within the limits, trial {trial.number}, takes {rival} ms."
+            f"The fastest map with INT8 within the limits, trial {trial.number}, takes {shown_ms(rival)} ms."
         ]
+        if rival.ms < choice.measured.ms * (1 - SAME_SHARE):
+            lines.append("Its gain is within the spread of the times; more --repeats may tell it.")
+        return lines
     if choice.is_float and trial is None:
         return ["No measured map with INT8 is within the limits."]
     return []

@@ -9,17 +9,25 @@ import click
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--latency",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Times measured on another device; repeat for several.",
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print where things are as JSON.")
-def report(run: Path, *, open_browser: bool, as_json: bool) -> None:
+def report(run: Path, *, latency: tuple[Path, ...], open_browser: bool, as_json: bool) -> None:
     """Write figures, tables and report.html for the folder RUN, finished or not.
 
-    Nothing but the folder is read, and the page needs no network: it can be sent as one file.
+    Nothing but the folder is read, and the page needs no network: it can be sent as one file. Times that
+    `qsens bench` left in the folder are shown, and those of each --latency FILE.
     """
     # pandas and matplotlib load only when a report is written.
     from qsens.report.document import report_paths, write_report
 
-    write_report(run, open_browser=open_browser)
+    write_report(run, open_browser=open_browser, latency=latency)
     paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}
     if as_json:
         click.echo(json.dumps(paths, indent=2))

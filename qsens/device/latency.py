@@ -16,17 +16,24 @@ _NOTCH = 1.57
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of `runs` repeats in milliseconds: the median, the quartiles around it, and the shortest."""
+    """Times of `runs` repeats in milliseconds: the median, the quartiles around it, and the shortest.
+
+    `paired_half_width_ms` is half the interval of the median without what all callables of a round shared,
+    where several were measured in turn.
+    """
 
     runs: int
     median_ms: float
     p25_ms: float
     p75_ms: float
     minimum_ms: float
+    paired_half_width_ms: float | None = None
 
     @property
     def half_width_ms(self) -> float:
         """Half the interval of the median: two latencies differ where they lie further apart than the sum."""
+        if self.paired_half_width_ms is not None:
+            return self.paired_half_width_ms
         return notch_half_width_ms(self.p25_ms, self.p75_ms, self.runs)
 
 
@@ -75,13 +82,34 @@ def interleaved_rounds(
 def latencies_of(rounds: Sequence[Mapping[str, float]]) -> dict[str, Latency]:
     """Median, quartiles (linearly interpolated) and minimum of each name's milliseconds over the rounds."""
     names = list(rounds[0]) if rounds else []
-    return {name: _summary([times[name] for times in rounds]) for name in names}
+    paired = _paired_half_widths_ms(rounds) if len(names) > 1 else {}
+    return {name: _summary([times[name] for times in rounds], paired.get(name)) for name in names}
 
 
-def _summary(times_ms: Sequence[float]) -> Latency:
+def _paired_half_widths_ms(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Half the interval of each median, after the factor is taken out by which a whole round was slow.
+
+    The factor is the round's geometric mean. It holds a part of each time itself, so what is left spreads
+    less than the time does, by the root of (n - 1) / n for n callables; that is made good.
+    """
+    names = list(rounds[0])
+    if any(times[name] <= 0 for times in rounds for name in names):
+        return {}
+    factors = [math.exp(sum(math.log(times[name]) for name in names) / len(names)) for times in rounds]
+    middle = _quantile(sorted(factors), 0.5)
+    lost = math.sqrt(len(names) / (len(names) - 1))
+    found = {}
+    for name in names:
+        even = sorted(times[name] * middle / factor for times, factor in zip(rounds, factors))
+        low, high = _quantile(even, 0.25), _quantile(even, 0.75)
+        found[name] = lost * notch_half_width_ms(low, high, len(rounds))
+    return found
+
+
+def _summary(times_ms: Sequence[float], paired_half_width_ms: float | None) -> Latency:
     ordered = sorted(times_ms)
     low, middle, high = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
-    return Latency(len(ordered), middle, low, high, ordered[0])
+    return Latency(len(ordered), middle, low, high, ordered[0], paired_half_width_ms)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -50,6 +50,7 @@ class MapLatency:
             "p25_ms": self.latency.p25_ms,
             "p75_ms": self.latency.p75_ms,
             "minimum_ms": self.latency.minimum_ms,
+            "half_width_ms": self.latency.half_width_ms,
             "size_bytes": self.size_bytes,
             "peak_memory_bytes": self.peak_memory_bytes,
             "energy_mj": self.energy_mj,

@@ -2,6 +2,7 @@
 
 import io
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +21,14 @@ from qsens.report.run_content import (
     evidence_links,
     missing_maps,
     provenance_groups,
+    run_timings,
     sample_pictures,
     verdict_text,
 )
 from qsens.report.strip_data import strip_choices
 from qsens.report.tables import sensitivity_table, trials_table
 from qsens.run_folder import RunPaths, read_study
+from qsens.timings import Timings
 from qsens.trial import Study
 
 
@@ -52,33 +55,36 @@ def report_paths(run: Path) -> ReportPaths:
     )
 
 
-def write_report(run: Path, *, open_browser: bool = False) -> Path:
+def write_report(run: Path, *, open_browser: bool = False, latency: Sequence[Path] = ()) -> Path:
     """Write tables, figures (PNG and SVG) and the page of a run folder, finished or not; the page's path.
 
-    Only the folder is read, so it works on another machine and while a sweep is still writing.
+    Only the folder is read, so it works on another machine and while a sweep is still writing. `latency` are
+    more latency files, beside those in the folder.
 
     Raises:
         RunFolderError: if it is no run folder, holds no layers yet, is corrupt, or cannot be written.
-        SpecError: if its `precision_map.json` is damaged.
+        SpecError: if its `precision_map.json` or a latency file is damaged, or one is of another generator.
     """
     study = read_study(run)
     document = chosen_document(run, study)
     chosen = None if document is None else int(document["trial"])
     paths, paired_error = report_paths(run), paired_errors(RunPaths(run).evidence)
-    _write_tables(paths, study, paired_error)
-    shown = _shown_trials(study, chosen)
-    figures = figures_of(study, chosen=chosen, samples=sample_pictures(run, shown), paired_error=paired_error)
+    timings = run_timings(run, study, latency)
+    _write_tables(paths, study, paired_error, timings)
+    samples = sample_pictures(run, _shown_trials(study, chosen))
+    figures = figures_of(study, chosen=chosen, samples=samples, paired_error=paired_error, timings=timings)
     trial = next((trial for trial in study.trials if trial.number == chosen), None)
     content = PageContent(
         run_name=run.resolve().name,
         study=study,
         chosen=trial,
         verdict=verdict_text(document),
-        findings=findings_of(study, trial, missing_maps(run, study)),
+        findings=findings_of(study, trial, missing_maps(run, study), timings),
         pictures=_write_figures(paths.figures, figures),
         evidence=evidence_links(run, study),
         provenance=provenance_groups(run, study),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        timings=timings,
     )
     write_atomically(paths.page, render_page(content).encode())
     if open_browser:
@@ -94,8 +100,10 @@ def _shown_trials(study: Study, chosen: int | None) -> tuple[int, ...]:
     return tuple(choice.trial for choice in strip_choices(study, metric, chosen))
 
 
-def _write_tables(paths: ReportPaths, study: Study, paired_error: PairedError) -> None:
-    trials = trials_table(study)
+def _write_tables(
+    paths: ReportPaths, study: Study, paired_error: PairedError, timings: Sequence[Timings]
+) -> None:
+    trials = trials_table(study, timings)
     write_atomically(paths.trials_csv, trials.to_csv(index=False).encode())
     write_atomically(paths.trials_parquet, _parquet(trials))
     sensitivity = sensitivity_table(study, paired_error=paired_error)

@@ -1,15 +1,16 @@
 """What a reader must know before believing a run: masking, sample size, overflow, failures, refusals."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from qsens.precision import Precision
 from qsens.report.comparable import reference_of, scored_trials
+from qsens.report.finding import Finding, Severity
+from qsens.report.latency_findings import latency_findings
 from qsens.report.metric_names import base_name, extractor_name, short_name
 from qsens.report.tables import differing_layers
 from qsens.selection import Z95
 from qsens.sweep import anchor_trial
+from qsens.timings import Timings
 from qsens.trial import Outcome, Score, Study, Trial
 
 _FEATURES = {"fid": 2048, "fid[lite0]": 1280}
@@ -17,26 +18,16 @@ _FEW_FEATURES = 1000
 _SHOWN = 6
 
 
-class Severity(StrEnum):
-    """How loud a finding is shown."""
-
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know; `title` is a few words, `text` a sentence or two with the numbers."""
-
-    severity: Severity
-    title: str
-    text: str
-
-
-def findings_of(study: Study, chosen: Trial | None = None, missing: int | None = None) -> tuple[Finding, ...]:
+def findings_of(
+    study: Study,
+    chosen: Trial | None = None,
+    missing: int | None = None,
+    timings: Sequence[Timings] = (),
+) -> tuple[Finding, ...]:
     """Everything to know about the study, the most serious first.
 
-    `missing` is the number of planned maps without a trial, `None` where it is unknown.
+    `missing` is the number of planned maps without a trial, `None` where it is unknown; `timings` are times
+    that were measured on devices.
     """
     found = [
         *_unfinished(study, missing),
@@ -46,6 +37,7 @@ def findings_of(study: Study, chosen: Trial | None = None, missing: int | None =
         *_refusals(study),
         *_few_images(study),
         *_mixed_references(study),
+        *(finding for entry in timings for finding in latency_findings(study, entry, chosen)),
     ]
     return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from qsens.report.findings import Finding
+from qsens.report.finding import Finding
 from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import axis_title
 from qsens.report.page_assets import SCRIPT, STYLE
 from qsens.report.page_tables import map_table, score_table, trial_table
 from qsens.selection import built_map, int8_share
+from qsens.timings import Timings
 from qsens.trial import Study, Trial
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -31,7 +32,8 @@ class PageContent:
     """Everything the page shows.
 
     `verdict` says on what grounds the map was chosen; `evidence` holds relative links by trial number;
-    `provenance` are titled groups of names and values; `date` is when the page was written.
+    `provenance` are titled groups of names and values; `date` is when the page was written; `timings` are
+    times that were measured on devices.
     """
 
     run_name: str
@@ -43,6 +45,7 @@ class PageContent:
     evidence: Mapping[int, str]
     provenance: Mapping[str, Mapping[str, str]]
     date: str
+    timings: Sequence[Timings] = ()
 
 
 def render_page(content: PageContent) -> str:
@@ -79,10 +82,14 @@ def _headline(content: PageContent, title: str) -> str:
     counts = f"{len(study.layers)} layers, {total} trials, {scored} scored. Written {escape(content.date)}."
     return (
         f'<h1>{escape(title)}</h1><p class="faint">{counts}</p>'
-        f'<div class="answer">{answer}{verdict}</div>{score_table(study, chosen)}'
+        f'<div class="answer">{answer}{verdict}</div>{score_table(study, chosen, content.timings)}'
         f'<p class="faint">± is the 95% interval: of the difference to FP32 on the same inputs where it was '
-        f"measured, of the value itself otherwise. {_meanings(study)}</p>"
+        f"measured, of the value itself otherwise{_of_times(content)}. {_meanings(study)}</p>"
     )
+
+
+def _of_times(content: PageContent) -> str:
+    return "; of a time, that of its median" if content.timings else ""
 
 
 def _meanings(study: Study) -> str:
@@ -134,7 +141,7 @@ def _map_section(content: PageContent) -> str:
 
 
 def _trials_section(content: PageContent) -> str:
-    table = trial_table(content.study, content.chosen, content.evidence)
+    table = trial_table(content.study, content.chosen, content.evidence, content.timings)
     return (
         '<h2>All trials</h2><p class="faint">Click a heading to sort. The bar shows the precision of every '
         'layer as the engine ran, first layer at the left: <span class="chip fp32">FP32</span> '

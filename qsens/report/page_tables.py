@@ -10,13 +10,14 @@ from qsens.report.metric_names import axis_title, format_value, short_name
 from qsens.report.tables import differing_layers
 from qsens.selection import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial
+from qsens.timings import Timings
 from qsens.trial import Outcome, Score, Study, Trial
 
 _COLOURS = {Precision.FP32: "#1a1a1a", Precision.FP16: "#007F5F", Precision.INT8: "#A0528C"}
 
 
-def score_table(study: Study, chosen: Trial | None) -> str:
-    """FP32, all-FP16, all-INT8 and the chosen map: share, size and every score with its interval."""
+def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] = ()) -> str:
+    """FP32, all-FP16, all-INT8 and the chosen map: share, size, times and every score with its interval."""
     rows = []
     for precision in Precision:
         trial = anchor_trial(study, precision)
@@ -25,13 +26,14 @@ def score_table(study: Study, chosen: Trial | None) -> str:
             rows.append((name, trial, trial is chosen))
     if chosen is not None and not any(is_chosen for _, _, is_chosen in rows):
         rows.append(("chosen map", chosen, True))
-    heads = ["map", "trial", "INT8 MACs", "size", *(short_name(metric) for metric in study.metrics)]
-    titles = ["", "", "share of multiply-accumulates", "as built", *map(axis_title, study.metrics)]
+    heads = ["map", "trial", "INT8 MACs", "size", *map(_time_head, timings), *map(short_name, study.metrics)]
+    titles = ["", "", "share of multiply-accumulates", "as built", *(f"median on {t.place}" for t in timings)]
+    titles += map(axis_title, study.metrics)
     head = "".join(
         f'<th class="{"number" if place else "text"}" title="{escape(title)}">{escape(text)}</th>'
         for place, (text, title) in enumerate(zip(heads, titles, strict=True))
     )
-    body = "".join(_score_row(name, trial, study, is_chosen=mark) for name, trial, mark in rows)
+    body = "".join(_score_row(name, trial, study, timings, is_chosen=mark) for name, trial, mark in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -73,19 +75,29 @@ def chip(precision: Precision | None, *, differs: bool = False) -> str:
     return f'<span class="{classes}">{precision.upper()}</span>'
 
 
-def trial_table(study: Study, chosen: Trial | None, evidence: Mapping[int, str]) -> str:
-    """One row a trial; `evidence` holds relative links by trial number."""
-    has_latency = any(trial.latency_ms is not None for trial in study.trials)
-    heads = ["trial", "map", "layers", "INT8 MACs", *map(short_name, study.metrics)]
-    heads += ["latency ms"] if has_latency else []
-    heads += ["overflows", "seconds"]
+def trial_table(
+    study: Study, chosen: Trial | None, evidence: Mapping[int, str], timings: Sequence[Timings] = ()
+) -> str:
+    """One row a trial; `evidence` holds relative links by trial number, `timings` measured times."""
+    heads = ["trial", "map", "layers", "INT8 MACs", *map(_time_head, timings)]
+    heads += [*map(short_name, study.metrics), "overflows", "seconds"]
     rows = [
-        _trial_row(
-            trial, study, evidence.get(trial.number), is_chosen=trial is chosen, has_latency=has_latency
-        )
+        _trial_row(trial, study, evidence.get(trial.number), timings, is_chosen=trial is chosen)
         for trial in study.trials
     ]
     return _sortable(heads, rows)
+
+
+def _time_head(timings: Timings) -> str:
+    return f"ms, {timings.place}"
+
+
+def _time_text(timings: Timings, trial: Trial) -> str:
+    measured = timings.of(trial)
+    if measured is None:
+        return "—"
+    half_width = measured.half_width_ms
+    return format_value(measured.ms) + (f" ± {format_value(half_width, 2)}" if half_width else "")
 
 
 def map_picture(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
@@ -108,9 +120,10 @@ def map_picture(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
     )
 
 
-def _score_row(name: str, trial: Trial, study: Study, *, is_chosen: bool) -> str:
+def _score_row(name: str, trial: Trial, study: Study, timings: Sequence[Timings], *, is_chosen: bool) -> str:
     size = "—" if trial.size_bytes is None else f"{trial.size_bytes / 2**20:.2f} MiB"
     cells = [str(trial.number), f"{int8_share(study, trial):.1%}", size]
+    cells += [_time_text(entry, trial) for entry in timings]
     cells += [score_text(trial.score(metric)) for metric in study.metrics]
     numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
     shown = f"{name} (chosen)" if is_chosen and name != "chosen map" else name
@@ -118,7 +131,7 @@ def _score_row(name: str, trial: Trial, study: Study, *, is_chosen: bool) -> str
 
 
 def _trial_row(
-    trial: Trial, study: Study, evidence: str | None, *, is_chosen: bool, has_latency: bool
+    trial: Trial, study: Study, evidence: str | None, timings: Sequence[Timings], *, is_chosen: bool
 ) -> str:
     shown = built_map(trial)
     number = str(trial.number)
@@ -130,11 +143,12 @@ def _trial_row(
     cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
     share = macs_share(study.layers, shown, Precision.INT8)
     cells.append(_number(f"{share:.1%}", share))
+    for entry in timings:
+        measured = entry.of(trial)
+        cells.append(_number(_time_text(entry, trial), None if measured is None else measured.ms))
     for metric in study.metrics:
         score = trial.score(metric)
         cells.append(_number(score_text(score), None if score is None else score.value))
-    if has_latency:
-        cells.append(_number(format_value(trial.latency_ms), trial.latency_ms))
     overflows = sum(count for _, count in trial.fp16_overflows)
     cells += [_number(str(overflows), overflows), _number(f"{trial.duration_s:.1f}", trial.duration_s)]
     classes = [name for name, holds in _row_classes(trial, study, is_chosen=is_chosen).items() if holds]

@@ -21,6 +21,7 @@ from qsens.report.strip_figure import strip_figure
 from qsens.report.tradeoff_data import tradeoff
 from qsens.report.tradeoff_figure import tradeoff_figure
 from qsens.sweep import anchor_trial
+from qsens.timings import Timings
 from qsens.trial import Study
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ def figures_of(
     chosen: int | None = None,
     samples: "Mapping[int, Array] | None" = None,
     paired_error: PairedError = no_paired_error,
+    timings: Sequence[Timings] = (),
 ) -> tuple[NamedFigure, ...]:
     """Every figure the study has data for, the most important first.
 
     `chosen` is the selected map's trial number; `samples` are pictures by trial number, uint8
-    (K, 3, H, W), 0 to 255, RGB.
+    (K, 3, H, W), 0 to 255, RGB; `timings` are measured times, a figure each.
     """
     if not study.metrics:
         return ()
@@ -59,6 +61,7 @@ def figures_of(
         *_ends_figures(study, chosen),
         *_sensitivity_figures(study, paired_error),
         *_tradeoff_figures(study, chosen),
+        *_latency_figures(study, chosen, timings),
         *_strip_figures(study, chosen, samples or {}),
     )
 
@@ -117,6 +120,25 @@ def _tradeoff_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]
         title = "Quality against how much of the network runs in INT8"
         caption = "Maps on the front are worth choosing from: no other has both more INT8 and a better score."
         yield NamedFigure("tradeoff", "What more INT8 costs", caption, tradeoff_figure(found, title))
+
+
+def _latency_figures(study: Study, chosen: int | None, timings: Sequence[Timings]) -> Iterator[NamedFigure]:
+    for entry in timings:
+        found = [
+            data
+            for metric in headline_metrics(study.metrics)
+            if (data := tradeoff(study, metric, chosen, entry)) is not None
+        ]
+        if not found:
+            continue
+        heading = f"Quality against time on {entry.place}"
+        caption = (
+            "Maps on the front are worth choosing from: no other is both faster and better scored. Choose by "
+            f"time: qsens select RUN --latency {entry.table.path.name} --budget X."
+        )
+        is_detail = entry.batch != entry.table.batches[0]
+        figure = tradeoff_figure(found, "Quality against measured time")
+        yield NamedFigure(f"latency-{file_stem(entry.place)}", heading, caption, figure, is_detail=is_detail)
 
 
 def _strip_figures(study: Study, chosen: int | None, samples: "Mapping[int, Array]") -> Iterator[NamedFigure]:

@@ -11,11 +11,13 @@ import numpy as np
 
 from qsens.errors import QsensError
 from qsens.evidence import evidence_path
+from qsens.latency_table import tables_of_run
 from qsens.plugins import create, option_names
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec
 from qsens.spec import SweepSpec, is_path
 from qsens.sweep import plan_maps
+from qsens.timings import Timings, timings_of
 from qsens.trial import Study
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -42,7 +44,11 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
     if document is None:
         return "Choose one with: qsens select RUN --budget 2.0 (points worse than FP32) or --budget 5%."
     budget = document["budget"]
-    text = f"The most INT8 within a budget of {budget['text']} on {budget['metric']}"
+    latency = document.get("latency")
+    what = "The most INT8" if latency is None else _what_was_sought(latency)
+    text = f"{what} within a budget of {budget['text']} on {budget['metric']}"
+    if latency is not None and latency["limit_ms"] is not None and budget["allowance"] is None:
+        return f"{what}."
     if budget.get("guard_metric"):
         text += f", guarded by {budget['guard_metric']}"
     within = {
@@ -50,6 +56,30 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
         False: "; the 95% interval reaches beyond the budget: score more images.",
     }
     return text + within.get(budget["is_interval_within"], ".")
+
+
+def _what_was_sought(latency: Mapping[str, Any]) -> str:
+    place = f"{latency['device']}, {latency['runtime']}, batch {latency['batch']}"
+    if latency["limit_ms"] is not None:
+        return f"The best score within {latency['limit_ms']:g} ms on {place}"
+    found = (
+        "INT8 does not pay there: the fastest map" if latency["does_int8_pay"] is False else "The fastest map"
+    )
+    return f"{found} on {place} ({latency['median_ms']:.4g} ms)"
+
+
+def run_timings(run: Path, study: Study, files: Iterable[Path] = ()) -> tuple[Timings, ...]:
+    """Measured times of the run's maps: from the files in its folder `latency`, then from `files`.
+
+    Raises:
+        SpecError: for a file that cannot be read or is of another generator, with both named.
+    """
+    try:
+        graph = read_provenance(run).contents.get("graph")
+    except QsensError:
+        graph = None
+    tables = tables_of_run(run, study, graph, files)
+    return tuple(timings_of(study, table, batch) for table in tables for batch in table.batches)
 
 
 def sample_pictures(run: Path, numbers: Iterable[int]) -> dict[int, Array]:

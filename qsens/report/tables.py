@@ -13,6 +13,7 @@ from qsens.report.boundary_data import plotted_cuts
 from qsens.report.map_shapes import Direction, map_title
 from qsens.report.sensitivity import sensitivity_of
 from qsens.selection import Z95
+from qsens.timings import Timings
 from qsens.trial import Study, Trial
 
 _COUNTS = (
@@ -39,14 +40,19 @@ _SENSITIVITY_COLUMNS = (
 )
 
 
-def trials_table(study: Study) -> pd.DataFrame:
+def trials_table(study: Study, timings: Sequence[Timings] = ()) -> pd.DataFrame:
     """One row a trial. Shares are of the true MACs, 0 to 1; layer counts are those of the applied map.
 
     `boundary_int8_first` and `boundary_float_first` are set where the applied map (the requested one
     where the applied is no cut) is a cut; a uniform map is the end point 0 or N of both. Each metric has
     its value, standard error, difference to FP32, that difference's standard error and its image count.
+    Of each of the `timings` there is the median in `ms[PLACE]`, and half its interval.
     """
     frame = pd.DataFrame([_trial_row(trial, study) for trial in study.trials], columns=_trial_columns(study))
+    for entry in timings:
+        found = [entry.of(trial) for trial in study.trials]
+        frame[f"ms[{entry.place}]"] = [None if one is None else one.ms for one in found]
+        frame[f"ms_half_width[{entry.place}]"] = [None if one is None else one.half_width_ms for one in found]
     counts = [*_COUNTS, *(name for name in frame.columns if str(name).endswith("_images"))]
     return frame.astype(dict.fromkeys(counts, "Int64"))
 

@@ -1,4 +1,4 @@
-"""The trade-off figure: score against the share of MACs in INT8, with the Pareto front and the chosen map."""
+"""The trade-off figures: score against INT8 share or measured time, with front and chosen map."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from qsens.report.figure_style import (
@@ -41,6 +42,12 @@ def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
     for panel, entry in zip(panels, tradeoffs, strict=True):
         _draw(panel, entry)
     note = "INT8 share of the true multiply-accumulates, as the engine ran. Bars: 95% interval."
+    timings = tradeoffs[0].timings
+    if timings is not None:
+        note = (
+            f"Median time of one run, measured on {timings.place}. Bars: 95% interval of the score and of "
+            "the median. Maps that were not measured there are left out."
+        )
     add_header(figure, title, _legend_entries(tradeoffs), note)
     return figure
 
@@ -49,9 +56,9 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
     dress(axes)
     front = data.front
     axes.step(
-        [point.share for point in front],
+        [point.cost for point in front],
         [point.value for point in front],
-        where="pre",
+        where="pre" if data.timings is None else "post",
         color=FAINT,
         linewidth=1.3,
         zorder=2,
@@ -63,16 +70,39 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
         _draw_points(axes, points)
     if data.chosen is not None:
         mark = marker_handle("*", INK, CHOSEN, 15)
-        mark.set_data([data.chosen.share], [data.chosen.value])
+        mark.set_data([data.chosen.cost], [data.chosen.value])
         mark.set_zorder(6)
         axes.add_line(mark)
-    axes.set_xlim(-0.04, 1.04)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("MACs in INT8", fontsize=TEXT, color=INK)
+    _dress_cost_axis(axes, data)
     set_scale(axes, data.scale, _drawn_values(data))
     better = "lower is better" if data.lower_is_better else "higher is better"
     axes.set_title(axis_title(data.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
     axes.set_ylabel(better, fontsize=SMALL, color=FAINT)
+
+
+def _dress_cost_axis(axes: Axes, data: Tradeoff) -> None:
+    if data.timings is None:
+        axes.set_xlim(-0.04, 1.04)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel("MACs in INT8", fontsize=TEXT, color=INK)
+        return
+    axes.set_xlabel(f"ms, batch {data.timings.batch} (less is better)", fontsize=TEXT, color=INK)
+    axes.margins(x=0.12)
+    for point in data.points:
+        if point.label is not None:
+            # FP32 and FP16 score alike, and often take as long: one label goes below, the other above.
+            is_below = point.label == "FP32"
+            text = axes.annotate(
+                point.label,
+                (point.cost, point.value),
+                xytext=(-7, -10) if is_below else (0, 7),
+                textcoords="offset points",
+                ha="right" if is_below else "center",
+                fontsize=SMALL,
+                color=INK,
+                zorder=7,
+            )
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _draw_points(axes: Axes, points: Sequence[TradeoffPoint]) -> None:
@@ -81,9 +111,10 @@ def _draw_points(axes: Axes, points: Sequence[TradeoffPoint]) -> None:
     marker, colour = _LOOKS[first.family]
     is_uniform = first.family is Family.UNIFORM
     axes.errorbar(
-        [point.share for point in points],
+        [point.cost for point in points],
         [point.value for point in points],
         [point.half_width or 0.0 for point in points],
+        [point.ms_half_width or 0.0 for point in points],
         linestyle="",
         marker=marker,
         color=colour,

@@ -84,6 +84,34 @@ def test_rounds_that_were_measured_before_a_stop_are_kept():
     assert latencies_of(rounds)["a"] == Latency(4, *[pytest.approx(2)] * 4)
 
 
+def test_what_a_round_shares_is_no_spread_of_the_difference():
+    """Rounds that are slow as a whole, by factors far larger than the difference of the two."""
+    draw = np.random.default_rng(1)
+    factors = np.exp(draw.normal(0, 0.5, 200))
+    rounds = [
+        {"a": 10 * factor * noise, "b": 11 * factor * other}
+        for factor, noise, other in zip(factors, *np.exp(draw.normal(0, 0.01, (2, 200))), strict=True)
+    ]
+    found = latencies_of(rounds)
+    one, other = found["a"], found["b"]
+    assert other.median_ms - one.median_ms > one.half_width_ms + other.half_width_ms
+    assert one.p75_ms - one.p25_ms > 20 * one.half_width_ms
+    alone = latencies_of([{"a": times["a"]} for times in rounds])["a"]
+    assert alone.half_width_ms > 20 * one.half_width_ms
+
+
+def test_without_shared_slowness_pairing_changes_little():
+    draw = np.random.default_rng(2)
+    rounds = [dict(zip("abcd", values, strict=True)) for values in draw.normal(10, 0.2, (300, 4))]
+    found = latencies_of(rounds)["a"]
+    plain = Latency(found.runs, found.median_ms, found.p25_ms, found.p75_ms, found.minimum_ms)
+    assert found.half_width_ms == pytest.approx(plain.half_width_ms, rel=0.15)
+
+
+def test_a_clock_that_stands_still_is_no_error():
+    assert latencies_of([{"a": 0.0, "b": 1.0}])["a"].half_width_ms == 0.0
+
+
 def test_nothing_measured_is_no_latency():
     assert latencies_of([]) == {}
 

@@ -4,7 +4,8 @@ import pytest
 from report_studies import METRICS, anchors, boundary_study, failed, student_layers
 
 from qsens.precision import Precision
-from qsens.report.findings import Severity, findings_of, masks_damage
+from qsens.report.finding import Severity
+from qsens.report.findings import findings_of, masks_damage
 from qsens.trial import Study
 
 LAYERS = student_layers()
