@@ -7,6 +7,7 @@ real binding; what kernels a real TensorRT would choose is not known here.
 
 import json
 from enum import IntEnum
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import onnx
@@ -53,6 +54,7 @@ class _Machine:
 class FakeModule:
     def __init__(self, names, machine):
         self.__name__ = "tensorrt"
+        self.__spec__ = ModuleSpec("tensorrt", None)  # torch looks for it before it exports
         self.__version__ = names["version"]
         self._names = names
         self.machine = machine

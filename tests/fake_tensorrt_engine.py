@@ -68,7 +68,14 @@ class Engine:
 class Context:
     def __init__(self, engine):
         self._engine, self._shapes, self._addresses, self._profiler = engine, {}, {}, None
-        self._session = onnxruntime.InferenceSession(engine._content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        # Its fusions of Q/DQ take no FP16 scales.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(
+            engine._content, options, providers=["CPUExecutionProvider"]
+        )
 
     profiler = property(lambda self: self._profiler, lambda self, value: setattr(self, "_profiler", value))
 

@@ -7,7 +7,7 @@ from qsens.device.tensorrt_build import BuiltPlan, PlanOptions, compile_plan
 from qsens.errors import BuildError
 from qsens.graph.lowered import LoweredGraph
 
-# Protobuf cannot serialise more, and the parsers of all versions take serialised graphs.
+# Protobuf cannot read more, and the parsers of all versions take serialised graphs.
 LARGEST_MODEL = 2**31 - 2**20
 
 
@@ -19,15 +19,15 @@ def compile_lowered(
     Raises:
         BuildError: in TensorRT's own words, or for a graph that is too large to be handed over.
     """
-    model = lowered.model
-    if model.ByteSize() > LARGEST_MODEL:
+    model = lowered.detached.serialized()
+    if len(model) > LARGEST_MODEL:
         raise BuildError(
-            f"the graph has {model.ByteSize() / 2**30:.1f} GiB, more than TensorRT's parser takes at once",
+            f"the graph has {len(model) / 2**30:.1f} GiB, more than TensorRT's parser takes at once",
             "sweep a smaller generator, or the part of it that matters",
         )
-    names = [node.name for node in model.graph.node]
+    names = [node.name for node in lowered.detached.skeleton.graph.node]
     try:
-        return compile_plan(trt, model.SerializeToString(), options, node_names=names, keeps_log=keeps_log)
+        return compile_plan(trt, model, options, node_names=names, keeps_log=keeps_log)
     except DeviceError as error:
         raise BuildError(error.message, error.hint) from error
 

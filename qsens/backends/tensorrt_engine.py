@@ -98,6 +98,7 @@ class TensorRtBackend:
             self._origin = origin_here(self._trt, self._cuda)
         except DeviceError as error:
             raise PluginError(error.message, error.hint) from error
+        self.version = self._origin.version
         self.flavour = _chosen_flavour(self._trt, flavour)
         cache = Path(timing_cache) if timing_cache else self._default_timing_cache()
         self.options = PlanOptions(

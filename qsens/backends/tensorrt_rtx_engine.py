@@ -96,6 +96,7 @@ class TensorRtRtxBackend:
             self._trt = import_tensorrt(TENSORRT_RTX)
         except DeviceError as error:
             raise PluginError(error.message, error.hint) from error
+        self.version = str(self._trt.__version__)
         self.max_batch = max_batch
         self.workspace_mib = workspace_mib
 

@@ -92,17 +92,14 @@ class TensorRtRuntime:
         return self._run_in_parts(self._context, self._checked(feeds))
 
     def executed_layers(self) -> tuple[ExecutedLayer, ...]:
+        return layers_from_json(self.engine_information())
+
+    def engine_information(self) -> str:
+        """The inspector's JSON text as it is, for the usual shapes of the inputs."""
         inspector = self._engine.create_engine_inspector()
         # Formats and types of an engine with a free batch are told for a context with shapes only.
         for name in self._inputs:
             self._context.set_input_shape(name, self._profile_shapes(name)[1])
-        inspector.execution_context = self._context
-        text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
-        return layers_from_json(text)
-
-    def engine_information(self) -> str:
-        """The inspector's JSON text as it is, for golden files and reports of problems."""
-        inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
