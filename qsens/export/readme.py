@@ -116,7 +116,7 @@ def readme_text(
         graph=document["model"]["graph"][:16],
         trial=document["scores"]["trial"],
         shares=shares,
-        runtime=document["runtime"],
+        runtime=_runtime(document),
         batch=document["batch"],
         inputs=", ".join(f"`{entry['name']}` {_by(_shape(entry, document))}" for entry in document["inputs"]),
         picture=picture["output"],
@@ -136,6 +136,14 @@ def readme_text(
         external="; its weights lie in `model.onnx.data`" if "model.onnx.data" in extra_files else "",
         more_files="".join(f"| `{name}` | {text} |\n" for name, text in extra_files.items()),
     )
+
+
+def _runtime(document: Mapping[str, Any]) -> str:
+    """The runtime with the version that was audited: others may fuse other layers into INT8 kernels."""
+    audit = document["export_audit"]
+    if audit is None:
+        return f"{document['runtime']} (not audited at export)"
+    return f"{document['runtime']} (audited at export with {audit['runtime']['version']})"
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
