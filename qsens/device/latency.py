@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping, Sequence
@@ -48,35 +49,49 @@ def measure_latency(run: Run, *, warm_up: int, repeats: int, clock: Clock = time
 
 
 def measure_interleaved(
-    runs: Mapping[str, Run], *, warm_up: int, repeats: int, clock: Clock = time.perf_counter
+    runs: Mapping[str, Run],
+    *,
+    warm_up: int,
+    repeats: int,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Latency]:
     """Time several callables in turn, `repeats` times around, so that drift hits all of them alike.
 
     As `interleaved_rounds`, summed up.
     """
-    return latencies_of(list(interleaved_rounds(runs, warm_up=warm_up, repeats=repeats, clock=clock)))
+    rounds = interleaved_rounds(runs, warm_up=warm_up, repeats=repeats, seed=seed, clock=clock)
+    return latencies_of(list(rounds))
 
 
 def interleaved_rounds(
-    runs: Mapping[str, Run], *, warm_up: int, repeats: int, clock: Clock = time.perf_counter
+    runs: Mapping[str, Run],
+    *,
+    warm_up: int,
+    repeats: int,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
 ) -> Iterator[dict[str, float]]:
     """Milliseconds of each callable, one round after the other; who stops listening keeps what was measured.
 
     All are called `warm_up` times first. Where there are several, each timed call has an untimed one before
     it: caches then hold what this callable needs, as they do where it runs alone, and not what another left.
+    Every round has another order, drawn with `seed`: a machine that stalls at even intervals, as one with a
+    quota of processor time does, would else hit the same callables again and again.
     """
-    for run in runs.values():
+    names, draw = list(runs), random.Random(seed)
+    for name in names:
         for _ in range(warm_up):
-            run()
+            runs[name]()
     for _ in range(repeats):
         times = {}
-        for name, run in runs.items():
-            if len(runs) > 1:
-                run()
+        for name in draw.sample(names, len(names)):
+            if len(names) > 1:
+                runs[name]()
             start = clock()
-            run()
+            runs[name]()
             times[name] = 1000.0 * (clock() - start)
-        yield times
+        yield {name: times[name] for name in names}
 
 
 def latencies_of(rounds: Sequence[Mapping[str, float]]) -> dict[str, Latency]:

@@ -52,9 +52,36 @@ def test_several_take_turns_and_each_timed_call_follows_one_of_its_own():
         name: machine.runner(name, [1.0, *([1.0, 0.001 * place] * 2)]) for place, name in ((1, "a"), (2, "b"))
     }
     found = measure_interleaved(runs, warm_up=1, repeats=2, clock=machine.clock)
-    assert machine.calls == ["a", "b", *["a", "a", "b", "b"] * 2]
+    assert machine.calls[:2] == ["a", "b"]
+    assert [sorted(machine.calls[start : start + 4]) for start in (2, 6)] == [["a", "a", "b", "b"]] * 2
+    assert all(machine.calls[place] == machine.calls[place + 1] for place in (2, 4, 6, 8))
     assert found["a"].median_ms == pytest.approx(1)
     assert found["b"].median_ms == pytest.approx(2)
+
+
+def test_a_stall_at_even_intervals_hits_all_alike():
+    """Every tenth call stalls: in a fixed order of five callables it would always be the same one."""
+    machine, count = Machine(), [0]
+
+    def run():
+        count[0] += 1
+        machine.now += 0.001 + (0.01 if count[0] % 10 == 0 else 0.0)
+
+    rounds = interleaved_rounds(dict.fromkeys("abcde", run), warm_up=0, repeats=100, clock=machine.clock)
+    measured = list(rounds)
+    hit = [sum(times[name] > 5 for times in measured) for name in "abcde"]
+    assert max(hit) < 40
+    assert sum(hit) == 100
+
+
+def test_the_same_seed_gives_the_same_order():
+    orders = []
+    for seed in (0, 0, 1):
+        machine = Machine()
+        runs = {name: machine.runner(name, [0.001] * 100) for name in "abcde"}
+        measure_interleaved(runs, warm_up=0, repeats=3, seed=seed, clock=machine.clock)
+        orders.append(machine.calls)
+    assert orders[0] == orders[1] != orders[2]
 
 
 def test_drift_hits_all_alike():

@@ -1,0 +1,123 @@
+"""The figure of devices: times of the same maps, and speed-ups over FP32 (Kim et al. 2023, Figure 5)."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from textwrap import wrap
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from qsens.report.devices_data import DeviceGroup, DeviceRow, shown_labels
+from qsens.report.figure_style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GRID,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    TEXT,
+    VERMILION,
+    add_header,
+    dress,
+    new_figure,
+)
+
+_COLOURS = {"FP32": INK, "FP16": GREEN, "MIX": ORANGE, "INT8": PURPLE}
+_OTHERS = (BLUE, VERMILION, SKY, FAINT)
+_BAR = 0.21  # inches
+_GAP = 0.32
+_NAME = 26  # letters in a line of a device's name
+
+
+def devices_figure(groups: Sequence[DeviceGroup]) -> Figure:
+    """Two panels for each generator and batch size: milliseconds an image, and speed-up over FP32."""
+    panels = [
+        (key, list(members))
+        for key, members in groupby(
+            sorted(groups, key=lambda group: (group.generator, group.batch)),
+            key=lambda group: (group.generator, group.batch),
+        )
+    ]
+    heights = [sum(_GAP + _BAR * len(group.rows) for group in members) for _, members in panels]
+    figure = new_figure(9.2, sum(heights) + 0.75 * len(panels) + 1.0)
+    axes = figure.subplots(len(panels), 2, squeeze=False, height_ratios=heights)
+    colours = _colours(groups)
+    for ((generator, batch), members), (left, right) in zip(panels, axes, strict=True):
+        _draw(left, members, colours, batch=batch)
+        _draw_speed_up(right, members, colours)
+        left.set_title(f"{generator}, batch {batch}", fontsize=TEXT, loc="left", color=INK)
+        left.set_xlabel("ms an image (less is better)", fontsize=TEXT, color=INK)
+        right.set_xlabel("times as fast as FP32", fontsize=TEXT, color=INK)
+    handles: dict[str, Artist] = {label: Patch(color=colour) for label, colour in colours.items()}
+    note = "Median of repeated runs. Bars with ends: 95% interval of the median."
+    add_header(figure, "The same maps on several devices", handles, note)
+    return figure
+
+
+def _colours(groups: Sequence[DeviceGroup]) -> dict[str, str]:
+    others = iter(_OTHERS * (1 + len(shown_labels(groups))))
+    return {label: _COLOURS.get(label) or next(others) for label in shown_labels(groups)}
+
+
+def _places(members: Sequence[DeviceGroup]) -> list[tuple[DeviceGroup, DeviceRow, float]]:
+    """Every bar from top to bottom with its place in inches below the top."""
+    found, below = [], 0.0
+    for group in members:
+        below += _GAP
+        for row in group.rows:
+            found.append((group, row, below))
+            below += _BAR
+    return found
+
+
+def _draw(axes: Axes, members: Sequence[DeviceGroup], colours: Mapping[str, str], *, batch: int) -> None:
+    bars = _places(members)
+    largest = max((row.ms + row.half_width_ms) / batch for _, row, _ in bars)
+    for _, row, place in bars:
+        ms, half = row.ms / batch, row.half_width_ms / batch
+        axes.barh(place, ms, height=0.82 * _BAR, color=colours[row.label])
+        axes.errorbar(ms, place, xerr=half, color=FAINT, elinewidth=0.9, capsize=1.8)
+        axes.text(ms + half + 0.015 * largest, place, _digits(ms), va="center", fontsize=SMALL, color=INK)
+    axes.set_xlim(0, 1.14 * largest)
+    _name_devices(axes, members, bars)
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, zeros at the end included."""
+    return f"{value:#.3g}".rstrip(".")
+
+
+def _draw_speed_up(axes: Axes, members: Sequence[DeviceGroup], colours: Mapping[str, str]) -> None:
+    bars = _places(members)
+    known = [row.speed_up for _, row, _ in bars if row.speed_up is not None]
+    largest = max([1.0, *known])
+    for _, row, place in bars:
+        if row.speed_up is None:
+            axes.text(0.02 * largest, place, "FP32 not measured", va="center", fontsize=SMALL, color=FAINT)
+            continue
+        axes.barh(place, row.speed_up, height=0.82 * _BAR, color=colours[row.label])
+        text = f"{row.speed_up:.2f}x"
+        axes.text(row.speed_up + 0.015 * largest, place, text, va="center", fontsize=SMALL, color=INK)
+    axes.axvline(1.0, color=GRID, linewidth=1.0, zorder=0)
+    axes.set_xlim(0, 1.2 * largest)
+    _name_devices(axes, members, bars)
+    axes.set_yticklabels([])
+
+
+def _name_devices(
+    axes: Axes, members: Sequence[DeviceGroup], bars: Sequence[tuple[DeviceGroup, DeviceRow, float]]
+) -> None:
+    dress(axes)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=GRID, linewidth=0.6)
+    middles = [[place for owner, _, place in bars if owner is group] for group in members]
+    axes.set_yticks([sum(places) / len(places) for places in middles])
+    axes.set_yticklabels(["\n".join([*wrap(group.device, _NAME), group.runtime]) for group in members])
+    axes.tick_params(axis="y", length=0)
+    last = bars[-1][2]
+    axes.set_ylim(last + 0.6 * _GAP, 0.4 * _GAP)
