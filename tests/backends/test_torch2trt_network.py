@@ -16,6 +16,7 @@ from qsens.precision import PrecisionMap
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch
 
+from qsens.backends import onnx_module_operators  # noqa: E402
 from qsens.backends.torch2trt_network import populate_network  # noqa: E402
 from qsens.backends.torch2trt_precisions import write_types  # noqa: E402
 
@@ -160,6 +161,13 @@ def test_reflection_is_refused_unless_torch2trts_plugin_is_there():
 def test_a_function_without_converter_is_refused_and_not_made_a_constant():
     with pytest.raises(BuildError, match=r"node 'sigmoid' \(Sigmoid\).*taken? its output for a constant"):
         populated(prepare_graph(residual_generator()), libraries(leaves_out=["torch.sigmoid"]))
+
+
+def test_a_node_that_is_read_wrongly_is_found_by_what_onnx_runtime_computes(monkeypatch):
+    wrong = {**onnx_module_operators._MAKERS, "Relu": onnx_module_operators._MAKERS["Sigmoid"]}
+    monkeypatch.setattr(onnx_module_operators, "_MAKERS", wrong)
+    with pytest.raises(BuildError, match="output 'picture' differs from ONNX Runtime by"):
+        populated(prepare_graph(residual_generator()))
 
 
 def test_torch_is_as_it_was_after_a_conversion_and_after_one_that_failed():

@@ -127,6 +127,28 @@ def test_what_only_moves_values_to_an_unlike_reader_is_made_a_float_too():
     assert found.amax.keys() == {"image", "c", "r", "d"}, "no INT8 layer reads a"
 
 
+def read_by_an_int8_and_a_float_layer(outputs):
+    """A resize whose result `r` is read by two layers, and is an output where `outputs` name it."""
+    model = chain_with_two_readers()
+    model.graph.node.append(conv("r", "w", "e"))
+    value = helper.make_tensor_value_info
+    model.graph.output.extend(value(name, 1, ["n", 4, 16, 16]) for name in outputs)
+    return prepared(model)
+
+
+def test_what_moves_values_to_a_float_reader_too_makes_floats():
+    found = types_of(read_by_an_int8_and_a_float_layer(["e"]), [INT8, INT8, INT8, FP32])
+    assert found.nodes["resize"] == NodeTypes(None, FP32)
+    assert found.amax["r"] == pytest.approx(4.0)
+
+
+def test_an_output_of_the_network_is_made_a_float_though_int8_layers_read_it():
+    found = types_of(read_by_an_int8_and_a_float_layer(["e", "r"]), [INT8, INT8, INT8, INT8])
+    assert found.nodes["resize"] == NodeTypes(None, FP32)
+    kept = types_of(read_by_an_int8_and_a_float_layer(["e"]), [INT8, INT8, INT8, INT8])
+    assert "resize" not in kept.nodes
+
+
 def test_dense_placement_keeps_every_tensor_of_the_int8_region_in_int8():
     setup = prepared(residual_generator(), amaxes={"r2": 3.0, "c4": 6.0})
     found = types_of(setup, [INT8] * 5, Placement.DENSE)
