@@ -120,14 +120,20 @@ class TensorRtBackend:
         )
         while True:
             built = compile_lowered(self._trt, lowered, options)
-            plan = pack_plan(built.plan, self._origin)
             try:
-                runtime = TensorRtRuntime(plan, trt=self._trt, cuda=self._cuda)
-                return TensorRtEngine(runtime, plan, lowered)
+                return self._loaded(pack_plan(built.plan, self._origin), lowered)
             except OutOfMemoryError as error:
                 options = _with_half_batch(options, error)
             except DeviceError as error:
                 raise BuildError(error.message, error.hint) from error
+
+    def _loaded(self, plan: bytes, lowered: LoweredGraph) -> TensorRtEngine:
+        runtime = TensorRtRuntime(plan, trt=self._trt, cuda=self._cuda)
+        try:
+            return TensorRtEngine(runtime, plan, lowered)
+        except DeviceError:
+            runtime.close()
+            raise
 
     def _default_timing_cache(self) -> Path:
         """One file a version and GPU: TensorRT refuses a cache of another."""

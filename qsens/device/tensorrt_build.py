@@ -106,7 +106,7 @@ def compile_plan(
     cache = _attach_timing_cache(config, options.timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise DeviceError(f"TensorRT built no engine: {logger.errors()}", _build_hint(options))
+        raise DeviceError(f"TensorRT built no engine: {logger.errors()}", _build_hint(features, options))
     if cache:
         _save_timing_cache(config, cache)
     return BuiltPlan(bytes(plan), layers, tuple(logger.verbose), tuple(logger.lines("WARNING")))
@@ -260,7 +260,9 @@ def _save_timing_cache(config: Any, path: Path) -> None:
     partial.replace(path)
 
 
-def _build_hint(options: PlanOptions) -> str:
+def _build_hint(features: Features, options: PlanOptions) -> str:
     if options.flavour == "weak" and options.must_obey:
         return "a layer may have no kernel of the precision it is pinned to: try must_obey=false"
+    if options.flavour == "strong" and features.has_weak_typing:
+        return "strong typing was young before TensorRT 10.12: try --option backend.flavour=weak"
     return "a larger workspace_mib helps where TensorRT found no implementation for a layer"

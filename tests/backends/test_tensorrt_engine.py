@@ -160,8 +160,10 @@ def test_an_optimisation_level_needs_a_version_that_has_them(use):
 
 def test_a_failed_build_tells_the_builders_own_words(use):
     use("10.3.0", build_error="Could not find any implementation for node up")
-    with pytest.raises(BuildError, match="built no engine: Could not find any implementation for node up"):
-        TensorRtBackend().build(lowered("strong"))
+    for flavour, tip in (("strong", "backend.flavour=weak"), ("weak", "must_obey=false")):
+        with pytest.raises(BuildError, match="built no engine: Could not find any implementation") as caught:
+            TensorRtBackend(flavour=flavour).build(lowered(flavour))
+        assert tip in caught.value.hint
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])

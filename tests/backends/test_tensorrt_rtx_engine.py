@@ -1,8 +1,12 @@
 import sys
 
+import numpy as np
 import onnx
 import pytest
+from fake_cuda import FakeCudaLibrary
+from fake_tensorrt import fake_tensorrt, table
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
+from tiny_models import run_model
 
 from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend, executed_in, problem
 from qsens.device.audit import mismatches
@@ -87,7 +91,31 @@ def test_a_layer_that_the_compiler_does_not_list_has_no_precision():
     assert "parsed as half" in layer.note
 
 
-def _no_gpu():
-    from fake_cuda import FakeCudaLibrary
+def test_every_name_that_is_used_exists_in_the_binding(monkeypatch):
+    module = fake_tensorrt("rtx-1.7.1")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
+    monkeypatch.setattr("qsens.device.cuda_memory._load_library", FakeCudaLibrary)
+    graph = lowered([INT8, FP16, FP32, FP16, FP16])
+    with TensorRtRtxBackend().build(graph) as engine:
+        outputs = engine.run(images())
+    np.testing.assert_allclose(outputs["picture"], run_model(graph.model, images())[0], atol=1e-3)
+    assert "ITimingCache.serialize" not in module.used
+    assert "IBuilderConfig.create_timing_cache" not in module.used, "it would look for a GPU"
+    broken = fake_tensorrt("rtx-1.7.1", removed=["Builder.create_optimization_profile"])
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", broken)
+    with pytest.raises(PluginError, match="too old"):
+        TensorRtRtxBackend()
 
+
+def test_the_table_of_names_is_the_installed_bindings():
+    binding = pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx")
+    known = table("rtx-1.7.1")
+    if binding.__version__ != known["version"]:
+        pytest.skip(f"the table is of {known['version']}, {binding.__version__} is installed")
+    assert set(known["module"]) <= set(dir(binding))
+    for owner, names in known["classes"].items():
+        assert {name.rstrip("=") for name in names} <= set(dir(getattr(binding, owner)))
+
+
+def _no_gpu():
     return FakeCudaLibrary(devices=0)
