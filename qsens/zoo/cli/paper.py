@@ -10,6 +10,7 @@ import click
 
 from qsens.cli.options import sweep_options, values_from_options
 from qsens.cli.progress import ProgressLine
+from qsens.errors import SpecError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 DEFAULT_OUT = Path("reports/paper")
@@ -19,13 +20,20 @@ DEFAULT_OUT = Path("reports/paper")
 @click.argument("checkpoint", required=False, type=FILE)
 @click.option("--teacher", type=FILE, help="Weights of a teacher, for its rows and pictures.")
 @click.option("--checkpoints", type=FILE, help="TOML file with weights for rows of Table 2.")
-@click.option("--only", metavar="PART,...", help="Of figure1, table1, table2, figure3, figure4.")
+@click.option(
+    "--latency",
+    multiple=True,
+    type=FILE,
+    help="File of `qsens bench --json`, for Table 4; repeat for several.",
+)
+@click.option("--only", metavar="PART,...", help="Of figure1, table1, table2, figure3, figure4, table4.")
 @sweep_options
 def paper(
     checkpoint: Path | None,
     *,
     teacher: Path | None,
     checkpoints: Path | None,
+    latency: tuple[Path, ...],
     only: str | None,
     **options: Any,
 ) -> None:
@@ -38,18 +46,23 @@ def paper(
     # numpy, onnx, torch and matplotlib take seconds to load.
     from qsens.zoo.paper.ablation import read_checkpoints
     from qsens.zoo.paper.making import make_paper
-    from qsens.zoo.paper.request import PaperRequest, parts_from_text, values_for_sweeps
+    from qsens.zoo.paper.request import WITHOUT_SWEEPS, PaperRequest, parts_from_text, values_for_sweeps
 
     parts = parts_from_text(only)
+    if parts == ("table4",) and not latency:
+        raise SpecError(
+            "Table 4 is made of latency files", "add --latency FILE of: qsens bench RUN --json FILE"
+        )
     request = PaperRequest(
         out=options["out"] or DEFAULT_OUT,
         parts=parts,
-        values={} if parts == ("figure1",) else values_for_sweeps(_given(options)),
+        values={} if set(parts) <= WITHOUT_SWEEPS else values_for_sweeps(_given(options)),
         student=checkpoint,
         teacher=teacher,
         checkpoints={} if checkpoints is None else read_checkpoints(checkpoints),
         trust_checkpoint=bool(options["trust_checkpoint"]),
         command=_command(),
+        latency=latency,
     )
     with ProgressLine() as progress:
         page = make_paper(request, progress=progress, warn=_warn)

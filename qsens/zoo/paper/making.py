@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 
 from qsens.atomic_write import write_atomically, write_error
 from qsens.interfaces import Progress
+from qsens.latency_table import read_latency_table
+from qsens.report.devices_data import device_groups
+from qsens.report.devices_figure import devices_figure
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.run_content import provenance_groups
 from qsens.sweep import StoppedError
@@ -21,10 +24,11 @@ from qsens.zoo.paper.figure3 import AXIS, boundary_records, figure3, published_a
 from qsens.zoo.paper.figure4 import figure4
 from qsens.zoo.paper.figure4_data import grid_records, image_grid
 from qsens.zoo.paper.page import Page, Section, render_html, render_markdown
-from qsens.zoo.paper.request import PaperRequest
+from qsens.zoo.paper.request import WITHOUT_SWEEPS, PaperRequest
 from qsens.zoo.paper.runs import RunPlan, SweptRun, run_plan
 from qsens.zoo.paper.table1 import table1
 from qsens.zoo.paper.table2 import quality_table, sizes_table
+from qsens.zoo.paper.table4 import table4
 from qsens.zoo.talker.demo import TalkerDemo
 
 _CORPUS = (
@@ -70,7 +74,7 @@ def make_paper(request: PaperRequest, *, progress: Progress, warn: Callable[[str
 
 def run_sweeps(request: PaperRequest, *, progress: Progress, warn: Callable[[str], None]) -> Runs:
     """The sweeps that the parts of the request need. Raises as `make_paper`."""
-    if set(request.parts) <= {"figure1"}:
+    if set(request.parts) <= WITHOUT_SWEEPS:
         return Runs(None, None, {})
 
     def swept(plan: RunPlan | None) -> SweptRun | None:
@@ -88,7 +92,9 @@ def sections_of(request: PaperRequest, runs: Runs) -> list[Section]:
     makers: dict[str, Callable[[Path, Runs], Section | None]] = {
         "figure1": _figure1, "table1": _table1, "table2": _table2, "figure3": _figure3, "figure4": _figure4,
     }  # fmt: skip
-    made = (makers[part](request.out, runs) for part in request.parts)
+    made = [makers[part](request.out, runs) for part in request.parts if part in makers]
+    if "table4" in request.parts and request.latency:
+        made.append(_table4(request.out, request.latency))
     return [section for section in made if section is not None]
 
 
@@ -142,6 +148,12 @@ def _figure4(out: Path, runs: Runs) -> Section | None:
     _write_csv(out / "figure4.csv", grid_records(grid))
     missing = () if runs.teacher is not None else (_NO_TEACHER,)
     return _drawn(out, "figure4", "Figure 4. The same frames by every precision", figure4(grid), missing)
+
+
+def _table4(out: Path, files: Sequence[Path]) -> Section:
+    groups = device_groups([read_latency_table(path) for path in files])
+    drawn = _drawn(out, "figure5", "Table 4 and Figure 5. Latency on devices", devices_figure(groups), ())
+    return replace(drawn, tables=_tables(out, (table4(groups),)).tables)
 
 
 def _network_record(network: Network) -> dict[str, object]:

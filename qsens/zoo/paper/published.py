@@ -37,6 +37,7 @@ _UNCLEAR = (
     "94.6 and 23.1 are the two students trained with the sync loss from the start; which is which could not "
     "be read"
 )
+_ON_JETSON = "over FP32 on the same Jetson board, with TensorRT"
 _DISTILLED = "distilled; the schedule of its sync loss is not stated beside the value"
 _SCHEDULE = "trained without distillation; its sync schedule is not stated beside the value"
 
@@ -56,6 +57,8 @@ VALUES: tuple[Published, ...] = (
     Published("ablation/student", "lse-d", "11.4", 11.4, PAPER, _SCHEDULE),
     Published("ablation/student-residual", "fid", "5.19", 5.19, PAPER, _SCHEDULE),
     Published("ablation/sync-from-start", "fid", "94.6 / 23.1", None, PAPER, _UNCLEAR),
+    Published("teacher/INT8", "device-speed-up", "3.9x to 5.2x", None, f"{PAPER}, Table 4", _ON_JETSON),
+    Published("student/INT8", "device-speed-up", "1.8x to 2.3x", None, f"{PAPER}, Table 4", _ON_JETSON),
     Published("student/FP16", "speed-up", "8x to 17x", None, DEMO_TEXT, "on Jetson edge GPUs"),
     Published("student/MIX", "speed-up", "19x", 19.0, DEMO_TEXT, "on Jetson Xavier NX"),
 )

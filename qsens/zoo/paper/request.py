@@ -15,7 +15,9 @@ from qsens.zoo.talker.demo import METRICS, TalkerDemo
 from qsens.zoo.wav2lip.opening import TALKER, open_wav2lip, options_for
 from qsens.zoo.wav2lip.variants import variant_named
 
-PARTS = ("figure1", "table1", "table2", "figure3", "figure4")
+PARTS = ("figure1", "table1", "table2", "figure3", "figure4", "table4")
+# What is drawn without any sweep: from shapes alone, and from latency files.
+WITHOUT_SWEEPS = frozenset({"figure1", "table4"})
 NEEDS_STUDENT = frozenset({"table1", "figure3", "figure4"})
 # The paper fixes these; other choices would be another experiment.
 _FIXED = ("model", "model_options", "strategy", "layer_order", "pinned", "output")
@@ -28,7 +30,8 @@ _OF_THE_DEMO = frozenset({"strategy", "strategy_options", "layer_order", "budget
 class PaperRequest:
     """What to make and from what. `values` are spec values that hold for every sweep, the user's among them.
 
-    `student` is `None` for the talker that qsens ships; `checkpoints` holds weights by row of Table 2.
+    `student` is `None` for the talker that qsens ships; `checkpoints` holds weights by row of Table 2;
+    `latency` are files of `qsens bench --json`, without which Table 4 is left out.
     """
 
     out: Path
@@ -39,6 +42,7 @@ class PaperRequest:
     checkpoints: Mapping[str, Path]
     trust_checkpoint: bool
     command: str
+    latency: tuple[Path, ...] = ()
 
     @property
     def has_student(self) -> bool:
@@ -57,7 +61,7 @@ class PaperRequest:
             LoadError: for a file that cannot be read or holds something else.
             SpecError: for one of another architecture than its row of Table 2.
         """
-        if set(self.parts) == {"figure1"}:
+        if set(self.parts) <= WITHOUT_SWEEPS:
             return
         if self.wants_student:
             open_wav2lip(self.student, trust_checkpoint=self.trust_checkpoint)
