@@ -5,6 +5,7 @@ padding; it pads with zeros whatever the mode, through a function that TensorRT 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qsens.backends.torch2trt_libraries import Libraries
@@ -31,57 +32,81 @@ def register_converters(libraries: Libraries) -> None:
     libraries.torch2trt.tensorrt_converter("torch.nn.functional.pad")(padding)
 
 
-def _convert_transposed_convolution(context: Any, get_arg: Any) -> None:
-    """Deconvolution of (N, C, ...) data.
+@dataclass(frozen=True)
+class _Geometry:
+    """A transposed convolution along its spatial axes; `after` is the padding at the end."""
 
-    TensorRT's output has (in - 1) * stride + dilation * (kernel - 1) + 1 - pre - post elements along an
-    axis, torch's has output_padding - padding more than - pre: a shorter pad at the end is output padding.
-    """
+    strides: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+    @classmethod
+    def of_call(cls, context: Any, get_arg: Any, rank: int) -> "_Geometry":
+        """TensorRT's form of torch's arguments.
+
+        TensorRT's output has (in - 1) * stride + dilation * (kernel - 1) + 1 - before - after elements
+        along an axis, torch's the same with the padding at both ends and output_padding more: a shorter
+        padding at the end is output padding.
+        """
+        strides, pads, extra, dilations = (
+            _per_axis(get_arg(context, name, pos=place, default=default), rank)
+            for name, place, default in (
+                ("stride", 3, 1),
+                ("padding", 4, 0),
+                ("output_padding", 5, 0),
+                ("dilation", 7, 1),
+            )
+        )
+        after = tuple(pad - more for pad, more in zip(pads, extra, strict=True))
+        if min(after) < 0:
+            raise NotImplementedError(
+                f"output padding {extra} is more than the padding {pads}: TensorRT cannot grow an output"
+            )
+        return cls(strides, pads, after, dilations)
+
+    def with_flat_axis(self) -> "_Geometry":
+        """TensorRT knows two and three spatial axes: one axis gets a second of size one."""
+        return _Geometry((*self.strides, 1), (*self.before, 0), (*self.after, 0), (*self.dilations, 1))
+
+
+def _convert_transposed_convolution(context: Any, get_arg: Any) -> None:
+    """Deconvolution of (N, C, ...) data."""
     data = get_arg(context, "input", pos=0, default=None)
     weight = get_arg(context, "weight", pos=1, default=None)
     bias = get_arg(context, "bias", pos=2, default=None)
     groups = int(get_arg(context, "groups", pos=6, default=1))
-    rank = weight.dim() - 2
-    strides, pads, extra, dilations = (
-        _per_axis(get_arg(context, name, pos=place, default=default), rank)
-        for name, place, default in (
-            ("stride", 3, 1),
-            ("padding", 4, 0),
-            ("output_padding", 5, 0),
-            ("dilation", 7, 1),
-        )
-    )
-    after = tuple(pad - more for pad, more in zip(pads, extra, strict=True))
-    if min(after) < 0:
-        raise NotImplementedError(
-            f"output padding {extra} is more than the padding {pads}: TensorRT cannot grow an output"
-        )
-    network = context.network
-    flat = rank == 1
-    source = _reshaped(network, data._trt, (0, 0, 0, 1)) if flat else data._trt
-    values = {"kernel": _array(weight)}
-    if flat:
-        values["kernel"] = values["kernel"][..., None]
-    if bias is not None:
-        values["bias"] = _array(bias)
-    layer = network.add_deconvolution_nd(
+    geometry = _Geometry.of_call(context, get_arg, weight.dim() - 2)
+    source, kernel = data._trt, _array(weight)
+    is_flat = weight.dim() == 3
+    if is_flat:
+        source, kernel = _reshaped(context.network, source, (0, 0, 0, 1)), kernel[..., None]
+        geometry = geometry.with_flat_axis()
+    layer = context.network.add_deconvolution_nd(
         input=source,
-        num_output_maps=int(weight.shape[1]) * groups,
-        kernel_shape=_flat_sides(tuple(weight.shape[2:]), 1, flat=flat),
-        **values,
+        num_output_maps=int(kernel.shape[1]) * groups,
+        kernel_shape=tuple(kernel.shape[2:]),
+        kernel=kernel,
+        **({} if bias is None else {"bias": _array(bias)}),
     )
     if layer is None:
-        raise NotImplementedError(f"TensorRT refuses weights of shape {tuple(weight.shape)}")
-    if max(dilations) > 1 and not hasattr(layer, "dilation_nd"):
-        raise NotImplementedError(f"this TensorRT cannot dilate a deconvolution, this one by {dilations}")
-    layer.stride_nd = _flat_sides(strides, 1, flat=flat)
-    layer.pre_padding = _flat_sides(pads, 0, flat=flat)
-    layer.post_padding = _flat_sides(after, 0, flat=flat)
-    if max(dilations) > 1:
-        layer.dilation_nd = _flat_sides(dilations, 1, flat=flat)
+        raise NotImplementedError(f"TensorRT refuses weights of shape {kernel.shape}")
+    _set_geometry(layer, geometry)
     layer.num_groups = groups
     output = layer.get_output(0)
-    context.method_return._trt = _reshaped(network, output, (0, 0, 0)) if flat else output
+    context.method_return._trt = _reshaped(context.network, output, (0, 0, 0)) if is_flat else output
+
+
+def _set_geometry(layer: Any, geometry: _Geometry) -> None:
+    layer.stride_nd = geometry.strides
+    layer.pre_padding = geometry.before
+    layer.post_padding = geometry.after
+    if max(geometry.dilations) > 1:
+        if not hasattr(layer, "dilation_nd"):
+            raise NotImplementedError(
+                f"this TensorRT cannot dilate a deconvolution, this one by {geometry.dilations}"
+            )
+        layer.dilation_nd = geometry.dilations
 
 
 def _convert_padding(context: Any, get_arg: Any) -> None:
@@ -103,11 +128,6 @@ def _convert_padding(context: Any, get_arg: Any) -> None:
 def _per_axis(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     sides = tuple(value) if isinstance(value, Sequence) else (value,)
     return tuple(int(side) for side in (sides * rank if len(sides) == 1 else sides))
-
-
-def _flat_sides(sides: tuple[int, ...], filler: int, *, flat: bool) -> tuple[int, ...]:
-    """TensorRT knows two and three spatial axes: one axis gets a second of size one."""
-    return (*sides, filler) if flat else sides
 
 
 def _reshaped(network: Any, tensor: Any, shape: tuple[int, ...]) -> Any:

@@ -5,6 +5,7 @@ from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model
 
+from qsens.assemble import open_generator
 from qsens.backends.torch2trt_libraries import Libraries
 from qsens.backends.torch2trt_types import implicit_types
 from qsens.errors import BuildError
@@ -360,3 +361,11 @@ def test_nvidias_compiler_takes_a_whole_generator_as_it_is_filled():
     for name, value in known.items():
         sides = [side.dim_value or -1 for side in value.type.tensor_type.shape.dim]
         assert list(converted.tensors[name].shape) == sides
+
+
+@pytest.mark.slow
+def test_nvidias_compiler_takes_the_shipped_talker_as_it_is_filled():
+    graph = prepare_graph(open_generator(None, "wav2lip").export())
+    converted, plan = real_network(graph)
+    assert plan is not None
+    assert {layer.node for layer in graph.layers} <= converted.layers.keys()
