@@ -12,10 +12,11 @@ from qsens.errors import SpecError
 BINS = 2048
 LEVELS = 128
 STEPS = 127
-FALLBACK_AMAX = 1.0
+FALLBACK_AMAX = 127 / 128
 SMALLEST_AMAX = 1e-30
 DEFAULT_PERCENTILE = 0.9999
 _TIE = 1e-12
+_SMALLEST_NORMAL_HALF = 2.0**-14
 
 
 class Method(StrEnum):
@@ -145,6 +146,21 @@ def entropy(histogram: Histogram, *, drop_zero_spike: bool = True, prefer_wider:
     equal = np.flatnonzero(divergences <= divergences.min() + _TIE)
     size = sizes[equal[-1] if prefer_wider else equal[0]]
     return _positive(min((float(size) + 0.5) * histogram.width, histogram.maximum))
+
+
+def with_half_scale(amax: float) -> float:
+    """The least amax, not below the given one, whose INT8 scale `amax / 127` is an FP16 number.
+
+    Strongly typed engines hold scales in FP16; so every flavour of a graph has the same scale to the last
+    bit. Scales that FP16 holds only with less precision (below 2^-14) or not at all are left alone.
+    """
+    scale = np.float32(amax) / np.float32(127)
+    if not _SMALLEST_NORMAL_HALF <= scale <= np.finfo(np.float16).max:
+        return amax
+    half = np.float16(scale)
+    if half < scale:
+        half = np.nextafter(half, np.float16(np.inf))
+    return float(np.float32(half) * np.float32(127)) if np.isfinite(half) else amax
 
 
 def _positive(amax: float) -> float:

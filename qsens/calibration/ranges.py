@@ -20,13 +20,14 @@ from qsens.calibration.methods import (
     check_percentile,
     minmax,
     parse_method,
+    with_half_scale,
 )
 from qsens.errors import DataError
 from qsens.ranges import Ranges, TensorRange
 
 Batch = Mapping[str, NDArray[Any]]
 _CHUNK = 1 << 16
-_VERSION = 1
+_VERSION = 2
 
 
 class RangeCollector:
@@ -94,7 +95,7 @@ class RangeCollector:
             amax = amax_from_histogram(self.histogram(name), self.method, self.percentile)
         else:
             amax = minmax(low, high)
-        return TensorRange(name, low, high, amax)
+        return TensorRange(name, low, high, with_half_scale(amax))
 
 
 def collect_ranges(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.calibration.methods import BINS, FALLBACK_AMAX
+from qsens.calibration.methods import BINS, FALLBACK_AMAX, with_half_scale
 from qsens.calibration.ranges import (
     RangeCollector,
     collect_ranges,
@@ -76,7 +76,22 @@ def test_a_long_array_is_counted_completely():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_extremes_are_kept_beside_the_threshold(dtype):
     ranges = collected([{"x": np.array([[-3.0, 1.0]], dtype=dtype)}], "minmax").finish(1, "d")
-    assert ranges["x"] == TensorRange("x", -3.0, 1.0, 3.0)
+    assert ranges["x"] == TensorRange("x", -3.0, 1.0, with_half_scale(3.0))
+
+
+@pytest.mark.parametrize("amax", [127.0, 3.0, 0.0313, 1.7e3, 8.1e6])
+def test_the_scale_is_an_fp16_number_and_cuts_nothing_off(amax):
+    found = with_half_scale(amax)
+    scale = np.float32(found) / np.float32(127)
+    assert np.float32(np.float16(scale)) == scale
+    assert amax <= found <= amax * (1 + 2**-10)
+
+
+def test_scales_of_fp16_are_kept_and_those_beyond_it_left_alone():
+    kept = 127 * float(np.float16(0.0123))
+    assert with_half_scale(kept) == kept
+    for amax in (127 * 2.0**-15, 127 * 70000.0):
+        assert with_half_scale(amax) == amax
 
 
 @pytest.mark.parametrize("method", METHODS)
