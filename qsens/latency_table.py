@@ -83,10 +83,11 @@ class LatencyTable:
 
     @property
     def runtime_text(self) -> str:
-        """Name and version of the runtime; of a long version the number alone."""
-        version = str(self.runtime["version"])
+        """Name and version of the runtime, of a long version the number alone; its threads if it was told."""
+        version, threads = str(self.runtime["version"]), str(self.runtime.get("threads", "0"))
         number = re.match(r"\d+(\.\d+)*", version)
-        return f"{self.runtime['name']} {version if number is None else number[0]}"
+        text = f"{self.runtime['name']} {version if number is None else number[0]}"
+        return text if threads == "0" else f"{text}, {threads} thread{'' if threads == '1' else 's'}"
 
     @property
     def batches(self) -> tuple[int, ...]:

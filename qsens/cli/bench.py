@@ -167,7 +167,7 @@ class _Measured:
         from qsens.device.latency_file import latency_document
         from qsens.device.machine import describe_device
 
-        asked = self.asked
+        asked, load = self.asked, load_average()
         settings = BenchSettings(asked.batches, asked.repeats, profiles_layers=asked.layers)
         with ProgressLine() as progress:
             result = bench(
@@ -183,9 +183,9 @@ class _Measured:
             raise StoppedError("stopped before anything was measured", "")
         threads = {} if asked.threads is None else {"threads": str(asked.threads)}
         runtime = {**result.runtime, "backend": backend, "inputs": self.inputs.kind, **threads}
-        document = latency_document(
-            result.measured, device=describe_device(backend), runtime=runtime, graph=self.graph
-        )
+        # Clocks as they are under load, the load as it was without us.
+        device = {**describe_device(backend), "load_average": load}
+        document = latency_document(result.measured, device=device, runtime=runtime, graph=self.graph)
         return {**document, "is_complete": result.is_complete}
 
     def finish(self, document: dict[str, Any], places: Sequence[Path], shares: Mapping[str, float]) -> None:

@@ -59,7 +59,7 @@ def devices_table(groups: Sequence[DeviceGroup]) -> str:
             cells += ["-" if row.energy_mj is None else f"{row.energy_mj:.3g}"] if has_energy else []
             rows.append([*(named if place == 0 else [""] * 4), *cells, str(row.mismatches)])
     table = text_table(header, rows, right=(3, *range(5, len(header))))
-    return f"{table}\n\n±: 95% interval of the median. Speed-up: over FP32 on the same device."
+    return f"{table}\n\n±: 95% interval of the median. Speed-up: over FP32 of the same file."
 
 
 def device_records(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:

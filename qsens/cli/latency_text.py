@@ -6,6 +6,8 @@ from qsens.latency_selection import MEASURE_MORE, LatencyChoice
 from qsens.latency_table import SAME_SHARE, MeasuredMap
 from qsens.precision import Precision
 
+MOST_NAMED = 6
+
 
 def shown_ms(measured: MeasuredMap | None) -> str:
     """The median with half its interval, to the digit that the interval leaves; a dash where nothing is."""
@@ -33,7 +35,7 @@ def latency_lines(choice: LatencyChoice) -> list[str]:
         text += f", {faster:.2f}x as fast as FP32 ({shown_ms(timings.fp32)} ms)"
     if choice.limit_ms is not None:
         text += f"; at most {choice.limit_ms:g} ms allowed"
-    return [f"{text}.", *_verdict(choice), *_left_out(choice)]
+    return [f"{text}.", *_verdict(choice), *_mismatches(measured), *_left_out(choice)]
 
 
 def float_name(choice: LatencyChoice) -> str:
@@ -57,6 +59,14 @@ def _verdict(choice: LatencyChoice) -> list[str]:
     if choice.is_float and trial is None:
         return ["No measured map with INT8 is within the limits."]
     return []
+
+
+def _mismatches(measured: MeasuredMap) -> list[str]:
+    if not measured.mismatches:
+        return []
+    named, count = ", ".join(measured.mismatches[:MOST_NAMED]), len(measured.mismatches)
+    more = f" and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
+    return [f"Warning: the measured engine runs these in another precision than it should: {named}{more}."]
 
 
 def _left_out(choice: LatencyChoice) -> list[str]:

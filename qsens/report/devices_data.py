@@ -28,7 +28,7 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class DeviceGroup:
-    """What was measured of one generator on one device with one runtime at one batch size."""
+    """What one file holds of one batch size: a generator on a device with a runtime."""
 
     device: str
     runtime: str
@@ -43,18 +43,24 @@ class DeviceGroup:
 
 
 def device_groups(tables: Iterable[LatencyTable], *, all_maps: bool = False) -> tuple[DeviceGroup, ...]:
-    """Groups in the order of the files; a map that two files hold counts as the later one has it.
+    """A group for each file and batch size, in the order of the files.
 
-    Without `all_maps` only FP32, FP16, MIX and INT8 are shown where a file has any of them.
+    Files are not merged: maps that were not measured in turn are not compared by a speed-up. Without
+    `all_maps` only FP32, FP16, MIX and INT8 are shown where a file has any of them.
     """
-    found: dict[tuple[str, str, str, str, int], dict[str, MeasuredMap]] = {}
-    for table in tables:
-        for entry in table.measurements:
-            key = (table.device_name, table.runtime_text, table.generator, table.graph, entry.batch)
-            found.setdefault(key, {})[entry.label] = entry
     return tuple(
-        DeviceGroup(device, runtime, generator, batch, _rows(entries, all_maps=all_maps))
-        for (device, runtime, generator, _, batch), entries in found.items()
+        DeviceGroup(
+            table.device_name,
+            table.runtime_text,
+            table.generator,
+            batch,
+            _rows(
+                {entry.label: entry for entry in table.measurements if entry.batch == batch},
+                all_maps=all_maps,
+            ),
+        )
+        for table in tables
+        for batch in table.batches
     )
 
 

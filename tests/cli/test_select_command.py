@@ -170,6 +170,16 @@ def test_where_int8_gains_nothing_the_text_says_ship_fp16(make_run, make_table):
     assert exported.document["latency"]["does_int8_pay"] is False
 
 
+def test_a_measured_engine_that_runs_something_else_is_warned_of(make_run, tmp_path):
+    entry = measured("MIX", FIRST_TWO, LAYERS, 3.0, mismatches=(LAYERS[1].name,))
+    table = write_table(tmp_path / "board.json", [entry], LAYERS)
+    result = select(make_run(), "--budget", "2", "--latency", str(table))
+    assert (
+        f"Warning: the measured engine runs these in another precision than it should: {LAYERS[1].name}."
+        in (result.stdout)
+    )
+
+
 def test_the_best_score_within_a_time_limit(make_run, make_table):
     run, table = make_run(), make_table()
     result = select(run, "--latency", table, "--latency-limit", "3.5", "--batch", "16")

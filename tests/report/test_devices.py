@@ -66,16 +66,14 @@ def test_maps_stand_in_the_papers_order_and_single_trials_only_when_asked_for(ta
     assert [row.label for row in groups_of(table("Other", trial_9=3.0))[0].rows] == ["trial 9"]
 
 
-def test_files_of_one_device_become_one_group(table, tmp_path):
-    """A bundle's script measures MIX alone; the run's bench has the rest."""
+def test_maps_of_two_files_are_not_compared(table, tmp_path):
+    """A bundle's script measures MIX alone, at another time: its speed-up is over nothing."""
     run = table("Board", FP32=4.0, MIX=3.0)
     bundle = tmp_path / "bundle.json"
     write_table(bundle, [measured("MIX", MIXED, LAYERS, 2.0)], LAYERS, device={"name": "Board"})
-    (group,) = groups_of(run, bundle)
-    assert [(row.label, row.ms, row.speed_up) for row in group.rows] == [
-        ("FP32", 4.0, 1.0),
-        ("MIX", 2.0, 2.0),
-    ]
+    first, second = groups_of(run, bundle)
+    assert [row.speed_up for row in first.rows] == [1.0, 4 / 3]
+    assert [row.speed_up for row in second.rows] == [None]
 
 
 def test_without_fp32_there_is_no_speed_up(table):
