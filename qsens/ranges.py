@@ -12,7 +12,8 @@ class TensorRange:
     """What calibration saw of one tensor.
 
     `amax` is the chosen symmetric clipping threshold (`method`), a float32 value; the INT8 scale is
-    `amax / 127`, which FP16 holds exactly unless it is below 2^-14. `minimum` and `maximum` are the plain extremes, used for overflow warnings.
+    `amax / 127`, which FP16 holds exactly unless it is below 2^-14. `minimum` and `maximum` are the plain
+    extremes, used for overflow warnings.
     """
 
     tensor: str

@@ -18,6 +18,7 @@ from qsens.errors import BuildError, SpecError
 from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph
+from qsens.graph.unclipped import without_tail_clips
 from qsens.layer import weight_bytes
 from qsens.precision import PrecisionMap
 
@@ -106,7 +107,7 @@ class OnnxRuntimeBackend:
 
     def _build_optimised(self, lowered: LoweredGraph) -> CpuEngine:
         try:
-            with model_source(lowered.detached) as source:
+            with model_source(without_tail_clips(lowered).detached) as source:
                 return CpuEngine(OnnxRuntimeRuntime(source, threads=self.threads), lowered)
         except DeviceError as error:
             raise BuildError(error.message, error.hint) from error

@@ -16,8 +16,8 @@ from qsens.device.goldens import batch_of
 from qsens.device.opening import open_engine
 from qsens.errors import BuildError, VerificationError
 from qsens.export.targets import Target
-from qsens.export.unclipped import NOTE, without_tail_clips
 from qsens.graph.lowered import LoweredGraph
+from qsens.graph.unclipped import NOTE, without_tail_clips
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
 from qsens.reopened import ReopenedRun
