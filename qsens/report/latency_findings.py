@@ -14,7 +14,12 @@ _SHOWN = 6
 
 
 def latency_findings(study: Study, timings: Timings, chosen: Trial | None) -> Iterator[Finding]:
-    """Times of the references and the chosen map, whether INT8 pays, engines that run something else."""
+    """Times of the references and the chosen map, whether INT8 pays, engines that run something else.
+
+    Of a table with several batch sizes only the smallest has findings; tables and figures show them all.
+    """
+    if timings.batch != timings.table.batches[0]:
+        return
     measured = list(timings.by_trial.values())
     if not measured:
         text = f"No map of this run was measured on {timings.place}: {timings.table.path.name} holds others."
@@ -59,7 +64,7 @@ def _whether_int8_pays(timings: Timings, measured: Sequence[MeasuredMap]) -> Ite
     if not in_int8 or not in_float:
         return
     fastest_int8 = min(in_int8, key=lambda entry: entry.ms)
-    fastest_float = min(in_float, key=lambda entry: entry.ms)
+    fastest_float = _float_to_ship(in_float)
     if fastest_int8.ms < fastest_float.ms and not fastest_int8.is_as_fast_as(fastest_float):
         return
     text = (
@@ -76,7 +81,7 @@ def _whether_choice_pays(
     floats = [one for one in measured if not one.has_int8]
     if entry is None or not entry.has_int8 or not floats:
         return
-    rival = min(floats, key=lambda one: one.ms)
+    rival = _float_to_ship(floats)
     if entry.ms < rival.ms and not entry.is_as_fast_as(rival):
         return
     text = (
@@ -85,6 +90,13 @@ def _whether_choice_pays(
         f"qsens select RUN --latency {timings.table.path.name}."
     )
     yield Finding(Severity.WARNING, "The chosen map is no faster than float", text)
+
+
+def _float_to_ship(in_float: Sequence[MeasuredMap]) -> MeasuredMap:
+    """Of the fastest maps without INT8 the smallest; FP32 where another gains neither time nor size."""
+    fastest = min(in_float, key=lambda entry: entry.ms)
+    as_fast = [entry for entry in in_float if entry.is_as_fast_as(fastest)]
+    return min(as_fast, key=lambda entry: (entry.size_bytes, entry.label != "FP32", entry.ms))
 
 
 def _mismatches(timings: Timings, measured: Sequence[MeasuredMap]) -> Iterator[Finding]:

@@ -101,6 +101,21 @@ def test_int8_that_gains_no_time_is_a_warning(timings):
     assert "3.000 ms" in found["The chosen map is no faster than float"].text
 
 
+def test_where_fp16_gains_neither_time_nor_size_fp32_is_what_ships(timings):
+    """A processor without FP16: both are the same engine."""
+    found = titles(findings_of(study(), None, None, [timings(FP32=2.02, FP16=2.0, INT8=3.0)]))
+    assert "ship FP32" in found["INT8 does not pay on Test Board"].text
+
+
+def test_only_the_smallest_batch_has_findings(tmp_path):
+    entries = [measured("FP32", UNIFORM["FP32"], LAYERS, 1.0, batch=batch) for batch in (1, 16)]
+    table = read_latency_table(write_table(tmp_path / "t.json", entries, LAYERS))
+    found = findings_of(study(), None, None, [timings_of(study(), table, batch) for batch in (1, 16)])
+    assert [finding.title for finding in found if "Measured" in finding.title] == [
+        "Measured on Test Board, openvino 1.0, batch 1"
+    ]
+
+
 def test_whether_int8_pays_is_not_said_where_only_one_kind_was_measured(timings):
     found = titles(findings_of(study(), None, None, [timings(INT8=2.0, half=3.0)]))
     assert not any("does not pay" in title for title in found)
