@@ -124,7 +124,7 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads:
-            wished["INFERENCE_NUM_THREADS"] = threads
+            wished["INFERENCE_NUM_THREADS"] = str(threads)
         supported = self._core.get_property(DEVICE, "SUPPORTED_PROPERTIES")
         return {name: value for name, value in wished.items() if name in supported}
 
