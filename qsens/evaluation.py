@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from qsens.atomic_write import write_atomically
-from qsens.device.audit import mismatches
+from qsens.audits import save_audit
+from qsens.device.audit import LayerAudit, mismatches
 from qsens.errors import ScoreError
 from qsens.evidence import Evidence, load_evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
@@ -90,6 +91,9 @@ class Evaluator:
         lowered = lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
         with work.backend.build(lowered) as engine:
             scores = self._score_or_explain(number, engine)
+            audit: Sequence[LayerAudit] = getattr(engine, "audit", ())
+            if audit:
+                save_audit(self.evidence, number, audit)
             return Trial(
                 number=number,
                 requested=requested,
@@ -99,7 +103,7 @@ class Evaluator:
                 size_bytes=engine.size_bytes,
                 duration_s=time.perf_counter() - start,
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
-                mismatches=tuple(row.layer for row in mismatches(getattr(engine, "audit", ()))),
+                mismatches=tuple(row.layer for row in mismatches(audit)),
             )
 
     def _score_or_explain(self, number: int, engine: Engine) -> tuple[Score, ...]:

@@ -1,0 +1,31 @@
+"""What each trial's engine really ran, layer by layer, kept beside its evidence: one JSON file a trial."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from qsens.atomic_write import write_atomically
+from qsens.device.audit import LayerAudit
+
+
+def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:
+    """Write the audit of trial `number`, replacing an earlier one.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    rows = [row.to_json() for row in audit]
+    write_atomically(_audit_path(folder, number), (json.dumps(rows, indent=1) + "\n").encode())
+
+
+def load_audit(folder: Path, number: int) -> dict[str, LayerAudit]:
+    """The audit of trial `number` by layer; empty where its engine had none, or the file is damaged."""
+    try:
+        rows = json.loads(_audit_path(folder, number).read_text(encoding="utf-8"))
+        return {row["layer"]: LayerAudit.from_json(row) for row in rows}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _audit_path(folder: Path, number: int) -> Path:
+    return folder / f"audit-{number:05d}.json"
