@@ -1,4 +1,4 @@
-"""README: its Python example runs, and every command and option it names exists."""
+"""README and the guides: the Python example runs; commands and options they name exist, and links lead on."""
 
 import doctest
 import re
@@ -15,6 +15,7 @@ from qsens.cli.main import COMMANDS, main
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
+ENGINES = README.parent / "docs" / "engines.md"
 
 
 @pytest.fixture
@@ -35,13 +36,29 @@ def test_python_example_does_what_it_shows():
 
 
 def test_commands_and_options_of_the_readme_exist():
-    commands = set(re.findall(r"^(?:\S*bin/)?qsens ([a-z]+)", TEXT, re.MULTILINE))
-    assert {"layers", "plan", "sweep", "select", "report"} <= commands <= set(COMMANDS)
+    commands = commands_of(TEXT)
+    assert {"layers", "plan", "sweep", "select", "report", "export", "verify", "bench"} <= commands
+    check_commands(TEXT)
+
+
+def test_commands_and_options_of_the_guide_to_engines_exist():
+    text = ENGINES.read_text(encoding="utf-8")
+    assert {"export", "verify", "bench", "devices"} <= commands_of(text)
+    check_commands(text)
+
+
+def commands_of(text: str) -> set[str]:
+    return set(re.findall(r"^(?:\S*bin/)?qsens ([a-z]+)", text, re.MULTILINE))
+
+
+def check_commands(text: str) -> None:
+    assert commands_of(text) <= set(COMMANDS)
     known = " ".join(CliRunner().invoke(main, [name, "--help"]).output for name in COMMANDS)
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)):
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)):
         assert option in known, option
 
 
-def test_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize("page", [README, ENGINES], ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
