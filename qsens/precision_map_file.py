@@ -11,6 +11,7 @@ from typing import Any
 from qsens import __version__
 from qsens.atomic_write import write_atomically
 from qsens.budget import Budget
+from qsens.device.audit import LayerAudit
 from qsens.errors import SpecError
 from qsens.latency_selection import LatencyChoice
 from qsens.layer import Layer
@@ -57,16 +58,22 @@ class ExportedMap:
 
 
 def write_precision_map(
-    path: Path, selection: Selection, study: Study, spec: SweepSpec, provenance: Provenance
+    path: Path,
+    selection: Selection,
+    study: Study,
+    spec: SweepSpec,
+    provenance: Provenance,
+    audit: Mapping[str, LayerAudit],
 ) -> None:
     """Write the chosen map with scores, settings and provenance, checked against the published schema.
 
-    `spec` holds the budget and the guard that the selection was made with.
+    `spec` holds the budget and the guard that the selection was made with, `audit` what the chosen
+    trial's engine said of its layers (`qsens.audits.load_audit`), nothing where it said nothing.
 
     Raises:
         RunFolderError: if the file cannot be written.
     """
-    document = precision_map_document(selection, study, spec, provenance)
+    document = precision_map_document(selection, study, spec, provenance, audit)
     check_schema(document, "precision_map", str(path))
     write_atomically(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
@@ -103,7 +110,11 @@ def read_precision_map(path: Path) -> ExportedMap:
 
 
 def precision_map_document(
-    selection: Selection, study: Study, spec: SweepSpec, provenance: Provenance
+    selection: Selection,
+    study: Study,
+    spec: SweepSpec,
+    provenance: Provenance,
+    audit: Mapping[str, LayerAudit],
 ) -> dict[str, Any]:
     """The content of `precision_map.json` as plain values; infinite scores become `None`."""
     values = spec.to_mapping()
@@ -116,7 +127,7 @@ def precision_map_document(
         "model": _model(spec, provenance),
         "trial": selection.trial.number,
         "precision_map": selection.precision_map.to_json(),
-        "layers": [_layer(layer, selection.trial) for layer in study.layers],
+        "layers": [_layer(layer, selection.trial, audit.get(layer.name)) for layer in study.layers],
         "scores": {
             "chosen": _scores(selection.trial),
             **{name: None if trial is None else _scores(trial) for name, trial in anchors.items()},
@@ -140,10 +151,11 @@ def _model(spec: SweepSpec, provenance: Provenance) -> dict[str, str]:
     return found
 
 
-def _layer(layer: Layer, trial: Trial) -> dict[str, str | None]:
+def _layer(layer: Layer, trial: Trial, audit: LayerAudit | None) -> dict[str, str | None]:
     return {
         "name": layer.name,
         "node": layer.node,
+        "engine_layer": None if audit is None else audit.engine_layer,
         "block": layer.block,
         "requested": str(trial.requested[layer.name]),
         "applied": None if trial.applied is None else str(trial.applied[layer.name]),

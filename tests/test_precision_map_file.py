@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from qsens.budget import Budget
+from qsens.device.audit import AskedLayer, audit_layers
+from qsens.device.executed import ExecutedLayer
 from qsens.errors import SpecError
 from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import read_precision_map, write_precision_map
@@ -32,7 +34,10 @@ def path(tmp_path):
     )
     study = Study("spec", LAYERS, trials)
     selection = cheapest_within(study, budget=Budget.parse("2.5"))
-    write_precision_map(tmp_path / "precision_map.json", selection, study, SPEC, PROVENANCE)
+    asked = AskedLayer(LAYERS[0].name, LAYERS[0].node, "int8", "int8")
+    step = ExecutedLayer("first + relu", (LAYERS[0].node,), "int8", "kernel")
+    audit = {row.layer: row for row in audit_layers([asked], [step])}
+    write_precision_map(tmp_path / "precision_map.json", selection, study, SPEC, PROVENANCE, audit)
     return tmp_path / "precision_map.json"
 
 
@@ -49,6 +54,7 @@ def test_the_map_is_read_back_with_what_rebuilds_the_engine(path):
 def test_it_says_where_it_came_from(path):
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["model"]["file"] == "generator.onnx"
+    assert [layer["engine_layer"] for layer in document["layers"][:2]] == ["first + relu", None]
     assert document["layers"][3]["requested"] == "fp32"
     assert document["layers"][3]["applied"] == "fp16"
     assert document["budget"]["text"] == "2.5"

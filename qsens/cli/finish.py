@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from qsens.audits import load_audit
 from qsens.budget import Budget
 from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.errors import BudgetError, SpecError
@@ -128,7 +129,8 @@ def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
         # A map of an earlier budget must not be taken for one that meets this budget.
         path.unlink(missing_ok=True)
     if selection is not None:
-        write_precision_map(path, selection, study, spec, read_provenance(out))
+        audit = load_audit(RunPaths(out).evidence, selection.trial.number)
+        write_precision_map(path, selection, study, spec, read_provenance(out), audit)
     return FinishedRun(study, spec, out, write_report(out), selection, failure)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from qsens.audits import load_audit
 from qsens.budget import Budget
 from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.text_table import text_table
@@ -76,10 +77,12 @@ def select(run: Path, *, metric: str | None, as_json: bool, **wishes: Any) -> No
         return
     selection = wish.choose(study, spec, name, timings, paired_errors(RunPaths(run).evidence))
     provenance, path = read_provenance(run), RunPaths(run).precision_map_path
-    write_precision_map(path, selection, study, spec, provenance)
+    audit = load_audit(RunPaths(run).evidence, selection.trial.number)
+    write_precision_map(path, selection, study, spec, provenance, audit)
     _warn_of_missing(run, study)
     if as_json:
-        click.echo(json.dumps(precision_map_document(selection, study, spec, provenance), indent=2))
+        document = precision_map_document(selection, study, spec, provenance, audit)
+        click.echo(json.dumps(document, indent=2))
     else:
         click.echo(selection_text(study, selection))
         click.echo(f"\nWritten: {path}")
@@ -142,6 +145,7 @@ def selection_text(study: Study, selection: Selection) -> str:
         *(latency_lines(selection.latency) if selection.latency else ()),
         *_limit_lines(selection),
         *_overflow_lines(selection.trial),
+        *_mismatch_lines(selection.trial),
         "",
         layers_table(study, selection.precision_map),
     ]
@@ -163,7 +167,10 @@ def trials_table(
     What follows a `±` is half the 95% interval: of the median, and of the score's difference from FP32.
     """
     times = ("ms",) if timings is not None else ()
+    # Engines that run what they were given leave the column out.
+    shows_mismatches = any(trial.mismatches for trial in trials)
     header = ("", "trial", "map", "INT8 MACs", *times, *study.metrics)
+    header += ("mismatches",) if shows_mismatches else ()
     rows = [
         (
             "*" if trial is marked else "",
@@ -172,6 +179,7 @@ def trials_table(
             f"{100 * int8_share(study, trial):.1f}%",
             *(() if timings is None else (shown_ms(timings.of(trial)),)),
             *(_shown_score(trial, metric) for metric in study.metrics),
+            *((str(len(trial.mismatches)),) if shows_mismatches else ()),
         )
         for trial in trials
     ]
@@ -229,6 +237,13 @@ def _overflow_lines(trial: Trial) -> list[str]:
     return [
         f"Warning: FP16 overflowed in {len(trial.fp16_overflows)} layers, most in {worst!r} ({count} values)."
     ]
+
+
+def _mismatch_lines(trial: Trial) -> list[str]:
+    if not trial.mismatches:
+        return []
+    named = ", ".join(trial.mismatches[:3]) + (", ..." if len(trial.mismatches) > 3 else "")
+    return [f"Warning: the engine runs {len(trial.mismatches)} layers in another precision: {named}."]
 
 
 def _shown_score(trial: Trial, metric: str) -> str:

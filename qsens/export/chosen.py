@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qsens.audits import load_audit
 from qsens.budget import Limit
 from qsens.errors import RunFolderError, SpecError
 from qsens.layer import Layer, nearest_allowed
@@ -62,7 +63,8 @@ def map_of_trial(run: ReopenedRun, number: int) -> ChosenMap:
         raise SpecError(f"{run.path} has no trial {number}", f"its trials are 0 to {last}: qsens report")
     if trial.outcome is Outcome.FAILED:
         raise SpecError(f"trial {number} failed: {trial.error}", "export a trial that was scored")
-    document = precision_map_document(_named(run, trial), run.study, run.spec, run.provenance)
+    audit = load_audit(RunPaths(run.path).evidence, number)
+    document = precision_map_document(_named(run, trial), run.study, run.spec, run.provenance, audit)
     document["budget"] |= {"text": f"none: trial {number} was named", "allowance": None, "excess": None}
     shipped = map_to_ship(trial, run.study.layers, run.spec.float_precision)
     return ChosenMap(trial, shipped, document)

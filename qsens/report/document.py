@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from qsens.atomic_write import write_atomically, write_error
+from qsens.audits import load_audit
 from qsens.paired_errors import PairedError, paired_errors
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
@@ -85,6 +86,7 @@ def write_report(run: Path, *, open_browser: bool = False, latency: Sequence[Pat
         provenance=provenance_groups(run, study),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         timings=timings,
+        audit={} if trial is None else load_audit(RunPaths(run).evidence, trial.number),
     )
     write_atomically(paths.page, render_page(content).encode())
     if open_browser:

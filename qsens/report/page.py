@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from qsens.device.audit import LayerAudit
 from qsens.report.finding import Finding
 from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import axis_title
@@ -33,7 +34,7 @@ class PageContent:
 
     `verdict` says on what grounds the map was chosen; `evidence` holds relative links by trial number;
     `provenance` are titled groups of names and values; `date` is when the page was written; `timings` are
-    times that were measured on devices.
+    times that were measured on devices; `audit` is what the chosen map's engine said of its layers.
     """
 
     run_name: str
@@ -46,6 +47,7 @@ class PageContent:
     provenance: Mapping[str, Mapping[str, str]]
     date: str
     timings: Sequence[Timings] = ()
+    audit: Mapping[str, LayerAudit] = field(default_factory=dict)
 
 
 def render_page(content: PageContent) -> str:
@@ -132,7 +134,7 @@ def _figure(picture: Picture) -> str:
 def _map_section(content: PageContent) -> str:
     if content.chosen is None:
         return ""
-    table = map_table(content.study.layers, content.chosen)
+    table = map_table(content.study.layers, content.chosen, content.audit)
     return (
         "<h2>The precision map, layer by layer</h2>"
         '<p class="faint">Requested is what was asked of the backend, applied is what its engine runs; '

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from qsens.device.audit import LayerAudit
 from qsens.layer import Layer, macs_share
 from qsens.precision import Precision, PrecisionMap
 from qsens.report.map_shapes import map_title
@@ -46,8 +47,11 @@ def score_text(score: Score | None) -> str:
     return text if not error else f"{text} ± {format_value(Z95 * error, 2)}"
 
 
-def map_table(layers: Sequence[Layer], chosen: Trial) -> str:
-    """Every layer with its requested and applied precision; a mismatch is outlined."""
+def map_table(layers: Sequence[Layer], chosen: Trial, audit: Mapping[str, LayerAudit]) -> str:
+    """Every layer under its names, with its requested and applied precision; a difference is outlined.
+
+    `audit` is what the engine said of its layers, by name; nothing where it said nothing.
+    """
     total = sum(layer.macs for layer in layers) or 1
     rows = []
     for layer in layers:
@@ -58,13 +62,35 @@ def map_table(layers: Sequence[Layer], chosen: Trial) -> str:
         differs = applied is not None and applied is not requested
         rows.append(
             f'<tr><td class="number">{layer.index}</td><td>{escape(layer.name)}</td>'
+            f"<td>{escape(layer.node)}</td>{_engine_cell(audit.get(layer.name)) if audit else ''}"
             f"<td>{escape(layer.block)}</td><td>{escape(layer.kind)}</td>"
             f'<td class="number">{layer.parameters:,}</td>'
             f'<td data-key="{share}">{bar}{share:.1%}</td>'
             f"<td>{chip(requested)}</td><td>{chip(applied, differs=differs)}</td></tr>"
         )
-    heads = ("#", "layer", "block", "kind", "parameters", "MACs", "requested", "applied")
+    engine = ("engine layer",) if audit else ()
+    heads = (
+        "#",
+        "layer",
+        "ONNX node",
+        *engine,
+        "block",
+        "kind",
+        "parameters",
+        "MACs",
+        "requested",
+        "applied",
+    )
     return _sortable(heads, rows)
+
+
+def _engine_cell(row: LayerAudit | None) -> str:
+    """The engine's name of the step, what is fused into it on hovering, and what its numbers need said."""
+    if row is None or row.engine_layer is None:
+        return "<td>—</td>"
+    fused = f' title="with {escape(", ".join(row.fused_with))}"' if row.fused_with else ""
+    note = f'<br><span class="note">{escape(row.note)}</span>' if row.note else ""
+    return f"<td{fused}>{escape(row.engine_layer)}{note}</td>"
 
 
 def chip(precision: Precision | None, *, differs: bool = False) -> str:
@@ -173,6 +199,8 @@ def _note(trial: Trial, layers: Sequence[Layer]) -> str:
         text = f"not as requested: {names}"
     else:
         return ""
+    if trial.mismatches:
+        text += f"; {len(trial.mismatches)} layers run in another precision than this engine should"
     return f'<br><span class="note">{escape(text)}</span>'
 
 

@@ -21,6 +21,7 @@ _COUNTS = (
     "layers_fp16",
     "layers_int8",
     "differing_layers",
+    "mismatches",
     "boundary_int8_first",
     "boundary_float_first",
     "size_bytes",
@@ -77,30 +78,6 @@ def sensitivity_table(
     return pd.DataFrame(rows, columns=list(_SENSITIVITY_COLUMNS))
 
 
-def layers_table(layers: Sequence[Layer], chosen: Trial | None = None) -> pd.DataFrame:
-    """One row a layer, with the chosen map's requested and applied precision where there is one."""
-    rows = []
-    total = sum(layer.macs for layer in layers) or 1
-    for layer in layers:
-        applied = chosen.applied if chosen else None
-        rows.append(
-            {
-                "index": layer.index,
-                "name": layer.name,
-                "block": layer.block,
-                "kind": layer.kind,
-                "parameters": layer.parameters,
-                "macs": layer.macs,
-                "macs_share": layer.macs / total,
-                "macs_torchprofile": layer.macs_torchprofile,
-                "output_shape": "x".join(map(str, layer.output_shape)),
-                "requested": str(chosen.requested[layer.name]) if chosen else None,
-                "applied": str(applied[layer.name]) if applied else None,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def differing_layers(trial: Trial, layers: Sequence[Layer]) -> tuple[str, ...]:
     """Names of layers that run another precision than was asked for."""
     if trial.applied is None:
@@ -139,6 +116,7 @@ def _applied_columns(trial: Trial, applied: PrecisionMap, layers: Sequence[Layer
         "applied_int8_share": macs_share(layers, applied, Precision.INT8),
         **{f"layers_{precision}": counts[precision] for precision in Precision},
         "differing_layers": len(differing_layers(trial, layers)),
+        "mismatches": len(trial.mismatches),
     }
 
 

@@ -91,6 +91,15 @@ def test_fp16_overflow_is_warned_of(make_run):
     assert "FP16 overflowed" in select(make_run(change=overflow), "--budget", "2").stdout
 
 
+def test_layers_that_the_engine_runs_otherwise_are_counted_and_named(make_run):
+    def mismatch(trial):
+        return replace(trial, mismatches=(LAYERS[1].name, LAYERS[2].name))
+
+    shown = select(make_run(change=mismatch), "--budget", "2").stdout
+    assert "mismatches" in shown.splitlines()[0]
+    assert f"runs 2 layers in another precision: {LAYERS[1].name}, {LAYERS[2].name}" in shown
+
+
 WRONG = [
     (["--budget", "lots"], 2, "cannot read the budget"),
     (["--budget", "2", "--metric", "lpips"], 2, "no score named 'lpips'"),

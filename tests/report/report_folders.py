@@ -31,7 +31,7 @@ def write_run(path: Path, study: Study, *, budget: str | None = None, spec: Swee
         study = read_study(path)
         selection = cheapest_within(study, budget=Budget.parse(budget))
         place = RunPaths(path).precision_map_path
-        write_precision_map(place, selection, study, spec, read_provenance(path))
+        write_precision_map(place, selection, study, spec, read_provenance(path), {})
     return path
 
 

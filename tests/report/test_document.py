@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -10,10 +11,11 @@ from report_folders import SPEC, write_run
 from report_studies import anchors, boundary_study, failed, layer, style_layers
 
 from qsens.cli.main import main
+from qsens.device.audit import LayerAudit
 from qsens.errors import RunFolderError, SpecError
 from qsens.precision import Precision
 from qsens.report.document import report_paths, write_report
-from qsens.report.page_tables import map_picture, score_text
+from qsens.report.page_tables import map_picture, map_table, score_text
 from qsens.trial import Score, Study
 
 EVIL = '<script>alert("x")</script>'
@@ -176,6 +178,19 @@ def test_scores_show_the_paired_interval_first():
     assert score_text(score) == "5.300 ± 0.20"
     assert score_text(replace(score, difference_standard_error=None)) == "5.300 ± 2.0"
     assert score_text(None) == "—"
+
+
+def test_each_layer_is_listed_under_its_three_names():
+    first, second = LAYERS[:2]
+    row = LayerAudit(
+        first.name, first.node, "conv + <relu>", "int8", "int8", "fp16", ("relu",), note="saturates"
+    )
+    table = map_table(LAYERS, messy_study().trials[4], {first.name: row})
+    for text in (first.name, first.node, "conv + <relu>", second.node):
+        assert f">{escape(text)}<" in table
+    assert "with relu" in table
+    assert "saturates" in table
+    assert "engine layer" not in map_table(LAYERS, messy_study().trials[4], {})
 
 
 def test_the_map_picture_has_one_bar_a_run_of_layers():
