@@ -22,6 +22,7 @@ _EXTRA_OF_MODULE = {
     "skimage": "demo",
     "lightning": "zoo",
     "torchvision": "zoo",
+    "openvino": "openvino",
     "av": "video",
     "dlib": "faces",
 }

@@ -56,13 +56,17 @@ class OpenVinoRuntime:
         self._settings = self._supported_settings(threads)
         self._batch = 1 if batch is None else batch
         self._compiled: dict[Shapes, Any] = {}
+        self._requests: dict[Shapes, Any] = {}
         self._apart: set[Shapes] = set()
         shapes = self._shapes_of_batch()
         if batch is not None and shapes is not None:
             self._compiled_for(shapes)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return self._outputs(self._compiled_for(_shapes_of(feeds)).create_infer_request(), feeds)
+        shapes = _shapes_of(feeds)
+        if shapes not in self._requests:
+            self._requests[shapes] = self._compiled_for(shapes).create_infer_request()
+        return self._outputs(self._requests[shapes], feeds)
 
     def executed_layers(self) -> tuple[ExecutedLayer, ...]:
         """Steps as compiled for the largest inputs that were run; before any run, for `batch`, else 1."""
@@ -86,6 +90,7 @@ class OpenVinoRuntime:
         return {name: statistics.median(found) for name, found in times.items()}
 
     def close(self) -> None:
+        self._requests.clear()
         self._compiled.clear()
 
     def _shapes_of_batch(self) -> Shapes | None:

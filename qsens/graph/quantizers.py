@@ -65,10 +65,14 @@ class ActivationQuantizer:
         emit = self.emitter
         scale = emit.constant(f"{tensor}:scale", self._scale(tensor))
         zero = self._zero_point(tensor)
+        codes = f"{tensor}:codes"
         if self._needs_clip(tensor):
-            bound = emit.constant(f"{tensor}:amax", np.array(self.placed.range_of(tensor).amax, np.float32))
-            source = emit.node("Clip", [source, "", bound], f"{tensor}:clipped")
-        codes = emit.node("QuantizeLinear", [source, scale, zero], f"{tensor}:codes")
+            # Behind the quantizer: in front of it, it keeps ONNX Runtime from fusing the two layers.
+            wide = emit.node("QuantizeLinear", [source, scale, zero], f"{tensor}:wide_codes")
+            bound = emit.constant("qsens:uint8_largest", np.full((), 127, np.uint8))
+            emit.node("Clip", [wide, "", bound], codes)
+        else:
+            emit.node("QuantizeLinear", [source, scale, zero], codes)
         emit.node("DequantizeLinear", [codes, scale, zero], output)
 
     def _scale(self, tensor: str) -> Values:

@@ -192,7 +192,7 @@ def test_u8_clips_where_calibration_cut_a_tail_and_then_computes_what_exact_does
     setup = with_range(setup, "r1", 0.0, 1.0)
     model = lowered(setup, INT8, "u8").model
     clips = [node for node in model.graph.node if node.op_type == "Clip"]
-    assert [node.input[0] for node in clips] == ["r1"]
+    assert [node.input[0] for node in clips] == ["r1:wide_codes"]
     with setup.engine(INT8) as engine:
         expected = engine.run(images())["picture"]
     got = run_plainly(model, images(), ("r1:codes",))
