@@ -1,0 +1,220 @@
+"""Strategy `additive`: the best maps by the sum of the damages of single units, by integer programming.
+
+HAWQ-V3 (Yao et al. 2021) and Sony's Model Compression Toolkit choose precisions this way: errors of single
+layers are taken to add, which they need not do.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from qsens.budget import Budget, Limit
+from qsens.errors import SpecError
+from qsens.layer import Layer
+from qsens.precision import Precision, PrecisionMap
+from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of, untried
+from qsens.strategies.knapsack import Items, least_damage, most_saved
+from qsens.trial import Outcome, Score, Trial
+
+DIRECTIONS = ("only-this", "all-but-this")
+DAMAGE_METRICS = ("fid-fp32", "psnr")
+
+
+class Additive:
+    """Scores each unit alone, then proposes the optima of the sum of their damages.
+
+    `direction` `only-this` puts one unit at a time in INT8, `all-but-this` one at a time in float; `both`
+    takes the mean. Damage is how much worse the `metric` gets (without one: the distance to the FP32
+    outputs, else PSNR, else the first score); PSNR is taken as the error it stands for, since decibels do
+    not add. A damage below zero is noise, or masking, and counts as none: a sum that a layer may improve
+    would buy INT8 elsewhere with it. A unit that failed stays in float.
+
+    Without `budget`, `points` maps are proposed: the least damage at INT8 shares that are evenly spaced
+    between none and all. With one (`2.0` or `5%`, as in a spec), the cheapest map that the sum keeps within
+    it; where that one scores otherwise than the sum says, the sum is scaled to it and solved again, up to
+    `points` maps.
+    """
+
+    name = "additive"
+
+    def __init__(
+        self,
+        *,
+        by: str = "layer",
+        direction: str = "only-this",
+        metric: str | None = None,
+        budget: str | None = None,
+        points: int = 6,
+        float_precision: Precision = Precision.FP16,
+    ) -> None:
+        if points < 1:
+            raise SpecError(f"additive cannot propose {points} maps", "use points of 1 or more")
+        self.by = by
+        self.direction = checked_direction(direction, DIRECTIONS)
+        self.metric = metric
+        self.budget = None if budget is None else Budget.parse(str(budget))
+        self.points = points
+        self.float_precision = Precision(float_precision)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """Single units not yet tried; when all are, optima of their sum not yet tried.
+
+        Raises:
+            SpecError: for a metric that was not scored.
+        """
+        maps = _UnitMaps.of(units_of(layers, self.by), self.float_precision)
+        if singles := untried(self._singles(maps), trials):
+            return singles
+        levels = _Levels(trials, self.metric)
+        if not maps.movable or levels.of(maps.floats) is None:
+            return []
+        places = range(len(maps.units))
+        items = Items(
+            damages=tuple(self._damage(maps, place, levels) for place in places),
+            savings=tuple(_macs_moved(maps, place) for place in places),
+        )
+        if self.budget is None or not levels.are_known:
+            ladder = (share / (self.points + 1) for share in range(1, self.points + 1))
+            return untried((maps.with_int8(least_damage(items, share)) for share in ladder), trials)
+        return self._within_budget(maps, items, levels)
+
+    def _singles(self, maps: "_UnitMaps") -> Iterator[PrecisionMap]:
+        yield maps.floats
+        yield maps.int8
+        for direction in DIRECTIONS:
+            if self.direction in ("both", direction):
+                yield from (maps.single(place, direction) for place in maps.movable)
+
+    def _damage(self, maps: "_UnitMaps", place: int, levels: "_Levels") -> float:
+        """How much worse unit `place` makes the score, at least 0; infinite where it stays as it is.
+
+        Without scores all units count alike.
+        """
+        if place not in maps.movable:
+            return math.inf
+        if not levels.are_known:
+            return 1.0
+        ends = {"only-this": (maps.floats, 1.0), "all-but-this": (maps.int8, -1.0)}
+        found = []
+        for direction, (end, sign) in ends.items():
+            one, other = levels.of(maps.single(place, direction)), levels.of(end)
+            if one is not None and other is not None:
+                found.append(sign * (one - other))
+        return max(sum(found) / len(found), 0.0) if found else math.inf
+
+    def _within_budget(self, maps: "_UnitMaps", items: Items, levels: "_Levels") -> list[PrecisionMap]:
+        assert self.budget is not None, "propose() asks only where there is a budget"
+        start = levels.of(maps.floats)
+        assert start is not None, "propose() refuses a float map without a score"
+        allowed = max(levels.limit(self.budget) - start, 0.0)
+        limit = allowed
+        for _ in range(self.points):
+            chosen = most_saved(items, limit)
+            wanted = maps.with_int8(chosen)
+            if wanted not in levels:
+                return [wanted]
+            level, predicted = levels.of(wanted), items.damage(chosen)
+            if level is None or predicted == 0.0:
+                limit /= 2
+            else:
+                limit = allowed * predicted / max(level - start, 1e-12)
+        return []
+
+
+@dataclass(frozen=True)
+class _UnitMaps:
+    """Maps over units; `movable` are the places of the units that INT8 changes at all."""
+
+    units: tuple[Unit, ...]
+    float_precision: Precision
+    movable: tuple[int, ...]
+
+    @classmethod
+    def of(cls, units: Sequence[Unit], float_precision: Precision) -> "_UnitMaps":
+        every = cls(tuple(units), float_precision, tuple(range(len(units))))
+        movable = tuple(place for place in every.movable if every.with_int8([place]) != every.floats)
+        return cls(every.units, float_precision, movable)
+
+    @property
+    def floats(self) -> PrecisionMap:
+        return self.with_int8(())
+
+    @property
+    def int8(self) -> PrecisionMap:
+        return self.with_int8(range(len(self.units)))
+
+    def single(self, place: int, direction: str) -> PrecisionMap:
+        others = [other for other in self.movable if other != place]
+        return self.with_int8([place] if direction == "only-this" else others)
+
+    def with_int8(self, chosen: Iterable[int]) -> PrecisionMap:
+        """INT8 in the units at these places, float elsewhere."""
+        inside = set(chosen)
+        precisions = [
+            Precision.INT8 if place in inside else self.float_precision for place in range(len(self.units))
+        ]
+        return map_of_units(self.units, precisions)
+
+
+class _Levels:
+    """How bad each tried map is, as a number that grows with the damage.
+
+    `are_known` is false in a plan, whose trials have no scores: all maps are then at 0.
+    """
+
+    def __init__(self, trials: Sequence[Trial], metric: str | None) -> None:
+        self._trials: Mapping[PrecisionMap, Trial] = {trial.requested: trial for trial in trials}
+        self._metric = _metric_of(trials, metric)
+        self.are_known = any(trial.scores for trial in trials)
+
+    def __contains__(self, wanted: PrecisionMap) -> bool:
+        return wanted in self._trials
+
+    def of(self, wanted: PrecisionMap) -> float | None:
+        """The level of a map; `None` where it failed or was not tried."""
+        trial = self._trials.get(wanted)
+        if trial is None or trial.outcome is not Outcome.SCORED:
+            return None
+        if self._metric is None:
+            return 0.0
+        score = trial.score(self._metric)
+        return None if score is None or math.isnan(score.value) else _level(score)
+
+    def limit(self, budget: Budget) -> float:
+        """The worst level within a budget on the metric."""
+        baseline = self._trials.get(PrecisionMap(Precision.FP32))
+        score = None if baseline is None or self._metric is None else baseline.score(self._metric)
+        if score is None:
+            return math.inf
+        is_psnr = score.metric == "psnr"
+        value = math.inf if is_psnr else score.value
+        points = budget.points(score.metric, value)
+        limit = Limit(score.metric, value, points, score.lower_is_better)
+        return _level(
+            Score(score.metric, limit.threshold, score.images, score.against, score.lower_is_better)
+        )
+
+
+def _metric_of(trials: Sequence[Trial], wished: str | None) -> str | None:
+    names = list(dict.fromkeys(score.metric for trial in trials for score in trial.scores))
+    by_base = {name.partition("[")[0]: name for name in reversed(names)}
+    if wished is not None and names and wished not in names and wished not in by_base:
+        raise SpecError(f"no score named {wished!r} to add up", f"scored: {', '.join(names)}")
+    if wished is not None:
+        return wished if wished in names else by_base.get(wished)
+    preferred = (by_base[base] for base in DAMAGE_METRICS if base in by_base)
+    return next(preferred, names[0] if names else None)
+
+
+def _level(score: Score) -> float:
+    if score.metric == "psnr":
+        return float(10.0 ** (-score.value / 10.0))
+    return score.value if score.lower_is_better else -score.value
+
+
+def _macs_moved(maps: _UnitMaps, place: int) -> float:
+    """Multiply-accumulates that INT8 in one unit moves; layers pinned to a precision do not move."""
+    before, after = maps.floats, maps.with_int8([place])
+    return float(
+        sum(layer.macs for layer in maps.units[place].layers if before[layer.name] != after[layer.name])
+    )
