@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qsens.floor import Floor
 from qsens.layer import Layer
 from qsens.precision import Precision
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
@@ -53,7 +54,7 @@ class BoundaryCurve:
 
     `layers` is N, the largest boundary index. `scale` is `linear`, `log` or `symlog`. `chosen` is the
     chosen map as a point where it is a cut of one of the lines. `is_paired` says that every interval is
-    that of the difference to FP32.
+    that of the difference to FP32. `floor` is what the metric shows where only the images differ.
     """
 
     metric: str
@@ -64,13 +65,16 @@ class BoundaryCurve:
     chosen: BoundaryPoint | None
     scale: str
     is_paired: bool
+    floor: Floor | None = None
 
 
-def boundary_curve(study: Study, metric: str, chosen: int | None = None) -> BoundaryCurve | None:
+def boundary_curve(
+    study: Study, metric: str, chosen: int | None = None, floor: Floor | None = None
+) -> BoundaryCurve | None:
     """The curve of one metric; `None` where nothing comparable was scored.
 
-    `chosen` is the number of the trial whose map was selected. Source of the figure: Kim et al. 2023,
-    Figure 3 (arXiv 2304.00471).
+    `chosen` is the number of the trial whose map was selected, `floor` that of the metric. Source
+    of the figure: Kim et al. 2023, Figure 3 (arXiv 2304.00471).
     """
     scored = scored_trials(study, metric)
     if not scored:
@@ -92,6 +96,7 @@ def boundary_curve(study: Study, metric: str, chosen: int | None = None) -> Boun
         mark,
         axis_scale(values, is_ratio=score is None or score.lower_is_better),
         bool(measured) and all(entry.is_paired for entry in measured),
+        floor,
     )
 
 

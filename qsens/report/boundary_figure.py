@@ -31,6 +31,7 @@ from qsens.report.figure_style import (
     value_label,
     whole_ticks,
 )
+from qsens.report.floor_line import FLOOR_LOOK, floor_note, is_within_axis
 from qsens.report.map_shapes import Direction
 from qsens.report.metric_names import axis_title
 
@@ -60,7 +61,8 @@ def boundary_figure(
     panels[-1].set_xlim(-0.5, len(layers) + 0.5)
     whole_ticks(panels[-1].xaxis, len(layers))
     figure.align_ylabels(panels)
-    add_header(figure, title, _legend_entries(curves, chosen_label), _interval_note(curves))
+    notes = [_interval_note(curves), floor_note([curve.floor for curve in curves])]
+    add_header(figure, title, _legend_entries(curves, chosen_label), " ".join(filter(None, notes)))
     return figure
 
 
@@ -109,14 +111,18 @@ def _mark_chosen(axes: Axes, point: BoundaryPoint) -> None:
 
 
 def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
-    places = [_axes_fraction(axes, line.value) for line in curve.references]
+    lines = [(line.label, line.value) for line in curve.references]
+    if curve.floor is not None and is_within_axis(axes, curve.floor):
+        lines.append((curve.floor.label, curve.floor.value))
+    places = [_axes_fraction(axes, value) for _, value in lines]
     moved = spread(places, _LABEL_GAP / (_PANEL_HEIGHT - 0.3))
-    for line, place, label_place in zip(curve.references, places, moved, strict=True):
-        colour, style = _reference_look(line.label)
-        if math.isfinite(line.value):
-            axes.axhline(line.value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
+    for (label, value), place, label_place in zip(lines, places, moved, strict=True):
+        is_floor = curve.floor is not None and label == curve.floor.label
+        colour, style = FLOOR_LOOK if is_floor else _reference_look(label)
+        if math.isfinite(value):
+            axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
         axes.annotate(
-            value_label(line.label, line.value),
+            value_label(label, value),
             xy=(1.0, place),
             xytext=(1.025, label_place),
             xycoords="axes fraction",

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qsens.floor import Floor
 from qsens.latency_selection import latency_front
 from qsens.precision import Precision
 from qsens.report.boundary_data import axis_scale, plotted_cuts
@@ -52,6 +53,7 @@ class Tradeoff:
     """All points of one metric. The front holds the maps that no other beats in cost and score at once.
 
     Cost is the INT8 share, of which more is better, or the measured time where there are `timings`.
+    `floor` is what the metric shows where only the images differ.
     """
 
     metric: str
@@ -60,6 +62,7 @@ class Tradeoff:
     chosen: TradeoffPoint | None
     scale: str
     timings: Timings | None = None
+    floor: Floor | None = None
 
     @property
     def front(self) -> tuple[TradeoffPoint, ...]:
@@ -70,11 +73,17 @@ class Tradeoff:
 
 
 def tradeoff(
-    study: Study, metric: str, chosen: int | None = None, timings: Timings | None = None
+    study: Study,
+    metric: str,
+    chosen: int | None = None,
+    timings: Timings | None = None,
+    *,
+    floor: Floor | None = None,
 ) -> Tradeoff | None:
     """The trade-off of one metric; `None` with fewer than two comparable finite scores.
 
-    With `timings` the cost is the measured time, and maps that were not measured are left out.
+    With `timings` the cost is the measured time, and maps that were not measured are left out. `floor` is
+    that of the metric.
     """
     scored = [
         entry
@@ -91,7 +100,7 @@ def tradeoff(
     points = tuple(_point(study, entry, timings, is_on_front=entry.trial in front) for entry in scored)
     mark = next((point for point in points if point.trial == chosen), None)
     scale = axis_scale([entry.value for entry in scored], is_ratio=lower)
-    return Tradeoff(metric, lower, points, mark, scale, timings)
+    return Tradeoff(metric, lower, points, mark, scale, timings, floor)
 
 
 def _point(study: Study, entry: Scored, timings: Timings | None, *, is_on_front: bool) -> TradeoffPoint:

@@ -24,6 +24,7 @@ from qsens.report.figure_style import (
     new_figure,
     set_scale,
 )
+from qsens.report.floor_line import FLOOR_LOOK, floor_note, is_within_axis
 from qsens.report.metric_names import axis_title
 from qsens.report.tradeoff_data import Family, Tradeoff, TradeoffPoint
 
@@ -48,7 +49,8 @@ def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
             f"Median time of one run, measured on {timings.place}. Bars: 95% interval of the score and of "
             "the median. Maps that were not measured there are left out."
         )
-    add_header(figure, title, _legend_entries(tradeoffs), note)
+    floors = floor_note([entry.floor for entry in tradeoffs])
+    add_header(figure, title, _legend_entries(tradeoffs), " ".join(filter(None, (note, floors))))
     return figure
 
 
@@ -75,9 +77,29 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
         axes.add_line(mark)
     _dress_cost_axis(axes, data)
     set_scale(axes, data.scale, _drawn_values(data))
+    _draw_floor(axes, data)
     better = "lower is better" if data.lower_is_better else "higher is better"
     axes.set_title(axis_title(data.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
     axes.set_ylabel(better, fontsize=SMALL, color=FAINT)
+
+
+def _draw_floor(axes: Axes, data: Tradeoff) -> None:
+    if data.floor is None or not is_within_axis(axes, data.floor):
+        return
+    colour, style = FLOOR_LOOK
+    axes.axhline(data.floor.value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
+    text = axes.annotate(
+        data.floor.label,
+        (0.99, data.floor.value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="right",
+        fontsize=SMALL,
+        color=colour,
+        zorder=7,
+    )
+    text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _dress_cost_axis(axes: Axes, data: Tradeoff) -> None:
