@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def silent(done, total, label):
 def libraries(tmp_path_factory):
     """A folder with everything that is installed here but qsens."""
     folder = tmp_path_factory.mktemp("libraries")
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
+    for path in Path(np.__file__).parents[1].iterdir():
         if "qsens" not in path.name and path.suffix != ".pth":
             (folder / path.name).symlink_to(path)
     return folder
