@@ -221,3 +221,22 @@ def test_subsets_are_of_the_asked_size_and_differ_by_seed(module):
     first, second = scores.subsets(20, scores.Setting("talker", 3, 20, 12, 2))
     assert len(set(first)) == len(set(second)) == 12
     assert set(first) != set(second)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_generator_is_made_scored_and_read_again(module, monkeypatch, tmp_path):
+    """Three steps of training are enough to see that every piece fits."""
+    monkeypatch.setattr(module("search_superresolution"), "STEPS", 3)
+    scores = module("search_scores")
+    setting = scores.Setting("superresolution", 2, 8, 6, 2)
+    problem = scores.scored_problem(setting, tmp_path, threads=1)
+    assert {layer.block for layer in problem.layers} == {"group0", "group1"}
+    assert len(problem.layers) == 12
+    fp16, int8 = (anchor_maps(problem.layers)[each] for each in (Precision.FP16, Precision.INT8))
+    for seed in problem.seeds:
+        assert problem.measures[fp16][seed].distance < problem.measures[int8][seed].distance
+        assert problem.measures[fp16][seed].psnr > problem.measures[int8][seed].psnr
+        assert problem.measures[int8][seed].error > 0.0
+    monkeypatch.setattr(scores, "opened_network", None)
+    assert scores.scored_problem(setting, tmp_path, threads=1).measures == problem.measures
