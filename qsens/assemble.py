@@ -1,18 +1,20 @@
 """The wiring: from a spec to live objects, calibrated ranges, a running sweep and a plan of its cost."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
 from qsens.errors import SpecError
 from qsens.evaluation import Evaluator, Workload
+from qsens.execution.runner import InProcess, TrialRunner
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
@@ -37,7 +39,7 @@ from qsens.plugins import create, option_names
 from qsens.run_folder import RunFolder, RunPaths
 from qsens.spec import SweepSpec
 from qsens.strategies.chain import Chain
-from qsens.sweep import StoppedError, pin_layers, run_sweep
+from qsens.sweep import StoppedError, pin_layers, run_sweep_on
 from qsens.trial import Study
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
@@ -161,36 +163,62 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     )
 
 
-def sweep(assembled: Assembled, out: Path, *, progress: Progress, warn: Any = None) -> Study:
+RunnerFactory = Callable[[Assembled, RunFolder], TrialRunner]
+
+
+def sweep(
+    assembled: Assembled,
+    out: Path,
+    *,
+    progress: Progress,
+    warn: Callable[[str], None] | None = None,
+    runner: RunnerFactory | None = None,
+) -> Study:
     """Run or resume the sweep of a spec in the run folder `out`.
 
-    `warn` is called with a line for each library version that changed since the run began.
+    `warn` is called with a line for each library version that changed since the run began. `runner` makes
+    what evaluates the maps, for example `qsens.workers.runner_on(pool)`; `None` is this process.
 
     Raises:
         RunFolderError: if the folder is in use, was made with another spec or from other files.
+        WorkersGoneError: if the workers of `runner` are lost; the folder can be resumed without them.
         StoppedError: after Ctrl-C; the folder can be resumed.
     """
-    with RunFolder.open(out, assembled.spec) as folder:
+    with RunFolder.open(out, assembled.spec) as folder, linear_algebra_threads(assembled.spec.threads):
         folder.write_layers(assembled.graph.layers)
         for line in folder.record_provenance(assembled.contents()):
             if warn is not None:
                 warn(line)
-        evaluator = _evaluator(assembled, folder, progress)
-        return run_sweep(
+        return run_sweep_on(
             assembled.graph.layers,
             strategy=assembled.strategy,
-            evaluate=evaluator,
+            runner=_runner(assembled, folder, progress, runner),
             journal=folder.journal,
             progress=progress,
         )
 
 
-def _evaluator(assembled: Assembled, folder: RunFolder, progress: Progress) -> Evaluator:
+def linear_algebra_threads(threads: int) -> threadpool_limits:
+    """Limit what numpy and scipy use from here on, or within `with`; 0 changes nothing.
+
+    The last digits of eigenvalues depend on the number of threads. Libraries that are loaded later are
+    not limited.
+    """
+    return threadpool_limits(limits=threads or None, user_api="blas")
+
+
+def _runner(
+    assembled: Assembled, folder: RunFolder, progress: Progress, factory: RunnerFactory | None
+) -> TrialRunner:
     trials = folder.journal.trials
     try:
         workload = workload_of(assembled, folder, progress)
-        return Evaluator(
-            workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
+        if factory is not None:
+            return factory(assembled, folder)
+        return InProcess(
+            Evaluator(
+                workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
+            )
         )
     except KeyboardInterrupt:
         done = f"all {len(trials)} maps so far are saved" if trials else "before the first map"
@@ -199,7 +227,7 @@ def _evaluator(assembled: Assembled, folder: RunFolder, progress: Progress) -> E
         ) from None
 
 
-def workload_of(assembled: Assembled, folder: RunFolder, progress: Progress) -> Workload:
+def workload_of(assembled: Assembled, folder: RunPaths, progress: Progress) -> Workload:
     """Calibrate (or read the ranges of an earlier run) and put together what every map is scored on."""
     spec = assembled.spec
     plan = LoweringPlan.of(assembled.graph)

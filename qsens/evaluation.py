@@ -73,7 +73,16 @@ class Evaluator:
         self.evidence = evidence
         self.samples = samples
         self._inputs = InputCache(workload.samples, workload.plan.graph, workload.batch_size)
-        self._baseline = None if fp32 is None else self._load_baseline(fp32)
+        self._baseline: Baseline | None = None
+        self.use_baseline(fp32)
+
+    def use_baseline(self, fp32: Trial | None) -> None:
+        """Take the FP32 outputs that the trial `fp32` left in the folder, unless they are at hand.
+
+        They are made again with the next map where a file is gone, or `fp32` is `None`.
+        """
+        if self._baseline is None and fp32 is not None:
+            self._baseline = load_baseline(self.evidence, fp32, len(self.workload.samples))
 
     def __call__(self, number: int, requested: PrecisionMap) -> Trial:
         """Build and score one map, and write its evidence.
@@ -193,24 +202,26 @@ class Evaluator:
             ),
         )
 
-    @property
-    def _images_path(self) -> Path:
-        return self.evidence / "fp32-images.npy"
-
     def _keep_baseline(self, images: Array, evidence: Evidence, values: Mapping[str, float]) -> Baseline:
-        write_atomically(self._images_path, lambda file: np.save(file, images, allow_pickle=False))
-        return Baseline(np.load(self._images_path, mmap_mode="r"), evidence, values)
+        path = _images_path(self.evidence)
+        write_atomically(path, lambda file: np.save(file, images, allow_pickle=False))
+        return Baseline(np.load(path, mmap_mode="r"), evidence, values)
 
-    def _load_baseline(self, fp32: Trial) -> Baseline | None:
-        """What an earlier run kept; `None` where a file is gone, and FP32 is run again."""
-        evidence = load_evidence(self.evidence, fp32.number)
-        try:
-            images: Array = np.load(self._images_path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        if evidence is None or len(images) != len(self.workload.samples):
-            return None
-        return Baseline(images, evidence, {score.metric: score.value for score in fp32.scores})
+
+def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
+    """What the FP32 trial of that many images left in the evidence folder; `None` where a file is gone."""
+    evidence = load_evidence(folder, fp32.number)
+    try:
+        pictures: Array = np.load(_images_path(folder), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if evidence is None or len(pictures) != images:
+        return None
+    return Baseline(pictures, evidence, {score.metric: score.value for score in fp32.scores})
+
+
+def _images_path(folder: Path) -> Path:
+    return folder / "fp32-images.npy"
 
 
 class _Seen:

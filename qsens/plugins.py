@@ -25,6 +25,7 @@ _EXTRA_OF_MODULE = {
     "openvino": "openvino",
     "av": "video",
     "dlib": "faces",
+    "distributed": "cluster",
 }
 
 

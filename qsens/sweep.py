@@ -1,11 +1,13 @@
 """The loop: propose a map, build and score it, write it down."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from qsens.errors import BuildError, PluginError, QsensError, ScoreError, SpecError
+from qsens.errors import PluginError, QsensError, SpecError
+from qsens.execution.in_order import MapsInOrder
+from qsens.execution.runner import InProcess, TrialRunner
+from qsens.execution.waiting import read_waiting
 from qsens.interfaces import Progress, Strategy
 from qsens.journal import Journal, read_journal
 from qsens.layer import Layer, match_layers, uniform_map
@@ -27,38 +29,63 @@ def run_sweep(
     journal: Journal,
     progress: Progress,
 ) -> Study:
+    """`run_sweep_on` this process: `evaluate(number, requested)` builds and scores one map.
+
+    A map that raises `BuildError` or `ScoreError` becomes a failed trial.
+    """
+    runner = InProcess(evaluate)
+    return run_sweep_on(layers, strategy=strategy, runner=runner, journal=journal, progress=progress)
+
+
+def run_sweep_on(
+    layers: Sequence[Layer],
+    *,
+    strategy: Strategy,
+    runner: TrialRunner,
+    journal: Journal,
+    progress: Progress,
+) -> Study:
     """Score FP32, FP16 and INT8 everywhere, then every map of the strategy that is not in the journal yet.
 
-    `evaluate(number, requested)` builds and scores one map. A map that raises `BuildError` or `ScoreError`
-    becomes a failed trial. The study holds all trials, those of earlier runs first.
+    FP32 is scored before anything else starts, and all maps that a strategy proposes at once before it is
+    asked again: so it sees the same trials, whatever number of maps the runner evaluates at a time. The
+    study holds all trials, those of earlier runs first.
 
     Raises:
         SpecError: if the strategy refuses these layers.
         BuildError, ScoreError: if FP32 itself fails, since nothing can be compared without it.
         PluginError: if the strategy proposes layers or precisions that it may not.
         RunFolderError: if a trial cannot be written; earlier ones are on disk.
+        WorkersGoneError: if the runner has lost its workers.
         StoppedError: after Ctrl-C.
     """
-    queue = deque(_untried(anchor_maps(layers).values(), journal.trials))
     planned = planned_count(layers, strategy) or 0
+
+    def score(maps: Sequence[PrecisionMap], later: int = 0) -> None:
+        def hear(done: int, unfinished: int, requested: PrecisionMap) -> None:
+            progress(done, max(done + unfinished + later, planned), describe_map(requested, layers))
+
+        MapsInOrder(maps, runner, journal).evaluate(hear)
+
     try:
-        while True:
-            if not queue:
-                queue.extend(_next_maps(layers, strategy, journal.trials))
-            done = len(journal.trials)
-            if not queue:
-                progress(done, done, "finished")
-                return Study(journal.spec_digest, tuple(layers), journal.trials)
-            requested = queue.popleft()
-            progress(done, max(done + 1 + len(queue), planned), describe_map(requested, layers))
-            journal.append(_try_map(done, requested, evaluate))
+        anchors = _untried(anchor_maps(layers).values(), journal.trials)
+        first = 0 if journal.trials else 1
+        score(anchors[:first], later=len(anchors) - first)
+        score(anchors[first:])
+        while maps := _next_maps(layers, strategy, journal.trials):
+            score(maps)
     except KeyboardInterrupt:
-        # Ctrl-C may come between the write and its bookkeeping: what counts is on disk.
-        done = len(read_journal(journal.path).trials)
-        text = "1 map, which is" if done == 1 else f"{done} maps, all of them"
-        raise StoppedError(
-            f"stopped after {text} saved", "the same command goes on where this one stopped"
-        ) from None
+        raise _stopped(journal.path) from None
+    done = len(journal.trials)
+    progress(done, done, "finished")
+    return Study(journal.spec_digest, tuple(layers), journal.trials)
+
+
+def _stopped(journal: Path) -> StoppedError:
+    # Ctrl-C may come between the write and its bookkeeping: what counts is on disk.
+    numbers = {trial.number for trial in (*read_journal(journal).trials, *read_waiting(journal))}
+    text = "1 map, which is" if len(numbers) == 1 else f"{len(numbers)} maps, all of them"
+    return StoppedError(f"stopped after {text} saved", "the same command goes on where this one stopped")
 
 
 def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
@@ -159,18 +186,6 @@ def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
     start = inside.index(True)
     is_one_run = all(inside[start : start + count])
     return f"{count} of {total} layers{f' from {names[start]}' if is_one_run else ''}"
-
-
-def _try_map(number: int, requested: PrecisionMap, evaluate: Callable[[int, PrecisionMap], Trial]) -> Trial:
-    start = time.perf_counter()
-    try:
-        return evaluate(number, requested)
-    except (BuildError, ScoreError) as error:
-        if requested == PrecisionMap(Precision.FP32):
-            raise
-        duration_s = time.perf_counter() - start
-        message = f"{error.message} ({error.hint})" if error.hint else error.message
-        return Trial(number, requested, None, Outcome.FAILED, duration_s=duration_s, error=message)
 
 
 def _next_maps(layers: Sequence[Layer], strategy: Strategy, trials: Sequence[Trial]) -> list[PrecisionMap]:

@@ -166,10 +166,23 @@ _OPTIONS = (
     click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
 )
 
+# No part of a spec: results do not depend on them.
+_WORKER_OPTIONS = (
+    click.option("--workers", type=_COUNT, metavar="N", help="Processes here that score maps side by side."),
+    click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do, tcp://host:8786."),
+)
+
 
 def sweep_options(command: Command) -> Command:
     """Add the shared options to a command; it takes them as `**options` for `spec_from_options`."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def worker_options(command: Command) -> Command:
+    """Add `--workers` and `--cluster`, which `qsens.workers.open_pool` takes."""
+    for option in reversed(_WORKER_OPTIONS):
         command = option(command)
     return command
 

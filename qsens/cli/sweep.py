@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import default_out, spec_from_options, sweep_options
+from qsens.cli.options import default_out, spec_from_options, sweep_options, worker_options
 from qsens.cli.progress import ProgressLine
 from qsens.errors import QsensError, SpecError
 from qsens.spec import SweepSpec
 
 if TYPE_CHECKING:
     from qsens.cli.finish import FinishedRun
+    from qsens.execution.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,24 @@ class PlannedRun:
 @click.command()
 @click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", type=click.Path(path_type=Path))
 @sweep_options
+@worker_options
 @click.option("--json", "as_json", is_flag=True, help="Print choice and trials as JSON, one line a run.")
 def sweep(checkpoints: Sequence[Path], *, as_json: bool, **options: Any) -> None:
     """Score INT8/FP16 maps of CHECKPOINT, choose the cheapest within the budget, and write a report.
 
     CHECKPOINT is an .onnx or .pt2 file, or weights with --model package.module:factory. Several
-    checkpoints of one model are swept one after the other, each in its own folder under --out. The same
-    command on the same folder goes on where it stopped.
+    checkpoints of one model are swept one after the other, each in its own folder under --out; they share
+    the workers. The same command on the same folder goes on where it stopped, whatever the workers.
     """
+    from qsens.workers import open_pool  # loads what a sweep loads
+
     failures: list[QsensError] = []
-    for run in planned_runs(checkpoints, options):
-        finished = sweep_and_finish(run, as_json=as_json)
-        if finished.failure is not None:
-            failures.append(finished.failure)
+    runs = planned_runs(checkpoints, options)
+    with open_pool(options["workers"], options["cluster"]) as pool:
+        for run in runs:
+            finished = sweep_and_finish(run, as_json=as_json, pool=pool)
+            if finished.failure is not None:
+                failures.append(finished.failure)
     # A checkpoint that no map is good enough for does not keep the next one from being swept.
     if failures:
         raise failures[0]
@@ -53,6 +59,8 @@ def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> lis
     Raises:
         SpecError: for options that cannot be used, or two checkpoints that would share a folder.
     """
+    if options.get("workers") is not None and options.get("cluster") is not None:
+        raise SpecError("--workers and --cluster exclude each other", "a cluster has workers of its own")
     runs: dict[Path, PlannedRun] = {}
     for checkpoint in checkpoints or (None,):
         spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
@@ -70,21 +78,27 @@ def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> lis
     return list(runs.values())
 
 
-def sweep_and_finish(run: PlannedRun, *, as_json: bool) -> "FinishedRun":
-    """Assemble, sweep, choose and report one run, and print what came of it."""
+def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None" = None) -> "FinishedRun":
+    """Assemble, sweep, choose and report one run, and print what came of it.
+
+    Maps are evaluated by the workers of `pool`, here where there is none.
+    """
     # onnx, onnxruntime and scipy take a second to load
     from qsens.assemble import assemble, sample_warnings, shown_pictures_warning
     from qsens.assemble import sweep as run_sweep_of
     from qsens.cli.finish import finish_run, show_finished
+    from qsens.workers import runner_on, with_fixed_threads
 
-    assembled = assemble(run.spec, trust_checkpoint=run.trust_checkpoint)
+    spec = run.spec if pool is None else with_fixed_threads(run.spec)
+    assembled = assemble(spec, trust_checkpoint=run.trust_checkpoint)
     notice = getattr(assembled.generator, "notice", None)
     if notice:
         click.echo(f"Note: {notice}", err=True)
     for line in sample_warnings(assembled):
         click.echo(f"Warning: {line}", err=True)
+    runner = None if pool is None else runner_on(pool, trust_checkpoint=run.trust_checkpoint, warn=_warn)
     with ProgressLine() as progress:
-        study = run_sweep_of(assembled, run.out, progress=progress, warn=_warn)
+        study = run_sweep_of(assembled, run.out, progress=progress, warn=_warn_of_change, runner=runner)
     warning = shown_pictures_warning(run.out)
     if warning is not None:
         click.echo(f"Warning: {warning}", err=True)
@@ -96,5 +110,9 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool) -> "FinishedRun":
     return finished
 
 
+def _warn_of_change(line: str) -> None:
+    _warn(f"since this run began, {line}")
+
+
 def _warn(line: str) -> None:
-    click.echo(f"Warning: since this run began, {line}", err=True)
+    click.echo(f"Warning: {line}", err=True)

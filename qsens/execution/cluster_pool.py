@@ -1,0 +1,133 @@
+"""Workers of a Dask cluster, on this machine or on others."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Future
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from qsens.errors import SpecError
+from qsens.execution.runner import WorkersGoneError
+
+CONNECT_S = 10.0
+# A cluster may need minutes to start its first worker, and a lost one may be replaced.
+FIRST_WORKER_S = 300.0
+WITHOUT_WORKERS_S = 120.0
+RESUME = "finished maps are saved: the same command without --cluster goes on where this one stopped"
+
+
+class ClusterPool:
+    """One task at a time on each worker of a Dask scheduler; workers may come and go.
+
+    Dask itself starts a task again elsewhere when its worker dies, as often as the scheduler's
+    `allowed-failures` says.
+    """
+
+    attempts = 1
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client = client
+        self._address = address
+        self._executor = client.get_executor(pure=False)
+        self._workers: tuple[str, ...] = ()
+        self._busy: Counter[str] = Counter()
+        self._seen_s = time.monotonic()
+        self.check()
+
+    @property
+    def size(self) -> int:
+        """Workers that the scheduler knew when last asked."""
+        return max(1, len(self._workers))
+
+    def submit(self, task: Callable[..., Any], /, *arguments: Any) -> "Future[Any]":
+        """Run `task(*arguments)` on the worker with the fewest of our tasks, or elsewhere if it leaves."""
+        # The scheduler counts threads and would put several tasks on a worker that has many.
+        worker = min(self._workers, key=lambda address: self._busy[address], default=None)
+        place = {} if worker is None else {"workers": [worker], "allow_other_workers": True}
+        outer: Future[Any] = Future()
+        if worker is not None:
+            self._busy[worker] += 1
+            outer.add_done_callback(lambda _: self._busy.subtract([worker]))
+        inner = self._executor.submit(task, *arguments, **place)
+        inner.add_done_callback(partial(self._pass_on, outer))
+        return outer
+
+    def on_each(self, task: Callable[..., Any], /, *arguments: Any) -> Mapping[str, Any]:
+        """Results by address; a worker that cannot run the task gives its exception."""
+        found: Mapping[str, Any] = self._client.run(task, *arguments, on_error="return")
+        return found
+
+    def check(self) -> None:
+        """Ask the scheduler for its workers. Raises `WorkersGoneError` if there have been none for long."""
+        try:
+            self._workers = tuple(sorted(self._client.scheduler_info()["workers"]))
+        except (OSError, RuntimeError, AttributeError, TypeError) as error:
+            # A client that lost its scheduler fails in as many ways as it has parts.
+            raise self._gone(f"cannot be reached any more ({type(error).__name__})") from error
+        now = time.monotonic()
+        if self._workers:
+            self._seen_s = now
+        elif now - self._seen_s > WITHOUT_WORKERS_S:
+            raise self._gone(f"has had no worker for {WITHOUT_WORKERS_S:.0f} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client.status == "running":
+            self._executor.shutdown(wait=False)
+        self._client.close(timeout=CONNECT_S)
+
+    def _pass_on(self, outer: "Future[Any]", inner: "Future[Any]") -> None:
+        if inner.cancelled():
+            outer.set_exception(self._gone("cancelled its tasks"))
+            return
+        error = inner.exception()
+        if error is None:
+            outer.set_result(inner.result())
+        elif type(error).__name__ == "KilledWorker":  # the class is not importable without distributed
+            outer.set_exception(BrokenExecutor(str(error)))
+        else:
+            outer.set_exception(error)
+
+    def _gone(self, what: str) -> WorkersGoneError:
+        return WorkersGoneError(f"the cluster at {self._address} {what}", RESUME)
+
+
+def open_cluster_pool(address: str) -> ClusterPool:
+    """Connect to a Dask scheduler such as `tcp://host:8786` and wait for its first worker.
+
+    Raises:
+        SpecError: if the text is no address.
+        ModuleNotFoundError: if `distributed` is not installed.
+        WorkersGoneError: if there is no scheduler or no worker.
+    """
+    from distributed import Client  # an extra that takes a second to load
+
+    # What it logs of a lost scheduler, tracebacks and all, reaches the user as one error of ours.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (ValueError, TypeError) as error:
+        raise SpecError(
+            f"{address!r} is no address of a scheduler: {error}", "write --cluster tcp://HOST:8786"
+        ) from error
+    except OSError as error:
+        raise WorkersGoneError(
+            f"no Dask scheduler answers at {address}",
+            "start one with `dask scheduler`, and check host, port and the versions of distributed",
+        ) from error
+    try:
+        client.wait_for_workers(1, timeout=FIRST_WORKER_S)
+    except TimeoutError as error:
+        client.close()
+        raise WorkersGoneError(
+            f"the cluster at {address} has no worker after {FIRST_WORKER_S:.0f} s",
+            f"start some with `dask worker {address} --nthreads 1`",
+        ) from error
+    return ClusterPool(client, address)

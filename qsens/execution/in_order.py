@@ -1,0 +1,110 @@
+"""Evaluating a list of maps, several at once, with a journal that does not show how many."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+
+from qsens.execution.runner import TrialRunner, WorkersGoneError, failed_trial
+from qsens.execution.waiting import WaitingTrials
+from qsens.journal import Journal
+from qsens.precision import Precision, PrecisionMap
+from qsens.trial import Trial
+
+CHECK_EVERY_S = 2.0
+
+# Told before a map starts, and when one ends while no more start: maps that ended, maps that are begun or
+# queued, and the map.
+Hear = Callable[[int, int, PrecisionMap], None]
+
+
+class MapsInOrder:
+    """Evaluates maps and writes their trials to the journal in the order of the maps.
+
+    Trials are numbered in that order too, from the journal's end on. One that ends early waits on disk.
+    """
+
+    def __init__(self, maps: Sequence[PrecisionMap], runner: TrialRunner, journal: Journal) -> None:
+        self._runner = runner
+        self._journal = journal
+        self._waiting = WaitingTrials(journal)
+        self._queue = deque(enumerate(maps, len(journal.trials)))
+        self._requested = dict(self._queue)
+        self._running: dict[Future[Trial], int] = {}
+        self._deaths: dict[int, int] = {}
+        self._started_s: dict[int, float] = {}
+
+    def evaluate(self, hear: Hear) -> None:
+        """Until every map has its trial in the journal.
+
+        Raises:
+            BuildError, ScoreError: if FP32 itself fails.
+            WorkersGoneError: if no worker is left.
+            RunFolderError: if a trial cannot be written.
+        """
+        while self._queue or self._running:
+            self._start_some(hear)
+            if not self._running:
+                continue
+            ended, _ = wait(self._running, timeout=CHECK_EVERY_S, return_when=FIRST_COMPLETED)
+            self._runner.check()
+            for future in sorted(ended, key=self._running.__getitem__):
+                self._take(future)
+            if ended and self._running and not self._queue:
+                self._tell(hear, min(self._running.values()))
+
+    def _start_some(self, hear: Hear) -> None:
+        while self._queue and len(self._running) < self._runner.capacity:
+            number, requested = self._queue[0]
+            if self._waiting.find(number, requested) is None:
+                self._tell(hear, number)
+                fp32 = next(iter(self._journal.trials), None)
+                self._started_s.setdefault(number, time.perf_counter())
+                self._running[self._runner.start(number, requested, fp32)] = number
+            self._queue.popleft()
+            self._write_ready()
+
+    def _tell(self, hear: Hear, number: int) -> None:
+        begun = [entry for entry in self._running.values() if entry != number]
+        ended = len(self._journal.trials) + len(self._waiting)
+        still = {entry for entry, requested in self._queue if self._waiting.find(entry, requested) is None}
+        hear(ended, len(still | {number, *begun}), self._requested[number])
+
+    def _take(self, future: "Future[Trial]") -> None:
+        number = self._running.pop(future)
+        trial: Trial | None
+        try:
+            trial = future.result()
+        except BrokenExecutor:
+            trial = self._after_death(number)
+        if trial is None:
+            self._queue.appendleft((number, self._requested[number]))
+        elif number == len(self._journal.trials):
+            self._journal.append(trial)
+            self._write_ready()
+        else:
+            self._waiting.keep(trial)
+
+    def _after_death(self, number: int) -> Trial | None:
+        """`None` where the trial is to be started again, else its failure."""
+        requested = self._requested[number]
+        self._deaths[number] = self._deaths.get(number, 0) + 1
+        if self._deaths[number] < self._runner.attempts:
+            return None
+        error = WorkersGoneError(
+            "every worker that ran this map died",
+            "out of memory? use fewer --workers or a smaller --batch-size",
+        )
+        if requested == PrecisionMap(Precision.FP32):
+            raise error
+        return failed_trial(number, requested, error, time.perf_counter() - self._started_s[number])
+
+    def _write_ready(self) -> None:
+        number = len(self._journal.trials)
+        while number in self._requested:
+            trial = self._waiting.find(number, self._requested[number])
+            if trial is None:
+                return
+            self._journal.append(trial)
+            self._waiting.release(number)
+            number += 1
