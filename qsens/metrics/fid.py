@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qsens.errors import SpecError
 from qsens.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
+from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import (
     FeatureCollector,
     LastResult,
@@ -16,9 +18,10 @@ from qsens.metrics.collected import (
     extractor_of,
     label_with_extractor,
 )
-from qsens.metrics.frechet import Reference
+from qsens.metrics.frechet import FloatArray, Reference
 from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
-from qsens.metrics.intervals import FRECHET_CALIBRATION, paired_standard_error, standard_error
+from qsens.metrics.intervals import standard_error
+from qsens.metrics.second_order import second_order_factor
 from qsens.trial import Score
 
 
@@ -50,7 +53,8 @@ class Fid:
     """Distance to the features of real images, with the paired difference to FP32.
 
     Called `fid` with pytorch-fid's Inception, `fid[lite0]` with the embedded extractor. Influence values
-    carry `FRECHET_CALIBRATION`, so differences between any two maps are calibrated too.
+    carry `FRECHET_CALIBRATION`, and their difference from FP32's `second_order_factor`, so differences
+    between any two maps are calibrated too.
     """
 
     name = "fid"
@@ -61,6 +65,7 @@ class Fid:
     def __init__(self) -> None:
         self._reference: LastResult[Reference] = LastResult()
         self._baseline: LastResult[FrechetMeasurement] = LastResult()
+        self._baseline_halves: LastResult[dict[bytes, FloatArray]] = LastResult()
 
     def label(self, context: ScoringContext) -> str:
         return label_with_extractor(self.name, extractor_of(context))
@@ -87,6 +92,17 @@ class Fid:
         arrays = (reference.mean, reference.root, features)
         return self._baseline.of(arrays, lambda: measure_to_reference(reference, features))
 
+    def baseline_influence(
+        self, context: ScoringContext, features: NDArray[Any], rows: NDArray[np.intp]
+    ) -> FloatArray:
+        """FP32's influence over some of the images only, computed once a run."""
+        reference = self.reference(context)
+        kept = self._baseline_halves.of((reference.mean, reference.root, features), dict)
+        key = rows.tobytes()
+        if key not in kept:
+            kept[key] = measure_to_reference(reference, features[rows]).influence
+        return kept[key]
+
 
 class _FidAccumulator:
     def __init__(self, metric: Fid, context: ScoringContext) -> None:
@@ -102,14 +118,16 @@ class _FidAccumulator:
         features = self._collector.features
         clusters = self._collector.clusters(context)
         measured = measure_to_reference(self._metric.reference(context), features)
+        influence = FRECHET_CALIBRATION * measured.influence
         difference, difference_error = 0.0, 0.0 if len(features) > 1 else None
         if context.baseline_features is not None:
-            baseline = self._metric.baseline(context, self._collector.same_images(context.baseline_features))
+            fp32 = self._collector.same_images(context.baseline_features)
+            baseline = self._metric.baseline(context, fp32)
             difference = measured.distance - baseline.distance
-            difference_error = paired_standard_error(
-                FRECHET_CALIBRATION * measured.influence, FRECHET_CALIBRATION * baseline.influence, clusters
-            )
-        influence = FRECHET_CALIBRATION * measured.influence
+            moved = measured.influence - baseline.influence
+            factor = second_order_factor(moved, clusters, lambda rows: self._moved(features, fp32, rows))
+            influence = FRECHET_CALIBRATION * (baseline.influence + factor * moved)
+            difference_error = standard_error(FRECHET_CALIBRATION * factor * moved, clusters)
         score = Score(
             metric=self._metric.label(context),
             value=measured.distance,
@@ -121,6 +139,11 @@ class _FidAccumulator:
             difference_standard_error=difference_error,
         )
         return Measurement(score, influence)
+
+    def _moved(self, features: NDArray[Any], fp32: NDArray[Any], rows: NDArray[np.intp]) -> FloatArray:
+        """Influence of some of the images on the difference from FP32."""
+        own = measure_to_reference(self._metric.reference(self._context), features[rows]).influence
+        return own - self._metric.baseline_influence(self._context, fp32, rows)
 
 
 class FidAgainstFp32:
@@ -173,8 +196,14 @@ class _FidAgainstFp32Accumulator:
             baseline = self._collector.same_images(context.baseline_features)
             measured = self._metric.measure(features, baseline)
             distance = measured.distance
-            influence = FRECHET_CALIBRATION * measured.influence
-            error = standard_error(influence, self._collector.clusters(context))
+            clusters = self._collector.clusters(context)
+            factor = second_order_factor(
+                measured.influence,
+                clusters,
+                lambda rows: measure_pair(features[rows], baseline[rows]).influence,
+            )
+            influence = FRECHET_CALIBRATION * factor * measured.influence
+            error = standard_error(influence, clusters)
         score = Score(
             metric=self._metric.label(context),
             value=distance,

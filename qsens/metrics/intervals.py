@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from qsens.errors import DataError
-
-FRECHET_CALIBRATION = 1.2
-"""Factor on the influence of Fréchet distances.
-
-Over 12 quantized maps of a small super-resolution network and N = 100 to 500 (EfficientNet-Lite0 features,
-N < D) the first-order standard error of a paired difference was 0.8 to 1.2, mostly 0.85 to 0.95, of the
-spread over fresh draws; 1.2 covers that range. Linear functionals (PSNR, SSIM) need no factor.
-"""
+from qsens.errors import DataError, SpecError
 
 
 def standard_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:
     """Standard error of the score that these influence values (N,) belong to.
 
     `clusters`: labels (N,); images with equal labels (frames of a clip) may be correlated, so their values
-    are summed first. `None` where there are fewer than two independent images or clips: not measurable.
+    are summed first. It is widened by `few_groups_factor`, so that 1.96 of it are a 95% interval for few
+    clips too. `None` where there are fewer than two independent images or clips: not measurable.
+
+    Raises:
+        DataError: if there is not one label an image.
+    """
+    error = first_order_error(influence, clusters)
+    groups = int(group_index(len(influence), clusters).max(initial=-1)) + 1
+    return None if error is None else error * few_groups_factor(groups)
+
+
+def first_order_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:
+    """The same without the widening: √(sum of squares of the groups' sums) / N, unbiased for a mean.
 
     Raises:
         DataError: if there is not one label an image.
     """
     values = np.asarray(influence, dtype=np.float64)
     if clusters is not None:
-        values = _cluster_sums(values, np.asarray(clusters))
+        values = np.bincount(group_index(len(values), clusters), weights=values).astype(np.float64)
     groups = len(values)
     if groups < 2:
         return None
     spread = float(np.square(values - values.mean()).sum()) * groups / (groups - 1)
     return float(np.sqrt(spread)) / len(influence)
+
+
+def few_groups_factor(groups: int) -> float:
+    """Student's t over the normal quantile at 95 %, for that many independent images or clips.
+
+    >>> [round(few_groups_factor(groups), 2) for groups in (5, 10, 40, 1000)]
+    [1.42, 1.15, 1.03, 1.0]
+    """
+    return float(stdtrit(groups - 1, 0.975) / NormalDist().inv_cdf(0.975))
+
+
+def group_index(count: int, clusters: NDArray[Any] | None) -> NDArray[np.intp]:
+    """The number of the clip of each of `count` images, from 0; of the image where there are no clips.
+
+    Raises:
+        DataError: if there is not one label an image.
+    """
+    if clusters is None:
+        return np.arange(count)
+    if np.shape(clusters) != (count,):
+        raise DataError(
+            f"{np.size(clusters)} cluster labels for {count} images", "give one clip label an image"
+        )
+    return np.unique(clusters, return_inverse=True)[1]
+
+
+def images_needed(difference_se: float, images: int, half_width: float) -> int:
+    """How many images would make the 95% interval of a difference ± `half_width`, from its error at `images`.
+
+    Errors fall with the root of the number of images; frames of clips are counted in clips of the same
+    length, so more of them means more clips.
+
+    Raises:
+        SpecError: for a half-width that is not positive.
+
+    >>> images_needed(0.5, 400, 0.49)
+    1600
+    """
+    if not half_width > 0.0:
+        raise SpecError(f"half_width={half_width}", "ask for a precision above 0")
+    ratio = NormalDist().inv_cdf(0.975) * difference_se / half_width
+    return max(2, math.ceil(images * ratio**2))
 
 
 def paired_standard_error(
@@ -62,12 +110,3 @@ def interval(value: float, error: float, level: float = 0.95) -> tuple[float, fl
     """
     reach = NormalDist().inv_cdf(0.5 + level / 2.0) * error
     return value - reach, value + reach
-
-
-def _cluster_sums(values: NDArray[np.float64], clusters: NDArray[Any]) -> NDArray[np.float64]:
-    if clusters.shape != values.shape:
-        raise DataError(
-            f"{clusters.size} cluster labels for {values.size} images", "give one clip label an image"
-        )
-    _, index = np.unique(clusters, return_inverse=True)
-    return np.bincount(index, weights=values).astype(np.float64)

@@ -9,7 +9,7 @@ is twice the mean of its terms, centred (Hoeffding's projection).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from qsens.metrics.collected import (
     label_with_extractor,
 )
 from qsens.metrics.frechet import Features, FloatArray, check_features, float64_blocks
-from qsens.metrics.intervals import paired_standard_error, standard_error
+from qsens.metrics.intervals import standard_error
+from qsens.metrics.second_order import second_order_factor
 from qsens.trial import Score
 
 REFERENCE_IMAGES = 5000
@@ -136,17 +137,24 @@ class _KidAccumulator:
 
     def _against_real(self, reference: Features) -> Measurement:
         context = self._context
-        features = self._collector.features
+        features, clusters = self._collector.features, self._collector.clusters(context)
         measured = self._metric.measure(features, reference)
         difference, difference_error = 0.0, 0.0 if len(features) > 1 else None
         if context.baseline_features is not None:
-            baseline = self._metric.baseline(
-                self._collector.same_images(context.baseline_features), reference
-            )
+            fp32 = self._collector.same_images(context.baseline_features)
+            baseline = self._metric.baseline(fp32, reference)
             difference = measured.distance - baseline.distance
-            difference_error = paired_standard_error(
-                measured.influence, baseline.influence, self._collector.clusters(context)
-            )
+            moved = measured.influence - baseline.influence
+
+            def moved_of(rows: NDArray[np.intp]) -> FloatArray:
+                own, other = (
+                    kernel_distance(side[rows], reference, 0.0).influence for side in (features, fp32)
+                )
+                return own - other
+
+            factor = second_order_factor(moved, clusters, moved_of)
+            measured = replace(measured, influence=baseline.influence + factor * moved)
+            difference_error = standard_error(factor * moved, clusters)
         named = f"{context.reference_digest}({len(reference)} images)"
         return self._measurement(measured, (difference, difference_error), named)
 
@@ -157,6 +165,12 @@ class _KidAccumulator:
         if context.baseline_features is not None:
             baseline = self._collector.same_images(context.baseline_features)
         measured = paired_kernel_distance(features, baseline)
+        factor = second_order_factor(
+            measured.influence,
+            self._collector.clusters(context),
+            lambda rows: paired_kernel_distance(features[rows], baseline[rows]).influence,
+        )
+        measured = replace(measured, influence=factor * measured.influence)
         error = standard_error(measured.influence, self._collector.clusters(context))
         return self._measurement(measured, (measured.distance, error), "fp32")
 

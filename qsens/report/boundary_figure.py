@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from qsens.interval_method import interval_method
 from qsens.layer import Layer
 from qsens.precision import Precision
 from qsens.report.block_axis import label_blocks, label_height
@@ -33,7 +34,7 @@ from qsens.report.figure_style import (
 )
 from qsens.report.floor_line import FLOOR_LOOK, floor_note, is_within_axis
 from qsens.report.map_shapes import Direction
-from qsens.report.metric_names import axis_title
+from qsens.report.metric_names import axis_title, short_name
 
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
 _LABEL_GAP = 0.19
@@ -61,7 +62,7 @@ def boundary_figure(
     panels[-1].set_xlim(-0.5, len(layers) + 0.5)
     whole_ticks(panels[-1].xaxis, len(layers))
     figure.align_ylabels(panels)
-    notes = [_interval_note(curves), floor_note([curve.floor for curve in curves])]
+    notes = [_interval_note(curves), _method_note(curves), floor_note([curve.floor for curve in curves])]
     add_header(figure, title, _legend_entries(curves, chosen_label), " ".join(filter(None, notes)))
     return figure
 
@@ -200,6 +201,16 @@ def _interval_note(curves: Sequence[BoundaryCurve]) -> str:
     return (
         "Bars: 95% interval; of the difference to FP32, paired over the same inputs, where it was measured."
     )
+
+
+def _method_note(curves: Sequence[BoundaryCurve]) -> str:
+    """How the intervals are made, each way with the metrics that it is used for."""
+    metrics: dict[str, list[str]] = {}
+    for curve in curves:
+        if any(point.half_width for line in curve.lines for point in line.points):
+            metrics.setdefault(interval_method(curve.metric), []).append(short_name(curve.metric))
+    texts = [f"{method} ({', '.join(names)})" for method, names in metrics.items()]
+    return f"Intervals by {'; '.join(texts)}." if texts else ""
 
 
 def _folded(title: str) -> str:

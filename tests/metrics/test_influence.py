@@ -3,12 +3,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 
-from qsens.errors import DataError
+from qsens.errors import DataError, SpecError
+from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.frechet import Reference, frechet_distance
 from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
 from qsens.metrics.intervals import (
-    FRECHET_CALIBRATION,
+    few_groups_factor,
+    first_order_error,
+    images_needed,
     interval,
     paired_standard_error,
     standard_error,
@@ -184,7 +188,26 @@ def test_error_of_a_difference_is_the_spread_over_fresh_draws(rows, dimension):
 
 def test_standard_error_of_a_mean_is_the_textbook_one():
     values = np.random.default_rng(0).standard_normal(50)
-    assert standard_error(values - values.mean()) == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    textbook = values.std(ddof=1) / np.sqrt(50)
+    assert first_order_error(values - values.mean()) == pytest.approx(textbook)
+    error = standard_error(values - values.mean())
+    expected = scipy.stats.t.interval(0.95, 49, loc=3.0, scale=textbook)
+    assert interval(3.0, error) == pytest.approx(expected)
+
+
+def test_few_clips_make_a_wide_interval():
+    assert few_groups_factor(10) == pytest.approx(2.2622 / 1.9600, rel=1e-4)
+    assert few_groups_factor(10**6) == pytest.approx(1.0, rel=1e-4)
+    values, clips = np.random.default_rng(3).standard_normal(60), np.repeat(np.arange(6), 10)
+    ratio = standard_error(values, clips) / first_order_error(values, clips)
+    assert ratio == pytest.approx(few_groups_factor(6))
+
+
+def test_images_needed_shrink_the_interval_to_what_was_asked():
+    assert images_needed(0.5, 400, 1.96 * 0.5) == 400
+    assert images_needed(0.5, 400, 1.96 * 0.05) == pytest.approx(40_000, rel=1e-3)
+    with pytest.raises(SpecError, match="half_width=0"):
+        images_needed(0.5, 400, 0.0)
 
 
 def test_repeated_frames_do_not_make_the_error_smaller():

@@ -7,14 +7,16 @@ import pytest
 
 from qsens.errors import DataError, ScoreError, SpecError
 from qsens.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.fid import Fid, FidAgainstFp32, score_of_two_sets
 from qsens.metrics.fidelity import Psnr, Ssim
 from qsens.metrics.frechet import Reference, frechet_distance
 from qsens.metrics.influence import measure_pair
-from qsens.metrics.intervals import FRECHET_CALIBRATION, paired_standard_error
+from qsens.metrics.intervals import paired_standard_error, standard_error
 from qsens.metrics.kid import Kid, evenly_chosen, mean_kernel_between_rows, paired_kernel_distance
 from qsens.metrics.masking import masking_warning
+from qsens.metrics.second_order import second_order_factor
 
 IMAGES, DIMENSION = 40, 16
 GENERATOR = np.random.default_rng(0)
@@ -64,7 +66,7 @@ def test_scores_are_plain_and_complete(metric):
     assert "inputs" in score.against
     assert measurement.influence.shape == (IMAGES,)
     assert abs(measurement.influence.mean()) < 1e-9 * (1 + np.abs(measurement.influence).max())
-    assert score.standard_error == pytest.approx(measurement.influence.std(ddof=1) / np.sqrt(IMAGES))
+    assert score.standard_error == pytest.approx(standard_error(measurement.influence))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -139,7 +141,11 @@ def test_distance_to_fp32():
     measurement = measure(FidAgainstFp32(), QUANTIZED, reference_features=None)
     expected = measure_pair(QUANTIZED, FP32)
     assert measurement.score.value == pytest.approx(expected.distance)
-    np.testing.assert_allclose(measurement.influence, FRECHET_CALIBRATION * expected.influence)
+    factor = second_order_factor(
+        expected.influence, None, lambda rows: measure_pair(QUANTIZED[rows], FP32[rows]).influence
+    )
+    assert np.sqrt(0.5) <= factor < 1.0
+    np.testing.assert_allclose(measurement.influence, FRECHET_CALIBRATION * factor * expected.influence)
     fp32 = measure(FidAgainstFp32(), FP32, baseline_features=None)
     assert fp32.score.value == 0.0
     assert fp32.score.standard_error is None

@@ -4,7 +4,7 @@ from annotated_sets import FrameSet, context_of, frames_of, pictures
 
 from qsens.errors import ScoreError, SpecError
 from qsens.interfaces import ScoredBatch
-from qsens.metrics.intervals import standard_error
+from qsens.metrics.intervals import few_groups_factor, standard_error
 from qsens.testing import check_metric
 from qsens.zoo.metrics.flicker import Flicker
 
@@ -72,7 +72,7 @@ def test_the_standard_error_is_that_of_a_ratio_over_clips():
     by_clip = pairs_by_hand(annotations, images, baseline)
     measured = measure(annotations, images, baseline)
     sums = np.array([np.sum(np.array(values) - measured.score.value) for values in by_clip.values()])
-    expected = np.sqrt(np.square(sums).sum() * 3 / 2) / 9
+    expected = np.sqrt(np.square(sums).sum() * 3 / 2) / 9 * few_groups_factor(3)
     assert measured.score.standard_error == pytest.approx(expected)
     assert standard_error(measured.influence, np.repeat([0, 1, 2], [5, 4, 3])) == pytest.approx(expected)
     assert measured.influence.mean() == pytest.approx(0, abs=1e-12)
