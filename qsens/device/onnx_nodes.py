@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Tuple, Union
 
@@ -80,6 +81,25 @@ class OnnxGraph:
     def without_constants(self) -> OnnxGraph:
         """The same nodes, holding on to no weights."""
         return OnnxGraph(self.nodes, {}, self.outputs)
+
+    def names_behind(self, node: OnnxNode) -> tuple[str, ...]:
+        """The nodes that `node` alone leads to, nearest first, up to the next weighted one or a fork."""
+        found: list[str] = []
+        while len(node.outputs) == 1 and node.outputs[0] not in self.outputs:
+            readers = self._readers.get(node.outputs[0], ())
+            if len(readers) != 1 or readers[0].operator in WEIGHTED:
+                break
+            node = readers[0]
+            found.append(node.name)
+        return tuple(found)
+
+    @cached_property
+    def _readers(self) -> Mapping[str, list[OnnxNode]]:
+        found: dict[str, list[OnnxNode]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found.setdefault(name, []).append(node)
+        return found
 
     def layer_before(self, tensor: str, stops: frozenset[str] = frozenset()) -> tuple[OnnxNode, ...]:
         """The nodes from the nearest weighted one up to the maker of `tensor`, last node first.

@@ -18,6 +18,8 @@ _WEIGHTED_TYPES = frozenset(
         "MatMul",
     }
 )
+# What OpenVINO calls the steps that compute them.
+_WEIGHTED_STEPS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 # Added to the operation behind a weighted one that shares its ONNX node: the bias.
 _BIAS = "/Bias"
 # That, and OpenVINO's own suffixes where it moves a scale behind an operation.
@@ -59,6 +61,7 @@ class CompiledSteps:
         self._nodes = frozenset(node.name for node in graph.nodes)
         self._weighted = frozenset(node.name for node in graph.nodes if node.operator in WEIGHTED)
         self._steps = [step for step in _working(runtime_model) if _fact(step, "layerType") not in _NO_WORK]
+        self._folded = self._folded_nodes(graph)
 
     def hidden_layers(self) -> frozenset[str]:
         """Weighted nodes that are only found joined with other operations in one kernel."""
@@ -91,8 +94,29 @@ class CompiledSteps:
         )
 
     def _nodes_of(self, step: Any) -> tuple[str, ...]:
+        named = self._named_nodes(step)
+        return (*(self._folded[name] for name in named if name in self._folded), *named)
+
+    def _named_nodes(self, step: Any) -> tuple[str, ...]:
         names = [step_name(part) for part in _fact(step, "originalLayersNames").split(",")]
         return tuple(dict.fromkeys(name for name in names if name in self._nodes))
+
+    def _folded_nodes(self, graph: OnnxGraph) -> dict[str, str]:
+        """Weighted nodes whose name OpenVINO dropped, by the node behind them that names their step.
+
+        A product with constants, folded into the weights, leaves its own name on the kernel.
+        """
+        named = {name: step for step in self._steps for name in self._named_nodes(step)}
+        holders = {name for name, step in named.items() if _fact(step, "layerType") in _WEIGHTED_STEPS}
+        taken = {id(named[name]) for name in self._weighted if name in named}
+        found: dict[str, str] = {}
+        for node in graph.nodes:
+            if node.name not in self._weighted or node.name in named:
+                continue
+            last = next((name for name in graph.names_behind(node) if name in holders), None)
+            if last is not None and id(named[last]) not in taken:
+                found[last] = node.name
+        return found
 
 
 def step_name(friendly: str) -> str:

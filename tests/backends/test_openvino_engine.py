@@ -2,6 +2,7 @@ import numpy as np
 import onnx
 import pytest
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
+from tiny_models import normal, onnx_model
 
 pytest.importorskip("openvino")
 
@@ -35,6 +36,37 @@ def test_float_layers_are_fp32_and_labelled_so():
         first = engine.audit[0]
         assert (first.layer, first.node, first.engine_layer) == ("first", "first", "first")
         assert "relu0" in first.fused_with
+
+
+def scaled_residual_generator() -> onnx.ModelProto:
+    """`first`, two blocks x + 0.3 * conv(x), and `last`: products that are folded into the weights."""
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "w0"], ["x0"], name="first", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Conv", ["x0", "w1"], ["c1"], name="one", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Mul", ["c1", "scale"], ["m1"], name="scale1"),
+        onnx.helper.make_node("Add", ["x0", "m1"], ["x1"], name="add1"),
+        onnx.helper.make_node("Conv", ["x1", "w2"], ["c2"], name="two", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),
+        onnx.helper.make_node("Mul", ["r2", "scale"], ["m2"], name="scale2"),
+        onnx.helper.make_node("Add", ["x1", "m2"], ["x2"], name="add2"),
+        onnx.helper.make_node("Conv", ["x2", "w3"], ["c3"], name="last", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Mul", ["c3", "scale"], ["picture"], name="scale3"),
+    ]
+    weights = {"w0": normal(8, 3, 3, 3), "w1": normal(8, 8, 3, 3), "w2": normal(8, 8, 3, 3)}
+    weights |= {"w3": normal(3, 8, 3, 3), "scale": np.array(0.3, np.float32)}
+    return onnx_model(
+        nodes, inputs={"image": ["n", 3, 8, 8]}, outputs={"picture": ["n", 3, 8, 8]}, weights=weights
+    )
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_layers_in_front_of_a_folded_product_are_found(precision, placement):
+    setup = prepared(scaled_residual_generator())
+    with OpenVinoBackend(threads=1).build(lowered(setup, precision, placement=placement)) as engine:
+        engine.run(images())
+        assert [row.actual for row in engine.audit] == [str(precision)] * 4
+        assert len({row.engine_layer for row in engine.audit}) == 4
 
 
 @pytest.mark.skipif(this_cpu_saturates() is not False, reason="this CPU's INT8 kernels may saturate")
