@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -242,3 +243,10 @@ def test_a_cluster_that_is_not_there_is_named(
     result = sweep(generator, photos, tmp_path / "run", "--cluster", address)
     assert result.exit_code == code
     assert message in result.stderr
+
+
+def test_a_cluster_without_its_library_names_the_extra(generator, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = sweep(generator, photos, tmp_path / "run", "--cluster", "tcp://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "pip install 'qsens[cluster]'" in result.stderr
