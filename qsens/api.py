@@ -9,7 +9,7 @@ from qsens.assemble import sweep as sweep_assembled
 from qsens.budget import Budget
 from qsens.graph.graph import Graph
 from qsens.paired_errors import paired_errors
-from qsens.report import document
+from qsens.reporting import make_report
 from qsens.run_folder import RunPaths, read_study
 from qsens.selection import Selection, cheapest_within
 from qsens.spec_file import spec_from_values
@@ -75,7 +75,7 @@ def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Sel
 
 def write_report(run: str | Path) -> Path:
     """Write tables, figures and `report.html` of a run; returns the page's path. Raises `RunFolderError`."""
-    return document.write_report(Path(run))
+    return make_report(Path(run))
 
 
 def _silent(done: int, total: int, label: str) -> None:

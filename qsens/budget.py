@@ -22,7 +22,8 @@ class Budget:
         match = _AMOUNT.fullmatch(text)
         if match is None:
             raise SpecError(
-                f"cannot read the budget {text!r}", "write points (2.0) or a share of FP32's score (5%)"
+                f"cannot read the budget {text!r}",
+                "write points (2.0), a share of FP32's score (5%), or the least dB of PSNR (35)",
             )
         return cls(float(match[1]) / (100 if match[2] else 1), bool(match[2]))
 

@@ -1,5 +1,6 @@
 """`qsens bench`: latency, memory, size and energy of maps on this machine."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+from qsens.atomic_write import write_error
 from qsens.cli.options import PluginOption, parse_plugin_option
 from qsens.cli.progress import ProgressLine
 from qsens.device.machine import load_average
@@ -16,6 +18,7 @@ from qsens.errors import SpecError
 from qsens.sweep import StoppedError
 
 BUNDLE_FILE = "bundle.json"
+EARLIER = "earlier"
 DEFAULT_REPEATS = 50
 BUSY = 1.0
 
@@ -93,7 +96,8 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
     """Measure the maps of run folders, or the maps of bundles, on this machine.
 
     All maps are timed in turn, in one process, and no second bench runs at the same time. A run keeps the
-    numbers in its folder latency/, where `qsens report` finds them; --json FILE writes them there as well,
+    numbers in its folder latency/, where `qsens report` finds them (those of an earlier bench of the same
+    device and runtime go to latency/earlier/); --json FILE writes them there as well,
     for `qsens select RUN --latency FILE` on another machine. Ctrl-C keeps what is measured.
     """
     # numpy, onnx and the runtime take seconds to load.
@@ -102,6 +106,8 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
     asked = BenchFlags(**flags)
     if asked.json_file is not None and len(folders) > 1:
         raise SpecError("--json FILE holds one folder's numbers", "give one folder, or leave out --json")
+    if asked.json_file is not None and not asked.json_file.absolute().parent.is_dir():
+        raise SpecError(f"no folder {asked.json_file.parent} to write to", "make it, or give another --json")
     load = load_average()
     with alone(_warn):
         if load is not None and load >= BUSY:
@@ -128,8 +134,9 @@ def _bench_run(folder: Path, asked: BenchFlags) -> None:
     subjects, inputs = run_subjects(reopened, backend, trials), run_inputs(reopened)
     bench = _Measured(subjects, inputs, measured_graph(reopened), asked)
     document = bench.document(name)
-    places = [folder / FOLDER / f"{_slug(document['device']['name'])}-{_slug(name)}.json"]
-    bench.finish(document, [*places, *_wished(asked)], share_by_map(study))
+    place = folder / FOLDER / f"{_slug(document['device']['name'])}-{_slug(name)}.json"
+    _keep_earlier(place)
+    bench.finish(document, [place, *_wished(asked)], share_by_map(study))
 
 
 def _bench_bundle(folder: Path, asked: BenchFlags) -> None:
@@ -207,6 +214,21 @@ class _Measured:
         if not is_complete:
             count = len(document["measurements"])
             raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")
+
+
+def _keep_earlier(place: Path) -> None:
+    """Move an earlier file of this device aside: times of two sessions are not compared in one table."""
+    if not place.exists():
+        return
+    kept = place.parent / EARLIER
+    numbers = (number for number in itertools.count(1) if not (kept / f"{place.stem}-{number}.json").exists())
+    target = kept / f"{place.stem}-{next(numbers)}.json"
+    try:
+        kept.mkdir(exist_ok=True)
+        place.rename(target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    _warn(f"the times of an earlier bench are now {target}")
 
 
 def _wished(asked: BenchFlags) -> list[Path]:

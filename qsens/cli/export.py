@@ -10,12 +10,12 @@ import click
 from qsens.errors import SpecError
 
 if TYPE_CHECKING:
+    from qsens.export.agreeing import AuditedEngine
     from qsens.export.bundle import ExportedBundle
     from qsens.export.chosen import ChosenMap
     from qsens.reopened import ReopenedRun
 
 TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
-FOLDER = "bundle"
 
 
 @click.command()
@@ -24,7 +24,7 @@ FOLDER = "bundle"
 @click.option(
     "--trial", "trials", multiple=True, type=click.IntRange(min=0), help="Trial; repeat for several."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; RUN/bundle without it.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; RUN/bundle-TARGET without it.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Samples at once.")
 @click.option(
     "--goldens", type=click.IntRange(min=1), default=4, show_default=True, help="Golden samples to keep."
@@ -46,7 +46,7 @@ def export(
     from qsens.reopened import reopen_run
 
     reopened = reopen_run(run, trust_checkpoint=trust_checkpoint)
-    for chosen, out in _chosen_maps(reopened, trials, options["out"] or run / FOLDER):
+    for chosen, out in _chosen_maps(reopened, trials, options["out"] or run / f"bundle-{options['target']}"):
         wanted = ExportOptions(
             target=TARGETS[options["target"]],
             out=out,
@@ -93,11 +93,21 @@ def _show(exported: "ExportedBundle") -> None:
     )
     if exported.agreed.engine is not None:
         engine = exported.agreed.engine
-        click.echo(f"{engine.runtime} {engine.version} runs all {len(engine.audit)} layers as written down.")
+        click.echo(_audit_line(engine))
     for note in (*document["notes"], document["model"]["notice"]):
         if note:
             click.echo(f"Note: {note}", err=True)
     click.echo(f"\nWritten: {exported.folder}\nCheck it: qsens verify {exported.folder}")
+
+
+def _audit_line(engine: "AuditedEngine") -> str:
+    told = sum(row.actual is not None for row in engine.audit)
+    text = f"{engine.runtime} {engine.version} runs {told} of {len(engine.audit)} layers as written down"
+    untold = [row.layer for row in engine.audit if row.actual is None]
+    if not untold:
+        return f"{text}."
+    named = ", ".join(untold[:3]) + (", ..." if len(untold) > 3 else "")
+    return f"{text}; of the others it tells nothing: {named}."
 
 
 def _returned_lines(exported: "ExportedBundle") -> list[str]:

@@ -13,6 +13,7 @@ from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.errors import BudgetError, SpecError
 from qsens.paired_errors import paired_errors
 from qsens.precision_map_file import write_precision_map
+from qsens.reporting import make_report
 from qsens.run_folder import RunPaths, read_provenance
 from qsens.selection import Selection, cheapest_within, headline_metric
 from qsens.spec import SweepSpec
@@ -116,9 +117,6 @@ def choose(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
 
 
 def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
-    # matplotlib and pandas take a second to load
-    from qsens.report.document import write_report
-
     path = RunPaths(out).precision_map_path
     selection: Selection | None = None
     failure: BudgetError | SpecError | None = None
@@ -131,7 +129,7 @@ def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
     if selection is not None:
         audit = load_audit(RunPaths(out).evidence, selection.trial.number)
         write_precision_map(path, selection, study, spec, read_provenance(out), audit)
-    return FinishedRun(study, spec, out, write_report(out), selection, failure)
+    return FinishedRun(study, spec, out, make_report(out), selection, failure)
 
 
 def show_finished(finished: FinishedRun) -> None:

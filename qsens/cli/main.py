@@ -14,7 +14,7 @@ from qsens.errors import QsensError
 
 # Name: module, attribute and one line of help. The modules load only when their command is used.
 COMMANDS = {
-    "demo": ("qsens.cli.demo:demo", "Run the whole journey on a small trained generator and photographs."),
+    "demo": ("qsens.cli.demo:demo", "Run the whole journey on a generator and data that qsens ships."),
     "sweep": ("qsens.cli.sweep:sweep", "Score precision maps of a generator; run again to resume."),
     "plan": ("qsens.cli.plan:plan", "Say what a sweep would do and how long it would take."),
     "layers": ("qsens.cli.layers:layers", "List the layers whose precision can be chosen."),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from qsens.reporting import make_report
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -25,9 +27,9 @@ def report(run: Path, *, latency: tuple[Path, ...], open_browser: bool, as_json:
     `qsens bench` left in the folder are shown, and those of each --latency FILE.
     """
     # pandas and matplotlib load only when a report is written.
-    from qsens.report.document import report_paths, write_report
+    from qsens.report.document import report_paths
 
-    write_report(run, open_browser=open_browser, latency=latency)
+    make_report(run, open_browser=open_browser, latency=latency)
     paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}
     if as_json:
         click.echo(json.dumps(paths, indent=2))

@@ -154,7 +154,8 @@ def selection_text(study: Study, selection: Selection) -> str:
         noun = "trial" if len(selection.ties) == 1 else "trials"
         parts += [
             "",
-            f"Within the limits too, and not to be told apart by {selection.limit.metric}: {noun} {numbers}.",
+            f"Within the limits too, and no difference at this sample size on {selection.limit.metric}: "
+            f"{noun} {numbers}.",
         ]
     return "\n".join(parts)
 
@@ -219,15 +220,27 @@ def _limit_lines(selection: Selection) -> list[str]:
     fp32 = f" (FP32 {limit.baseline:.4g})" if math.isfinite(limit.baseline) else ""
     lines = [f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed{fp32}"]
     if selection.is_interval_within is not None:
-        whether = (
-            "lies within it too" if selection.is_interval_within else "reaches beyond it: score more samples"
-        )
+        whether = "lies within it too" if selection.is_interval_within else _beyond(selection)
         lines[0] += f"; the 95% interval of the difference {whether}"
     if guard is not None and selection.damage is not None:
         lines.append(
             f"{guard.metric}: {selection.damage:.4g}, at most {guard.threshold:.4g} allowed as the guard"
         )
     return lines
+
+
+def _beyond(selection: Selection) -> str:
+    """How many samples would put the interval within the limit, if the score stays what it is."""
+    score = selection.trial.score(selection.limit.metric)
+    error = None if score is None else score.difference_standard_error
+    text = "reaches beyond it: score more samples"
+    if score is None or not error or selection.excess >= 0:
+        return text
+    # SciPy loads slowly, and only this sentence needs it.
+    from qsens.metrics.intervals import images_needed
+
+    needed = images_needed(error, score.images, -selection.excess)
+    return f"{text}, about {needed:,} instead of {score.images:,} (--evaluation-samples)"
 
 
 def _overflow_lines(trial: Trial) -> list[str]:

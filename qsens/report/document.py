@@ -11,6 +11,7 @@ import pandas as pd
 
 from qsens.atomic_write import write_atomically, write_error
 from qsens.audits import load_audit
+from qsens.floor import read_floors
 from qsens.paired_errors import PairedError, paired_errors
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
@@ -73,7 +74,15 @@ def write_report(run: Path, *, open_browser: bool = False, latency: Sequence[Pat
     timings = run_timings(run, study, latency)
     _write_tables(paths, study, paired_error, timings)
     samples = sample_pictures(run, _shown_trials(study, chosen))
-    figures = figures_of(study, chosen=chosen, samples=samples, paired_error=paired_error, timings=timings)
+    kept_floors = read_floors(run)
+    figures = figures_of(
+        study,
+        chosen=chosen,
+        samples=samples,
+        paired_error=paired_error,
+        timings=timings,
+        floors={} if kept_floors is None else kept_floors.floors,
+    )
     trial = next((trial for trial in study.trials if trial.number == chosen), None)
     content = PageContent(
         run_name=run.resolve().name,

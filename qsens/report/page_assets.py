@@ -21,7 +21,8 @@ h3 { font-size: 1rem; margin: 1rem 0 .3rem; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: middle; white-space: nowrap; }
-th { background: var(--shade); font-weight: 600; position: sticky; top: 0; }
+th { background: var(--shade); font-weight: 600; white-space: normal; max-width: 9rem;
+  position: sticky; top: 0; }
 table.sortable th { cursor: pointer; }
 table.sortable th[aria-sort=ascending]::after { content: " \\25B2"; font-size: .7em; }
 table.sortable th[aria-sort=descending]::after { content: " \\25BC"; font-size: .7em; }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from qsens.floor import Floor
 from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve
@@ -48,29 +49,32 @@ def figures_of(
     samples: "Mapping[int, Array] | None" = None,
     paired_error: PairedError = no_paired_error,
     timings: Sequence[Timings] = (),
+    floors: Mapping[str, Floor] | None = None,
 ) -> tuple[NamedFigure, ...]:
     """Every figure the study has data for, the most important first.
 
     `chosen` is the selected map's trial number; `samples` are pictures by trial number, uint8
-    (K, 3, H, W), 0 to 255, RGB; `timings` are measured times, a figure each.
+    (K, 3, H, W), 0 to 255, RGB; `timings` are measured times, a figure each; `floors` are what
+    distances show where only the images differ, by metric.
     """
     if not study.metrics:
         return ()
     return (
-        *_boundary_figures(study, chosen),
+        *_boundary_figures(study, chosen, floors or {}),
         *_ends_figures(study, chosen),
         *_sensitivity_figures(study, paired_error),
-        *_tradeoff_figures(study, chosen),
+        *_tradeoff_figures(study, chosen, floors or {}),
         *_latency_figures(study, chosen, timings),
         *_strip_figures(study, chosen, samples or {}),
     )
 
 
-def _boundary_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
+def _boundary_figures(study: Study, chosen: int | None, floors: Mapping[str, Floor]) -> Iterator[NamedFigure]:
     headline = headline_metrics(study.metrics)
     rest = tuple(metric for metric in study.metrics if metric not in headline)
     for name, metrics in (("boundary", headline), ("boundary-more", rest)):
-        curves = [curve for metric in metrics if (curve := boundary_curve(study, metric, chosen)) is not None]
+        found = [boundary_curve(study, metric, chosen, floors.get(metric)) for metric in metrics]
+        curves = [curve for curve in found if curve is not None]
         if not any(curve.lines for curve in curves):
             continue
         title = f"Quality against the boundary between INT8 and {_float_sides(curves)} layers"
@@ -110,11 +114,11 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
         yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 1)
 
 
-def _tradeoff_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
+def _tradeoff_figures(study: Study, chosen: int | None, floors: Mapping[str, Floor]) -> Iterator[NamedFigure]:
     found = [
         entry
         for metric in headline_metrics(study.metrics)
-        if (entry := tradeoff(study, metric, chosen)) is not None
+        if (entry := tradeoff(study, metric, chosen, floor=floors.get(metric))) is not None
     ]
     if found:
         title = "Quality against how much of the network runs in INT8"

@@ -53,8 +53,8 @@ def test_sweep_select_export_verify_for_onnx_runtime(run):
     assert "Warning: " in exported.stderr
     assert "up (up): ONNX Runtime ran this ConvTranspose in fp32" in exported.stderr
     assert "INT8 share of the multiply-accumulates: 100.0% asked" in exported.stderr
-    assert f"Check it: qsens verify {run / 'bundle'}" in exported.stdout
-    verified = qsens("verify", run / "bundle", "--no-latency", "--score")
+    assert f"Check it: qsens verify {run / 'bundle-onnxruntime'}" in exported.stdout
+    verified = qsens("verify", run / "bundle-onnxruntime", "--no-latency", "--score")
     assert verified.exit_code == 0, verified.stderr
     assert "the run" in verified.stdout
     assert "psnr" in verified.stdout
@@ -67,7 +67,7 @@ def test_sweep_select_export_verify_for_openvino(run):
     document = json.loads(exported.stdout)
     assert document["map"]["int8_macs_share_deployed"] == 1.0
     assert {row["actual"] for row in document["export_audit"]["layers"]} == {"int8"}
-    verified = qsens("verify", run / "bundle", "--repeats", "2", "--latency-json", run / "latency.json")
+    verified = qsens("verify", run / "bundle-openvino", "--repeats", "2", "--latency-json", run / "latency.json")
     assert verified.exit_code == 0, verified.stderr
     assert "Fine: all 5 layers" in verified.stdout
     assert json.loads((run / "latency.json").read_text())["measurements"][0]["flavour"] == "u8"
@@ -83,8 +83,8 @@ def test_without_a_selection_the_next_step_is_named(run):
 def test_several_trials_get_a_folder_each(run):
     result = qsens("export", run, "--for", "onnxruntime", "--trial", "1", "--trial", "2", "--goldens", "1")
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in (run / "bundle").iterdir()) == ["trial-0001", "trial-0002"]
-    assert qsens("verify", run / "bundle" / "trial-0001", "--no-latency").exit_code == 0
+    assert sorted(path.name for path in (run / "bundle-onnxruntime").iterdir()) == ["trial-0001", "trial-0002"]
+    assert qsens("verify", run / "bundle-onnxruntime" / "trial-0001", "--no-latency").exit_code == 0
     again = qsens("export", run, "--for", "onnxruntime", "--trial", "1")
     assert again.exit_code == 1
     assert "exists and is not a bundle" in again.stderr
@@ -94,7 +94,7 @@ def test_strict_ends_with_4(run):
     result = qsens("export", run, "--for", "onnxruntime", "--trial", "2", "--strict")
     assert result.exit_code == 4
     assert "up (fp32, expected int8)" in result.stderr
-    assert not (run / "bundle").exists()
+    assert not (run / "bundle-onnxruntime").exists()
 
 
 WRONG = [
@@ -115,7 +115,7 @@ def test_a_wrong_export_is_one_clear_error(run, arguments, code, text):
 @pytest.fixture
 def bundle(run):
     assert qsens("export", run, "--for", "onnxruntime", "--trial", "1").exit_code == 0
-    return run / "bundle"
+    return run / "bundle-onnxruntime"
 
 
 def test_a_tampered_bundle_ends_with_1(bundle):
@@ -161,7 +161,7 @@ def test_a_bundle_for_tensorrt_compiles_without_a_gpu(run):
     exported = qsens("export", run, "--for", "tensorrt", "--trial", "2", "--batch", "2")
     assert exported.exit_code == 0, exported.stderr
     assert "not audited" in exported.stderr
-    compiled = qsens("verify", run / "bundle", "--compile-only")
+    compiled = qsens("verify", run / "bundle-tensorrt", "--compile-only")
     assert compiled.exit_code == 0, compiled.stderr
     assert "compiled the graph" in compiled.stdout
     assert "It does not prove" in compiled.stdout

@@ -19,7 +19,7 @@ def generator(tmp_path_factory):
     return write_generator(tmp_path_factory.mktemp("data") / "generator.onnx")
 
 
-def write_nothing(folder: Path, *, open_browser: bool = False) -> Path:
+def write_nothing(folder: Path, *, open_browser: bool = False, **_) -> Path:
     return folder / "report.html"
 
 

@@ -14,7 +14,7 @@ QUICK = ("--backend", "onnxruntime", "--repeats", "3", "--threads", "1")
 
 
 def test_the_front_is_measured_written_twice_and_can_be_chosen_from(run, tmp_path):
-    target = tmp_path / "there" / "times.json"
+    target = tmp_path / "times.json"
     result = qsens("bench", run, *QUICK, "--batch", "1,2", "--json", target)
     assert result.exit_code == 0, result.stderr
     for text in ("FP32", "FP16", "INT8", "trial", "speed-up", "mismatches"):
@@ -28,6 +28,22 @@ def test_the_front_is_measured_written_twice_and_can_be_chosen_from(run, tmp_pat
     assert {0, 1, 2} <= timings_of(study, table).by_trial.keys()
     chosen = qsens("select", run, "--latency", target, "--latency-limit", "1e9", "--json")
     assert json.loads(chosen.stdout)["latency"]["file"] == "times.json"
+
+
+def test_the_times_of_an_earlier_bench_are_kept(run):
+    for _ in range(3):
+        result = qsens("bench", run, *QUICK, "--maps", "anchors")
+        assert result.exit_code == 0, result.stderr
+    assert "the times of an earlier bench are now" in result.stderr
+    assert len(list((run / "latency").glob("*.json"))) == 1
+    assert len(list((run / "latency" / "earlier").glob("*.json"))) == 2
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_refused_before_measuring(run, tmp_path):
+    result = qsens("bench", run, *QUICK, "--json", tmp_path / "absent" / "times.json")
+    assert result.exit_code == 2
+    assert "absent to write to" in result.stderr
+    assert not (tmp_path / "absent").exists()
 
 
 def test_single_trials_are_measured_beside_fp32_with_their_layers(run):

@@ -175,7 +175,7 @@ def test_ctrl_c_while_calibrating(generator, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_the_report_is_written(generator, photos, run, monkeypatch):
-    def interrupted(folder):
+    def interrupted(folder, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("qsens.report.document.write_report", interrupted)

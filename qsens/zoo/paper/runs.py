@@ -14,7 +14,7 @@ from qsens.interfaces import InputSpec, Progress, SampleSet, annotation_of
 from qsens.journal import read_journal
 from qsens.layer import map_of
 from qsens.precision import Precision
-from qsens.report.document import write_report
+from qsens.reporting import make_report
 from qsens.run_folder import RunPaths
 from qsens.spec_file import read_spec, spec_from_values
 from qsens.sweep import anchor_trial
@@ -110,7 +110,7 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
     before = _trials_so_far(plan.folder)
     study = sweep(assembled, plan.folder, progress=progress, warn=warn)
     if len(study.trials) != before or not RunPaths(plan.folder).report_path.exists():
-        write_report(plan.folder)
+        make_report(plan.folder)
     was_measured = "lse-d" in assembled.spec.metrics
     return SweptRun(
         folder=plan.folder,
