@@ -12,6 +12,7 @@ from qsens.device.cpu_flags import overflowing_nodes, this_cpu_saturates
 from qsens.device.errors import DeviceError
 from qsens.device.onnx_nodes import OnnxGraph, read_onnx_graph, size_with_weights
 from qsens.device.openvino_steps import CompiledSteps, name_operations, step_name
+from qsens.device.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +131,9 @@ class OpenVinoRuntime:
         }
         if threads:
             wished["INFERENCE_NUM_THREADS"] = str(threads)
-        supported = self._core.get_property(DEVICE, "SUPPORTED_PROPERTIES")
+        # The first question loads the plug-in of the CPU.
+        with kept_signal_stack():
+            supported = self._core.get_property(DEVICE, "SUPPORTED_PROPERTIES")
         return {name: value for name, value in wished.items() if name in supported}
 
     def _compile(self, shapes: Shapes, more: Mapping[str, Any]) -> Any:
