@@ -67,7 +67,8 @@ def test_sweep_select_export_verify_for_openvino(run):
     document = json.loads(exported.stdout)
     assert document["map"]["int8_macs_share_deployed"] == 1.0
     assert {row["actual"] for row in document["export_audit"]["layers"]} == {"int8"}
-    verified = qsens("verify", run / "bundle-openvino", "--repeats", "2", "--latency-json", run / "latency.json")
+    flags = ("--repeats", "2", "--latency-json", run / "latency.json")
+    verified = qsens("verify", run / "bundle-openvino", *flags)
     assert verified.exit_code == 0, verified.stderr
     assert "Fine: all 5 layers" in verified.stdout
     assert json.loads((run / "latency.json").read_text())["measurements"][0]["flavour"] == "u8"
@@ -83,8 +84,9 @@ def test_without_a_selection_the_next_step_is_named(run):
 def test_several_trials_get_a_folder_each(run):
     result = qsens("export", run, "--for", "onnxruntime", "--trial", "1", "--trial", "2", "--goldens", "1")
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in (run / "bundle-onnxruntime").iterdir()) == ["trial-0001", "trial-0002"]
-    assert qsens("verify", run / "bundle-onnxruntime" / "trial-0001", "--no-latency").exit_code == 0
+    out = run / "bundle-onnxruntime"
+    assert sorted(path.name for path in out.iterdir()) == ["trial-0001", "trial-0002"]
+    assert qsens("verify", out / "trial-0001", "--no-latency").exit_code == 0
     again = qsens("export", run, "--for", "onnxruntime", "--trial", "1")
     assert again.exit_code == 1
     assert "exists and is not a bundle" in again.stderr
