@@ -110,7 +110,9 @@ def open_cluster_pool(address: str) -> ClusterPool:
     from distributed import Client  # an extra that takes a second to load
 
     # What it logs of a lost scheduler, tracebacks and all, reaches the user as one error of ours.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Its own configuration sets a level on several of its loggers.
+    for name in [known for known in logging.root.manager.loggerDict if known.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (ValueError, TypeError) as error:
