@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -46,12 +47,13 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(*, as_json: bool) -> None:
     """Say what this machine can run, and why not."""
+    plugins = _plugins(list_plugins())
     findings = (
         *_machine(),
         *_libraries(),
-        *_plugins(list_plugins()),
+        *plugins,
         *_providers(),
-        *_targets(),
+        *_targets([entry for entry in plugins if entry.topic == "backends"]),
         *(_extractor(name) for name in EXTRACTORS),
     )
     if as_json:
@@ -135,23 +137,17 @@ def _machine_problem(record: PluginRecord) -> str | None:
     return machine_problem(record.group, record.name) if record.group == "backends" else None
 
 
-def _targets() -> list[Finding]:
+def _targets(backends: Sequence[Finding]) -> list[Finding]:
     """What `qsens export --for` can do here: every bundle can be written, some can be built and checked."""
-    problems = {record.name: record.problem or _machine_problem(record) for record in _backend_records()}
-    is_compiled = "tensorrt-rtx" in problems and problems["tensorrt-rtx"] is None
-    compiled = "; compiled as a check by tensorrt-rtx" if is_compiled else ""
+    usable = {entry.name for entry in backends if entry.is_usable}
+    compiled = "; compiled as a check by tensorrt-rtx" if "tensorrt-rtx" in usable else ""
     found = []
     for target, backend in TARGETS.items():
-        problem = problems.get(backend, f"no backend {backend}")
         extra = compiled if target == "tensorrt" else ""
         elsewhere = f"written here{extra}; built and checked on the device"
-        detail = "written, built and checked here" if problem is None else elsewhere
+        detail = "written, built and checked here" if backend in usable else elsewhere
         found.append(Finding("target", target, is_usable=True, detail=detail))
     return found
-
-
-def _backend_records() -> list[PluginRecord]:
-    return [record for record in list_plugins() if record.group == "backends"]
 
 
 def _providers() -> list[Finding]:
