@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qsens.assemble import assemble, load_graph, open_generator
+from qsens.assemble import assemble, load_graph
 from qsens.assemble import sweep as sweep_assembled
 from qsens.budget import Budget
 from qsens.graph.graph import Graph
+from qsens.opening import open_generator
 from qsens.paired_errors import paired_errors
 from qsens.reporting import make_report
 from qsens.run_folder import RunPaths, read_study

@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
-from qsens.errors import SpecError
 from qsens.evaluation import Evaluator, Workload
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.graph.graph import Graph
@@ -33,16 +32,12 @@ from qsens.interfaces import (
 from qsens.layer_order import in_blocks, in_order
 from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
-from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
+from qsens.opening import open_backend, open_extractor, open_generator, open_metrics, open_strategy
 from qsens.pictures import picture_warning
-from qsens.plugins import create, option_names
 from qsens.run_folder import RunFolder, RunPaths
 from qsens.spec import SweepSpec
-from qsens.strategies.chain import Chain
 from qsens.sweep import StoppedError, pin_layers, run_sweep_on
 from qsens.trial import Study
-
-_BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,37 +68,6 @@ class Assembled:
         if self.reference is not None:
             found["reference"] = self.reference.digest
         return found
-
-
-def open_generator(
-    checkpoint: Path | None, model: str | None, options: Mapping[str, Any] | None = None
-) -> Generator:
-    """Open a generator: by plug-in name, as `package.module:factory`, or by the file's suffix.
-
-    Raises:
-        SpecError: for an unknown plug-in or option, or a file whose kind is not known.
-        LoadError: for a file that cannot be read.
-    """
-    options = dict(options or {})
-    if model is None:
-        if checkpoint is None:
-            raise SpecError("no generator", "give a CHECKPOINT, or --model NAME")
-        model = _BY_SUFFIX.get(checkpoint.suffix.lower())
-        if model is None:
-            raise SpecError(
-                f"{checkpoint.name}: which network these weights belong to is not known",
-                "add --model package.module:factory, or give an .onnx or .pt2 file",
-            )
-    elif ":" in model:
-        options["factory"], model = model, "torch"
-    allowed = option_names("generators", model, positional=1)
-    # Flags that every generator accepts are dropped where a plug-in has no use for them.
-    wanted = {key: value for key, value in options.items() if key in allowed or key not in _SHARED_OPTIONS}
-    generator: Generator = create("generators", model, wanted, checkpoint)
-    return generator
-
-
-_SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
 
 
 def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -141,11 +105,11 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     if spec.output == OutputRule():
         spec = replace(spec, output=getattr(generator, "output", spec.output))
     reference = None if spec.reference is None else open_real_images(Path(spec.reference), inputs)
-    metrics = _open_metrics(spec)
-    strategy = _open_strategy(spec)
+    metrics = open_metrics(spec)
+    strategy = open_strategy(spec)
     check_before_calibrating(spec, graph, strategy, metrics)
     check_annotations(metrics, evaluation)
-    extractor = _open_extractor(spec, metrics)
+    extractor = open_extractor(spec, metrics)
     if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
         spec = replace(spec, extractor=extractor.name)
@@ -155,7 +119,7 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
         graph=graph,
         calibration=calibration,
         evaluation=evaluation,
-        backend=_open_backend(spec),
+        backend=open_backend(spec),
         strategy=strategy,
         metrics=metrics,
         extractor=extractor,
@@ -285,62 +249,6 @@ def scoring_context(assembled: Assembled, features: np.ndarray[Any, np.dtype[Any
 
 def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
     return None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
-
-
-def _open_backend(spec: SweepSpec) -> Backend:
-    options = spec.backend_options.to_dict()
-    if "threads" in option_names("backends", spec.backend):
-        options.setdefault("threads", spec.threads)
-    backend: Backend = create("backends", spec.backend, options)
-    return backend
-
-
-def _open_strategy(spec: SweepSpec) -> Strategy:
-    """One strategy, or several joined by `+`: an option goes to each that knows it."""
-    wished = [name.strip() for name in spec.strategy.split("+")]
-    options = spec.strategy_options.to_dict()
-    known = {name: option_names("strategies", name) for name in wished}
-    for option in options:
-        if len(wished) > 1 and not any(option in taken for taken in known.values()):
-            listed = "; ".join(f"{name}: {', '.join(taken)}" for name, taken in known.items())
-            raise SpecError(
-                f"no strategy of {spec.strategy!r} has an option {option!r}", f"options: {listed}"
-            )
-    members = [_open_one_strategy(name, spec, known[name], takes_all=len(wished) == 1) for name in wished]
-    return members[0] if len(members) == 1 else Chain(members)
-
-
-def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, takes_all: bool) -> Strategy:
-    options = spec.strategy_options.to_dict()
-    wanted = {key: value for key, value in options.items() if takes_all or key in known}
-    if "float_precision" in known:
-        wanted.setdefault("float_precision", spec.float_precision)
-    strategy: Strategy = create("strategies", name, wanted)
-    return strategy
-
-
-def _open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
-    """The metrics of the spec; of the default ones, those that need real images only where there are any."""
-    metrics: list[Metric] = [create("metrics", name, {}) for name in spec.metrics]
-    if spec.reference is not None:
-        return tuple(metrics)
-    without = [metric for metric in metrics if not metric.needs_reference]
-    if spec.metrics != SweepSpec().metrics and len(without) < len(metrics):
-        missing = next(metric.name for metric in metrics if metric.needs_reference)
-        raise SpecError(
-            f"metric {missing!r} compares with real images", "give a folder of them with --reference"
-        )
-    return tuple(without)
-
-
-def _open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | None:
-    if not any(metric.needs_features for metric in metrics):
-        return None
-    weights = None if spec.inception_weights is None else Path(spec.inception_weights)
-    name = default_extractor_name(weights) if spec.extractor == "auto" else spec.extractor
-    return load_extractor(
-        name, inception_weights=weights, threads=spec.threads, cache=user_cache_folder(), download=True
-    )
 
 
 def shown_pictures_warning(out: Path) -> str | None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from qsens.assemble import Assembled, assemble, lowering_options, open_generator
+from qsens.assemble import Assembled, assemble, lowering_options
 from qsens.calibration.ranges import load_ranges, ranges_digest
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.errors import RunFolderError
@@ -17,6 +17,7 @@ from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.prepare import prepare_graph
 from qsens.interfaces import Generator, SampleSet
 from qsens.layer_order import in_blocks, in_order
+from qsens.opening import open_generator
 from qsens.precision import PrecisionMap
 from qsens.ranges import Ranges
 from qsens.run_folder import Provenance, RunPaths, read_provenance, read_run_spec, read_study

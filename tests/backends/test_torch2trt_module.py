@@ -7,10 +7,10 @@ from lowered_models import residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model, run_model
 
-from qsens.assemble import open_generator
 from qsens.errors import BuildError
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.runs import open_session, random_inputs, relative_difference, run
+from qsens.opening import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from qsens.backends.onnx_module import OnnxModule, module_paths  # noqa: E402  after the check that torch is here

@@ -5,13 +5,13 @@ from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.assemble import open_generator
 from qsens.backends.torch2trt_libraries import Libraries
 from qsens.backends.torch2trt_types import implicit_types
 from qsens.errors import BuildError
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
 from qsens.graph.prepare import prepare_graph
+from qsens.opening import open_generator
 from qsens.precision import PrecisionMap
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
