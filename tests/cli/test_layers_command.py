@@ -17,10 +17,11 @@ def asked(monkeypatch):
     """What the command asks the assembly for; it gets a prepared two-layer generator."""
     calls = []
     graph = prepare_graph(conv_model())
-    stand_in = types.ModuleType("qsens.assemble")
-    stand_in.open_generator = lambda *arguments: calls.append(arguments)
-    stand_in.load_graph = lambda generator, shapes: calls.append(shapes) or graph
-    monkeypatch.setitem(sys.modules, "qsens.assemble", stand_in)
+    opening, assemble = types.ModuleType("qsens.opening"), types.ModuleType("qsens.assemble")
+    opening.open_generator = lambda *arguments: calls.append(arguments)
+    assemble.load_graph = lambda generator, shapes: calls.append(shapes) or graph
+    for stand_in in (opening, assemble):
+        monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     return calls
 
 
