@@ -1,7 +1,7 @@
 """Search strategies on generators small enough to score every map: evaluations used, and what they miss.
 
 python benchmarks/search.py [--networks planted talker style superresolution] [--strategies boundary ends ...]
-    [--groups 9] [--images 48] [--subset 32] [--seeds 5] [--budgets 0.1 0.3] [--cache DIR] [--threads 2]
+    [--groups 9] [--images 48] [--subset 36] [--screen 9] [--seeds 5] [--budgets 0.1 0.3] [--cache DIR]
 
 Layers are merged into `--groups` groups, each FP16 or INT8, so there are 2^groups maps. Every one is run
 once over `--images` inputs; the scores (distance to the FP32 outputs, lite0 features) on `--seeds` random
@@ -9,10 +9,11 @@ subsets of `--subset` inputs go to `--cache`, and are only read afterwards: a st
 seed a problem of its own whose truth is known. Killed runs go on where they stopped.
 
 A budget is a share of what INT8 everywhere does. "maps" counts what a strategy had scored, FP16 and INT8
-everywhere included, FP32 not. "cost lost" is the INT8 share of multiply-accumulates (percentage points) that
-the best map found within the budget falls short of the best there is; "score lost" how much more damage, in
-shares of the budget, the best map found has that saves as much as the best there is; "optimum" how often
-nothing was lost. "s" is the time of that many maps at this generator's mean seconds a map.
+everywhere included, FP32 not; a map screened on `--screen` of the inputs counts in proportion. "cost lost"
+is the INT8 share of multiply-accumulates (percentage points) that the best map found within the budget falls
+short of the best there is; "score lost" how much more damage, in shares of the budget, the best map found
+has that saves as much as the best there is; "optimum" how often nothing was lost. "s" is the time of that
+many maps at this generator's mean seconds a map.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from qsens.layer import blocks_of, macs_share
 from qsens.plugins import create, option_names
 from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_maps
-from qsens.trial import Trial
+from qsens.trial import Outcome, Request, Trial
 
 STRATEGIES = ("boundary", "ends", "ranked-bisection", "greedy-revert", "additive")
 SCHEMES = {"ranked-bisection": RankedBinarySearch, "greedy-revert": GreedyRevert}
@@ -46,7 +47,7 @@ _SAME_SHARE = 1e-9
 class Regret:
     """What one search used and missed: maps scored, INT8 share (0 to 1), damage in shares of the budget."""
 
-    maps: int
+    maps: float
     cost: float
     score: float
 
@@ -73,7 +74,7 @@ def problem_of(network: str, cache: Path, options: argparse.Namespace) -> Proble
     """All scores of a generator, or of the planted case."""
     if network == "planted":
         return planted_problem(options.groups, options.seeds)
-    setting = Setting(network, options.groups, options.images, options.subset, options.seeds)
+    setting = Setting(network, options.groups, options.images, options.subset, options.screen, options.seeds)
     return scored_problem(setting, cache, threads=options.threads)
 
 
@@ -125,10 +126,10 @@ def strategy_named(name: str, limit: float) -> Strategy:
 def replayed(strategy: Strategy, problem: Problem, seed: int) -> list[Trial]:
     """Every trial of a sweep with this strategy, the anchors first."""
     trials: list[Trial] = []
-    proposed: Sequence[PrecisionMap] = list(anchor_maps(problem.layers).values())
+    proposed: Sequence[Request] = list(anchor_maps(problem.layers).values())
     while proposed:
         trials += [
-            problem.trial(len(trials) + place, requested, seed) for place, requested in enumerate(proposed)
+            problem.trial(number, request, seed) for number, request in enumerate(proposed, len(trials))
         ]
         proposed = strategy.propose(problem.layers, tuple(trials))
     return trials
@@ -141,14 +142,17 @@ def regret_of(problem: Problem, seed: int, trials: Sequence[Trial], limit: float
         (int8_share(problem, wanted), measures[seed].distance)
         for wanted, measures in problem.measures.items()
     ]
-    found = [(int8_share(problem, trial.requested), damage_of(trial)) for trial in trials]
+    scored = [trial for trial in trials if trial.outcome is Outcome.SCORED]
+    found = [(int8_share(problem, trial.requested), damage_of(trial)) for trial in scored]
     best = max(share for share, damage in everything if damage <= limit)
     reached = max(share for share, damage in found if damage <= limit)
     least, least_found = (
         min(damage for share, damage in points if share >= best - _SAME_SHARE)
         for points in (everything, found)
     )
-    return Regret(len(trials) - 1, best - reached, (least_found - least) / limit if limit else 0.0)
+    screens = (len(trials) - len(scored)) * problem.screen_images / problem.images
+    lost = (least_found - least) / limit if limit else 0.0
+    return Regret(len(scored) - 1 + screens, best - reached, lost)
 
 
 def int8_share(problem: Problem, requested: PrecisionMap) -> float:
@@ -169,7 +173,7 @@ def described(found: Sequence[Regret], problem: Problem) -> str:
     costs = [100 * regret.cost for regret in found]
     optimal = sum(regret.is_optimal for regret in found)
     return (
-        f"{maps:>6.1f} {max(regret.maps for regret in found):>5} {maps / len(problem.measures):>7.1%} "
+        f"{maps:>6.1f} {max(regret.maps for regret in found):>5.1f} {maps / len(problem.measures):>7.1%} "
         f"{maps * problem.seconds:>6.0f} {np.mean(costs):>9.2f} {max(costs):>6.2f} "
         f"{np.mean([regret.score for regret in found]):>10.2f} {f'{optimal}/{len(found)}':>8}"
     )
@@ -183,7 +187,8 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--groups", type=int, default=9)
     parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--subset", type=int, default=32)
+    parser.add_argument("--subset", type=int, default=36)
+    parser.add_argument("--screen", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.1, 0.3])
     parser.add_argument("--cache", type=Path, help="keeps all scores, by default nothing is kept")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit, map_of_units, units_of, untried
-from qsens.trial import Outcome, Trial
+from qsens.strategies.cut import Unit, map_of_units, units_of
+from qsens.trial import Outcome, Trial, untried
 
 
 class MissingScoresError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -18,8 +18,9 @@ from qsens.layer import Layer, blocks_of
 from qsens.metrics.fid import FidAgainstFp32
 from qsens.metrics.fidelity import psnr_of_error
 from qsens.precision import Precision, PrecisionMap
+from qsens.screening import spread_places
 from qsens.strategies.cut import map_of_units, units_of
-from qsens.trial import Outcome, Score, Trial
+from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map
 
 DAMAGE = "fid-fp32[lite0]"
 
@@ -41,6 +42,7 @@ class Setting:
     groups: int
     images: int
     subset: int
+    screen: int
     seeds: int
 
 
@@ -48,13 +50,16 @@ class Setting:
 class Problem:
     """Every map of a generator with its scores, one `Measure` for each seed; FP32 is perfect by definition.
 
-    `seconds` is the mean time of scoring one map, 0 where none was run.
+    `screens` are the scores on `screen_images` of the `images` inputs. `seconds` is the mean time of scoring
+    one map, 0 where none was run.
     """
 
     name: str
     layers: tuple[Layer, ...]
     measures: dict[PrecisionMap, tuple[Measure, ...]]
+    screens: dict[PrecisionMap, tuple[Measure, ...]]
     images: int
+    screen_images: int
     seconds: float
 
     @property
@@ -62,12 +67,26 @@ class Problem:
         """Seeds that there are scores for."""
         return range(len(next(iter(self.measures.values()))))
 
-    def trial(self, number: int, requested: PrecisionMap, seed: int) -> Trial:
-        """The trial that scoring this map on the subset of a seed gives. Raises `KeyError` for others."""
+    def trial(self, number: int, request: Request, seed: int) -> Trial:
+        """The trial of a request on the subset of a seed. Raises `KeyError` for other maps."""
+        requested = requested_map(request)
+        screened = self._scores(requested, self.screens, self.screen_images, seed)
+        if isinstance(request, Screen):
+            return Trial(number, requested, requested, Outcome.SCREENED, screened)
+        scores = self._scores(requested, self.measures, self.images, seed)
+        return Trial(number, requested, requested, Outcome.SCORED, scores, screen_scores=screened)
+
+    def _scores(
+        self,
+        requested: PrecisionMap,
+        measures: Mapping[PrecisionMap, Sequence[Measure]],
+        images: int,
+        seed: int,
+    ) -> tuple[Score, ...]:
         found = Measure(0.0, 0.0, 100.0)
         if requested != PrecisionMap(Precision.FP32):
-            found = self.measures[requested][seed]
-        of = {"images": self.images, "against": f"{self.name} {seed}"}
+            found = measures[requested][seed]
+        of = {"images": images, "against": f"{self.name} {seed}"}
         error = found.error
         distance = Score(
             DAMAGE,
@@ -79,7 +98,7 @@ class Problem:
             difference_standard_error=error,
         )
         psnr = Score("psnr", found.psnr, **of, lower_is_better=False)
-        return Trial(number, requested, requested, Outcome.SCORED, (distance, psnr))
+        return distance, psnr
 
 
 def every_map(layers: Sequence[Layer]) -> Iterator[tuple[str, PrecisionMap]]:
@@ -93,9 +112,8 @@ def every_map(layers: Sequence[Layer]) -> Iterator[tuple[str, PrecisionMap]]:
 def scored_problem(setting: Setting, cache: Path, *, threads: int) -> Problem:
     """All scores of a generator: what the file in `cache` lacks is run and appended, and kept if stopped."""
     cache.mkdir(parents=True, exist_ok=True)
-    path = (
-        cache / f"{setting.network}-{setting.groups}-{setting.images}-{setting.subset}-{setting.seeds}.jsonl"
-    )
+    numbers = (setting.groups, setting.images, setting.subset, setting.screen, setting.seeds)
+    path = cache / f"{setting.network}-{'-'.join(map(str, numbers))}.jsonl"
     if not _is_complete(path):
         options = {"groups": setting.groups, "images": setting.images, "threads": threads}
         with opened_network(setting.network, **options, folder=cache / "files") as network:
@@ -117,10 +135,17 @@ def _run_missing(path: Path, network: Network, setting: Setting) -> None:
             start = time.perf_counter()
             outputs = network.run(requested)
             seconds = time.perf_counter() - start
-            measures = [
-                asdict(_measured(network, outputs, rows)) for rows in subsets(len(outputs.errors), setting)
-            ]
-            file.write(json.dumps({"map": word, "seconds": seconds, "measures": measures}) + "\n")
+            chosen = subsets(len(outputs.errors), setting)
+            line = {
+                "map": word,
+                "seconds": seconds,
+                "measures": [asdict(_measured(network, outputs, rows)) for rows in chosen],
+                "screens": [
+                    asdict(_measured(network, outputs, rows[list(spread_places(len(rows), setting.screen))]))
+                    for rows in chosen
+                ],
+            }
+            file.write(json.dumps(line) + "\n")
             file.flush()
 
 
@@ -174,11 +199,17 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _read(path: Path, setting: Setting) -> Problem:
     header, *lines = _lines(path)
     layers = tuple(plain_layer(index, **facts) for index, facts in enumerate(header["layers"]))
-    by_word = {line["map"]: tuple(Measure(**values) for values in line["measures"]) for line in lines}
-    measures = {requested: by_word[word] for word, requested in every_map(layers)}
+    by_word = {
+        key: {line["map"]: tuple(Measure(**values) for values in line[key]) for line in lines}
+        for key in ("measures", "screens")
+    }
+    measures, screens = (
+        {requested: by_word[key][word] for word, requested in every_map(layers)}
+        for key in ("measures", "screens")
+    )
     seconds = float(np.mean([line["seconds"] for line in lines]))
     images = min(setting.subset, setting.images)
-    return Problem(setting.network, layers, measures, images, seconds)
+    return Problem(setting.network, layers, measures, screens, images, min(setting.screen, images), seconds)
 
 
 def plain_layer(index: int, *, name: str, block: str, macs: int) -> Layer:
@@ -190,24 +221,27 @@ def planted_problem(groups: int, seeds: int) -> Problem:
     """No network: one fragile layer in the middle, others harmless, neighbours that hurt each other.
 
     Damage is the sum of the layers' own (log-normal, about 1; the fragile one 40), plus half the root of
-    the product of every two neighbours in INT8, plus normal noise of 0.05. Later layers have more MACs.
+    the product of every two neighbours in INT8, plus normal noise of 0.05, on a screen of a quarter of the
+    inputs 0.1. Later layers have more MACs.
     """
     layers = tuple(
         plain_layer(index, name=f"conv{index}", block=f"group{index}", macs=1000 * (1 + index))
         for index in range(groups)
     )
     measures: dict[PrecisionMap, tuple[Measure, ...]] = {}
+    screens: dict[PrecisionMap, tuple[Measure, ...]] = {}
     for word, requested in every_map(layers):
         bits = np.array([int(bit) for bit in word])
-        measures[requested] = tuple(_planted(bits, seed) for seed in range(seeds))
-    return Problem("planted", layers, measures, 64, 0.0)
+        measures[requested] = tuple(_planted(bits, seed, noise=0.05) for seed in range(seeds))
+        screens[requested] = tuple(_planted(bits, seed, noise=0.1) for seed in range(seeds))
+    return Problem("planted", layers, measures, screens, 64, 16, 0.0)
 
 
-def _planted(bits: np.ndarray[Any, np.dtype[np.int64]], seed: int) -> Measure:
+def _planted(bits: np.ndarray[Any, np.dtype[np.int64]], seed: int, *, noise: float) -> Measure:
     own = np.random.default_rng(seed).lognormal(0.0, 0.5, len(bits))
     own[len(bits) // 2] = 40.0
     inside = own * bits
-    noise = 0.05 * np.random.default_rng([seed, *bits]).standard_normal()
+    moved = noise * np.random.default_rng([seed, int(1000 * noise), *bits]).standard_normal()
     pairs = 0.5 * np.sqrt(inside[:-1] * inside[1:]).sum()
-    damage = max(float(inside.sum() + pairs + noise), 0.0) if bits.any() else 0.0
-    return Measure(damage, 0.05, psnr_of_error(damage))
+    damage = max(float(inside.sum() + pairs + moved), 0.0) if bits.any() else 0.0
+    return Measure(damage, noise, psnr_of_error(damage))

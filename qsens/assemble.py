@@ -221,6 +221,7 @@ def workload_of(assembled: Assembled, folder: RunPaths, progress: Progress) -> W
         metrics=assembled.metrics,
         context=scoring_context(assembled, features),
         batch_size=spec.batch_size,
+        screen_samples=spec.screen_samples,
     )
 
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from qsens.atomic_write import write_atomically
 from qsens.audits import save_audit
+from qsens.baseline import Baseline, keep_baseline, load_baseline
+from qsens.calibration.splits import SampleView
 from qsens.device.audit import LayerAudit, mismatches
 from qsens.errors import ScoreError
-from qsens.evidence import Evidence, load_evidence, save_evidence
+from qsens.evidence import Evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.interfaces import (
-    Accumulator,
     Backend,
     Engine,
     Measurement,
@@ -27,11 +28,20 @@ from qsens.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
-from qsens.metrics.intervals import paired_standard_error
 from qsens.pictures import picture_output, pictures_from_values
 from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
-from qsens.trial import Outcome, Score, Trial
+from qsens.scoring import (
+    Seen,
+    Stage,
+    baseline_images,
+    context_with,
+    influences_of,
+    values_of,
+    with_differences,
+)
+from qsens.screening import screen_samples, spread_places
+from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map
 
 BASELINE = 0
 SHOWN_SAMPLES = 6
@@ -40,7 +50,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """What every map of a run is evaluated on and how; the same for all of them."""
+    """What every map of a run is evaluated on and how; the same for all of them.
+
+    `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
+    """
 
     plan: LoweringPlan
     ranges: Ranges
@@ -51,15 +64,7 @@ class Workload:
     metrics: Sequence[Metric]
     context: ScoringContext
     batch_size: int
-
-
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """FP32 over the evaluation set: `images` uint8 (N, 3, H, W), its evidence, and its scores by metric."""
-
-    images: Array
-    evidence: Evidence
-    values: Mapping[str, float]
+    screen_samples: int = 0
 
 
 class Evaluator:
@@ -72,8 +77,12 @@ class Evaluator:
         self.workload = workload
         self.evidence = evidence
         self.samples = samples
-        self._inputs = InputCache(workload.samples, workload.plan.graph, workload.batch_size)
+        total = len(workload.samples)
+        self._all = _stage_of(workload, tuple(range(total)))
+        few = screen_samples(workload.screen_samples, total)
+        self._few = _stage_of(workload, spread_places(total, few)) if few < total else None
         self._baseline: Baseline | None = None
+        self._baseline_of_few: Baseline | None = None
         self.use_baseline(fp32)
 
     def use_baseline(self, fp32: Trial | None) -> None:
@@ -84,22 +93,24 @@ class Evaluator:
         if self._baseline is None and fp32 is not None:
             self._baseline = load_baseline(self.evidence, fp32, len(self.workload.samples))
 
-    def __call__(self, number: int, requested: PrecisionMap) -> Trial:
-        """Build and score one map, and write its evidence.
+    def __call__(self, number: int, request: Request) -> Trial:
+        """Build and score one map, or screen it where the run screens, and write its evidence.
 
         Raises:
             BuildError: if the backend cannot build it.
             ScoreError: if its outputs cannot be scored.
         """
         start = time.perf_counter()
+        requested = requested_map(request)
         if requested == PrecisionMap(Precision.FP32):
-            self._baseline = None
+            self._baseline = self._baseline_of_few = None
         elif self._baseline is None:
             self(BASELINE, PrecisionMap(Precision.FP32))
+        few = self._few if isinstance(request, Screen) else None
         work = self.workload
         lowered = lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
         with work.backend.build(lowered) as engine:
-            scores = self._score_or_explain(number, engine)
+            scores, screen_scores = self._score_or_explain(number, engine, few or self._all)
             audit: Sequence[LayerAudit] = getattr(engine, "audit", ())
             if audit:
                 save_audit(self.evidence, number, audit)
@@ -107,17 +118,20 @@ class Evaluator:
                 number=number,
                 requested=requested,
                 applied=engine.applied,
-                outcome=Outcome.SCORED,
+                outcome=Outcome.SCORED if few is None else Outcome.SCREENED,
                 scores=scores,
+                screen_scores=screen_scores,
                 size_bytes=engine.size_bytes,
                 duration_s=time.perf_counter() - start,
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
                 mismatches=tuple(row.layer for row in mismatches(audit)),
             )
 
-    def _score_or_explain(self, number: int, engine: Engine) -> tuple[Score, ...]:
+    def _score_or_explain(
+        self, number: int, engine: Engine, stage: Stage
+    ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
         try:
-            return self._score(number, engine)
+            return self._score(number, engine, stage)
         except ScoreError as error:
             overflows = engine.fp16_overflows()
             if not overflows:
@@ -128,37 +142,79 @@ class Evaluator:
                 f"keep what overflows in FP32, for example with --pin {layer}=fp32",
             ) from error
 
-    def _score(self, number: int, engine: Engine) -> tuple[Score, ...]:
-        baseline = self._baseline
-        context = self.workload.context
-        if baseline is not None:
-            context = replace(context, baseline_features=baseline.evidence.features)
-        accumulators = [metric.start(context) for metric in self.workload.metrics]
-        seen = _Seen(keeps_images=baseline is None, shown=self._shown_samples())
-        for batch in self._scored_batches(engine):
-            _update(accumulators, batch)
+    def _score(
+        self, number: int, engine: Engine, stage: Stage
+    ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+        """Scores on the samples of the stage; of a score on all samples also those on the few."""
+        baseline = self._baseline if stage is self._all else self._screen_baseline()
+        seen = Seen(self._kept_places(stage, baseline))
+        accumulators = [metric.start(context_with(stage, baseline)) for metric in self.workload.metrics]
+        for batch in self._batches(engine, stage, baseline):
+            for accumulator in accumulators:
+                accumulator.update(batch)
             seen.add(batch)
         measurements = [accumulator.compute() for accumulator in accumulators]
-        evidence = Evidence(seen.joined_features(), _influences(measurements))
+        evidence = Evidence(seen.joined_features(), influences_of(measurements))
         if baseline is None:
-            values = {measured.score.metric: measured.score.value for measured in measurements}
-            self._baseline = self._keep_baseline(seen.joined_images(), evidence, values)
+            images = seen.images_at(stage.places)
+            self._baseline = baseline = keep_baseline(
+                self.evidence, images, evidence, values_of(measurements)
+            )
         save_evidence(self.evidence, number, evidence.features, evidence.influences)
+        if stage is not self._all:
+            return with_differences(measurements, stage, baseline), ()
+        shown = seen.images_at(spread_places(len(stage.places), SHOWN_SAMPLES))
         write_atomically(
-            self.samples / f"trial-{number:04d}.npz",
-            lambda file: np.savez_compressed(file, images=np.stack(seen.shown_images)),
+            self.samples / f"trial-{number:04d}.npz", lambda file: np.savez_compressed(file, images=shown)
         )
-        return tuple(self._with_difference(measured) for measured in measurements)
+        return with_differences(measurements, stage, baseline), self._screen_scores(seen)
 
-    def _scored_batches(self, engine: Engine) -> Iterator[ScoredBatch]:
+    def _kept_places(self, stage: Stage, baseline: Baseline | None) -> frozenset[int]:
+        """Whose pictures are needed after the run: all of FP32, else those that are shown or screened."""
+        if baseline is None:
+            return frozenset(stage.places)
+        few = () if self._few is None else self._few.places
+        return frozenset(few).union(spread_places(len(stage.places), SHOWN_SAMPLES))
+
+    def _screen_scores(self, seen: Seen) -> tuple[Score, ...]:
+        """What a screen would have given for a map that was scored on all samples."""
+        few = self._few
+        baseline = self._screen_baseline()
+        if few is None or baseline is None:
+            return ()
+        features = seen.joined_features()
+        picked = None if features is None else features[list(few.places)]
+        batch = ScoredBatch(0, seen.images_at(few.places), np.asarray(baseline.images), picked)
+        return with_differences(self._measured(few, baseline, batch), few, baseline)
+
+    def _screen_baseline(self) -> Baseline | None:
+        """FP32 on the few samples, from what is kept of all of them."""
+        whole, few = self._baseline, self._few
+        if self._baseline_of_few is None and whole is not None and few is not None:
+            places = list(few.places)
+            images = np.asarray(whole.images[places])
+            features = None if whole.evidence.features is None else whole.evidence.features[places]
+            measurements = self._measured(few, None, ScoredBatch(0, images, images, features))
+            evidence = Evidence(features, influences_of(measurements))
+            self._baseline_of_few = Baseline(images, evidence, values_of(measurements))
+        return self._baseline_of_few
+
+    def _measured(self, stage: Stage, baseline: Baseline | None, batch: ScoredBatch) -> list[Measurement]:
+        measurements = []
+        for metric in self.workload.metrics:
+            accumulator = metric.start(context_with(stage, baseline))
+            accumulator.update(batch)
+            measurements.append(accumulator.compute())
+        return measurements
+
+    def _batches(self, engine: Engine, stage: Stage, baseline: Baseline | None) -> Iterator[ScoredBatch]:
         extractor = self.workload.context.extractor
         needs_features = any(metric.needs_features for metric in self.workload.metrics)
         start = 0
-        for feeds in self._inputs.batches():
-            outputs = run_feeds(engine, feeds)
-            images = self._pictures(outputs)
+        for feeds in stage.inputs.batches():
+            images = self._pictures(run_feeds(engine, feeds))
             features = extractor.run(images) if needs_features and extractor is not None else None
-            yield ScoredBatch(start, images, self._baseline_of(start, images), features)
+            yield ScoredBatch(start, images, baseline_images(baseline, start, images), features)
             start += len(images)
 
     def _pictures(self, outputs: Mapping[str, Array]) -> Array:
@@ -173,93 +229,16 @@ class Evaluator:
                 "check the checkpoint and the value range of its inputs (qsens plan shows it)",
             ) from error
 
-    def _baseline_of(self, start: int, images: Array) -> Array:
-        if self._baseline is None:
-            return images
-        baseline = np.asarray(self._baseline.images[start : start + len(images)])
-        if baseline.shape != images.shape:
-            raise ScoreError(
-                f"images of shape {images.shape}, but FP32 made {baseline.shape} of these inputs"
-            )
-        return baseline
 
-    def _shown_samples(self) -> frozenset[int]:
-        total = len(self.workload.samples)
-        return frozenset(np.linspace(0, total - 1, min(SHOWN_SAMPLES, total)).round().astype(int).tolist())
-
-    def _with_difference(self, measured: Measurement) -> Score:
-        assert self._baseline is not None, "FP32 is scored before any other map"
-        label = measured.score.metric
-        baseline = self._baseline.evidence.influences.get(label)
-        # A score of FP32 against itself does not vary: such a score already is a difference from FP32.
-        if measured.influence is None or baseline is None or not np.any(baseline):
-            return measured.score
-        return replace(
-            measured.score,
-            difference=measured.score.value - self._baseline.values[label],
-            difference_standard_error=paired_standard_error(
-                measured.influence, baseline, self.workload.context.clusters
-            ),
+def _stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
+    context, samples = workload.context, workload.samples
+    if len(places) < len(samples):
+        samples = SampleView(samples, places, ", for screening")
+        context = replace(
+            context,
+            images=len(places),
+            evaluation_digest=samples.digest,
+            clusters=None if context.clusters is None else context.clusters[list(places)],
+            samples=samples,
         )
-
-    def _keep_baseline(self, images: Array, evidence: Evidence, values: Mapping[str, float]) -> Baseline:
-        path = _images_path(self.evidence)
-        write_atomically(path, lambda file: np.save(file, images, allow_pickle=False))
-        return Baseline(np.load(path, mmap_mode="r"), evidence, values)
-
-
-def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
-    """What the FP32 trial of that many images left in the evidence folder; `None` where a file is gone."""
-    evidence = load_evidence(folder, fp32.number)
-    try:
-        pictures: Array = np.load(_images_path(folder), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    if evidence is None or len(pictures) != images:
-        return None
-    return Baseline(pictures, evidence, {score.metric: score.value for score in fp32.scores})
-
-
-def _images_path(folder: Path) -> Path:
-    return folder / "fp32-images.npy"
-
-
-class _Seen:
-    """What is kept of the batches of one map."""
-
-    def __init__(self, *, keeps_images: bool, shown: frozenset[int]) -> None:
-        self._keeps_images = keeps_images
-        self._shown = shown
-        self._images: list[Array] = []
-        self._features: list[Array] = []
-        self.shown_images: list[Array] = []
-
-    def add(self, batch: ScoredBatch) -> None:
-        if self._keeps_images:
-            self._images.append(batch.images)
-        if batch.features is not None:
-            self._features.append(batch.features)
-        self.shown_images += [
-            image for index, image in enumerate(batch.images, batch.start) if index in self._shown
-        ]
-
-    def joined_images(self) -> Array:
-        if len({images.shape[1:] for images in self._images}) > 1:
-            raise ScoreError("FP32's images differ in size", "give all inputs one size with --resize HxW")
-        return np.concatenate(self._images)
-
-    def joined_features(self) -> Array | None:
-        return np.concatenate(self._features) if self._features else None
-
-
-def _update(accumulators: Sequence[Accumulator], batch: ScoredBatch) -> None:
-    for accumulator in accumulators:
-        accumulator.update(batch)
-
-
-def _influences(measurements: Sequence[Measurement]) -> dict[str, Array]:
-    return {
-        measured.score.metric: measured.influence
-        for measured in measurements
-        if measured.influence is not None
-    }
+    return Stage(InputCache(samples, workload.plan.graph, workload.batch_size), context, places)

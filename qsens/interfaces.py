@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from qsens.layer import Layer
     from qsens.precision import PrecisionMap
-    from qsens.trial import Score, Trial
+    from qsens.trial import Request, Score, Trial
 
     Array = np.ndarray[Any, np.dtype[Any]]
     Sample = Mapping[str, Array]
@@ -260,8 +260,8 @@ class Strategy(Protocol):
 
     name: str
 
-    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
-        """Maps to try next, none of them tried before; empty when finished."""
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> Sequence[Request]:
+        """Maps to score next, or to screen, none of them tried before; empty when finished."""
         ...
 
 

@@ -18,6 +18,7 @@ from qsens.layer import uniform_map
 from qsens.measuring import Observer, measure_ranges
 from qsens.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.precision import Precision
+from qsens.screening import screen_samples
 from qsens.sweep import PlannedMaps, plan_maps
 
 PROBE_SAMPLES = 2
@@ -27,15 +28,17 @@ PROBE_SAMPLES = 2
 class SweepPlan:
     """Maps, images and seconds of a sweep.
 
-    `map_s` is one map over the whole evaluation set, `once_s` what is done once (ranges, features of real
+    `screens` are maps scored on `screen_samples` only. `map_s` is one map over the whole evaluation set, `once_s` what is done once (ranges, features of real
     images). `is_complete` is false where a strategy decides on more maps while it runs.
     """
 
     maps: int
+    screens: int
     is_complete: bool
     layers: int
     calibration_samples: int
     evaluation_samples: int
+    screen_samples: int
     build_s: float
     generator_s: float
     features_s: float
@@ -48,9 +51,14 @@ class SweepPlan:
         return self.build_s + self.evaluation_samples * (self.generator_s + self.features_s)
 
     @property
+    def screen_s(self) -> float:
+        """Seconds for screening one map."""
+        return self.build_s + self.screen_samples * (self.generator_s + self.features_s)
+
+    @property
     def total_s(self) -> float:
         """Seconds for the sweep."""
-        return self.once_s + self.maps * self.map_s
+        return self.once_s + self.maps * self.map_s + self.screens * self.screen_s
 
 
 def plan_sweep(assembled: Assembled) -> SweepPlan:
@@ -82,10 +90,12 @@ def plan_sweep(assembled: Assembled) -> SweepPlan:
     warning = picture_warning(images)
     return SweepPlan(
         maps=len(planned.maps),
+        screens=len(planned.screens),
         is_complete=planned.is_complete,
         layers=len(assembled.graph.layers),
         calibration_samples=len(assembled.calibration),
         evaluation_samples=len(assembled.evaluation),
+        screen_samples=screen_samples(assembled.spec.screen_samples, len(assembled.evaluation)),
         build_s=build_s,
         generator_s=batch_s / len(images),
         features_s=features_s,

@@ -1,6 +1,6 @@
 """The loop: propose a map, build and score it, write it down."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from qsens.interfaces import Progress, Strategy
 from qsens.journal import Journal, read_journal
 from qsens.layer import Layer, match_layers, uniform_map
 from qsens.precision import Precision, PrecisionMap, parse_precision
-from qsens.trial import Outcome, Study, Trial
+from qsens.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
 
 
 class StoppedError(QsensError):
@@ -25,11 +25,11 @@ def run_sweep(
     layers: Sequence[Layer],
     *,
     strategy: Strategy,
-    evaluate: Callable[[int, PrecisionMap], Trial],
+    evaluate: Callable[[int, Request], Trial],
     journal: Journal,
     progress: Progress,
 ) -> Study:
-    """`run_sweep_on` this process: `evaluate(number, requested)` builds and scores one map.
+    """`run_sweep_on` this process: `evaluate(number, request)` builds and scores one map.
 
     A map that raises `BuildError` or `ScoreError` becomes a failed trial.
     """
@@ -61,19 +61,20 @@ def run_sweep_on(
     """
     planned = planned_count(layers, strategy) or 0
 
-    def score(maps: Sequence[PrecisionMap], later: int = 0) -> None:
-        def hear(done: int, unfinished: int, requested: PrecisionMap) -> None:
-            progress(done, max(done + unfinished + later, planned), describe_map(requested, layers))
+    def score(requests: Sequence[Request], later: int = 0) -> None:
+        def hear(done: int, unfinished: int, request: Request) -> None:
+            label = describe_map(requested_map(request), layers)
+            progress(done, max(done + unfinished + later, planned), label)
 
-        MapsInOrder(maps, runner, journal).evaluate(hear)
+        MapsInOrder(requests, runner, journal).evaluate(hear)
 
     try:
-        anchors = _untried(anchor_maps(layers).values(), journal.trials)
+        anchors = untried(anchor_maps(layers).values(), journal.trials)
         first = 0 if journal.trials else 1
         score(anchors[:first], later=len(anchors) - first)
         score(anchors[first:])
-        while maps := _next_maps(layers, strategy, journal.trials):
-            score(maps)
+        while requests := _next_requests(layers, strategy, journal.trials):
+            score(requests)
     except KeyboardInterrupt:
         raise _stopped(journal.path) from None
     done = len(journal.trials)
@@ -127,35 +128,44 @@ def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, .
 
 @dataclass(frozen=True)
 class PlannedMaps:
-    """Maps a sweep would score; `is_complete` is false where more follow that depend on scores."""
+    """Maps a sweep would score; `is_complete` is false where more follow that depend on scores.
+
+    `screens` are scored on the samples of the screen only.
+    """
 
     maps: tuple[PrecisionMap, ...]
     is_complete: bool
+    screens: tuple[PrecisionMap, ...] = ()
 
 
 def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
     """The anchors and what the strategy proposes after them, without building anything."""
     trials = [
         Trial(number, requested, requested, Outcome.SCORED)
-        for number, requested in enumerate(_untried(anchor_maps(layers).values(), ()))
+        for number, requested in enumerate(untried(anchor_maps(layers).values(), ()))
     ]
-    first = _next_maps(layers, strategy, trials)
-    start = len(trials)
-    trials += [
-        Trial(start + place, requested, requested, Outcome.SCORED) for place, requested in enumerate(first)
-    ]
-    more = _next_maps(layers, strategy, trials)
-    return PlannedMaps(tuple(trial.requested for trial in trials), not more)
+    first = _next_requests(layers, strategy, trials)
+    trials += [_planned_trial(number, request) for number, request in enumerate(first, len(trials))]
+    more = _next_requests(layers, strategy, trials)
+    maps = tuple(trial.requested for trial in trials if trial.outcome is Outcome.SCORED)
+    screens = tuple(trial.requested for trial in trials if trial.outcome is Outcome.SCREENED)
+    return PlannedMaps(maps, not more, screens)
+
+
+def _planned_trial(number: int, request: Request) -> Trial:
+    outcome = Outcome.SCREENED if isinstance(request, Screen) else Outcome.SCORED
+    return Trial(number, requested_map(request), requested_map(request), outcome)
 
 
 def planned_count(layers: Sequence[Layer], strategy: Strategy) -> int | None:
-    """How many maps a sweep scores at least; `None` where the strategy cannot say without scores.
+    """How many maps a sweep scores or screens at least; `None` where the strategy cannot say without scores.
 
     Raises:
         SpecError: if the strategy refuses these layers.
     """
     try:
-        return len(plan_maps(layers, strategy).maps)
+        plan = plan_maps(layers, strategy)
+        return len(plan.maps) + len(plan.screens)
     except SpecError:
         raise
     except Exception:  # it may look for scores, which there are none of yet
@@ -188,9 +198,9 @@ def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
     return f"{count} of {total} layers{f' from {names[start]}' if is_one_run else ''}"
 
 
-def _next_maps(layers: Sequence[Layer], strategy: Strategy, trials: Sequence[Trial]) -> list[PrecisionMap]:
+def _next_requests(layers: Sequence[Layer], strategy: Strategy, trials: Sequence[Trial]) -> list[Request]:
     proposed = strategy.propose(tuple(layers), tuple(trials))
-    fresh = _untried([_checked(requested, layers, strategy) for requested in proposed], trials)
+    fresh = untried([_checked_request(request, layers, strategy) for request in proposed], trials)
     if proposed and not fresh:
         raise PluginError(
             f"the strategy {strategy.name!r} proposes only maps that were tried already",
@@ -199,9 +209,9 @@ def _next_maps(layers: Sequence[Layer], strategy: Strategy, trials: Sequence[Tri
     return fresh
 
 
-def _untried(maps: Iterable[PrecisionMap], trials: Sequence[Trial]) -> list[PrecisionMap]:
-    tried = {trial.requested for trial in trials}
-    return [requested for requested in dict.fromkeys(maps) if requested not in tried]
+def _checked_request(request: Request, layers: Sequence[Layer], strategy: Strategy) -> Request:
+    checked = _checked(requested_map(request), layers, strategy)
+    return Screen(checked) if isinstance(request, Screen) else checked
 
 
 def _checked(requested: PrecisionMap, layers: Sequence[Layer], strategy: Strategy) -> PrecisionMap:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from qsens.interfaces import (
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_maps
-from qsens.trial import Outcome, Score, Trial
+from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -75,11 +76,13 @@ def check_strategy(strategy: Strategy, layers: Sequence[Layer], *, limit: int = 
     ]
     anchors = len(trials)
     while proposed := _proposals(strategy, layers, trials):
-        for requested in proposed:
+        for request in proposed:
             _promise(len(trials) < limit, f"the strategy {strategy.name!r} did not end after {limit} maps")
-            _check_proposal(strategy, requested, layers, trials)
-            canonical = PrecisionMap.over(requested.assignment(names))
-            trials.append(example_trial(len(trials), canonical, layers))
+            _check_proposal(strategy, request, layers, trials)
+            canonical = PrecisionMap.over(requested_map(request).assignment(names))
+            trial = example_trial(len(trials), canonical, layers)
+            outcome = Outcome.SCREENED if isinstance(request, Screen) else Outcome.SCORED
+            trials.append(replace(trial, outcome=outcome))
     _check_replay(strategy, layers, trials, anchors)
     return tuple(trials)
 
@@ -180,7 +183,7 @@ def _promise(kept: object, broken: str) -> None:
         raise PluginError(broken, "see qsens.interfaces for what a plug-in promises")
 
 
-def _proposals(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+def _proposals(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]) -> Sequence[Request]:
     proposed = strategy.propose(tuple(layers), tuple(trials))
     again = strategy.propose(tuple(layers), tuple(trials))
     _promise(isinstance(proposed, list), f"the strategy {strategy.name!r} proposes no list")
@@ -189,8 +192,9 @@ def _proposals(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Tri
 
 
 def _check_proposal(
-    strategy: Strategy, requested: PrecisionMap, layers: Sequence[Layer], trials: Sequence[Trial]
+    strategy: Strategy, request: Request, layers: Sequence[Layer], trials: Sequence[Trial]
 ) -> None:
+    requested = requested_map(request)
     names = [layer.name for layer in layers]
     who = f"the strategy {strategy.name!r}"
     unknown = {name for name, _ in requested.overrides} - set(names)
@@ -200,8 +204,9 @@ def _check_proposal(
     for layer in layers:
         allowed = is_fp32 or assignment[layer.name] in layer.allowed
         _promise(allowed, f"{who} proposes {assignment[layer.name]} for {layer.name!r}, which forbids it")
-    tried = any(trial.requested.assignment(names) == assignment for trial in trials)
-    _promise(not tried, f"{who} repeats a map: {requested.to_json()}")
+    canonical = PrecisionMap.over(assignment)
+    is_new = untried([Screen(canonical) if isinstance(request, Screen) else canonical], trials)
+    _promise(bool(is_new), f"{who} repeats a map: {requested.to_json()}")
 
 
 def _check_replay(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial], anchors: int) -> None:
@@ -209,9 +214,8 @@ def _check_replay(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[
     step = max(1, (len(trials) - anchors) // 32)
     for count in range(anchors, len(trials), step):
         proposed = _proposals(strategy, layers, trials[:count])
-        is_same = bool(proposed) and proposed[0].assignment(names) == trials[count].requested.assignment(
-            names
-        )
+        wanted = trials[count].requested.assignment(names)
+        is_same = bool(proposed) and requested_map(proposed[0]).assignment(names) == wanted
         _promise(is_same, f"the strategy {strategy.name!r} goes another way when resumed after {count} maps")
 
 

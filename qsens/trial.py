@@ -1,9 +1,9 @@
 """Records of a sweep: a score, a trial (one line of the journal) and the study that reports read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from qsens.layer import Layer
 from qsens.precision import PrecisionMap
@@ -30,10 +30,25 @@ class Score:
 
 
 class Outcome(StrEnum):
-    """How a trial ended."""
+    """How a trial ended: scored on all samples, on those of the screen only, or not at all."""
 
     SCORED = "scored"
+    SCREENED = "screened"
     FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A strategy's wish to score a map on a few samples only, to learn whether all of them are worth it.
+
+    Where a run does not screen, the map is scored on all samples instead.
+    """
+
+    precision_map: PrecisionMap
+
+
+Request = PrecisionMap | Screen
+AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,8 @@ class Trial:
 
     `fp16_overflows` counts values that FP16 could not hold, by layer. `latency_ms` is `None` until a
     device has measured it. `error` is the message of a failed trial. `mismatches` are the layers that the
-    engine runs in another precision than its flavour should, by its own audit.
+    engine runs in another precision than its flavour should, by its own audit. A screened trial's `scores`
+    are those of the screen's samples; a scored one of a run that screens has them in `screen_scores`.
     """
 
     number: int
@@ -56,6 +72,7 @@ class Trial:
     fp16_overflows: tuple[tuple[str, int], ...] = ()
     error: str | None = None
     mismatches: tuple[str, ...] = ()
+    screen_scores: tuple[Score, ...] = ()
 
     def score(self, metric: str) -> Score | None:
         """The score of that name, or `None`."""
@@ -78,6 +95,7 @@ class Trial:
         fields["applied"] = None if applied is None else PrecisionMap.from_json(applied)
         fields["outcome"] = Outcome(value["outcome"])
         fields["scores"] = tuple(Score(**score) for score in value["scores"])
+        fields["screen_scores"] = tuple(Score(**score) for score in value.get("screen_scores", ()))
         fields["fp16_overflows"] = tuple(value["fp16_overflows"].items())
         fields["mismatches"] = tuple(value.get("mismatches", ()))
         return cls(**fields)
@@ -92,10 +110,29 @@ class Study:
     trials: tuple[Trial, ...]
 
     def scored(self) -> tuple[Trial, ...]:
-        """Trials that have scores."""
+        """Trials that have scores on all samples."""
         return tuple(trial for trial in self.trials if trial.outcome is Outcome.SCORED)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metric names in the order in which they first appear."""
         return tuple(dict.fromkeys(score.metric for trial in self.scored() for score in trial.scores))
+
+
+def requested_map(request: Request) -> PrecisionMap:
+    """The map that a request is about."""
+    return request.precision_map if isinstance(request, Screen) else request
+
+
+def untried(requests: Iterable[AnyRequest], trials: Sequence[Trial]) -> list[AnyRequest]:
+    """Requests in order, each once, without those that a trial has answered.
+
+    A trial on all samples, or a failed one, answers a screen too; a screened one answers screens alone.
+    """
+    tried = {trial.requested for trial in trials}
+    scored = {trial.requested for trial in trials if trial.outcome is not Outcome.SCREENED}
+    return [
+        request
+        for request in dict.fromkeys(requests)
+        if requested_map(request) not in (tried if isinstance(request, Screen) else scored)
+    ]

@@ -6,8 +6,8 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 
 from qsens.assemble import Assembled, RunnerFactory
+from qsens.baseline import load_baseline
 from qsens.errors import RunFolderError
-from qsens.evaluation import load_baseline
 from qsens.execution.cluster_pool import open_cluster_pool
 from qsens.execution.local_pool import open_local_pool
 from qsens.execution.runner import TrialRunner, WorkersGoneError
@@ -15,7 +15,7 @@ from qsens.execution.worker_pool import WorkerPool
 from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder
 from qsens.spec import SweepSpec
-from qsens.trial import Trial
+from qsens.trial import Request, Trial
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker, library_versions
 
 # Float sums depend on how many threads share them: a number that went by the workers would change scores.
@@ -34,8 +34,8 @@ class WorkerRunner:
     def capacity(self) -> int:
         return self._pool.size
 
-    def start(self, number: int, requested: PrecisionMap, fp32: Trial | None) -> "Future[Trial]":
-        return self._pool.submit(evaluate_on_worker, self._job, number, requested, fp32)
+    def start(self, number: int, request: Request, fp32: Trial | None) -> "Future[Trial]":
+        return self._pool.submit(evaluate_on_worker, self._job, number, request, fp32)
 
     def check(self) -> None:
         self._pool.check()

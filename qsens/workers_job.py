@@ -13,10 +13,9 @@ from qsens.assemble import assemble, linear_algebra_threads, workload_of
 from qsens.errors import RunFolderError
 from qsens.evaluation import Evaluator
 from qsens.execution.runner import attempt_trial
-from qsens.precision import PrecisionMap
 from qsens.run_folder import RECORDED_LIBRARIES, RunPaths, cpu_model, read_provenance
 from qsens.spec import SweepSpec
-from qsens.trial import Trial
+from qsens.trial import Request, Trial
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
 _ONE_MAP_AT_A_TIME = threading.Lock()
@@ -46,8 +45,8 @@ class WorkerMachine:
     problems: tuple[str, ...]
 
 
-def evaluate_on_worker(job: Job, number: int, requested: PrecisionMap, fp32: Trial | None) -> Trial:
-    """Score one map in this process; `fp32` is the scored FP32 trial, `None` while FP32 itself is scored.
+def evaluate_on_worker(job: Job, number: int, request: Request, fp32: Trial | None) -> Trial:
+    """Score or screen one map in this process; `fp32` is the scored FP32 trial, `None` while FP32 is scored.
 
     Raises:
         RunFolderError: if this machine has other files or libraries than the driver, naming them.
@@ -56,7 +55,7 @@ def evaluate_on_worker(job: Job, number: int, requested: PrecisionMap, fp32: Tri
     with _ONE_MAP_AT_A_TIME:
         evaluator = _opened(job)
         evaluator.use_baseline(fp32)
-        return attempt_trial(number, requested, evaluator)
+        return attempt_trial(number, request, evaluator)
 
 
 def inspect_worker(job: Job) -> WorkerMachine:

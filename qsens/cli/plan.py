@@ -74,10 +74,14 @@ def _facts(assembled: "Assembled") -> dict[str, Mapping[str, str]]:
     }
 
 
+def _screens(planned: "SweepPlan") -> str:
+    return f"{planned.screens} screened on {planned.screen_samples}, " if planned.screens else ""
+
+
 def _cost(planned: "SweepPlan") -> str:
     more = "" if planned.is_complete else " at first (the strategy decides on more as it goes)"
     return (
-        f"{planned.maps} maps{more}, {planned.evaluation_samples} images each, "
+        f"{planned.maps} maps{more}, {planned.evaluation_samples} images each, {_screens(planned)}"
         f"{planned.calibration_samples} to calibrate.\n"
         f"About {_duration(planned.map_s)} a map and {_duration(planned.once_s)} once: "
         f"{_duration(planned.total_s)} in all on this machine."

@@ -9,13 +9,13 @@ from qsens.execution.runner import TrialRunner, WorkersGoneError, failed_trial
 from qsens.execution.waiting import WaitingTrials
 from qsens.journal import Journal
 from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Trial
+from qsens.trial import Request, Trial, requested_map
 
 CHECK_EVERY_S = 2.0
 
 # Told before a map starts, and when one ends while no more start: maps that ended, maps that are begun or
 # queued, and the map.
-Hear = Callable[[int, int, PrecisionMap], None]
+Hear = Callable[[int, int, Request], None]
 
 
 class MapsInOrder:
@@ -24,12 +24,12 @@ class MapsInOrder:
     Trials are numbered in that order too, from the journal's end on. One that ends early waits on disk.
     """
 
-    def __init__(self, maps: Sequence[PrecisionMap], runner: TrialRunner, journal: Journal) -> None:
+    def __init__(self, requests: Sequence[Request], runner: TrialRunner, journal: Journal) -> None:
         self._runner = runner
         self._journal = journal
         self._waiting = WaitingTrials(journal)
-        self._queue = deque(enumerate(maps, len(journal.trials)))
-        self._requested = dict(self._queue)
+        self._queue = deque(enumerate(requests, len(journal.trials)))
+        self._requests = dict(self._queue)
         self._running: dict[Future[Trial], int] = {}
         self._deaths: dict[int, int] = {}
         self._started_s: dict[int, float] = {}
@@ -55,20 +55,24 @@ class MapsInOrder:
 
     def _start_some(self, hear: Hear) -> None:
         while self._queue and len(self._running) < self._runner.capacity:
-            number, requested = self._queue[0]
-            if self._waiting.find(number, requested) is None:
+            number, request = self._queue[0]
+            if self._waiting.find(number, requested_map(request)) is None:
                 self._tell(hear, number)
                 fp32 = next(iter(self._journal.trials), None)
                 self._started_s.setdefault(number, time.perf_counter())
-                self._running[self._runner.start(number, requested, fp32)] = number
+                self._running[self._runner.start(number, request, fp32)] = number
             self._queue.popleft()
             self._write_ready()
 
     def _tell(self, hear: Hear, number: int) -> None:
         begun = [entry for entry in self._running.values() if entry != number]
         ended = len(self._journal.trials) + len(self._waiting)
-        still = {entry for entry, requested in self._queue if self._waiting.find(entry, requested) is None}
-        hear(ended, len(still | {number, *begun}), self._requested[number])
+        still = {
+            entry
+            for entry, request in self._queue
+            if self._waiting.find(entry, requested_map(request)) is None
+        }
+        hear(ended, len(still | {number, *begun}), self._requests[number])
 
     def _take(self, future: "Future[Trial]") -> None:
         number = self._running.pop(future)
@@ -78,7 +82,7 @@ class MapsInOrder:
         except BrokenExecutor:
             trial = self._after_death(number)
         if trial is None:
-            self._queue.appendleft((number, self._requested[number]))
+            self._queue.appendleft((number, self._requests[number]))
         elif number == len(self._journal.trials):
             self._journal.append(trial)
             self._write_ready()
@@ -87,7 +91,7 @@ class MapsInOrder:
 
     def _after_death(self, number: int) -> Trial | None:
         """`None` where the trial is to be started again, else its failure."""
-        requested = self._requested[number]
+        request = self._requests[number]
         self._deaths[number] = self._deaths.get(number, 0) + 1
         if self._deaths[number] < self._runner.attempts:
             return None
@@ -95,14 +99,16 @@ class MapsInOrder:
             "every worker that ran this map died",
             "out of memory? use fewer --workers or a smaller --batch-size",
         )
-        if requested == PrecisionMap(Precision.FP32):
+        if request == PrecisionMap(Precision.FP32):
             raise error
-        return failed_trial(number, requested, error, time.perf_counter() - self._started_s[number])
+        return failed_trial(
+            number, requested_map(request), error, time.perf_counter() - self._started_s[number]
+        )
 
     def _write_ready(self) -> None:
         number = len(self._journal.trials)
-        while number in self._requested:
-            trial = self._waiting.find(number, self._requested[number])
+        while number in self._requests:
+            trial = self._waiting.find(number, requested_map(self._requests[number]))
             if trial is None:
                 return
             self._journal.append(trial)

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from qsens.errors import BuildError, QsensError, ScoreError
 from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Outcome, Trial
+from qsens.trial import Outcome, Request, Trial, requested_map
 
-Evaluate = Callable[[int, PrecisionMap], Trial]
+Evaluate = Callable[[int, Request], Trial]
 
 
 class WorkersGoneError(QsensError):
@@ -30,7 +30,7 @@ class TrialRunner(Protocol):
         """How many trials may be in flight now, at least one."""
         ...
 
-    def start(self, number: int, requested: PrecisionMap, fp32: Trial | None) -> "Future[Trial]":
+    def start(self, number: int, request: Request, fp32: Trial | None) -> "Future[Trial]":
         """Begin one trial. `fp32` is the scored FP32 trial, `None` while FP32 itself is started."""
         ...
 
@@ -48,28 +48,28 @@ class InProcess:
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
 
-    def start(self, number: int, requested: PrecisionMap, fp32: Trial | None) -> "Future[Trial]":
+    def start(self, number: int, request: Request, fp32: Trial | None) -> "Future[Trial]":
         future: Future[Trial] = Future()
-        future.set_result(attempt_trial(number, requested, self._evaluate))
+        future.set_result(attempt_trial(number, request, self._evaluate))
         return future
 
     def check(self) -> None:
         """The workers are this process."""
 
 
-def attempt_trial(number: int, requested: PrecisionMap, evaluate: Evaluate) -> Trial:
-    """The scored trial of a map, or a failed one that says why.
+def attempt_trial(number: int, request: Request, evaluate: Evaluate) -> Trial:
+    """The scored or screened trial of a map, or a failed one that says why.
 
     Raises:
         BuildError, ScoreError: if FP32 itself fails, since nothing can be compared without it.
     """
     start = time.perf_counter()
     try:
-        return evaluate(number, requested)
+        return evaluate(number, request)
     except (BuildError, ScoreError) as error:
-        if requested == PrecisionMap(Precision.FP32):
+        if request == PrecisionMap(Precision.FP32):
             raise
-        return failed_trial(number, requested, error, time.perf_counter() - start)
+        return failed_trial(number, requested_map(request), error, time.perf_counter() - start)
 
 
 def failed_trial(number: int, requested: PrecisionMap, error: QsensError, duration_s: float) -> Trial:

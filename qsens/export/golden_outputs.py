@@ -12,6 +12,7 @@ from qsens.errors import DataError, ScoreError
 from qsens.export.targets import Target
 from qsens.precision import PrecisionMap
 from qsens.reopened import ReopenedRun
+from qsens.screening import spread_places
 
 # An engine may be this much further from FP32 than exact arithmetic: its roundings fall elsewhere.
 ENGINE_ALLOWANCE_DB = 0.5
@@ -23,8 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def golden_indices(run: ReopenedRun, count: int) -> tuple[int, ...]:
     """Places in the evaluation set, spread over all of it."""
-    total = len(run.evaluation)
-    return tuple(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+    return spread_places(len(run.evaluation), count)
 
 
 def golden_inputs(run: ReopenedRun, indices: tuple[int, ...]) -> dict[str, Array]:

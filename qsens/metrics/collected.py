@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -60,22 +61,22 @@ class FeatureCollector:
         return None if context.clusters is None else self.same_images(context.clusters)
 
 
-class LastResult(Generic[Result]):
-    """The result for the arrays asked about last: a run asks about one reference for every map.
+class LastResults(Generic[Result]):
+    """Results for the arrays asked about last: every map of a run asks about FP32 on all samples and a few.
 
     Copies in other processes start empty.
     """
 
     def __init__(self) -> None:
-        self._arrays: tuple[NDArray[Any], ...] = ()
-        self._result: Result | None = None
+        self._kept: deque[tuple[tuple[NDArray[Any], ...], Result]] = deque(maxlen=2)
 
     def of(self, arrays: tuple[NDArray[Any], ...], compute: Callable[[], Result]) -> Result:
         """The kept result if the arrays hold the same values, else a new one."""
-        if self._result is None or not _hold_the_same(self._arrays, arrays):
-            self._result = compute()
-            self._arrays = arrays
-        return self._result
+        for known, result in self._kept:
+            if _hold_the_same(known, arrays):
+                return result
+        self._kept.append((arrays, compute()))
+        return self._kept[-1][1]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()

@@ -13,7 +13,7 @@ from qsens.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
 from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import (
     FeatureCollector,
-    LastResult,
+    LastResults,
     against,
     extractor_of,
     label_with_extractor,
@@ -63,9 +63,9 @@ class Fid:
     needs_reference = True
 
     def __init__(self) -> None:
-        self._reference: LastResult[Reference] = LastResult()
-        self._baseline: LastResult[FrechetMeasurement] = LastResult()
-        self._baseline_halves: LastResult[dict[bytes, FloatArray]] = LastResult()
+        self._reference: LastResults[Reference] = LastResults()
+        self._baseline: LastResults[FrechetMeasurement] = LastResults()
+        self._baseline_halves: LastResults[dict[bytes, FloatArray]] = LastResults()
 
     def label(self, context: ScoringContext) -> str:
         return label_with_extractor(self.name, extractor_of(context))
@@ -159,7 +159,7 @@ class FidAgainstFp32:
     needs_reference = False
 
     def __init__(self) -> None:
-        self._reference: LastResult[Reference] = LastResult()
+        self._reference: LastResults[Reference] = LastResults()
 
     def label(self, context: ScoringContext) -> str:
         return label_with_extractor(self.name, extractor_of(context))

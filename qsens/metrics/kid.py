@@ -19,7 +19,7 @@ from qsens.errors import DataError, ScoreError, SpecError
 from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
 from qsens.metrics.collected import (
     FeatureCollector,
-    LastResult,
+    LastResults,
     against,
     extractor_of,
     label_with_extractor,
@@ -94,8 +94,8 @@ class Kid:
         if reference_images < 2:
             raise SpecError(f"reference_images={reference_images}", "use at least 2")
         self._reference_images = reference_images
-        self._reference_mean: LastResult[float] = LastResult()
-        self._baseline: LastResult[KernelMeasurement] = LastResult()
+        self._reference_mean: LastResults[float] = LastResults()
+        self._baseline: LastResults[KernelMeasurement] = LastResults()
 
     def label(self, context: ScoringContext) -> str:
         name = self.name if context.reference_features is not None else f"{self.name}-fp32"

@@ -12,9 +12,9 @@ from qsens.budget import Budget, Limit
 from qsens.errors import SpecError
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of, untried
+from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of
 from qsens.strategies.knapsack import Items, least_damage, most_saved
-from qsens.trial import Outcome, Score, Trial
+from qsens.trial import Outcome, Score, Trial, untried
 
 DIRECTIONS = ("only-this", "all-but-this")
 DAMAGE_METRICS = ("fid-fp32", "psnr")
@@ -163,7 +163,9 @@ class _Levels:
     """
 
     def __init__(self, trials: Sequence[Trial], metric: str | None) -> None:
-        self._trials: Mapping[PrecisionMap, Trial] = {trial.requested: trial for trial in trials}
+        self._trials: Mapping[PrecisionMap, Trial] = {
+            trial.requested: trial for trial in trials if trial.outcome is not Outcome.SCREENED
+        }
         self._metric = _metric_of(trials, metric)
         self.are_known = any(trial.scores for trial in trials)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of, untried
-from qsens.trial import Trial
+from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of
+from qsens.trial import Trial, untried
 
 DIRECTIONS = ("int8-first", "float-first")
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from qsens.errors import SpecError
 from qsens.interfaces import Strategy
 from qsens.layer import Layer
-from qsens.precision import PrecisionMap
-from qsens.trial import Trial
+from qsens.trial import Request, Trial
 
 
 class Chain:
@@ -18,6 +17,8 @@ class Chain:
         self.members = tuple(members)
         self.name = "+".join(member.name for member in members)
 
-    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The maps of the first strategy that is not finished."""
-        return next((proposed for member in self.members if (proposed := member.propose(layers, trials))), [])
+        return next(
+            (list(proposed) for member in self.members if (proposed := member.propose(layers, trials))), []
+        )

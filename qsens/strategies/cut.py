@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from qsens.errors import SpecError
 from qsens.layer import Layer, blocks_of, map_of
 from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,3 @@ def map_of_units(units: Sequence[Unit], precisions: Iterable[Precision]) -> Prec
     }
     layers = sorted((layer for unit in units for layer in unit.layers), key=lambda layer: layer.index)
     return map_of(layers, wished)
-
-
-def untried(maps: Iterable[PrecisionMap], trials: Sequence[Trial]) -> list[PrecisionMap]:
-    """Maps in order, each once, without those that a trial has already asked for."""
-    tried = {trial.requested for trial in trials}
-    return [candidate for candidate in dict.fromkeys(maps) if candidate not in tried]

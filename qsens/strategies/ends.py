@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from qsens.errors import SpecError
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit, map_of_units, units_of, untried
-from qsens.trial import Trial
+from qsens.strategies.cut import Unit, map_of_units, units_of
+from qsens.trial import Trial, untried
 
 
 class Ends:

@@ -6,8 +6,8 @@ from itertools import product
 from qsens.errors import SpecError
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import map_of_units, units_of, untried
-from qsens.trial import Trial
+from qsens.strategies.cut import map_of_units, units_of
+from qsens.trial import Trial, untried
 
 
 class Exhaustive:

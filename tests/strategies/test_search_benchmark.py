@@ -35,7 +35,7 @@ def problem_of(module, damage, macs):
     for word, requested in scores.every_map(layers):
         inside = {place for place, bit in enumerate(word) if bit == "1"}
         measures[requested] = (scores.Measure(damage(inside), 0.0, 50.0),)
-    return scores.Problem("test", layers, measures, 8, 0.0)
+    return scores.Problem("test", layers, measures, measures, 8, 2, 0.0)
 
 
 def words(problem, trials) -> list[str]:
@@ -174,7 +174,7 @@ def fakes(module, monkeypatch):
         monkeypatch.setattr(scores, "opened_network", lambda *_, **__: context)
         return network
 
-    return use, scores.Setting("talker", 3, 20, 12, 2)
+    return use, scores.Setting("talker", 3, 20, 12, 4, 2)
 
 
 class _Opened:
@@ -218,7 +218,7 @@ def test_scoring_goes_on_where_it_was_stopped_even_behind_a_torn_line(module, fa
 
 def test_subsets_are_of_the_asked_size_and_differ_by_seed(module):
     scores = module("search_scores")
-    first, second = scores.subsets(20, scores.Setting("talker", 3, 20, 12, 2))
+    first, second = scores.subsets(20, scores.Setting("talker", 3, 20, 12, 4, 2))
     assert len(set(first)) == len(set(second)) == 12
     assert set(first) != set(second)
 
@@ -229,7 +229,7 @@ def test_a_real_generator_is_made_scored_and_read_again(module, monkeypatch, tmp
     """Three steps of training are enough to see that every piece fits."""
     monkeypatch.setattr(module("search_superresolution"), "STEPS", 3)
     scores = module("search_scores")
-    setting = scores.Setting("superresolution", 2, 8, 6, 2)
+    setting = scores.Setting("superresolution", 2, 8, 6, 3, 2)
     problem = scores.scored_problem(setting, tmp_path, threads=1)
     assert {layer.block for layer in problem.layers} == {"group0", "group1"}
     assert len(problem.layers) == 12

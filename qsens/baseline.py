@@ -1,0 +1,50 @@
+"""What FP32 made of the evaluation set: kept in the run folder, since every map is compared with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsens.atomic_write import write_atomically
+from qsens.evidence import Evidence, load_evidence
+from qsens.trial import Trial
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """FP32 over some samples: `images` uint8 (N, 3, H, W), its evidence, and its scores by metric."""
+
+    images: Array
+    evidence: Evidence
+    values: Mapping[str, float]
+
+
+def keep_baseline(folder: Path, images: Array, evidence: Evidence, values: Mapping[str, float]) -> Baseline:
+    """Write the FP32 images to the evidence folder; the baseline reads them from there.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    path = _images_path(folder)
+    write_atomically(path, lambda file: np.save(file, images, allow_pickle=False))
+    return Baseline(np.load(path, mmap_mode="r"), evidence, values)
+
+
+def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
+    """What the FP32 trial of that many images left in the evidence folder; `None` where a file is gone."""
+    evidence = load_evidence(folder, fp32.number)
+    try:
+        pictures: Array = np.load(_images_path(folder), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if evidence is None or len(pictures) != images:
+        return None
+    return Baseline(pictures, evidence, {score.metric: score.value for score in fp32.scores})
+
+
+def _images_path(folder: Path) -> Path:
+    return folder / "fp32-images.npy"

@@ -1,0 +1,105 @@
+"""Scoring the pictures of one map on a stage, all samples or those of a screen, against FP32's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qsens.baseline import Baseline
+from qsens.errors import ScoreError
+from qsens.feeds import InputCache
+from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.metrics.intervals import paired_standard_error
+from qsens.trial import Score
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Samples of a score: those at `places` of the evaluation set, with the context of scoring them alone."""
+
+    inputs: InputCache
+    context: ScoringContext
+    places: tuple[int, ...]
+
+
+def context_with(stage: Stage, baseline: Baseline | None) -> ScoringContext:
+    """The context of scoring on that stage; without baseline where FP32 itself is scored."""
+    if baseline is None:
+        return stage.context
+    return replace(stage.context, baseline_features=baseline.evidence.features)
+
+
+def baseline_images(baseline: Baseline | None, start: int, images: Array) -> Array:
+    """FP32's pictures of the samples from `start` on. Raises `ScoreError` if they have another size."""
+    if baseline is None:
+        return images
+    found = np.asarray(baseline.images[start : start + len(images)])
+    if found.shape != images.shape:
+        raise ScoreError(f"images of shape {images.shape}, but FP32 made {found.shape} of these inputs")
+    return found
+
+
+def with_differences(
+    measurements: Sequence[Measurement], stage: Stage, baseline: Baseline
+) -> tuple[Score, ...]:
+    """The scores with their differences from FP32, paired over the samples of the stage."""
+    return tuple(_with_difference(measured, stage, baseline) for measured in measurements)
+
+
+def _with_difference(measured: Measurement, stage: Stage, baseline: Baseline) -> Score:
+    label = measured.score.metric
+    influence = baseline.evidence.influences.get(label)
+    # A score of FP32 against itself does not vary: such a score already is a difference from FP32.
+    if measured.influence is None or influence is None or not np.any(influence):
+        return measured.score
+    return replace(
+        measured.score,
+        difference=measured.score.value - baseline.values[label],
+        difference_standard_error=paired_standard_error(
+            measured.influence, influence, stage.context.clusters
+        ),
+    )
+
+
+class Seen:
+    """What is kept of the batches of one map: all features, and the pictures at some places."""
+
+    def __init__(self, kept: frozenset[int]) -> None:
+        self._kept = kept
+        self._images: dict[int, Array] = {}
+        self._features: list[Array] = []
+
+    def add(self, batch: ScoredBatch) -> None:
+        """Take the next batch."""
+        if batch.features is not None:
+            self._features.append(batch.features)
+        self._images |= {
+            place: image for place, image in enumerate(batch.images, batch.start) if place in self._kept
+        }
+
+    def images_at(self, places: Sequence[int]) -> Array:
+        """Pictures, uint8 (N, 3, H, W). Raises `ScoreError` if they differ in size."""
+        if len({self._images[place].shape for place in places}) > 1:
+            raise ScoreError("FP32's images differ in size", "give all inputs one size with --resize HxW")
+        return np.stack([self._images[place] for place in places])
+
+    def joined_features(self) -> Array | None:
+        """Features (N, D), or `None` where none were asked for."""
+        return np.concatenate(self._features) if self._features else None
+
+
+def influences_of(measurements: Sequence[Measurement]) -> dict[str, Array]:
+    """Influences by metric, of those that have any."""
+    return {
+        measured.score.metric: measured.influence
+        for measured in measurements
+        if measured.influence is not None
+    }
+
+
+def values_of(measurements: Sequence[Measurement]) -> dict[str, float]:
+    """Values by metric."""
+    return {measured.score.metric: measured.score.value for measured in measurements}

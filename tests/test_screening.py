@@ -1,0 +1,139 @@
+"""Screening in a real sweep: the few samples, their scores, what a journal says of them, and no screening."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from lowered_models import residual_generator
+from tiny_photos import write_photos
+
+from qsens.assemble import assemble
+from qsens.assemble import sweep as sweep_assembled
+from qsens.evidence import load_evidence
+from qsens.journal import read_journal
+from qsens.precision import Precision, PrecisionMap
+from qsens.run_folder import RunPaths
+from qsens.screening import screen_samples, spread_places
+from qsens.spec_file import spec_from_values
+from qsens.sweep import plan_maps
+from qsens.testing import example_layers
+from qsens.trial import Outcome, Screen, Trial, untried
+
+FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)
+EVALUATION, FEW = 5, 3
+
+
+class ScreensThenScores:
+    """Screens one map, then scores that one and screens another."""
+
+    name = "screens-then-scores"
+
+    def propose(self, layers, trials):
+        first, second = self.maps(layers)
+        return untried([Screen(first)], trials) or untried([first, Screen(second)], trials)
+
+    @staticmethod
+    def maps(layers):
+        names = [layer.name for layer in layers]
+        everywhere = dict.fromkeys(names, Precision.FP16)
+        return [PrecisionMap.over({**everywhere, name: Precision.INT8}) for name in names[:2]]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("screening")
+    onnx.save(residual_generator(), folder / "generator.onnx")
+    return folder / "generator.onnx", write_photos(folder / "photos")
+
+
+@pytest.fixture(scope="module")
+def sweep(files):
+    def run(out, **values):
+        model, photos = files
+        shared = {
+            "checkpoint": str(model),
+            "calibration": str(photos),
+            "metrics": ["psnr", "ssim"],
+            "calibration_samples": 2,
+            "evaluation_samples": EVALUATION,
+            "batch_size": 2,
+            "threads": 1,
+            "range_method": "minmax",
+        }
+        assembled = assemble(spec_from_values({**shared, **values}, "test"))
+        assembled = replace(assembled, strategy=ScreensThenScores())
+        return sweep_assembled(assembled, out, progress=lambda *_: None)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def screened(sweep, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "screened"
+    return out, sweep(out, screen_samples=FEW)
+
+
+def same_map(study):
+    """The first map's screened and its scored trial."""
+    wanted = ScreensThenScores.maps(study.layers)[0]
+    by_outcome = {trial.outcome: trial for trial in study.trials if trial.requested == wanted}
+    return by_outcome[Outcome.SCREENED], by_outcome[Outcome.SCORED]
+
+
+def test_a_screen_scores_the_few_samples_and_the_map_is_scored_on_all_afterwards(screened):
+    _, study = screened
+    screen, scored = same_map(study)
+    assert screen not in study.scored()
+    assert [score.images for score in screen.scores] == [FEW, FEW]
+    assert [score.images for score in scored.scores] == [EVALUATION, EVALUATION]
+    assert scored.screen_scores == screen.scores
+    assert screen.scores[0].value != scored.scores[0].value
+
+
+def test_a_screen_reads_the_samples_that_are_spread_over_the_set(screened):
+    out, study = screened
+    screen, scored = same_map(study)
+    whole, few = (load_evidence(RunPaths(out).evidence, trial.number) for trial in (scored, screen))
+    of_all = whole.influences["ssim"] + scored.score("ssim").value
+    of_few = few.influences["ssim"] + screen.score("ssim").value
+    assert np.allclose(of_few, of_all[list(spread_places(EVALUATION, FEW))], atol=1e-12)
+
+
+def test_the_journal_reads_back_what_was_screened(screened):
+    out, study = screened
+    assert read_journal(RunPaths(out).journal_path).trials == study.trials
+    assert [trial.outcome for trial in study.trials[3:]] == ["screened", "scored", "screened"]
+
+
+def test_a_resumed_sweep_screens_nothing_twice(screened, sweep):
+    out, study = screened
+    assert sweep(out, screen_samples=FEW).trials == study.trials
+
+
+@pytest.mark.parametrize("few", [0, EVALUATION, 100])
+def test_without_fewer_samples_a_screen_is_a_full_score(few, sweep, tmp_path):
+    study = sweep(tmp_path / "run", screen_samples=few)
+    assert {trial.outcome for trial in study.trials} == {Outcome.SCORED}
+    assert len(study.trials) == 5
+    assert not any(trial.screen_scores for trial in study.trials)
+
+
+def test_a_plan_counts_screens_apart():
+    plan = plan_maps(example_layers(4), ScreensThenScores())
+    assert len(plan.screens) == 1
+    assert not plan.is_complete
+
+
+@pytest.mark.parametrize(("wished", "expected"), [(0, 10), (3, 3), (10, 10), (12, 10)])
+def test_number_of_samples_of_a_screen(wished, expected):
+    assert screen_samples(wished, 10) == expected
+
+
+def test_a_full_score_answers_a_screen_but_not_the_other_way_round():
+    scored = Trial(0, FIRST, FIRST, Outcome.SCORED)
+    screened = Trial(1, SECOND, SECOND, Outcome.SCREENED)
+    requests = [Screen(FIRST), FIRST, Screen(SECOND), SECOND, SECOND]
+    assert untried(requests, [scored, screened]) == [SECOND]
+    failed = Trial(2, SECOND, None, Outcome.FAILED)
+    assert untried(requests, [scored, failed]) == []
