@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from qsens.device.errors import reason_of
 from qsens.errors import RunFolderError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -40,6 +41,4 @@ def write_error(path: Path, error: OSError) -> RunFolderError:
             f"no space left while writing {path}",
             "nothing computed before is lost: free some space and run the same command again",
         )
-    return RunFolderError(
-        f"cannot write {path}: {error.strerror or error}", "check the folder and its permissions"
-    )
+    return RunFolderError(f"cannot write {path}: {reason_of(error)}", "check the folder and its permissions")

@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from qsens.device.audit import LayerAudit
-from qsens.device.errors import DeviceError
+from qsens.device.errors import DeviceError, reason_of
 from qsens.device.latency import interleaved_rounds, latencies_of
 from qsens.device.latency_file import MapLatency, layer_rows, mismatched_layers
 from qsens.device.memory import added_memory_bytes, gpu_memory_bytes
@@ -119,7 +119,7 @@ def alone(say: Callable[[str], None], path: Path = LOCK) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise QsensError(
-            f"cannot lock {path}: {error.strerror or error}", "remove the file if no bench is running"
+            f"cannot lock {path}: {reason_of(error)}", "remove the file if no bench is running"
         ) from error
     try:
         yield

@@ -8,7 +8,7 @@ import numpy as np
 
 from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
-from qsens.errors import DataError
+from qsens.errors import DataError, install_hint
 from qsens.generators.style import LICENCE
 
 # Photographs inside the scikit-image wheel; nothing is downloaded. Every second crop is held out as a
@@ -118,7 +118,7 @@ def _photograph(name: str) -> Array:
         from skimage import data  # an optional extra
     except ImportError as error:
         raise DataError(
-            "the demo's photographs are not installed (package scikit-image)", "pip install 'qsens[demo]'"
+            "the demo's photographs are not installed (package scikit-image)", install_hint("demo")
         ) from error
     found = getattr(data, name)()
     # The motorcycle is a stereo pair with its disparity: the left picture is taken.

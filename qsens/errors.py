@@ -12,6 +12,14 @@ class QsensError(Exception):
         self.hint = hint
 
 
+def install_hint(extra: str) -> str:
+    """How to install an extra of qsens with the versions it was tested with.
+
+    Without them pip may replace a CPU build of torch by one that brings gigabytes of CUDA libraries.
+    """
+    return f"pip install 'qsens[{extra}]' -c constraints.txt (a file of the checkout)"
+
+
 class SpecError(QsensError):
     """An option, a spec key, a name or a pattern that cannot be used as given."""
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from qsens import __version__
 from qsens.atomic_write import write_error
+from qsens.device.errors import reason_of
 from qsens.errors import QsensError, RunFolderError
 from qsens.trial import Trial
 
@@ -37,7 +38,7 @@ def read_journal(path: Path) -> JournalContent:
         content = path.read_bytes()
     except OSError as error:
         raise RunFolderError(
-            f"cannot read {path}: {error.strerror or error}", "give the folder of a run that has begun"
+            f"cannot read {path}: {reason_of(error)}", "give the folder of a run that has begun"
         ) from error
     lines = content.split(b"\n")[:-1]
     if lines and _parse_line(lines[-1]) is None:

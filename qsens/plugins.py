@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from qsens.errors import PluginError, SpecError
+from qsens.errors import PluginError, SpecError, install_hint
 
 GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
 
@@ -112,7 +112,7 @@ def command_tables() -> tuple[Mapping[str, tuple[str, str]], ...]:
 def hint_for_missing_module(module: str) -> str:
     """What to install so that the top-level module can be imported."""
     if module in _EXTRA_OF_MODULE:
-        return f"pip install 'qsens[{_EXTRA_OF_MODULE[module]}]'"
+        return install_hint(_EXTRA_OF_MODULE[module])
     return f"install the package that holds the module {module!r}"
 
 

@@ -12,6 +12,7 @@ from qsens import __version__
 from qsens.atomic_write import write_atomically
 from qsens.budget import Budget
 from qsens.device.audit import LayerAudit
+from qsens.device.errors import reason_of
 from qsens.errors import SpecError
 from qsens.latency_selection import LatencyChoice
 from qsens.layer import Layer
@@ -88,7 +89,7 @@ def read_precision_map(path: Path) -> ExportedMap:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SpecError(
-            f"cannot read the precision map {path}: {error}", "write one with: qsens select"
+            f"cannot read the precision map {path}: {reason_of(error)}", "write one with: qsens select"
         ) from error
     check_schema(document, "precision_map", str(path))
     names = tuple(layer["name"] for layer in document["layers"])

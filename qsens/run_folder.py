@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from qsens import __version__
 from qsens.atomic_write import write_atomically, write_error
+from qsens.device.errors import reason_of
 from qsens.errors import RunFolderError
 from qsens.journal import Journal, read_journal
 from qsens.layer import Layer
@@ -188,7 +189,7 @@ def read_layers(path: Path) -> tuple[Layer, ...]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunFolderError(
-            f"cannot read {path}: {error}", "give the folder of a run that has begun"
+            f"cannot read {path}: {reason_of(error)}", "give the folder of a run that has begun"
         ) from error
     return layers_from_csv(text, str(path))
 
@@ -201,7 +202,8 @@ def read_provenance(path: Path) -> Provenance:
         return Provenance(str(value["created"]), dict(value["contents"]), dict(value["versions"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(
-            f"cannot read {file}: {error}", "start the sweep again, it writes the file anew if you delete it"
+            f"cannot read {file}: {reason_of(error)}",
+            "start the sweep again, it writes the file anew if you delete it",
         ) from error
 
 
@@ -278,7 +280,7 @@ def _locked(path: Path) -> Iterator[None]:
         ) from None
     except (OSError, NotImplementedError) as error:
         raise RunFolderError(
-            f"cannot lock {path}: {error}", "give a folder on a local disk with --out"
+            f"cannot lock {path}: {reason_of(error)}", "give a folder on a local disk with --out"
         ) from error
     try:
         # The lock file itself is emptied by every process that tries to take it.

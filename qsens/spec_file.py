@@ -7,6 +7,7 @@ from typing import Any
 
 from qsens import __version__
 from qsens.atomic_write import write_atomically
+from qsens.device.errors import reason_of
 from qsens.errors import SpecError
 from qsens.schema import check_schema
 from qsens.spec import PATH_FIELDS, SweepSpec, is_path
@@ -27,7 +28,7 @@ def read_spec_values(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(
-            f"cannot read the spec {path}: {error.strerror}", "give the path of a TOML file"
+            f"cannot read the spec {path}: {reason_of(error)}", "give the path of a TOML file"
         ) from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not TOML: {error}", "give a text file in UTF-8") from error

@@ -15,7 +15,7 @@ from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer, PlanOptions
 from qsens.device.tensorrt_inspector import layers_from_lines
 from qsens.device.tensorrt_module import TENSORRT_RTX, import_tensorrt
 from qsens.device.tensorrt_runtime import TensorRtRuntime
-from qsens.errors import PluginError, ScoreError
+from qsens.errors import PluginError, ScoreError, install_hint
 from qsens.graph.lowered import LoweredGraph
 
 CANNOT_RUN = "TensorRT-RTX engines cannot run here: no supported GPU"
@@ -134,5 +134,5 @@ def _as_parsed(layer: ParsedLayer) -> ExecutedLayer:
 def problem() -> str | None:
     """Why this machine cannot build TensorRT-RTX engines; `None` where it can. Loads no library."""
     if all(importlib.util.find_spec(name) is None for name in TENSORRT_RTX):
-        return "TensorRT-RTX is not installed (pip install 'qsens[rtx]')"
+        return f"TensorRT-RTX is not installed: {install_hint('rtx')}"
     return None

@@ -9,7 +9,7 @@ from typing import Any
 from qsens.device.cuda_memory import driver_problem
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_module import features_of, import_tensorrt
-from qsens.errors import PluginError
+from qsens.errors import PluginError, install_hint
 
 INSTALL_HINT = (
     "install torch2trt from its git checkout beside TensorRT 8 or 10, without build isolation "
@@ -35,7 +35,7 @@ def load_libraries() -> Libraries:
         PluginError: saying which is missing, too old or too new, and what to do.
     """
     if find_spec("torch") is None:
-        raise PluginError("backend torch2trt needs torch", "pip install 'qsens[torch]'")
+        raise PluginError("backend torch2trt needs torch", install_hint("torch"))
     try:
         trt = import_tensorrt()
     except DeviceError as error:

@@ -11,6 +11,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from qsens.calibration.input_shapes import fits_shape, shape_text
+from qsens.device.errors import reason_of
 from qsens.errors import DataError
 from qsens.interfaces import InputSpec
 
@@ -126,4 +127,6 @@ def _read_clip(path: Path) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read {path}: {error}", "save it again with numpy.savez, without object arrays")
+    return DataError(
+        f"cannot read {path}: {reason_of(error)}", "save it again with numpy.savez, without object arrays"
+    )

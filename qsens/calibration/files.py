@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from qsens.device.errors import reason_of
 from qsens.errors import DataError
 
 IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp")
@@ -42,7 +43,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its rights") from error
+        raise DataError(f"cannot read {path}: {reason_of(error)}", "check the file and its rights") from error
 
 
 def list_files(folder: Path, extensions: Sequence[str]) -> tuple[Path, ...]:
@@ -100,7 +101,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
-        raise DataError(f"cannot list folder {folder}: {error.strerror}", "check the path") from error
+        raise DataError(f"cannot list folder {folder}: {reason_of(error)}", "check the path") from error
     return [path for path in entries if not path.name.startswith(".")]
 
 

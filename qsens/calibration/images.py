@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from qsens.calibration.files import IMAGE_EXTENSIONS, list_files
+from qsens.device.errors import reason_of
 from qsens.errors import DataError
 from qsens.interfaces import InputRule
 
@@ -121,7 +122,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:
         raise DataError(
-            f"cannot read image {path}: {error}", "replace the file or remove it from the folder"
+            f"cannot read image {path}: {reason_of(error)}", "replace the file or remove it from the folder"
         ) from error
 
 

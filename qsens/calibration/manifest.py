@@ -12,6 +12,7 @@ from qsens.atomic_write import write_atomically
 from qsens.calibration.arrays import check_readable
 from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_nested_files, list_set_files
 from qsens.calibration.images import read_image
+from qsens.device.errors import reason_of
 from qsens.errors import DataError, SpecError
 from qsens.schema import check_schema
 
@@ -93,7 +94,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}", _how_to_correct(path)) from error
+        raise DataError(f"cannot read {path}: {reason_of(error)}", _how_to_correct(path)) from error
     try:
         check_schema(values, "calibration_manifest", str(path))
     except SpecError as error:

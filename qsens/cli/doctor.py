@@ -16,6 +16,7 @@ import click
 from qsens import __version__
 from qsens.cli.text_table import text_table
 from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.errors import install_hint
 from qsens.plugins import PluginRecord, list_plugins, machine_problem
 
 OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
@@ -164,7 +165,7 @@ def _extractor(name: str) -> Finding:
     modules, extra = EXTRACTORS[name]
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        detail = f"no {', '.join(missing)}: pip install 'qsens[{extra}]'"
+        detail = f"no {', '.join(missing)}: {install_hint(extra)}"
         return Finding("extractor", name, is_usable=False, detail=detail)
     if name == "inception":
         # Loads onnx, half a second.

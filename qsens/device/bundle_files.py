@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from qsens.device.audit import AskedLayer
-from qsens.device.errors import DeviceError
+from qsens.device.errors import DeviceError, reason_of
 
 SCHEMA_VERSION = 1
 DOCUMENT = "bundle.json"
@@ -91,7 +91,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DeviceError(f"cannot read {path}: {error}", "copy the bundle again") from error
+        raise DeviceError(f"cannot read {path}: {reason_of(error)}", "copy the bundle again") from error
     if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
         found = document.get("schema_version") if isinstance(document, dict) else document
         raise DeviceError(
@@ -156,7 +156,7 @@ def _read_checksums(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise DeviceError(f"cannot read {path}: {error}", "copy the bundle again") from error
+        raise DeviceError(f"cannot read {path}: {reason_of(error)}", "copy the bundle again") from error
     matches = [_LINE.fullmatch(line) for line in lines]
     if not all(matches):
         number = next(place for place, match in enumerate(matches, 1) if match is None)

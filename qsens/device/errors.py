@@ -1,4 +1,4 @@
-"""The one error of the device folder."""
+"""The one error of the device folder, and the words for what a system refuses."""
 
 
 class DeviceError(Exception):
@@ -12,3 +12,21 @@ class DeviceError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, for a message that already names the file.
+
+    Of an error of the system only its words: neither its number nor its paths.
+
+    >>> reason_of(OSError(28, "No space left on device", "/run/trials.npz"))
+    'No space left on device'
+    >>> reason_of(ValueError("row 3 is short"))
+    'row 3 is short'
+    """
+    # `urllib.error.URLError` wraps the error of the socket in `reason`.
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, OSError):
+        return reason_of(inner)
+    words = getattr(error, "strerror", None)
+    return words or str(error)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 import numpy as np
 
 from qsens.device.bundle_files import Bundle, BundleInput
-from qsens.device.errors import DeviceError
+from qsens.device.errors import DeviceError, reason_of
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
@@ -82,7 +82,7 @@ def read_goldens(path: Path) -> Goldens:
                 {name: file[f"{role}_{place}"] for place, name in enumerate(names[role])} for role in _ROLES
             ]
     except _DAMAGE as error:
-        raise DeviceError(f"cannot read {path}: {error}", "copy the bundle again") from error
+        raise DeviceError(f"cannot read {path}: {reason_of(error)}", "copy the bundle again") from error
     return Goldens(*groups)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from qsens.device.audit import LayerAudit, mismatches
-from qsens.device.errors import DeviceError
+from qsens.device.errors import DeviceError, reason_of
 from qsens.device.latency import Latency
 
 SCHEMA_VERSION = 1
@@ -128,7 +128,7 @@ def write_latency(path: Path, document: Mapping[str, Any]) -> None:
         partial.replace(path)
     except OSError as error:
         raise DeviceError(
-            f"cannot write {path}: {error.strerror or error}", "check the folder and its space"
+            f"cannot write {path}: {reason_of(error)}", "check the folder and its space"
         ) from error
 
 
@@ -142,7 +142,7 @@ def read_latency(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DeviceError(f"cannot read the latency file {path}: {error}", hint) from error
+        raise DeviceError(f"cannot read the latency file {path}: {reason_of(error)}", hint) from error
     if not isinstance(document, dict) or "measurements" not in document:
         raise DeviceError(f"{path} is no latency file: it holds no 'measurements'", hint)
     if document.get("schema_version") != SCHEMA_VERSION:

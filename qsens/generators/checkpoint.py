@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsens.device.errors import reason_of
 from qsens.errors import LoadError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def refuse_other_files(checkpoint: Path) -> bytes:
         with checkpoint.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         raise LoadError(f"cannot read {checkpoint}: {reason}", "check the path") from error
     if not head:
         raise LoadError(f"{checkpoint} is empty", "the download or copy failed; fetch it again")

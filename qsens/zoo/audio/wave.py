@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from qsens.device.errors import reason_of
 from qsens.errors import DataError
 
 SAMPLE_RATE = 16_000
@@ -76,7 +77,7 @@ def _read_file(path: Path) -> tuple[int, NDArray[Any]]:
             warnings.simplefilter("always")
             rate, values = wavfile.read(path)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+        raise DataError(f"cannot read {path}: {reason_of(error)}", "check the path") from error
     except Exception as error:  # scipy raises several classes on broken headers, struct.error among them
         raise DataError(f"{path} is no wave file that can be read: {error}", _HINT) from error
     if any("EOF prematurely" in str(warning.message) for warning in caught):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from qsens.device.errors import reason_of
 from qsens.errors import DataError
 
 AUDIO_NAME = "audio.wav"
@@ -88,7 +89,9 @@ def read_frame(clip: Clip, number: int, size: int = FACE_SIZE) -> NDArray[np.uin
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"cannot read {path}: {error}", "prepare the clip again, or remove it") from error
+        raise DataError(
+            f"cannot read {path}: {reason_of(error)}", "prepare the clip again, or remove it"
+        ) from error
     return pixels if pixels.shape[:2] == (size, size) else resize_bilinear(pixels, size)
 
 
@@ -110,7 +113,7 @@ def read_mouth(clip: Clip) -> NDArray[np.float32] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"cannot read {path}: {error}", hint) from error
+        raise DataError(f"cannot read {path}: {reason_of(error)}", hint) from error
     except KeyError as error:
         raise DataError(f"{path} has no row or column for {error}", hint) from error
     if mouth.size and not (mouth.min() >= 0.0 and mouth.max() <= 1.0):
@@ -144,14 +147,14 @@ def _folders(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError as error:
-        raise DataError(f"cannot list folder {folder}: {error.strerror}", "check the path") from error
+        raise DataError(f"cannot list folder {folder}: {reason_of(error)}", "check the path") from error
 
 
 def _listed_names(filelist: Path) -> list[str]:
     try:
         lines = filelist.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {filelist}: {error}", "check the path") from error
+        raise DataError(f"cannot read {filelist}: {reason_of(error)}", "check the path") from error
     return sorted({line.split()[0] for line in lines if line.strip()})
 
 
@@ -161,7 +164,7 @@ def _open_clip(root: Path, name: str) -> Clip:
         files = [path.name for path in folder.iterdir() if path.suffix == ".jpg"]
     except OSError as error:
         raise DataError(
-            f"no clip {name!r} in {root}: {error.strerror}", "give the root that the file list belongs to"
+            f"no clip {name!r} in {root}: {reason_of(error)}", "give the root that the file list belongs to"
         ) from error
     wrong = next((file for file in sorted(files) if not _FRAME_NAME.fullmatch(file)), None)
     if wrong is not None:

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.device.errors import reason_of
 from qsens.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE, Wave
 from qsens.zoo.audio.windows import VIDEO_FPS
@@ -109,7 +110,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise DataError(f"no video {path}", "check the path") from error
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"cannot read {path} as a video: {error.strerror or error}", _HINT) from error
+        raise DataError(f"cannot read {path} as a video: {reason_of(error)}", _HINT) from error
 
 
 def _picture_stream(path: Path, container: Any) -> Any:

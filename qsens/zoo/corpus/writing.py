@@ -16,6 +16,7 @@ from PIL import Image
 from qsens import __version__
 from qsens.atomic_write import write_atomically, write_error
 from qsens.calibration.manifest import SetFacts, write_manifest
+from qsens.device.errors import reason_of
 from qsens.errors import DataError, RunFolderError, SpecError
 from qsens.zoo.audio.wave import write_wave
 from qsens.zoo.corpus.clip import ClipPlan, make_clip
@@ -175,7 +176,9 @@ def _check_folder(folder: Path, plan: CorpusPlan) -> None:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}", "give another folder with --out") from error
+        raise DataError(
+            f"cannot read {path}: {reason_of(error)}", "give another folder with --out"
+        ) from error
     for name, value in asked.items():
         if found.get(name) != value:
             raise DataError(

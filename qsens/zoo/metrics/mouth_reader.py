@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.device.errors import reason_of
 from qsens.errors import LoadError, ScoreError
 
 SIZE = 96
@@ -102,7 +103,7 @@ def load_reader(path: Path) -> MouthReader:
         return MouthReader(_pairs(arrays, "kernel"), _pairs(arrays, "dense"), facts)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise LoadError(
-            f"{path} holds no mouth reader: {error}",
+            f"{path} holds no mouth reader: {reason_of(error)}",
             "fit one with: python -m qsens.zoo.metrics.fit_mouth_reader --data CORPUS --out FILE",
         ) from None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from qsens.device.errors import reason_of
 from qsens.errors import SpecError
 
 _PATHS = "--expert expert/expert.safetensors --data CLIPS --validation HELD_OUT"
@@ -55,7 +56,7 @@ def read_checkpoints(path: Path) -> dict[str, Path]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror}", "give the path of a TOML file") from error
+        raise SpecError(f"cannot read {path}: {reason_of(error)}", "give the path of a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} is not TOML: {error}", "write lines such as teacher = 'FILE'") from error
     found = document.get("checkpoints")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from qsens.device.errors import reason_of
 from qsens.errors import LoadError
 from qsens.generators.checkpoint import read_weights
 from qsens.metrics import lite0
@@ -176,7 +177,7 @@ def _downloaded_vgg16() -> FeatureStages:
         weights = VGG16_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
     except (OSError, RuntimeError) as error:
         raise LoadError(
-            f"the weights of VGG16 cannot be downloaded: {error}",
+            f"the weights of VGG16 cannot be downloaded: {reason_of(error)}",
             f"put {VGG16_NAME} somewhere and say vgg16_weights = 'PATH', or say extractor = 'lite0'",
         ) from error
     extractor = Vgg16Stages(f"vgg16/{VGG16_SHA256_PREFIX}")

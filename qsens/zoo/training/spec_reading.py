@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from qsens.device.errors import reason_of
 from qsens.errors import RunFolderError, SpecError
 from qsens.schema import check_value
 from qsens.zoo.training.spec import (
@@ -66,7 +67,7 @@ def read_spec_values(name: str) -> dict[str, Any]:
         content = file.read_bytes()
     except OSError as error:
         raise SpecError(
-            f"cannot read the spec {name}: {error.strerror}",
+            f"cannot read the spec {name}: {reason_of(error)}",
             f"give a TOML file, or one of the shipped specs: {', '.join(shipped_specs())}",
         ) from error
     return absolute_paths(_parsed(content, name), file.parent)
