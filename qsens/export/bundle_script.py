@@ -26,16 +26,22 @@ def sha256(path: Path) -> str:
         return ""
 
 
+def refuse(what: str) -> int:
+    """Say what is wrong with the bundle; returns the exit code."""
+    sys.stderr.write(f"Error: {what}\nHint: copy the whole bundle again\n")
+    return 1
+
+
 def main() -> int:
     """Run the bundle's own copy of the checks; 0 is fine, 1 an error, 4 another engine than scored."""
+    if not (FOLDER / "qsens").is_dir():
+        return refuse("the folder qsens is missing, which holds the checks")
     try:
         damaged = damaged_code()
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"Error: cannot read SHA256SUMS: {error}\nHint: copy the bundle again\n")
-        return 1
+        return refuse(f"cannot read SHA256SUMS: {getattr(error, 'strerror', None) or error}")
     if damaged:
-        sys.stderr.write(f"Error: damaged: {', '.join(damaged)}\nHint: copy the bundle again\n")
-        return 1
+        return refuse(f"damaged: {', '.join(damaged)}")
     # Compiled files would be files that are not part of the bundle.
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(FOLDER))

@@ -1,6 +1,7 @@
 """Checking bundles: with qsens, and with the bundle's own script in a Python that has no qsens."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_the_script_does_not_run_code_that_changed(bundle, script, name):
     done = script(bundle)
     assert done.returncode == 1
     assert f"Error: damaged: {name}" in done.stderr
+
+
+def test_the_script_without_its_folder_of_code_says_so_in_one_sentence(bundle, script):
+    shutil.rmtree(bundle / "qsens")
+    done = script(bundle)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: the folder qsens is missing, which holds the checks",
+        "Hint: copy the whole bundle again",
+    ]
 
 
 def test_the_script_ends_with_4_where_a_layer_runs_in_something_else(bundle, script):
