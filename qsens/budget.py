@@ -75,3 +75,11 @@ class Limit:
         if value == self.threshold:
             return 0.0
         return value - self.threshold if self.lower_is_better else self.threshold - value
+
+
+def told_apart(value: float | None, limit: float) -> tuple[str, str]:
+    """Both as texts of four significant digits, or of as many as they need to differ."""
+    if value is None:
+        return "unknown", f"{limit:.4g}"
+    pairs = ((f"{value:.{digits}g}", f"{limit:.{digits}g}") for digits in range(4, 17))
+    return next((pair for pair in pairs if pair[0] != pair[1]), (repr(value), repr(limit)))

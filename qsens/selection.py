@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsens.budget import Budget, Limit
+from qsens.budget import Budget, Limit, told_apart
 from qsens.errors import BudgetError, SpecError
 from qsens.layer import macs_share
 from qsens.paired_errors import PairedError, no_paired_error
@@ -295,10 +295,8 @@ def nothing_within(study: Study, candidates: Sequence[Trial], limits: Sequence[L
     for limit in limits:
         value = _value(nearest, limit.metric)
         if value is None or limit.excess(value) > 0:
-            parts.append(
-                f"{limit.metric} {'unknown' if value is None else f'{value:.4g}'}, "
-                f"the limit is {limit.threshold:.4g}"
-            )
+            shown, allowed = told_apart(value, limit.threshold)
+            parts.append(f"{limit.metric} {shown}, the limit is {allowed}")
     name = f"trial {nearest.number} ({100 * int8_share(study, nearest):.0f}% INT8)"
     return BudgetError(
         f"no map meets the budget; the nearest is {name}: {'; '.join(parts)}",

@@ -195,6 +195,16 @@ def test_a_missed_budget_names_the_nearest_map():
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("value", "shown", "limit"),
+    [(12.0004, "12.0004", "12"), (12.3, "12.3", "12"), (12 + 1e-12, "12.000000000001", "12")],
+)
+def test_a_budget_missed_by_a_hair_shows_by_how_much(value, shown, limit):
+    study = study_of((FP32_MAP, fid(10)), (INT8_MAP, fid(value)))
+    with pytest.raises(BudgetError, match=rf" {shown}, the limit is {limit}"):
+        choose(study, "2")
+
+
 def test_a_missed_guard_is_named_too():
     study = study_of((FP32_MAP, fid(10), damage(0)), (INT8_MAP, fid(10), damage(3)))
     with pytest.raises(BudgetError, match=r"fid-fp32\[lite0\] 3, the limit is 2"):
