@@ -138,7 +138,7 @@ def _latency_figures(study: Study, chosen: int | None, timings: Sequence[Timings
         heading = f"Quality against time on {entry.place}"
         caption = (
             "Maps on the front are worth choosing from: no other is both faster and better scored. Choose by "
-            f"time: qsens select RUN --latency {entry.table.path.name} --budget X."
+            f"time: qsens select RUN --latency {entry.table.path} --budget X."
         )
         is_detail = entry.batch != entry.table.batches[0]
         figure = tradeoff_figure(found, "Quality against measured time")

@@ -92,13 +92,15 @@ def test_the_times_of_the_references_and_the_chosen_map_are_said(timings):
     assert not any("does not pay" in title or "no faster" in title for title in found)
 
 
-def test_int8_that_gains_no_time_is_a_warning(timings):
+def test_int8_that_gains_no_time_is_a_warning(timings, tmp_path):
     of = study()
     found = titles(findings_of(of, of.trials[3], None, [timings(FP32=8.0, FP16=2.0, INT8=2.01, half=3.0)]))
     warning = found["INT8 does not pay on Test Board"]
     assert warning.severity == "warning"
     assert "ship FP16" in warning.text
-    assert "3.000 ms" in found["The chosen map is no faster than float"].text
+    text = found["The chosen map is no faster than float"].text
+    assert "3.000 ms" in text
+    assert f"--latency {tmp_path / 'board.json'}." in text
 
 
 def test_where_fp16_gains_neither_time_nor_size_fp32_is_what_ships(timings):
