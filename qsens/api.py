@@ -15,6 +15,7 @@ from qsens.run_folder import RunPaths, read_study
 from qsens.selection import Selection, cheapest_within
 from qsens.spec_file import spec_from_values
 from qsens.trial import Study
+from qsens.workers import open_pool, runner_on, with_fixed_threads
 
 __all__ = ["choose_map", "open_graph", "run_sweep", "write_report"]
 
@@ -43,9 +44,13 @@ def run_sweep(
     *,
     out: str | Path,
     trust_checkpoint: bool = False,
+    workers: int | None = None,
     **values: Any,
 ) -> Study:
     """Run or resume a sweep in the folder `out`.
+
+    That many `workers`, processes on this machine, score maps side by side; without them this process
+    does. They import the calling script, which must start nothing unless `__name__ == "__main__"`.
 
     `values` are keys of the spec as in its TOML file (`calibration`, `reference`, `strategy`,
     `strategy_options`, `evaluation_samples`, ...).
@@ -55,8 +60,14 @@ def run_sweep(
     """
     if checkpoint is not None:
         values["checkpoint"] = str(checkpoint)
-    assembled = assemble(spec_from_values(values, "arguments"), trust_checkpoint=trust_checkpoint)
-    return sweep_assembled(assembled, Path(out), progress=_silent)
+    spec = spec_from_values(values, "arguments")
+    with open_pool(workers, None) as pool:
+        if pool is None:
+            assembled = assemble(spec, trust_checkpoint=trust_checkpoint)
+            return sweep_assembled(assembled, Path(out), progress=_silent)
+        assembled = assemble(with_fixed_threads(spec), trust_checkpoint=trust_checkpoint)
+        runner = runner_on(pool, trust_checkpoint=trust_checkpoint)
+        return sweep_assembled(assembled, Path(out), progress=_silent, runner=runner)
 
 
 def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:

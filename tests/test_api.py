@@ -43,6 +43,17 @@ def test_from_a_file_to_a_page(inputs):
     assert "<html" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_workers_score_what_this_process_scores(inputs):
+    values = {"calibration": str(inputs / "photographs"), "metrics": ["psnr"], "threads": 1}
+    checkpoint = inputs / "generator.onnx"
+    alone = qsens.run_sweep(checkpoint, out=inputs / "alone", **values)
+    together = qsens.run_sweep(checkpoint, out=inputs / "together", workers=2, **values)
+    assert [(trial.requested, trial.scores) for trial in together.trials] == [
+        (trial.requested, trial.scores) for trial in alone.trials
+    ]
+
+
 def test_unknown_attribute_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'seep'"):
         qsens.seep  # noqa: B018 - the access is what is tested

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from qsens.cli.options import spec_from_options, sweep_options
+from qsens.cli.options import spec_from_options, sweep_options, worker_options
 from qsens.errors import SpecError
 
 # The first of these that is installed runs when none is named.
@@ -15,6 +15,7 @@ PREFERRED = ("talker", "style")
 @click.command()
 @click.option("--generator", "name", metavar="NAME", help="Which demo: talker (the default) or style.")
 @sweep_options
+@worker_options
 def demo(name: str | None, **options: Any) -> None:
     """Sweep a small trained generator, choose a map and write a report.
 
@@ -23,10 +24,12 @@ def demo(name: str | None, **options: Any) -> None:
     cores; run it again to resume or to see the result once more.
     """
     # numpy, onnx and Pillow take a second to load
-    from qsens.cli.sweep import PlannedRun, sweep_and_finish
+    from qsens.cli.sweep import PlannedRun, check_worker_options, sweep_and_finish
     from qsens.metrics.extractors import user_cache_folder
     from qsens.plugins import create, names
+    from qsens.workers import open_pool
 
+    check_worker_options(options)
     name = name or next((known for known in PREFERRED if known in names("demos")), None)
     if name is None:
         raise SpecError("no demo is installed", "see: qsens plugins")
@@ -41,6 +44,8 @@ def demo(name: str | None, **options: Any) -> None:
         click.echo(line)
     trust_checkpoint = bool(options.get("trust_checkpoint"))
     out = options.get("out") or Path("reports") / f"demo-{name}"
-    finished = sweep_and_finish(PlannedRun(spec, out, trust_checkpoint), as_json=False)
+    run = PlannedRun(spec, out, trust_checkpoint)
+    with open_pool(options["workers"], options["cluster"]) as pool:
+        finished = sweep_and_finish(run, as_json=False, pool=pool)
     if finished.failure is not None:
         raise finished.failure

@@ -59,8 +59,7 @@ def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> lis
     Raises:
         SpecError: for options that cannot be used, or two checkpoints that would share a folder.
     """
-    if options.get("workers") is not None and options.get("cluster") is not None:
-        raise SpecError("--workers and --cluster exclude each other", "a cluster has workers of its own")
+    check_worker_options(options)
     runs: dict[Path, PlannedRun] = {}
     for checkpoint in checkpoints or (None,):
         spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
@@ -76,6 +75,12 @@ def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> lis
             )
         runs[out] = PlannedRun(spec, out, bool(options.get("trust_checkpoint")))
     return list(runs.values())
+
+
+def check_worker_options(options: Mapping[str, Any]) -> None:
+    """Raises `SpecError` where both `--workers` and `--cluster` are given."""
+    if options.get("workers") is not None and options.get("cluster") is not None:
+        raise SpecError("--workers and --cluster exclude each other", "a cluster has workers of its own")
 
 
 def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None" = None) -> "FinishedRun":
