@@ -16,6 +16,7 @@ from qsens.cli.main import COMMANDS, main
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 ENGINES = README.parent / "docs" / "engines.md"
+COMPARING = README.parent / "docs" / "comparing.md"
 
 
 @pytest.fixture
@@ -47,6 +48,12 @@ def test_commands_and_options_of_the_guide_to_engines_exist():
     check_commands(text)
 
 
+def test_commands_and_options_of_the_guide_to_comparing_exist():
+    text = COMPARING.read_text(encoding="utf-8")
+    assert {"sweep", "compare"} <= commands_of(text)
+    check_commands(text)
+
+
 def commands_of(text: str) -> set[str]:
     return set(re.findall(r"^(?:\S*bin/)?qsens ([a-z]+)", text, re.MULTILINE))
 
@@ -58,7 +65,7 @@ def check_commands(text: str) -> None:
         assert option in known, option
 
 
-@pytest.mark.parametrize("page", [README, ENGINES], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [README, ENGINES, COMPARING], ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": ("qsens.cli.plan:plan", "Say what a sweep would do and how long it would take."),
     "layers": ("qsens.cli.layers:layers", "List the layers whose precision can be chosen."),
     "report": ("qsens.cli.report:report", "Write figures, tables and report.html for a run."),
+    "compare": ("qsens.cli.compare:compare", "Compare several runs in one table and one figure."),
     "select": ("qsens.cli.select:select", "Choose the cheapest precision map within a budget."),
     "export": ("qsens.cli.export:export", "Write a map as a bundle that rebuilds and checks itself."),
     "verify": ("qsens.cli.verify:verify", "Rebuild a bundle, audit its precisions, compare its outputs."),

@@ -1,0 +1,1 @@
+"""Several run folders compared: reading, choosing, the gate, tables and figures."""

@@ -1,0 +1,128 @@
+"""Whether later runs keep the INT8 of the first one: the question of a continuous-integration job."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qsens.budget import Budget, Limit
+from qsens.errors import BudgetError
+from qsens.precision import PrecisionMap
+from qsens.report.compare_runs import ComparedRun, have_same_layers
+from qsens.report.run_content import chosen_document
+from qsens.selection import (
+    Z95,
+    Selection,
+    built_map,
+    candidates_of,
+    int8_share,
+    limits_of,
+    selection_of,
+    violation,
+)
+from qsens.trial import Study, Trial
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What maps must keep to: the texts of a budget and a guard, and the metric that the budget is on."""
+
+    budget: str
+    guard: str | None
+    metric: str
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Whether the run `label` keeps the first run's INT8 within the limits, and what that rests on."""
+
+    label: str
+    is_kept: bool
+    text: str
+
+
+def gate_of(runs: Sequence[ComparedRun], limits: Limits) -> tuple[GateResult, ...]:
+    """Hold every later run to the first run's chosen map.
+
+    A run passes if it scored that map and the score is within the limits of its own FP32. Where it has
+    other layers or did not score that map, it passes if some map within the limits has as much INT8.
+
+    Raises:
+        BudgetError: if the first run has no chosen map.
+        SpecError: for limits that cannot be read on the scores.
+    """
+    first = runs[0]
+    if first.chosen is None:
+        raise BudgetError(
+            f"{first.label} has no map within {limits.budget} itself: there is nothing to keep",
+            "give a larger --budget, or another run first",
+        )
+    return tuple(_result(first, first.chosen, run, limits) for run in runs[1:])
+
+
+def released_run(run: ComparedRun, limits: Limits) -> ComparedRun:
+    """The run with the map that `qsens select` wrote into its folder, where that is within the limits.
+
+    Raises:
+        SpecError: if that file is damaged.
+    """
+    document = chosen_document(run.path, run.study)
+    if document is None:
+        return run
+    released = next(trial for trial in run.study.scored() if trial.number == document["trial"])
+    is_within = violation(released, _limits_of(run, limits)) <= 0
+    return replace(run, chosen=released) if is_within else run
+
+
+def _limits_of(run: ComparedRun, limits: Limits) -> tuple[Limit, ...]:
+    guard = None if limits.guard is None else Budget.parse(limits.guard)
+    return limits_of(run.study, Budget.parse(limits.budget), guard, limits.metric)
+
+
+def _result(first: ComparedRun, chosen: Trial, run: ComparedRun, limits: Limits) -> GateResult:
+    same = (
+        _trial_of_map(run.study, built_map(chosen), limits.metric) if have_same_layers((first, run)) else None
+    )
+    if same is not None:
+        return _result_of_map(first, run, same, limits)
+    reason = "did not score that map" if have_same_layers((first, run)) else "has other layers"
+    wanted = int8_share(first.study, chosen)
+    found = None if run.selection is None else run.selection.int8_macs_share
+    has = "no map within the budget" if found is None else f"{100 * found:.1f}% INT8 within the budget"
+    text = f"{run.label} {reason}; it has {has}, {first.label} has {100 * wanted:.1f}%"
+    return GateResult(run.label, found is not None and found >= wanted, text)
+
+
+def _result_of_map(first: ComparedRun, run: ComparedRun, trial: Trial, limits: Limits) -> GateResult:
+    found = _limits_of(run, limits)
+    selection = selection_of(run.study, trial, (), found)
+    is_kept = violation(trial, found) <= 0
+    share = f"the map of {first.label} ({100 * selection.int8_macs_share:.1f}% INT8)"
+    parts = [f"{share} {'is within' if is_kept else 'is beyond'} the budget on {run.label}"]
+    for limit in found:
+        score = trial.score(limit.metric)
+        if score is not None and (is_kept or limit.excess(score.value) > 0):
+            word = "at most" if limit.lower_is_better else "at least"
+            parts.append(f"{limit.metric} {score.value:.4g}, {word} {limit.threshold:.4g} allowed")
+    return GateResult(run.label, is_kept, "; ".join([*parts, *_doubt(selection)]))
+
+
+def _doubt(selection: Selection) -> list[str]:
+    """A sentence where the interval of the difference from FP32 reaches over the limit, else nothing."""
+    score = selection.trial.score(selection.limit.metric)
+    error = None if score is None else score.difference_standard_error or score.standard_error
+    if score is None or not error or abs(selection.excess) > Z95 * error:
+        return []
+    text = "its 95% interval reaches over the limit"
+    if selection.excess == 0:
+        return [text]
+    # SciPy loads slowly, and only this sentence needs it.
+    from qsens.metrics.intervals import images_needed
+
+    needed = images_needed(error, score.images, abs(selection.excess))
+    return [f"{text}, about {needed:,} samples instead of {score.images:,} would tell (--evaluation-samples)"]
+
+
+def _trial_of_map(study: Study, wanted: PrecisionMap, metric: str) -> Trial | None:
+    names = [layer.name for layer in study.layers]
+    assignment = wanted.assignment(names)
+    trials = candidates_of(study, metric)
+    return next((trial for trial in trials if built_map(trial).assignment(names) == assignment), None)
