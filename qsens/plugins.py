@@ -5,7 +5,9 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from qsens.errors import PluginError, SpecError, install_hint
@@ -116,13 +118,31 @@ def hint_for_missing_module(module: str) -> str:
     return f"install the package that holds the module {module!r}"
 
 
-def _entries(group: str) -> list[EntryPoint]:
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return _entries_on(group, _state_of_path())
+
+
+def _state_of_path() -> tuple[tuple[str, int, int], ...]:
+    """The folders that distributions are looked for in; it changes where one is installed or removed."""
+    found = []
+    for folder in sys.path:
+        try:
+            state = Path(folder).stat()
+        except OSError:
+            continue
+        found.append((folder, state.st_ino, state.st_mtime_ns))
+    return tuple(found)
+
+
+# Reading the metadata of all that is installed, for every plug-in, takes as long as opening a generator.
+@lru_cache(maxsize=4 * len(GROUPS))
+def _entries_on(group: str, _path: tuple[tuple[str, int, int], ...]) -> tuple[EntryPoint, ...]:
     # A checkout on the path and an installation of it show the same entry point twice.
     unique = {
         (entry.name, entry.value, _distribution(entry)): entry
         for entry in entry_points(group=f"qsens.{group}")
     }
-    return list(unique.values())
+    return tuple(unique.values())
 
 
 def _order(entry: EntryPoint) -> str:

@@ -1,5 +1,6 @@
 """Finding and loading plug-ins, with real distributions on the path."""
 
+import shutil
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,6 +33,15 @@ def test_a_plugin_of_another_distribution_is_found_and_made(install):
     assert "acme-ends" in plugins.names("strategies")
     assert plugins.create("strategies", "acme-ends", {"step": 3}).step == 3
     assert plugins.option_names("strategies", "acme-ends") == ("by", "step")
+
+
+def test_what_is_installed_or_removed_later_is_noticed(install, tmp_path):
+    install("acme", "strategies", {"acme-ends": "acme_one:Ends"})
+    assert "acme-ends" in plugins.names("strategies")
+    install("apex", "strategies", {"apex-ends": "acme_one:Ends"})
+    assert {"acme-ends", "apex-ends"} <= set(plugins.names("strategies"))
+    shutil.rmtree(tmp_path / "acme-1.0.dist-info")
+    assert "acme-ends" not in plugins.names("strategies")
 
 
 def test_positional_arguments_are_no_options(install):
