@@ -37,6 +37,7 @@ from qsens.scoring import (
     baseline_images,
     context_with,
     influences_of,
+    measured_by,
     values_of,
     with_differences,
 )
@@ -153,7 +154,10 @@ class Evaluator:
             for accumulator in accumulators:
                 accumulator.update(batch)
             seen.add(batch)
-        measurements = [accumulator.compute() for accumulator in accumulators]
+        measurements = [
+            measured_by(metric, accumulator)
+            for metric, accumulator in zip(self.workload.metrics, accumulators, strict=True)
+        ]
         evidence = Evidence(seen.joined_features(), influences_of(measurements))
         if baseline is None:
             images = seen.images_at(stage.places)
@@ -204,7 +208,7 @@ class Evaluator:
         for metric in self.workload.metrics:
             accumulator = metric.start(context_with(stage, baseline))
             accumulator.update(batch)
-            measurements.append(accumulator.compute())
+            measurements.append(measured_by(metric, accumulator))
         return measurements
 
     def _batches(self, engine: Engine, stage: Stage, baseline: Baseline | None) -> Iterator[ScoredBatch]:

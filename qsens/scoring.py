@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from qsens.baseline import Baseline
-from qsens.errors import ScoreError
+from qsens.errors import PluginError, ScoreError
 from qsens.feeds import InputCache
-from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.interfaces import Accumulator, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.metrics.intervals import paired_standard_error
 from qsens.trial import Score
 
@@ -89,6 +89,24 @@ class Seen:
     def joined_features(self) -> Array | None:
         """Features (N, D), or `None` where none were asked for."""
         return np.concatenate(self._features) if self._features else None
+
+
+def measured_by(metric: Metric, accumulator: Accumulator) -> Measurement:
+    """What the metric's accumulator has measured, in the direction that the metric declares.
+
+    Raises:
+        PluginError: if the score says the opposite of the metric: which map is best would be chance.
+        ScoreError: for images that cannot be scored.
+    """
+    measured = accumulator.compute()
+    if measured.score.lower_is_better != metric.lower_is_better:
+        said = {True: "lower is better", False: "higher is better"}
+        raise PluginError(
+            f"the metric {metric.name!r} declares that {said[metric.lower_is_better]}, its score says that "
+            f"{said[measured.score.lower_is_better]}",
+            "report this to its authors; qsens.testing.check_metric finds it",
+        )
+    return measured
 
 
 def influences_of(measurements: Sequence[Measurement]) -> dict[str, Array]:

@@ -56,7 +56,7 @@ def cheapest_within(
 
     The budget is on the headline score: the distance to real images, else to the FP32 outputs, else PSNR,
     where it is the least acceptable number of decibels. The guard is on the distance to the FP32 outputs;
-    without one the budget's points are its limit. Of equal INT8 shares the map with fewer FP32
+    without one the points of a budget on `fid` are its limit. Of equal INT8 shares the map with fewer FP32
     multiply-accumulates wins, then the better score. FP32 itself is no choice. `paired_error` tells how
     well two maps can be told apart (`paired_errors` of the run's evidence).
 
@@ -170,7 +170,8 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
     baseline = _baseline(study, name)
     limit = Limit(name, baseline, budget.points(name, baseline), score.lower_is_better)
     damage = next((known for known in study.metrics if known.partition("[")[0] == DAMAGE), None)
-    if guard is None and (damage in (None, name) or not score.lower_is_better):
+    # points of another score than a Fréchet distance are no amount of the guard's
+    if guard is None and (damage is None or name.partition("[")[0] != HEADLINES[0]):
         return (limit,)
     if damage is None:
         raise _guard_without_score(str(guard))

@@ -43,7 +43,7 @@ from qsens.trial import Study, Trial
     help="How much worse than FP32: points (2.0), a share of its score (5%); of PSNR the least dB.",
 )
 @click.option(
-    "--guard", help="The same for the distance from the FP32 outputs; the budget's points without it."
+    "--guard", help="The same for the distance from the FP32 outputs; the points of a FID budget without it."
 )
 @click.option("--metric", help="The score the budget is on; the distance to real images without it.")
 @click.option(

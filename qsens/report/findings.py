@@ -52,8 +52,8 @@ def masks_damage(trial: Trial, real: str, baseline: str) -> bool:
         return False
     if to_real.difference_standard_error is None:
         return False
-    is_better = to_real.difference + Z95 * to_real.difference_standard_error < 0
-    return is_better and to_fp32.value > -to_real.difference
+    gain = -to_real.difference if to_real.lower_is_better else to_real.difference
+    return gain > Z95 * to_real.difference_standard_error and to_fp32.value > gain
 
 
 def _unfinished(study: Study, missing: int | None) -> Iterable[Finding]:

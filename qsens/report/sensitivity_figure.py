@@ -58,7 +58,8 @@ def _draw_panel(axes: Axes, sensitivity: Sensitivity, origin: str, names: Sequen
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=GRID, linewidth=0.6)
     effects = sensitivity.of(origin)
-    is_worse = [(effect.value > 0) is sensitivity.lower_is_better for effect in effects]
+    sign = 1.0 if sensitivity.lower_is_better else -1.0
+    is_worse = [sign * effect.value > 0 for effect in effects]
     axes.barh(
         [names.index((effect.unit, effect.name)) for effect in effects],
         [effect.value for effect in effects],
