@@ -3,7 +3,7 @@
 import io
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,27 +11,22 @@ import pandas as pd
 
 from qsens.atomic_write import write_atomically, write_error
 from qsens.audits import load_audit
-from qsens.floor import read_floors
-from qsens.paired_errors import PairedError, paired_errors
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.metric_names import headline_metrics
-from qsens.report.page import PageContent, Picture, render_page
+from qsens.report.page import render_page
+from qsens.report.page_content import PageContent, Picture
 from qsens.report.plots import NamedFigure, figures_of
 from qsens.report.run_content import (
-    chosen_document,
+    RunContent,
     evidence_links,
     missing_maps,
     provenance_groups,
-    run_timings,
-    sample_pictures,
-    verdict_text,
+    read_run,
 )
-from qsens.report.strip_data import strip_choices
+from qsens.report.sensitivity import sensitivity_of
 from qsens.report.tables import sensitivity_table, trials_table
-from qsens.run_folder import RunPaths, read_study
-from qsens.timings import Timings
-from qsens.trial import Study
+from qsens.run_folder import RunPaths
 
 
 @dataclass(frozen=True)
@@ -67,57 +62,70 @@ def write_report(run: Path, *, open_browser: bool = False, latency: Sequence[Pat
         RunFolderError: if it is no run folder, holds no layers yet, is corrupt, or cannot be written.
         SpecError: if its `precision_map.json` or a latency file is damaged, or one is of another generator.
     """
-    study = read_study(run)
-    document = chosen_document(run, study)
-    chosen = None if document is None else int(document["trial"])
-    paths, paired_error = report_paths(run), paired_errors(RunPaths(run).evidence)
-    timings = run_timings(run, study, latency)
-    _write_tables(paths, study, paired_error, timings)
-    samples = sample_pictures(run, _shown_trials(study, chosen))
-    kept_floors = read_floors(run)
-    figures = figures_of(
-        study,
-        chosen=chosen,
-        samples=samples,
-        paired_error=paired_error,
-        timings=timings,
-        floors={} if kept_floors is None else kept_floors.floors,
-    )
-    trial = next((trial for trial in study.trials if trial.number == chosen), None)
-    content = PageContent(
-        run_name=run.resolve().name,
-        study=study,
-        chosen=trial,
-        verdict=verdict_text(document),
-        findings=findings_of(study, trial, missing_maps(run, study), timings),
-        pictures=_write_figures(paths.figures, figures),
-        evidence=evidence_links(run, study),
-        provenance=provenance_groups(run, study),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        timings=timings,
-        audit={} if trial is None else load_audit(RunPaths(run).evidence, trial.number),
-    )
+    found, paths = read_run(run, latency), report_paths(run)
+    _write_tables(paths, found)
+    figures = _figures(found)
+    pictures = _write_figures(paths.figures, figures)
+    content = replace(_content(found, pictures), evidence=evidence_links(run, found.study))
     write_atomically(paths.page, render_page(content).encode())
     if open_browser:
         webbrowser.open(paths.page.resolve().as_uri())
     return paths.page
 
 
-def _shown_trials(study: Study, chosen: int | None) -> tuple[int, ...]:
-    """Trials whose pictures are needed."""
-    if not study.metrics:
-        return ()
-    metric = headline_metrics(study.metrics)[0]
-    return tuple(choice.trial for choice in strip_choices(study, metric, chosen))
+def page_content(run: Path, *, latency: Sequence[Path] = ()) -> PageContent:
+    """A run folder as `render_pages` takes it, without links to its evidence; the folder is only read.
+
+    Raises:
+        RunFolderError, SpecError: as `write_report`.
+    """
+    found = read_run(run, latency)
+    pictures = [
+        Picture(entry.heading, entry.caption, render_png(entry.figure), entry.is_detail)
+        for entry in _figures(found)
+    ]
+    return _content(found, pictures)
 
 
-def _write_tables(
-    paths: ReportPaths, study: Study, paired_error: PairedError, timings: Sequence[Timings]
-) -> None:
-    trials = trials_table(study, timings)
+def _figures(found: RunContent) -> tuple[NamedFigure, ...]:
+    return figures_of(
+        found.study,
+        chosen=None if found.chosen is None else found.chosen.number,
+        samples=found.samples,
+        paired_error=found.paired_error,
+        timings=found.timings,
+        floors=found.floors,
+    )
+
+
+def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
+    run, study, chosen = found.run, found.study, found.chosen
+    effects = [
+        sensitivity_of(study, metric, found.paired_error) for metric in headline_metrics(study.metrics)
+    ]
+    return PageContent(
+        run_name=run.resolve().name,
+        study=study,
+        chosen=chosen,
+        verdict=found.verdict,
+        findings=findings_of(study, chosen, missing_maps(run, study), found.timings),
+        pictures=pictures,
+        evidence={},
+        provenance=provenance_groups(run, study),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        timings=found.timings,
+        audit={} if chosen is None else load_audit(RunPaths(run).evidence, chosen.number),
+        sensitivities=[entry for entry in effects if entry is not None],
+        floors=found.floors,
+        samples=found.samples,
+    )
+
+
+def _write_tables(paths: ReportPaths, found: RunContent) -> None:
+    trials = trials_table(found.study, found.timings)
     write_atomically(paths.trials_csv, trials.to_csv(index=False).encode())
     write_atomically(paths.trials_parquet, _parquet(trials))
-    sensitivity = sensitivity_table(study, paired_error=paired_error)
+    sensitivity = sensitivity_table(found.study, paired_error=found.paired_error)
     write_atomically(paths.sensitivity_csv, sensitivity.to_csv(index=False).encode())
 
 

@@ -1,77 +1,87 @@
-"""`report.html`: one self-contained page, made of plain values and pictures that are already drawn."""
+"""`report.html`: one self-contained page of one or several runs, made of values and drawn pictures."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from html import escape
 
-from qsens.device.audit import LayerAudit
 from qsens.report.finding import Finding
+from qsens.report.interactive_section import (
+    has_charting,
+    interactive_scripts,
+    interactive_section,
+    static_notice,
+)
 from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import axis_title
-from qsens.report.page_assets import SCRIPT, STYLE
-from qsens.report.page_tables import map_table, score_table, trial_table
+from qsens.report.page_assets import STYLE, interactive_script, static_script
+from qsens.report.page_content import PageContent, Picture
+from qsens.report.page_layers import layer_table
+from qsens.report.page_runs import comparison, run_switch
+from qsens.report.page_tables import score_table, trial_table
 from qsens.selection import built_map, int8_share
-from qsens.timings import Timings
-from qsens.trial import Study, Trial
+from qsens.trial import Study
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure: `png` are the bytes of its file."""
-
-    heading: str
-    caption: str
-    png: bytes = field(repr=False)
-    is_detail: bool = False
+def render_page(content: PageContent, *, is_static: bool = False) -> str:
+    """The page of one run, as `render_pages`."""
+    return render_pages((content,), is_static=is_static)
 
 
-@dataclass(frozen=True)
-class PageContent:
-    """Everything the page shows.
+def render_pages(runs: Sequence[PageContent], *, is_static: bool = False, extra: str = "") -> str:
+    """The page of one or several runs as HTML: a switch shows the parts of one run, charts can overlay all.
 
-    `verdict` says on what grounds the map was chosen; `evidence` holds relative links by trial number;
-    `provenance` are titled groups of names and values; `date` is when the page was written; `timings` are
-    times that were measured on devices; `audit` is what the chosen map's engine said of its layers.
+    Every text from a run is escaped and nothing outside the file is requested. `extra` is HTML that stands
+    below the table that compares the runs. A static page has no charts that move; so has one that is
+    written where plotly is not installed, which it says.
     """
-
-    run_name: str
-    study: Study
-    chosen: Trial | None
-    verdict: str
-    findings: Sequence[Finding]
-    pictures: Sequence[Picture]
-    evidence: Mapping[int, str]
-    provenance: Mapping[str, Mapping[str, str]]
-    date: str
-    timings: Sequence[Timings] = ()
-    audit: Mapping[str, LayerAudit] = field(default_factory=dict)
-
-
-def render_page(content: PageContent) -> str:
-    """The page as HTML; every text from the run is escaped and nothing outside the file is requested."""
-    title = f"Precision sensitivity of {content.run_name}"
-    sections = (
-        _headline(content, title),
-        _findings(content.findings),
-        _pictures([picture for picture in content.pictures if not picture.is_detail]),
-        _details([picture for picture in content.pictures if picture.is_detail]),
-        _map_section(content),
-        _trials_section(content),
-        _provenance(content),
-    )
+    is_interactive = not is_static and has_charting()
+    title = _title(runs)
+    parts = [
+        f'<header><h1>{escape(title)}</h1><button type="button" class="theme" hidden>Dark</button></header>',
+        *([comparison(runs), extra, run_switch(runs)] if len(runs) > 1 else [extra]),
+        *(_of_run(place, _summary(content)) for place, content in enumerate(runs)),
+        interactive_section() if is_interactive else "" if is_static else static_notice(),
+        *(_of_run(place, _body(content)) for place, content in enumerate(runs)),
+    ]
+    scripts = f"<script>{interactive_script() if is_interactive else static_script()}</script>"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        f"{''.join(sections)}\n<script>{SCRIPT}</script></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{''.join(parts)}\n"
+        f"{interactive_scripts(runs) if is_interactive else ''}{scripts}</body></html>\n"
     )
 
 
-def _headline(content: PageContent, title: str) -> str:
+def _title(runs: Sequence[PageContent]) -> str:
+    if len(runs) == 1:
+        return f"Precision sensitivity of {runs[0].run_name}"
+    return f"Precision sensitivity of {len(runs)} runs"
+
+
+def _of_run(place: int, parts: str) -> str:
+    return f'<section class="run" data-run="{place}">{parts}</section>'
+
+
+def _summary(content: PageContent) -> str:
+    return f"{_headline(content)}{_findings(content.findings)}"
+
+
+def _body(content: PageContent) -> str:
+    return "".join(
+        (
+            _figures(content.pictures),
+            _layers_section(content),
+            _trials_section(content),
+            _provenance(content),
+        )
+    )
+
+
+def _headline(content: PageContent) -> str:
     study, chosen = content.study, content.chosen
     if chosen is None:
         answer = "<strong>No map has been chosen yet.</strong>"
@@ -83,7 +93,7 @@ def _headline(content: PageContent, title: str) -> str:
     scored, total = len(study.scored()), len(study.trials)
     counts = f"{len(study.layers)} layers, {total} trials, {scored} scored. Written {escape(content.date)}."
     return (
-        f'<h1>{escape(title)}</h1><p class="faint">{counts}</p>'
+        f'<p class="faint">{counts}</p>'
         f'<div class="answer">{answer}{verdict}</div>{score_table(study, chosen, content.timings)}'
         f'<p class="faint">± is the 95% interval: of the difference to FP32 on the same inputs where it was '
         f"measured, of the value itself otherwise{_of_times(content)}. {_meanings(study)}</p>"
@@ -109,18 +119,24 @@ def _findings(findings: Sequence[Finding]) -> str:
     return f"<h2>Read this first</h2>{entries}"
 
 
-def _pictures(pictures: Sequence[Picture]) -> str:
-    return "".join(f"<h2>{escape(picture.heading)}</h2>{_figure(picture)}" for picture in pictures)
-
-
-def _details(pictures: Sequence[Picture]) -> str:
+def _figures(pictures: Sequence[Picture]) -> str:
+    """The drawn figures; the script folds them away where charts that move show the same."""
     if not pictures:
         return ""
-    entries = "".join(
+    shown = "".join(
+        f"<h3>{escape(picture.heading)}</h3>{_figure(picture)}"
+        for picture in pictures
+        if not picture.is_detail
+    )
+    details = "".join(
         f"<details><summary>{escape(picture.heading)}</summary>{_figure(picture)}</details>"
         for picture in pictures
+        if picture.is_detail
     )
-    return f"<h2>More figures</h2>{entries}"
+    return (
+        '<h2>Figures</h2><details class="figures" open><summary>As drawn for papers and print</summary>'
+        f"{shown}{details}</details>"
+    )
 
 
 def _figure(picture: Picture) -> str:
@@ -131,15 +147,20 @@ def _figure(picture: Picture) -> str:
     )
 
 
-def _map_section(content: PageContent) -> str:
-    if content.chosen is None:
-        return ""
-    table = map_table(content.study.layers, content.chosen, content.audit)
-    return (
-        "<h2>The precision map, layer by layer</h2>"
-        '<p class="faint">Requested is what was asked of the backend, applied is what its engine runs; '
-        f"where they differ the label is outlined.</p>{table}"
-    )
+def _layers_section(content: PageContent) -> str:
+    notes = []
+    if content.chosen is not None:
+        notes.append(
+            "Requested is what was asked of the backend, applied is what its engine was built to run; where "
+            "they differ the label is outlined."
+        )
+    if content.sensitivities:
+        notes.append(
+            "The score's change is against FP32, or against all INT8 where all but the layer is INT8."
+        )
+    if content.timings:
+        notes.append("Layers that one step of an engine computes share its milliseconds.")
+    return f'<h2>Layer by layer</h2><p class="faint">{" ".join(notes)}</p>{layer_table(content)}'
 
 
 def _trials_section(content: PageContent) -> str:

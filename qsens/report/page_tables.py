@@ -1,9 +1,8 @@
-"""Tables of the report page as HTML: reference scores, the precision map, the trials."""
+"""Tables of the report page as HTML: reference scores and the trials; cells that all tables share."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from qsens.device.audit import LayerAudit
 from qsens.layer import Layer, macs_share
 from qsens.precision import Precision, PrecisionMap
 from qsens.report.map_shapes import map_title
@@ -13,8 +12,6 @@ from qsens.selection import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
 from qsens.trial import Outcome, Score, Study, Trial
-
-_COLOURS = {Precision.FP32: "#1a1a1a", Precision.FP16: "#007F5F", Precision.INT8: "#A0528C"}
 
 
 def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] = ()) -> str:
@@ -47,52 +44,6 @@ def score_text(score: Score | None) -> str:
     return text if not error else f"{text} ± {format_value(Z95 * error, 2)}"
 
 
-def map_table(layers: Sequence[Layer], chosen: Trial, audit: Mapping[str, LayerAudit]) -> str:
-    """Every layer under its names, with its requested and applied precision; a difference is outlined.
-
-    `audit` is what the engine said of its layers, by name; nothing where it said nothing.
-    """
-    total = sum(layer.macs for layer in layers) or 1
-    rows = []
-    for layer in layers:
-        requested = chosen.requested[layer.name]
-        applied = chosen.applied[layer.name] if chosen.applied else None
-        share = layer.macs / total
-        bar = f'<span class="bar" style="width:{6 * share:.2f}rem"></span>'
-        differs = applied is not None and applied is not requested
-        rows.append(
-            f'<tr><td class="number">{layer.index}</td><td>{escape(layer.name)}</td>'
-            f"<td>{escape(layer.node)}</td>{_engine_cell(audit.get(layer.name)) if audit else ''}"
-            f"<td>{escape(layer.block)}</td><td>{escape(layer.kind)}</td>"
-            f'<td class="number">{layer.parameters:,}</td>'
-            f'<td data-key="{share}">{bar}{share:.1%}</td>'
-            f"<td>{chip(requested)}</td><td>{chip(applied, differs=differs)}</td></tr>"
-        )
-    engine = ("engine layer",) if audit else ()
-    heads = (
-        "#",
-        "layer",
-        "ONNX node",
-        *engine,
-        "block",
-        "kind",
-        "parameters",
-        "MACs",
-        "requested",
-        "applied",
-    )
-    return _sortable(heads, rows)
-
-
-def _engine_cell(row: LayerAudit | None) -> str:
-    """The engine's name of the step, what is fused into it on hovering, and what its numbers need said."""
-    if row is None or row.engine_layer is None:
-        return "<td>—</td>"
-    fused = f' title="with {escape(", ".join(row.fused_with))}"' if row.fused_with else ""
-    note = f'<br><span class="note">{escape(row.note)}</span>' if row.note else ""
-    return f"<td{fused}>{escape(row.engine_layer)}{note}</td>"
-
-
 def chip(precision: Precision | None, *, differs: bool = False) -> str:
     """A coloured label of one precision."""
     if precision is None:
@@ -104,21 +55,25 @@ def chip(precision: Precision | None, *, differs: bool = False) -> str:
 def trial_table(
     study: Study, chosen: Trial | None, evidence: Mapping[int, str], timings: Sequence[Timings] = ()
 ) -> str:
-    """One row a trial; `evidence` holds relative links by trial number, `timings` measured times."""
+    """One row a trial; `evidence` holds relative links by trial number, `timings` measured times.
+
+    A row carries its trial's number, by which the script finds it.
+    """
     heads = ["trial", "map", "layers", "INT8 MACs", *map(_time_head, timings)]
     heads += [*map(short_name, study.metrics), "overflows", "seconds"]
     rows = [
         _trial_row(trial, study, evidence.get(trial.number), timings, is_chosen=trial is chosen)
         for trial in study.trials
     ]
-    return _sortable(heads, rows)
+    return sortable_table(heads, rows, "trials")
 
 
 def _time_head(timings: Timings) -> str:
     return f"ms, {timings.place}"
 
 
-def _time_text(timings: Timings, trial: Trial) -> str:
+def time_text(timings: Timings, trial: Trial) -> str:
+    """The median milliseconds of a trial's map with its interval; a dash where it was not measured."""
     measured = timings.of(trial)
     if measured is None:
         return "—"
@@ -136,7 +91,7 @@ def map_picture(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
         else:
             runs.append((precision, place, place + 1))
     bars = "".join(
-        f'<rect x="{start}" y="0" width="{stop - start}" height="1" fill="{_COLOURS[precision]}"/>'
+        f'<rect x="{start}" y="0" width="{stop - start}" height="1" class="{precision}"/>'
         for precision, start, stop in runs
     )
     words = ", ".join(f"{precision.upper()} {start} to {stop - 1}" for precision, start, stop in runs)
@@ -149,7 +104,7 @@ def map_picture(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
 def _score_row(name: str, trial: Trial, study: Study, timings: Sequence[Timings], *, is_chosen: bool) -> str:
     size = "—" if trial.size_bytes is None else f"{trial.size_bytes / 2**20:.2f} MiB"
     cells = [str(trial.number), f"{int8_share(study, trial):.1%}", size]
-    cells += [_time_text(entry, trial) for entry in timings]
+    cells += [time_text(entry, trial) for entry in timings]
     cells += [score_text(trial.score(metric)) for metric in study.metrics]
     numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
     shown = f"{name} (chosen)" if is_chosen and name != "chosen map" else name
@@ -163,22 +118,25 @@ def _trial_row(
     number = str(trial.number)
     if evidence is not None:
         number = f'<a href="{escape(evidence)}">{number}</a>'
-    cells = [f'<td class="number" id="trial-{trial.number}" data-key="{trial.number}">{number}</td>']
+    cells = [f'<td class="number" data-key="{trial.number}">{number}</td>']
     title = escape(map_title(shown, study.layers))
     cells.append(f'<td class="text">{title}{_note(trial, study.layers)}</td>')
     cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
     share = macs_share(study.layers, shown, Precision.INT8)
-    cells.append(_number(f"{share:.1%}", share))
+    cells.append(number_cell(f"{share:.1%}", share))
     for entry in timings:
         measured = entry.of(trial)
-        cells.append(_number(_time_text(entry, trial), None if measured is None else measured.ms))
+        cells.append(number_cell(time_text(entry, trial), None if measured is None else measured.ms))
     for metric in study.metrics:
         score = trial.score(metric)
-        cells.append(_number(score_text(score), None if score is None else score.value))
+        cells.append(number_cell(score_text(score), None if score is None else score.value))
     overflows = sum(count for _, count in trial.fp16_overflows)
-    cells += [_number(str(overflows), overflows), _number(f"{trial.duration_s:.1f}", trial.duration_s)]
+    cells += [
+        number_cell(str(overflows), overflows),
+        number_cell(f"{trial.duration_s:.1f}", trial.duration_s),
+    ]
     classes = [name for name, holds in _row_classes(trial, study, is_chosen=is_chosen).items() if holds]
-    return f'<tr class="{" ".join(classes)}">{"".join(cells)}</tr>'
+    return f'<tr class="{" ".join(classes)}" data-trial="{trial.number}">{"".join(cells)}</tr>'
 
 
 def _row_classes(trial: Trial, study: Study, *, is_chosen: bool) -> dict[str, bool]:
@@ -204,7 +162,8 @@ def _note(trial: Trial, layers: Sequence[Layer]) -> str:
     return f'<br><span class="note">{escape(text)}</span>'
 
 
-def _number(text: str, key: float | None) -> str:
+def number_cell(text: str, key: float | None) -> str:
+    """A right-aligned cell that sorts by `key`; an absent one sorts last."""
     return f'<td class="number" data-key="{"" if key is None else _sort_key(key)}">{escape(text)}</td>'
 
 
@@ -213,9 +172,10 @@ def _sort_key(value: float) -> str:
     return repr(value).replace("inf", "Infinity")
 
 
-def _sortable(heads: Sequence[str], rows: Sequence[str]) -> str:
+def sortable_table(heads: Sequence[str], rows: Sequence[str], name: str) -> str:
+    """A table that the script sorts by a click on a heading; `name` is its class beside `sortable`."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     return (
-        f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f'<div class="wide"><table class="sortable {name}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -4,6 +4,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,60 @@ import numpy as np
 
 from qsens.errors import QsensError
 from qsens.evidence import evidence_path
+from qsens.floor import Floor, read_floors
 from qsens.latency_table import tables_of_run
+from qsens.paired_errors import PairedError, paired_errors
 from qsens.plugins import create, option_names
 from qsens.precision_map_file import read_precision_map
-from qsens.run_folder import RunPaths, read_provenance, read_run_spec
+from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.spec import SweepSpec, is_path
 from qsens.sweep import plan_maps
 from qsens.timings import Timings, timings_of
-from qsens.trial import Study
+from qsens.trial import Study, Trial, untried
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")
+
+
+@dataclass(frozen=True, eq=False)
+class RunContent:
+    """What a report reads of the run folder `run` once, for tables, figures and the page.
+
+    `chosen` is the trial whose map was selected and `verdict` on what grounds; `samples` are pictures of all
+    scored trials, uint8 (K, 3, H, W), 0 to 255, RGB.
+    """
+
+    run: Path
+    study: Study
+    chosen: Trial | None
+    verdict: str
+    paired_error: PairedError
+    timings: tuple[Timings, ...]
+    floors: Mapping[str, Floor]
+    samples: Mapping[int, Array]
+
+
+def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
+    """Read a run folder; `latency` are more latency files, beside those in the folder.
+
+    Raises:
+        RunFolderError: if it is no run folder, holds no layers yet or is corrupt.
+        SpecError: if its `precision_map.json` or a latency file is damaged, or one is of another generator.
+    """
+    study = read_study(run)
+    document = chosen_document(run, study)
+    number = None if document is None else int(document["trial"])
+    floors = read_floors(run)
+    return RunContent(
+        run=run,
+        study=study,
+        chosen=next((trial for trial in study.trials if trial.number == number), None),
+        verdict=verdict_text(document),
+        paired_error=paired_errors(RunPaths(run).evidence),
+        timings=run_timings(run, study, latency),
+        floors={} if floors is None else floors.floors,
+        samples=sample_pictures(run, [trial.number for trial in study.scored()]),
+    )
 
 
 def chosen_document(run: Path, study: Study) -> Mapping[str, Any] | None:
@@ -116,8 +160,7 @@ def missing_maps(run: Path, study: Study) -> int | None:
         plan = plan_maps(study.layers, create("strategies", spec.strategy, options))
     except QsensError:
         return None
-    tried = {trial.requested for trial in study.trials}
-    return len([requested for requested in plan.maps if requested not in tried])
+    return len(untried(plan.maps, study.trials))
 
 
 def provenance_groups(run: Path, study: Study) -> dict[str, dict[str, str]]:

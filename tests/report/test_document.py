@@ -14,8 +14,9 @@ from qsens.cli.main import main
 from qsens.device.audit import LayerAudit
 from qsens.errors import RunFolderError, SpecError
 from qsens.precision import Precision
-from qsens.report.document import report_paths, write_report
-from qsens.report.page_tables import map_picture, map_table, score_text
+from qsens.report.document import page_content, report_paths, write_report
+from qsens.report.page_layers import layer_table
+from qsens.report.page_tables import map_picture, score_text
 from qsens.trial import Score, Study
 
 EVIL = '<script>alert("x")</script>'
@@ -32,7 +33,7 @@ class Checker(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.fetched += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br", "rect", "link"):
+        if tag not in ("meta", "img", "br", "rect", "link", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -56,6 +57,14 @@ def run(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def content(run):
+    before = sorted(run.rglob("*"))
+    content = page_content(run)
+    assert sorted(run.rglob("*")) == before
+    return content
+
+
 def test_everything_is_written_from_the_folder_alone(run):
     paths = report_paths(run)
     assert paths.page.stat().st_size > 10_000
@@ -72,7 +81,7 @@ def test_the_page_is_well_formed_and_fetches_nothing(run):
     checker = Checker()
     checker.feed(page)
     assert checker.open == []
-    assert checker.tags.count("script") == 1
+    assert checker.tags.count("script") == 3  # the values, the packed charting library, the script
     for address in checker.fetched:
         assert address.startswith(("data:image/png;base64,", "evidence/"))
         if address.startswith("evidence/"):
@@ -180,17 +189,25 @@ def test_scores_show_the_paired_interval_first():
     assert score_text(None) == "—"
 
 
-def test_each_layer_is_listed_under_its_three_names():
+def test_a_folder_becomes_content_without_links_to_its_evidence(run, content):
+    assert content.chosen is not None
+    assert len(content.samples) == len(content.study.scored())
+    assert content.evidence == {}
+    assert 'href="evidence/' in report_paths(run).page.read_text()
+
+
+def test_each_layer_is_listed_under_its_three_names(content):
     first, second = LAYERS[:2]
     row = LayerAudit(
         first.name, first.node, "conv + <relu>", "int8", "int8", "fp16", ("relu",), note="saturates"
     )
-    table = map_table(LAYERS, messy_study().trials[4], {first.name: row})
+    content = replace(content, chosen=messy_study().trials[4])
+    table = layer_table(replace(content, audit={first.name: row}))
     for text in (first.name, first.node, "conv + <relu>", second.node):
         assert f">{escape(text)}<" in table
     assert "with relu" in table
     assert "saturates" in table
-    assert "engine layer" not in map_table(LAYERS, messy_study().trials[4], {})
+    assert "engine layer" not in layer_table(content)
 
 
 def test_the_map_picture_has_one_bar_a_run_of_layers():

@@ -1,0 +1,174 @@
+"""The values behind the interactive charts of the page, as plain JSON: trials, curves, fronts and walks."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qsens.layer import Layer
+from qsens.precision import Precision, PrecisionMap
+from qsens.report.boundary_data import BoundaryCurve, boundary_curve, boundary_lines
+from qsens.report.comparable import reference_of, scored_trials
+from qsens.report.layer_names import cut_middle, short_names
+from qsens.report.map_shapes import Direction, map_title
+from qsens.report.metric_names import axis_title, format_value, headline_metrics, short_name
+from qsens.report.page_content import PageContent
+from qsens.report.page_tables import score_text, time_text
+from qsens.report.sensitivity import Effect, Sensitivity
+from qsens.report.tradeoff_data import Family, tradeoff
+from qsens.selection import Z95, built_map, int8_share
+from qsens.sweep import anchor_trial
+from qsens.trial import Outcome, Study, Trial
+
+_LONGEST_TICK = 16
+_DIGITS = {Precision.FP32: "0", Precision.FP16: "1", Precision.INT8: "2"}
+
+
+def run_data(content: PageContent) -> dict[str, Any]:
+    """One run as JSON values. Numbers that are not finite are `None`; texts are not escaped.
+
+    Maps are one digit a layer: 0 FP32, 1 FP16, 2 INT8. Trials are referred to by number.
+    """
+    study = content.study
+    headline = headline_metrics(study.metrics)
+    metrics = (*headline, *(metric for metric in study.metrics if metric not in headline))
+    baseline, families = anchor_trial(study, Precision.FP32), _families(study, metrics)
+    short_layers = _tick_texts(study.layers)
+    return {
+        "name": content.run_name,
+        "layers": [
+            {
+                "name": layer.name,
+                "short": short,
+                "block": layer.block,
+                "reason": content.reasons.get(layer.name, ""),
+            }
+            for layer, short in zip(study.layers, short_layers, strict=True)
+        ],
+        "places": [timings.place for timings in content.timings],
+        "trials": [_trial_data(content, trial, families) for trial in study.trials],
+        "metrics": [_metric_data(content, metric) for metric in metrics],
+        "chosen": None if content.chosen is None else content.chosen.number,
+        "fp32": None if baseline is None else baseline.number,
+        "walks": _walks(study, metrics),
+    }
+
+
+def _tick_texts(layers: Sequence[Layer]) -> list[str]:
+    """Names of layers for an axis; where they stay long without their shared parts, places and blocks."""
+    names = short_names([layer.name for layer in layers])
+    if all(len(name) <= _LONGEST_TICK for name in names):
+        return names
+    return [f"{layer.index} {cut_middle(layer.block, _LONGEST_TICK - 4)}" for layer in layers]
+
+
+def _trial_data(content: PageContent, trial: Trial, families: dict[int, Family]) -> dict[str, Any]:
+    layers, shown = content.study.layers, built_map(trial)
+    measured = [(entry, entry.of(trial)) for entry in content.timings]
+    return {
+        "number": trial.number,
+        "title": map_title(shown, layers),
+        "map": _digits(shown, content.study),
+        "asked": None if shown == trial.requested else _digits(trial.requested, content.study),
+        "share": int8_share(content.study, trial),
+        "outcome": str(trial.outcome),
+        "error": trial.error or "",
+        "family": str(families.get(trial.number, Family.OTHER)),
+        "scores": {score.metric: score_text(score) for score in trial.scores},
+        "ms": [None if found is None else [found.ms, found.half_width_ms] for _, found in measured],
+        "times": [time_text(entry, trial) for entry, _ in measured],
+    }
+
+
+def _digits(precision_map: PrecisionMap, study: Study) -> str:
+    return "".join(_DIGITS[precision_map[layer.name]] for layer in study.layers)
+
+
+def _families(study: Study, metrics: Sequence[str]) -> dict[int, Family]:
+    found = [tradeoff(study, metric) for metric in metrics]
+    return {point.trial: point.family for entry in found if entry is not None for point in entry.points}
+
+
+def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
+    study = content.study
+    chosen = None if content.chosen is None else content.chosen.number
+    curve = boundary_curve(study, metric, chosen)
+    floor = content.floors.get(metric)
+    effects = next((entry for entry in content.sensitivities if entry.metric == metric), None)
+    return {
+        "name": metric,
+        "short": short_name(metric),
+        "title": axis_title(metric),
+        "lower_is_better": curve is None or curve.lower_is_better,
+        "is_log": curve is not None and curve.scale != "linear",
+        "against": reference_of(study, metric) or "",
+        "values": {
+            entry.trial.number: [_finite(entry.value), _finite(entry.half_width), format_value(entry.value)]
+            for entry in scored_trials(study, metric)
+        },
+        "lines": [] if curve is None else _lines(curve),
+        "references": []
+        if curve is None
+        else [{"label": line.label, "trial": line.trial} for line in curve.references],
+        "floor": None if floor is None else {"label": floor.label, "value": floor.value},
+        "fronts": [_front(content, metric, place) for place in range(-1, len(content.timings))],
+        "effects": [] if effects is None else _effects(effects),
+    }
+
+
+def _lines(curve: BoundaryCurve) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": _line_name(line.direction, line.float_precision),
+            "direction": str(line.direction),
+            "points": [[point.boundary, point.trial] for point in line.points],
+        }
+        for line in curve.lines
+    ]
+
+
+def _line_name(direction: Direction, side: Precision) -> str:
+    if direction is Direction.INT8_FIRST:
+        return f"INT8 first, then {side.upper()}"
+    return f"{side.upper()} first, then INT8"
+
+
+def _front(content: PageContent, metric: str, place: int) -> list[int]:
+    """Trials on the Pareto front by rising cost: measured time at `place`, the INT8 share where it is -1."""
+    timings = None if place < 0 else content.timings[place]
+    found = tradeoff(content.study, metric, timings=timings)
+    return [] if found is None else [point.trial for point in found.front]
+
+
+def _effects(found: Sensitivity) -> list[dict[str, Any]]:
+    return [_effect(effect) for effect in found.effects if math.isfinite(effect.value)]
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    error = effect.standard_error
+    return {
+        "origin": effect.origin,
+        "unit": effect.unit,
+        "name": effect.name,
+        "start": effect.start,
+        "value": effect.value,
+        "half": None if error is None else _finite(Z95 * error),
+        "trial": effect.trial,
+    }
+
+
+def _walks(study: Study, metrics: Iterable[str]) -> list[dict[str, Any]]:
+    """Orders to walk the trials in: every boundary line, then by INT8 share."""
+    walks: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        for line in boundary_lines(study, metric):
+            name = _line_name(line.direction, line.float_precision)
+            steps = [[f"boundary {point.boundary}", point.trial] for point in line.points]
+            walks.setdefault(name, {"name": name, "steps": steps})
+    scored = [trial for trial in study.trials if trial.outcome is not Outcome.FAILED]
+    ordered = sorted(scored, key=lambda trial: (int8_share(study, trial), trial.number))
+    steps = [[f"{int8_share(study, trial):.1%} INT8", trial.number] for trial in ordered]
+    return [*walks.values(), *([{"name": "every map, by INT8 share", "steps": steps}] if steps else [])]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

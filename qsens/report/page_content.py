@@ -1,0 +1,57 @@
+"""What the report page shows of one run: plain values, pictures that are drawn, and sample pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qsens.device.audit import LayerAudit
+from qsens.floor import Floor
+from qsens.report.finding import Finding
+from qsens.report.sensitivity import Sensitivity
+from qsens.timings import Timings
+from qsens.trial import Study, Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: `png` are the bytes of its file."""
+
+    heading: str
+    caption: str
+    png: bytes = field(repr=False)
+    is_detail: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class PageContent:
+    """One run on the page.
+
+    `verdict` says on what grounds the map was chosen; `evidence` holds relative links by trial number;
+    `provenance` are titled groups of names and values; `date` is when the page was written; `timings` are
+    times that were measured on devices; `audit` is what the chosen map's engine said of its layers.
+    `sensitivities` are effects of single layers, the headline metric's first; `floors` are what distances
+    show where only the images differ, by metric; `samples` are pictures by trial number, uint8 (K, 3, H, W),
+    0 to 255, RGB, of the same inputs for every trial; `reasons` says why a layer has its precision, by
+    layer name, for the layers where a strategy says it.
+    """
+
+    run_name: str
+    study: Study
+    chosen: Trial | None
+    verdict: str
+    findings: Sequence[Finding]
+    pictures: Sequence[Picture]
+    evidence: Mapping[int, str]
+    provenance: Mapping[str, Mapping[str, str]]
+    date: str
+    timings: Sequence[Timings] = ()
+    audit: Mapping[str, LayerAudit] = field(default_factory=dict)
+    sensitivities: Sequence[Sensitivity] = ()
+    floors: Mapping[str, Floor] = field(default_factory=dict)
+    samples: "Mapping[int, Array]" = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,166 @@
+"""The layer table of the page: names, precisions asked for and run, sensitivity, times and reasons."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from qsens.device.audit import LayerAudit
+from qsens.layer import Layer
+from qsens.precision import Precision
+from qsens.report.metric_names import format_value, short_name
+from qsens.report.page_content import PageContent
+from qsens.report.page_tables import chip, number_cell, sortable_table
+from qsens.report.sensitivity import Effect, Sensitivity
+from qsens.selection import Z95
+from qsens.timings import Timings
+from qsens.trial import Trial
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A heading and the cell of each layer, as HTML."""
+
+    head: str
+    cell: Callable[[Layer], str]
+
+
+def layer_table(content: PageContent) -> str:
+    """Every layer under its names; columns that nothing is known for are left out.
+
+    A difference between the requested and the applied precision is outlined.
+    """
+    columns = [
+        _Column("#", lambda layer: number_cell(str(layer.index), layer.index)),
+        _Column("layer", lambda layer: f'<td class="name">{escape(layer.name)}</td>'),
+        _Column("ONNX node", lambda layer: f'<td class="name">{escape(layer.node)}</td>'),
+        *_engine_columns(content.audit),
+        _Column("block", lambda layer: f"<td>{escape(layer.block)}</td>"),
+        _Column("kind", lambda layer: f"<td>{escape(layer.kind)}</td>"),
+        _Column("parameters", lambda layer: number_cell(f"{layer.parameters:,}", layer.parameters)),
+        _share_column(content.study.layers),
+        *_precision_columns(content),
+        *_sensitivity_columns(content.sensitivities),
+        *_time_columns(content.timings, content.chosen),
+        *_reason_columns(content.reasons),
+    ]
+    rows = [_row(layer, columns, content) for layer in content.study.layers]
+    return sortable_table([column.head for column in columns], rows, "layers")
+
+
+def _row(layer: Layer, columns: Sequence[_Column], content: PageContent) -> str:
+    names: list[str] = []
+    if content.chosen is not None:
+        trial = content.chosen
+        maps = [trial.requested] if trial.applied is None else [trial.requested, trial.applied]
+        names = [str(precision_map[layer.name]) for precision_map in maps]
+    cells = "".join(column.cell(layer) for column in columns)
+    return f'<tr data-precisions="{" ".join(dict.fromkeys(names))}">{cells}</tr>'
+
+
+def _share_column(layers: Sequence[Layer]) -> _Column:
+    total = sum(layer.macs for layer in layers) or 1
+
+    def cell(layer: Layer) -> str:
+        share = layer.macs / total
+        bar = f'<span class="bar" style="width:{6 * share:.2f}rem"></span>'
+        return f'<td data-key="{share}">{bar}{share:.1%}</td>'
+
+    return _Column("MACs", cell)
+
+
+def _precision_columns(content: PageContent) -> list[_Column]:
+    trial = content.chosen
+    if trial is None:
+        return []
+
+    def applied(layer: Layer) -> str:
+        found = None if trial.applied is None else trial.applied[layer.name]
+        differs = found is not None and found is not trial.requested[layer.name]
+        return f"<td>{chip(found, differs=differs)}</td>"
+
+    columns = [
+        _Column("requested", lambda layer: f"<td>{chip(trial.requested[layer.name])}</td>"),
+        _Column("applied", applied),
+    ]
+    if any(row.actual is not None for row in content.audit.values()):
+        columns.append(_Column("engine runs", lambda layer: _actual_cell(content.audit.get(layer.name))))
+    return columns
+
+
+def _actual_cell(row: LayerAudit | None) -> str:
+    if row is None or row.actual is None:
+        return "<td>—</td>"
+    known = next((precision for precision in Precision if precision == row.actual), None)
+    if known is None:
+        return f"<td>{escape(row.actual)}</td>"
+    return f"<td>{chip(known, differs=row.is_mismatch)}</td>"
+
+
+def _engine_columns(audit: Mapping[str, LayerAudit]) -> list[_Column]:
+    return [_Column("engine layer", lambda layer: _engine_cell(audit.get(layer.name)))] if audit else []
+
+
+def _engine_cell(row: LayerAudit | None) -> str:
+    """The engine's name of the step, what is fused into it on hovering, and what its numbers need said."""
+    if row is None or row.engine_layer is None:
+        return "<td>—</td>"
+    fused = f' title="with {escape(", ".join(row.fused_with))}"' if row.fused_with else ""
+    note = f'<br><span class="note">{escape(row.note)}</span>' if row.note else ""
+    return f'<td class="name"{fused}>{escape(row.engine_layer)}{note}</td>'
+
+
+def _sensitivity_columns(sensitivities: Sequence[Sensitivity]) -> list[_Column]:
+    """The headline metric's effects, a column a way to change a layer; a block's for all its layers."""
+    if not sensitivities:
+        return []
+    found = sensitivities[0]
+    return [
+        _sensitivity_column(f"{short_name(found.metric)}, {origin}", found.of(origin))
+        for origin in found.origins
+    ]
+
+
+def _sensitivity_column(head: str, effects: Sequence[Effect]) -> _Column:
+    by_layer = {effect.name: effect for effect in effects if effect.unit == "layer"}
+    by_block = {effect.name: effect for effect in effects if effect.unit == "block"}
+
+    def cell(layer: Layer) -> str:
+        effect = by_layer.get(layer.name)
+        if effect is not None:
+            return _effect_cell(effect, "")
+        effect = by_block.get(layer.block)
+        return number_cell("—", None) if effect is None else _effect_cell(effect, " (block)")
+
+    return _Column(head, cell)
+
+
+def _effect_cell(effect: Effect, ending: str) -> str:
+    error = effect.standard_error
+    text = f"{'+' if effect.value > 0 else ''}{format_value(effect.value, 3)}"
+    if error and math.isfinite(error):
+        text += f" ± {format_value(Z95 * error, 2)}"
+    return number_cell(text + ending, effect.value)
+
+
+def _time_columns(timings: Sequence[Timings], chosen: Trial | None) -> list[_Column]:
+    """Milliseconds of each layer under the chosen map, for every place whose profile tells them."""
+    columns = []
+    for entry in timings:
+        measured = None if chosen is None else entry.of(chosen)
+        times = {} if measured is None else {row["layer"]: row.get("ms") for row in measured.layers}
+        if any(ms is not None for ms in times.values()):
+            columns.append(_time_column(f"ms, {entry.place}", times))
+    return columns
+
+
+def _time_column(head: str, times: Mapping[str, float | None]) -> _Column:
+    return _Column(
+        head, lambda layer: number_cell(format_value(times.get(layer.name), 3), times.get(layer.name))
+    )
+
+
+def _reason_columns(reasons: Mapping[str, str]) -> list[_Column]:
+    if not reasons:
+        return []
+    return [_Column("reason", lambda layer: f'<td class="text">{escape(reasons.get(layer.name, "—"))}</td>')]

@@ -1,0 +1,196 @@
+"""What the interactive part of the page is made of: JSON values, packed pictures, scripts, layer table."""
+
+import base64
+import json
+import math
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from latency_tables import measured, write_table
+from report_studies import anchors, boundary_study, failed, isolating_study, layer, pictures, style_layers
+
+from qsens.device.audit import LayerAudit
+from qsens.latency_table import read_latency_table
+from qsens.precision import Precision, PrecisionMap
+from qsens.report.interactive_data import run_data
+from qsens.report.interactive_pictures import pack_pictures
+from qsens.report.interactive_section import charting_library, script_json
+from qsens.report.page import render_page, render_pages
+from qsens.report.page_assets import read_asset
+from qsens.report.page_content import PageContent
+from qsens.report.page_layers import layer_table
+from qsens.report.sensitivity import sensitivity_of
+from qsens.timings import timings_of
+from qsens.trial import Study
+
+LAYERS = style_layers()[:5]
+FID = "fid[lite0]"
+EVIL = "</script><script>alert(1)</script>"
+
+
+def content_of(study, **more):
+    fields = {"run_name": "run", "chosen": None, "verdict": "", "findings": (), "pictures": ()}
+    fields |= {"evidence": {}, "provenance": {}, "date": "today", "study": study}
+    return PageContent(**{**fields, **more})
+
+
+def decoded(packed, number):
+    shape = (packed.count, 3, packed.height, packed.width)
+    stored = np.frombuffer(zlib.decompress(base64.b64decode(packed.data[number])), np.uint8).reshape(shape)
+    return stored if number == packed.baseline else stored + decoded(packed, packed.baseline)
+
+
+def test_maps_are_a_digit_a_layer_and_values_are_found_by_trial():
+    study = boundary_study(LAYERS)
+    data = run_data(content_of(study))
+    assert [trial["map"] for trial in data["trials"][:4]] == ["00000", "11111", "22222", "21111"]
+    fid = next(metric for metric in data["metrics"] if metric["name"] == FID)
+    value, half, text = fid["values"][3]
+    assert value == pytest.approx(study.trials[3].score(FID).value)
+    assert half == pytest.approx(1.959964 * study.trials[3].score(FID).difference_standard_error)
+    assert float(text) == pytest.approx(value, rel=1e-3)
+    line = next(line for line in fid["lines"] if line["direction"] == "int8-first")
+    assert line["points"][1] == [1, 3]
+    assert [step for step, _ in data["walks"][0]["steps"]][:2] == ["boundary 0", "boundary 1"]
+    assert data["walks"][-1]["name"] == "every map, by INT8 share"
+
+
+def test_numbers_that_are_not_finite_become_null_and_their_text_stays():
+    study = boundary_study(LAYERS)
+    broken = replace(study.trials[4].scores[0], value=math.nan, difference_standard_error=math.inf)
+    trials = list(study.trials)
+    trials[4] = replace(trials[4], scores=(broken, *trials[4].scores[1:]))
+    data = run_data(content_of(replace(study, trials=tuple(trials))))
+    fid, psnr = (
+        next(metric for metric in data["metrics"] if metric["name"] == name) for name in (FID, "psnr")
+    )
+    assert fid["values"][4] == [None, None, "—"]
+    assert psnr["values"][0][0] is None
+    assert psnr["values"][0][2] == "∞"
+    assert "NaN" not in script_json(data)
+
+
+def test_failed_trials_and_runs_without_scores_have_values_too():
+    trials = (*anchors(LAYERS)[:2], failed(2, PrecisionMap(Precision.INT8), "no kernel"))
+    data = run_data(content_of(Study("spec", LAYERS, trials)))
+    assert data["trials"][2]["error"] == "no kernel"
+    assert [number for _, number in data["walks"][0]["steps"]] == [0, 1]
+    empty = run_data(content_of(Study("spec", LAYERS, ())))
+    assert empty["metrics"] == empty["trials"] == empty["walks"] == []
+
+
+def test_effects_and_fronts_name_their_trials():
+    study = isolating_study(LAYERS)
+    found = sensitivity_of(study, FID)
+    data = run_data(content_of(study, sensitivities=[found]))
+    fid = next(metric for metric in data["metrics"] if metric["name"] == FID)
+    assert len(fid["effects"]) == len(found.effects)
+    assert fid["effects"][0]["trial"] == found.effects[0].trial
+    shares = [data["trials"][number]["share"] for number in fid["fronts"][0]]
+    assert shares == sorted(shares)
+    assert fid["lines"] == []
+
+
+def test_pictures_come_back_as_they_were():
+    samples = pictures(boundary_study(LAYERS), count=3, size=24)
+    packed = pack_pictures(samples, 0)
+    assert (packed.width, packed.height, packed.count, packed.note) == (24, 24, 3, "")
+    for number, images in samples.items():
+        assert np.array_equal(decoded(packed, number), images)
+    error = (samples[5][1].astype(float) - samples[0][1]) ** 2
+    assert packed.psnr[5][1] == pytest.approx(10 * math.log10(255**2 / error.mean()), abs=1e-3)
+    assert packed.psnr[0] == [None, None, None]
+
+
+def test_large_pictures_are_averaged_down_and_many_are_left_out_within_the_limit():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 6, 3, 400, 200), dtype=np.uint8)
+    samples = {0: noise[0], 1: noise[1]}
+    packed = pack_pictures(samples, 0)
+    assert (packed.width, packed.height, packed.count) == (192, 384, 6)
+    assert "192 x 384 of 200 x 400 pixels" in packed.note
+    small = pack_pictures(samples, 0, 250_000)
+    assert sum(map(len, small.data.values())) <= 250_000
+    assert (small.height, small.count) == (128, 4)
+    assert "4 of 6 sample inputs" in small.note
+    one = {0: np.full((1, 3, 512, 512), 7, np.uint8), 1: np.full((1, 3, 512, 512), 9, np.uint8)}
+    assert (decoded(pack_pictures(one, 0), 1) == 9).all()
+
+
+def test_there_are_no_pictures_without_those_of_fp32():
+    samples = pictures(boundary_study(LAYERS), count=1, size=8)
+    assert pack_pictures(samples, None) is None
+    assert pack_pictures({1: samples[1]}, 0) is None
+    odd = pack_pictures({**samples, 3: samples[3][:, :, :4]}, 0)
+    assert 3 not in odd.data
+
+
+def test_texts_cannot_end_a_script():
+    assert "<" not in script_json({"name": EVIL})
+    assert json.loads(script_json({"name": EVIL + "\u2028"})) == {"name": EVIL + "\u2028"}
+    layers = (layer(0, EVIL, EVIL, 10), *style_layers()[1:4])
+    content = content_of(boundary_study(layers), reasons={EVIL: EVIL}, run_name=EVIL)
+    assert "alert(1)</script>" not in render_page(content)
+
+
+def test_the_library_unpacks_to_plotly():
+    text = zlib.decompress(base64.b64decode(charting_library())).decode()
+    assert "plotly.js" in text[:200]
+
+
+def test_a_page_without_plotly_says_so_and_a_static_one_has_no_charts(monkeypatch):
+    content = content_of(boundary_study(LAYERS))
+    static = render_page(content, is_static=True)
+    assert 'id="page-data"' not in static
+    assert 'class="interactive"' not in static
+    monkeypatch.setattr("qsens.report.page.has_charting", lambda: False)
+    page = render_page(content)
+    assert "plotly was not installed" in page
+    assert 'id="page-data"' not in page
+
+
+def test_every_asset_is_found_beside_the_package():
+    for name in ("page.css", "page.js", "interactive.html", "charts.js", "start.js"):
+        assert read_asset(name).strip()
+
+
+def test_several_runs_are_compared_and_warned_of():
+    study = boundary_study(LAYERS)
+    other = [
+        replace(trial, scores=tuple(replace(score, against="other") for score in trial.scores))
+        for trial in study.trials
+    ]
+    runs = [content_of(study), content_of(replace(study, trials=tuple(other)), run_name="second <b>")]
+    page = render_pages(runs, is_static=True, extra="<p>between</p>")
+    assert page.count('<section class="run"') == 4
+    assert "second &lt;b&gt;" in page
+    assert "Compare shapes, not values" in page
+    assert page.index("between") < page.index('class="runs"')
+    assert "Compare shapes" not in render_pages([runs[0], runs[0]], is_static=True)
+
+
+def test_the_layer_table_has_what_is_known(tmp_path):
+    study = isolating_study(LAYERS)
+    chosen, first = study.trials[3], LAYERS[0]
+    bare = layer_table(content_of(study))
+    assert "requested" not in bare
+    entry = measured("map", chosen.requested, LAYERS, 4.0)
+    rows = tuple({"layer": one.name, "ms": 0.25 * (one.index + 1)} for one in LAYERS)
+    table = read_latency_table(write_table(tmp_path / "board.json", [entry], LAYERS))
+    timed = replace(table, measurements=tuple(replace(one, layers=rows) for one in table.measurements))
+    audit = LayerAudit(first.name, first.node, "step", "int8", "int8", "fp32")
+    full = layer_table(
+        content_of(
+            study,
+            chosen=chosen,
+            audit={first.name: audit},
+            sensitivities=[sensitivity_of(study, FID)],
+            timings=(timings_of(study, timed),),
+            reasons={first.name: "costs 3 points < budget"},
+        )
+    )
+    for text in ("applied", "engine runs", "only this INT8", "ms, ", ">1.25<", "costs 3 points &lt; budget"):
+        assert text in full
+    assert full.count("mismatch") == 1
+    assert 'data-precisions="int8"' in full

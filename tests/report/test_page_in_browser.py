@@ -1,0 +1,322 @@
+"""The report page in a real browser: what it shows, how it answers, and that it asks for nothing."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from browser import find_chromium, opened
+from report_studies import (
+    anchors,
+    boundary_study,
+    failed,
+    isolating_study,
+    layer,
+    map_of,
+    pictures,
+    style_layers,
+    trial,
+)
+
+from qsens.precision import Precision, PrecisionMap
+from qsens.report.page import render_pages
+from qsens.report.page_content import PageContent, Picture
+from qsens.report.sensitivity import sensitivity_of
+from qsens.trial import Score, Study
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+EVIL = "</script><script>document.title='taken'</script><b>bold</b>"
+FID = "fid[lite0]"
+LAYERS = (layer(0, EVIL, "a&<i>b", 10**6), *(replace(e, index=e.index + 1) for e in style_layers()[:5]))
+# A PNG of one white pixel.
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63f80f00010101"
+    "001bb6ee560000000049454e44ae426082"
+)
+
+
+def content_of(study, name="run", **more):
+    found = sensitivity_of(study, FID)
+    fields = {
+        "chosen": next(iter(study.trials[5:]), None),
+        "verdict": "",
+        "findings": (),
+        "evidence": {},
+        "provenance": {},
+    }
+    fields |= {"date": "today", "pictures": [Picture("Where to cut", "drawn", PIXEL)]}
+    fields |= {"sensitivities": [] if found is None else [found], "samples": pictures(study, size=32)}
+    return PageContent(run_name=name, study=study, **{**fields, **more})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    reasons = {LAYERS[2].name: "costs too much"}
+    path.write_text(render_pages([content_of(boundary_study(LAYERS), reasons=reasons)]))
+    return path
+
+
+@pytest.fixture
+def page(browser, one_run):
+    with opened(browser, one_run) as (page, heard):
+        yield page
+        assert heard.complaints == []
+        assert heard.requests == [one_run.as_uri()]
+
+
+def centre_of_mark(page, trace, place):
+    box = page.locator(".chart .scatterlayer .trace").nth(trace).locator(".point").nth(place).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def value_range(page):
+    return page.evaluate("document.querySelector('.chart').layout.yaxis.range.slice()")
+
+
+def test_pointing_at_a_mark_shows_its_trial_with_pictures(page):
+    page.locator(".chart").scroll_into_view_if_needed()
+    # The first line is INT8 first; its fourth mark is the cut at 3, the seventh trial after the anchors.
+    page.mouse.move(*centre_of_mark(page, 0, 3))
+    page.wait_for_selector(".card h3:text-is('Trial 7')")
+    assert "first 3 INT8, last 3 FP16" in page.inner_text(".card")
+    page.wait_for_selector(".card-pictures[data-trial='7']")
+    assert page.locator(".card-pictures canvas").count() == 6
+    assert "FID[lite0]" in page.inner_text(".card dl")
+    assert page.locator("tr.looked-at").get_attribute("data-trial") == "7"
+
+
+def test_a_click_holds_a_trial_and_escape_lets_it_go(page):
+    page.locator(".chart").scroll_into_view_if_needed()
+    page.mouse.click(*centre_of_mark(page, 0, 2))
+    page.wait_for_selector(".card.held h3:text-is('Trial 5')")
+    page.mouse.move(*centre_of_mark(page, 0, 4))
+    page.wait_for_timeout(150)
+    assert page.inner_text(".card h3") == "Trial 5"
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".card:not(.held)")
+
+
+def test_rows_and_marks_lead_to_each_other(page):
+    page.locator("table.trials tr[data-trial='4'] td.text").click()
+    assert page.inner_text(".card h3") == "Trial 4"
+    ring = page.evaluate("document.querySelector('.chart').data.at(-1)")
+    assert ring["x"] == [1]
+    page.get_by_role("button", name="Row in the table").click()
+    assert page.evaluate("document.activeElement.dataset.trial") == "4"
+
+
+def test_arrow_keys_go_from_mark_to_mark(page):
+    page.locator(".chart").focus()
+    before = page.inner_text(".card h3")
+    page.keyboard.press("ArrowRight")
+    after = page.inner_text(".card h3")
+    assert after != before
+    page.keyboard.press("Enter")
+    assert page.locator(".card.held").count() == 1
+
+
+def test_dragging_zooms_and_a_double_click_shows_all(page):
+    chart = page.locator(".chart")
+    chart.scroll_into_view_if_needed()
+    whole = value_range(page)
+    box = page.locator(".chart .nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.7 * box["height"], steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "whole => JSON.stringify(document.querySelector('.chart').layout.yaxis.range) !== whole",
+        arg=page.evaluate("value => JSON.stringify(value)", whole),
+    )
+    low, high = value_range(page)
+    assert high - low < 0.6 * (whole[1] - whole[0])
+    page.get_by_role("button", name="Dark").click()
+    assert value_range(page) == [low, high]  # a change of colours keeps the zoom
+    chart.scroll_into_view_if_needed()
+    page.locator(".chart .nsewdrag").first.dblclick()
+    page.wait_for_timeout(400)
+    assert value_range(page) == pytest.approx(whole)
+
+
+def test_each_chart_is_drawn_with_its_front_and_every_trial(page):
+    page.get_by_role("button", name="Trade-off").click()
+    traces = page.evaluate("document.querySelector('.chart').data.map(t => [t.name, t.x.length, t.mode])")
+    assert traces[0][0] == "Pareto front"
+    assert (
+        sum(count for name, count, mode in traces if mode == "markers" and name and "chosen" not in name)
+        == 13
+    )
+    page.get_by_role("button", name="Single layers").click()
+    kinds = page.evaluate("document.querySelector('.chart').data.map(t => t.type)")
+    assert "bar" in kinds
+    assert page.inner_text(".chart-note").startswith("Worse is up")
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(one => one.dataset.title)")
+    assert not [title for title in buttons if "loud" in title.lower()]
+
+
+def test_the_slider_walks_the_boundary_over_the_same_input(page):
+    page.locator(".walk-step").focus()
+    page.locator(".walk-step").press("Home")
+    assert "boundary 0: trial 1" in page.inner_text(".walk-words")
+    page.wait_for_selector(".walk-map[data-trial='1']")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".walk-map[data-trial='3']")
+    words = page.inner_text(".walk-words")
+    assert "boundary 1: trial 3, first 1 INT8, last 5 FP16" in words
+    assert "PSNR of this picture" in words
+    expected = pictures(boundary_study(LAYERS), size=32)
+    shown = page.evaluate(
+        "Array.from(document.querySelector('.walk-map').getContext('2d').getImageData(5, 9, 1, 1).data)"
+    )
+    assert shown[:3] == expected[3][0, :, 9, 5].tolist()
+    assert page.inner_text(".card h3") == "Trial 3"
+    page.locator(".walk-order").select_option("FP16 first, then INT8")
+    assert "boundary 0: trial 2, all INT8" in page.inner_text(".walk-words")
+    page.locator(".walk-factor").select_option("64")
+    assert "times 64" in page.inner_text(".walk-pictures")
+    assert "4.0 of 255 levels" in page.inner_text(".walk-pictures")
+
+
+def test_tables_sort_and_filter(page):
+    head = page.locator("table.trials th", has_text="FID[lite0]").first
+    head.click()
+    numbers = page.locator("table.trials tbody tr").evaluate_all("rows => rows.map(r => r.dataset.trial)")
+    study = boundary_study(LAYERS)
+    assert [int(number) for number in numbers] == [
+        entry.number for entry in sorted(study.trials, key=lambda entry: entry.score(FID).value)
+    ]
+    head.click()
+    assert head.get_attribute("aria-sort") == "descending"
+    rows = page.locator("table.layers tbody tr:visible")
+    assert rows.count() == 6
+    page.locator(".filter input").fill("too much")
+    assert rows.count() == 1
+    page.locator(".filter input").fill("")
+    page.locator(".filter select").select_option("int8")
+    assert rows.count() == 2
+    assert page.inner_text(".filter .faint") == "2 of 6 layers"
+
+
+def test_names_from_the_run_stay_text(page):
+    assert page.title() == "Precision sensitivity of run"
+    assert EVIL in page.inner_text("table.layers tbody")
+    page.get_by_role("button", name="Single layers").click()
+    assert page.locator(".chart b").count() == 0
+
+
+def test_dark_is_followed_and_switched(browser, one_run):
+    with opened(browser, one_run, color_scheme="dark") as (page, heard):
+        background = "getComputedStyle(document.body).backgroundColor"
+        assert page.evaluate(background) == "rgb(22, 24, 27)"
+        ink = page.evaluate("document.querySelector('.chart').layout.font.color")
+        page.get_by_role("button", name="Light").click()
+        assert page.evaluate(background) == "rgb(255, 255, 255)"
+        assert page.evaluate("document.querySelector('.chart').layout.font.color") != ink
+        assert heard.complaints == []
+
+
+def test_print_has_the_drawn_figures_light_colours_and_whole_tables(browser, one_run):
+    with opened(browser, one_run, color_scheme="dark") as (page, heard):
+        page.locator(".filter input").fill("nothing has this")
+        assert not page.locator("figure img").is_visible()
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("figure img").is_visible()
+        assert not page.locator(".interactive").is_visible()
+        assert page.locator("table.layers tbody tr:visible").count() == 6
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        page.set_viewport_size({"width": 1020, "height": 700})  # landscape A4 within its margins
+        clipped = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
+        assert page.locator(".wide").evaluate_all(clipped) == 0
+        assert page.pdf(prefer_css_page_size=True)[:5] == b"%PDF-"
+        assert heard.complaints == []
+
+
+def test_a_narrow_screen_does_not_scroll_sideways(browser, one_run):
+    with opened(browser, one_run) as (page, _):
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_several_runs_are_switched_and_laid_over_each_other(browser, tmp_path):
+    path = tmp_path / "runs.html"
+    other = boundary_study(style_layers()[:4])
+    path.write_text(render_pages([content_of(boundary_study(LAYERS), "one"), content_of(other, "two <b>")]))
+    with opened(browser, path) as (page, heard):
+        assert page.locator("section.run:visible").count() == 2
+        page.locator("[data-show-run='1']").click()
+        assert page.locator("table.trials tr[data-trial]:visible").count() == len(other.trials)
+        page.get_by_label("all runs").check()
+        names = page.evaluate("document.querySelector('.chart').data.map(t => t.name || '')")
+        assert any(name.startswith("one: ") for name in names)
+        assert any(name.startswith("two &lt;b&gt;: ") for name in names)
+        assert page.locator("table.comparison tbody tr").count() == 2
+        assert heard.complaints == []
+        assert heard.requests == [path.as_uri()]
+
+
+def strange_studies():
+    three = Study("spec", LAYERS, tuple(anchors(LAYERS)))
+    broken = Score(FID, float("nan"), 9, "lite0/raw/abc", True, float("inf"))
+    infinite = Score(FID, float("inf"), 9, "lite0/raw/abc", True)
+    trials = (
+        *anchors(LAYERS),
+        failed(3, map_of(LAYERS, [1]), EVIL),
+        trial(4, LAYERS, map_of(LAYERS, [2]), scores=(broken,)),
+        trial(5, LAYERS, map_of(LAYERS, [3]), scores=(infinite,), applied=PrecisionMap(Precision.FP32)),
+    )
+    return {
+        "three trials": three,
+        "failed and not finite": Study("spec", LAYERS, trials),
+        "none": Study("spec", LAYERS, ()),
+        "isolating": isolating_study(LAYERS),
+    }
+
+
+@pytest.mark.parametrize("name", strange_studies())
+def test_strange_runs_make_pages_without_complaints(browser, tmp_path, name):
+    study, path = strange_studies()[name], tmp_path / "report.html"
+    samples = pictures(study, size=16) if name == "isolating" else {}
+    path.write_text(render_pages([content_of(study, chosen=None, samples=samples)]))
+    with opened(browser, path) as (page, heard):
+        assert page.locator(".walk").is_visible() == (name == "isolating")
+        for button in page.locator("[data-chart]:enabled").all():
+            button.click()
+        if study.trials:
+            page.locator("table.trials tr[data-trial] td.text").last.click()
+            assert page.inner_text(".card h3") == f"Trial {study.trials[-1].number}"
+        assert heard.complaints == []
+
+
+@pytest.mark.slow
+def test_a_large_run_answers(browser, tmp_path):
+    layers = tuple(
+        layer(place, f"block{place // 10}.conv{place}", f"block{place // 10}", 10**6) for place in range(100)
+    )
+    trials = list(boundary_study(layers).trials)
+    assert len(trials) == 201
+    trials += [
+        trial(number, layers, map_of(layers, range(number % 97, 100, 3))) for number in range(201, 300)
+    ]
+    study, path = Study("spec", layers, tuple(trials)), tmp_path / "report.html"
+    path.write_text(render_pages([content_of(study, samples=pictures(study, count=6, size=96))]))
+    assert path.stat().st_size < 12_000_000
+    with opened(browser, path) as (page, heard):
+        page.get_by_role("button", name="Trade-off").click()
+        page.locator("table.trials tr[data-trial='299'] td.text").click()
+        page.wait_for_selector(".card-pictures[data-trial='299'] canvas")
+        assert page.inner_text(".walk-note").startswith("To keep the page small")
+        assert heard.complaints == []
