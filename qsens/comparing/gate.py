@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qsens.budget import Budget, Limit
+from qsens.budget import Budget, Limit, told_apart
 from qsens.errors import BudgetError
 from qsens.precision import PrecisionMap
 from qsens.report.compare_runs import ComparedRun, have_same_layers
@@ -101,7 +101,8 @@ def _result_of_map(first: ComparedRun, run: ComparedRun, trial: Trial, limits: L
         score = trial.score(limit.metric)
         if score is not None and (is_kept or limit.excess(score.value) > 0):
             word = "at most" if limit.lower_is_better else "at least"
-            parts.append(f"{limit.metric} {score.value:.4g}, {word} {limit.threshold:.4g} allowed")
+            shown, allowed = told_apart(score.value, limit.threshold)
+            parts.append(f"{limit.metric} {shown}, {word} {allowed} allowed")
     return GateResult(run.label, is_kept, "; ".join([*parts, *_doubt(selection)]))
 
 
