@@ -34,9 +34,10 @@ from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.opening import open_backend, open_extractor, open_generator, open_metrics, open_strategy
 from qsens.pictures import picture_warning
+from qsens.precision import PrecisionMap
 from qsens.run_folder import RunFolder, RunPaths
 from qsens.spec import SweepSpec
-from qsens.sweep import StoppedError, pin_layers, run_sweep_on
+from qsens.sweep import StoppedError, pin_layers, plan_maps, run_sweep_on
 from qsens.trial import Study
 
 
@@ -222,7 +223,17 @@ def workload_of(assembled: Assembled, folder: RunPaths, progress: Progress) -> W
         context=scoring_context(assembled, features),
         batch_size=spec.batch_size,
         screen_samples=spec.screen_samples,
+        expected=_expected_maps(assembled),
     )
+
+
+def _expected_maps(assembled: Assembled) -> tuple[PrecisionMap, ...]:
+    """The maps that the sweep will evaluate, in order, as far as they do not depend on scores."""
+    try:
+        plan = plan_maps(assembled.graph.layers, assembled.strategy)
+    except Exception:  # a strategy may look for scores, which there are none of yet
+        return ()
+    return (*plan.maps, *plan.screens)
 
 
 def lowering_options(spec: SweepSpec) -> LoweringOptions:

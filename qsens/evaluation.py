@@ -16,7 +16,7 @@ from qsens.device.audit import LayerAudit, mismatches
 from qsens.errors import ScoreError
 from qsens.evidence import Evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
-from qsens.graph.lower import lower_graph
+from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.interfaces import (
     Backend,
@@ -54,6 +54,8 @@ class Workload:
     """What every map of a run is evaluated on and how; the same for all of them.
 
     `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
+    `expected` are maps in the order in which they will be evaluated, as far as that is known: a backend
+    that shares work between maps keeps what the next ones need.
     """
 
     plan: LoweringPlan
@@ -66,6 +68,7 @@ class Workload:
     context: ScoringContext
     batch_size: int
     screen_samples: int = 0
+    expected: Sequence[PrecisionMap] = ()
 
 
 class Evaluator:
@@ -84,6 +87,8 @@ class Evaluator:
         self._few = _stage_of(workload, spread_places(total, few)) if few < total else None
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
+        reusing = getattr(workload.backend, "reusing", None)
+        self._reuse = None if reusing is None else reusing(self._lowered)
         self.use_baseline(fp32)
 
     def use_baseline(self, fp32: Trial | None) -> None:
@@ -108,9 +113,7 @@ class Evaluator:
         elif self._baseline is None:
             self(BASELINE, PrecisionMap(Precision.FP32))
         few = self._few if isinstance(request, Screen) else None
-        work = self.workload
-        lowered = lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
-        with work.backend.build(lowered) as engine:
+        with self._build(self._lowered(requested)) as engine:
             scores, screen_scores = self._score_or_explain(number, engine, few or self._all)
             audit: Sequence[LayerAudit] = getattr(engine, "audit", ())
             if audit:
@@ -127,6 +130,18 @@ class Evaluator:
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
                 mismatches=tuple(row.layer for row in mismatches(audit)),
             )
+
+    def _lowered(self, requested: PrecisionMap) -> LoweredGraph:
+        work = self.workload
+        return lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
+
+    def _build(self, lowered: LoweredGraph) -> Engine:
+        if self._reuse is None:
+            return self.workload.backend.build(lowered)
+        expected = list(self.workload.expected)
+        place = expected.index(lowered.requested) + 1 if lowered.requested in expected else len(expected)
+        engine: Engine = self._reuse.build(lowered, expected[place:])
+        return engine
 
     def _score_or_explain(
         self, number: int, engine: Engine, stage: Stage

@@ -150,7 +150,9 @@ class Backend(Protocol):
     """Builds engines from lowered graphs (`qsens.graph.lower.LoweredGraph`).
 
     `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`. Its module
-    may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`.
+    may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`. A backend may
+    offer `reusing(lower)`, for engines that share work between the maps of a run: what it returns has
+    `build(lowered, coming)` with the maps that follow, which `lower(requested)` lowers; or it is `None`.
     """
 
     name: str

@@ -11,6 +11,8 @@ import onnxruntime
 
 from qsens.backends.cpu_engine import CpuEngine
 from qsens.backends.model_source import model_source
+from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
+from qsens.backends.prefix_reuse import LowerMap, PrefixReuse
 from qsens.backends.readback import applied_map
 from qsens.device.errors import DeviceError
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
@@ -19,8 +21,6 @@ from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph
 from qsens.graph.unclipped import without_tail_clips
-from qsens.layer import weight_bytes
-from qsens.precision import PrecisionMap
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Winograd, FFT and TF32 kernels would not keep integer sums exact.
@@ -29,57 +29,25 @@ _EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class OnnxRuntimeEngine:
-    """One session with graph optimisation off, so that it holds the lowered graph and nothing fused."""
-
-    def __init__(
-        self, session: onnxruntime.InferenceSession, lowered: LoweredGraph, applied: PrecisionMap
-    ) -> None:
-        self._session = session
-        # The session reads these arrays where they lie: they must live as long as it does.
-        self._weights = lowered.detached.weights
-        self._layer_of_output = dict(lowered.overflow_outputs)
-        self._overflows = dict(lowered.fp16_lost_weights)
-        self.applied = applied
-        self.size_bytes = weight_bytes(lowered.graph.layers, self.applied)
-
-    def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
-        names = [output.name for output in self._session.get_outputs()]
-        values = dict(zip(names, self._session.run(None, dict(batch)), strict=True))
-        for output, layer in self._layer_of_output.items():
-            count = int(values.pop(output))
-            if count:
-                self._overflows[layer] = self._overflows.get(layer, 0) + count
-        return values
-
-    def fp16_overflows(self) -> Mapping[str, int]:
-        return dict(self._overflows)
-
-    def close(self) -> None:
-        del self._session, self._weights
-
-    def __enter__(self) -> "OnnxRuntimeEngine":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class OnnxRuntimeBackend:
     """Builds sessions of the user's ONNX Runtime.
 
     `provider` is `cpu` or `cuda`; `threads` 0 lets ONNX Runtime choose. An `optimised` session is what
     ships on a CPU: its INT8 layers are those that ONNX Runtime fuses into integer kernels, the others run
-    in FP32 between roundings. Scores come from the session that is not, whose arithmetic is exact.
+    in FP32 between roundings. Scores come from the session that is not, whose arithmetic is exact. On a CPU
+    that one keeps up to `reuse_mib` MiB of what one map computed for the maps after it; 0 keeps nothing.
 
     Raises:
-        SpecError: for a provider that this ONNX Runtime does not have, or an optimised session on a GPU.
+        SpecError: for a provider that this ONNX Runtime does not have, an optimised session on a GPU, or a
+            negative size.
         BuildError: if the provider's convolutions do not keep integer sums exact.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, *, provider: str = "cpu", threads: int = 0, optimised: bool = False) -> None:
+    def __init__(
+        self, *, provider: str = "cpu", threads: int = 0, optimised: bool = False, reuse_mib: int = 512
+    ) -> None:
         available = onnxruntime.get_available_providers()
         if _PROVIDERS.get(provider) not in available:
             here = [name for name, full in _PROVIDERS.items() if full in available]
@@ -92,7 +60,12 @@ class OnnxRuntimeBackend:
                 f"an optimised session on provider {provider!r}",
                 "backend.optimised is for CPUs; backend tensorrt builds engines for GPUs",
             )
+        if reuse_mib < 0:
+            raise SpecError(
+                f"backend.reuse_mib is {reuse_mib}", "give MiB to keep between maps, or 0 to keep nothing"
+            )
         self.provider = provider
+        self.reuse_mib = reuse_mib
         self.threads = threads
         self.flavour = "u8" if optimised else "exact"
         if not optimised:
@@ -111,6 +84,15 @@ class OnnxRuntimeBackend:
                 return CpuEngine(OnnxRuntimeRuntime(source, threads=self.threads), lowered)
         except DeviceError as error:
             raise BuildError(error.message, error.hint) from error
+
+    def reusing(self, lower: LowerMap) -> PrefixReuse | None:
+        """What builds engines that share work between maps; `None` where this backend runs every map whole.
+
+        `lower` lowers a map of the run, in flavour `exact`.
+        """
+        if self.flavour != "exact" or self.provider != "cpu" or not self.reuse_mib:
+            return None
+        return PrefixReuse(self, lower, self.reuse_mib * 2**20)
 
     def _build_exact(self, lowered: LoweredGraph) -> OnnxRuntimeEngine:
         with tempfile.TemporaryDirectory(prefix="qsens-") as folder:

@@ -1,0 +1,101 @@
+"""Sweeps whose maps share work, against sweeps that run every map whole, bit by bit."""
+
+from dataclasses import replace
+
+import onnx
+import pytest
+from lowered_models import residual_generator
+from tiny_photos import write_photos
+
+from qsens.assemble import assemble
+from qsens.assemble import sweep as sweep_assembled
+from qsens.backends import prefix_reuse
+from qsens.run_folder import RunPaths, read_study
+from qsens.spec_file import spec_from_values
+from qsens.sweep import StoppedError
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prefix-reuse")
+    onnx.save(residual_generator(), folder / "generator.onnx")
+    return folder / "generator.onnx", write_photos(folder / "photos")
+
+
+@pytest.fixture
+def rests(monkeypatch):
+    """Counts the batches of which only the rest was run."""
+    found = []
+    run_rest = prefix_reuse._ReusingEngine._run_rest
+
+    def counted(self, *arguments):
+        found.append(1)
+        return run_rest(self, *arguments)
+
+    monkeypatch.setattr(prefix_reuse._ReusingEngine, "_run_rest", counted)
+    return found
+
+
+@pytest.fixture
+def sweep(files):
+    def run(out, *, reuse_mib, stop_after=None, **values):
+        model, photos = files
+        shared = {
+            "checkpoint": str(model),
+            "calibration": str(photos),
+            "metrics": ["psnr", "ssim"],
+            "calibration_samples": 2,
+            "evaluation_samples": 5,
+            "batch_size": 2,
+            "threads": 1,
+            "range_method": "minmax",
+            "backend_options": {"reuse_mib": reuse_mib},
+        }
+        spec = spec_from_values({**shared, **values}, "test")
+
+        def progress(done, total, label):
+            if stop_after is not None and done >= stop_after and label != "finished":
+                raise KeyboardInterrupt
+
+        return sweep_assembled(assemble(spec), out, progress=progress)
+
+    return run
+
+
+def written(out):
+    """The trials without their durations, and every file of evidence and samples."""
+    paths = RunPaths(out)
+    files = {
+        path.name: path.read_bytes()
+        for folder in (paths.evidence, paths.samples)
+        for path in sorted(folder.glob("*.np[yz]"))
+    }
+    return [replace(trial, duration_s=0.0) for trial in read_study(out).trials], files
+
+
+@pytest.mark.parametrize("strategy", ["boundary", "one-at-a-time", "boundary+ends"])
+@pytest.mark.parametrize("placement", ["residual", "dense"])
+def test_a_sweep_writes_the_same_with_and_without(tmp_path, sweep, rests, strategy, placement):
+    values = {"strategy": strategy, "placement": placement}
+    sweep(tmp_path / "whole", reuse_mib=0, **values)
+    assert not rests
+    sweep(tmp_path / "shared", reuse_mib=64, **values)
+    assert rests
+    assert written(tmp_path / "shared") == written(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+def test_a_stopped_sweep_goes_on(tmp_path, sweep, rests, stop_after):
+    sweep(tmp_path / "whole", reuse_mib=0)
+    with pytest.raises(StoppedError):
+        sweep(tmp_path / "stopped", reuse_mib=64, stop_after=stop_after)
+    sweep(tmp_path / "stopped", reuse_mib=64)
+    assert rests
+    assert written(tmp_path / "stopped") == written(tmp_path / "whole")
+
+
+def test_screens_share_too(tmp_path, sweep, rests):
+    sweep(tmp_path / "whole", reuse_mib=0, screen_samples=3)
+    sweep(tmp_path / "shared", reuse_mib=64, screen_samples=3)
+    assert rests
+    assert written(tmp_path / "shared") == written(tmp_path / "whole")
