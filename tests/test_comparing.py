@@ -129,6 +129,7 @@ def test_what_is_written_can_be_read(pair, tmp_path):
     paths = write_comparison(comparison, tmp_path / "out")
     assert {path.name for path in paths} == {
         *("compare.json", "compare.csv", "compare-differences.csv"),
+        "compare.html",
         *("compare-boundary.png", "compare-boundary.svg", "compare-tradeoff.png", "compare-tradeoff.svg"),
     }
     document = json.loads((tmp_path / "out" / "compare.json").read_text())

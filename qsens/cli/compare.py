@@ -19,7 +19,9 @@ from qsens.comparing.writing import comparison_document, write_comparison
 @click.option("--budget", metavar="X", help="Choose a map within this in every run, as `select` does.")
 @click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs.")
 @click.option("--gate", is_flag=True, help="Exit with 3 unless later runs keep the first run's map or INT8.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write figures, tables there.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Write page, figures, tables there."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(
     runs: tuple[Path, ...],

@@ -101,7 +101,9 @@ def _result_of_map(first: ComparedRun, run: ComparedRun, trial: Trial, limits: L
         score = trial.score(limit.metric)
         if score is not None and (is_kept or limit.excess(score.value) > 0):
             word = "at most" if limit.lower_is_better else "at least"
-            shown, allowed = told_apart(score.value, limit.threshold)
+            shown, allowed = f"{score.value:.4g}", f"{limit.threshold:.4g}"
+            if not is_kept:
+                shown, allowed = told_apart(score.value, limit.threshold)
             parts.append(f"{limit.metric} {shown}, {word} {allowed} allowed")
     return GateResult(run.label, is_kept, "; ".join([*parts, *_doubt(selection)]))
 

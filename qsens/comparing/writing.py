@@ -21,12 +21,14 @@ STEM = "compare"
 
 
 def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
-    """Write tables and figures into the folder `out`, made where it is absent; the paths of the files.
+    """Write tables, figures and the page into the folder `out`, made where it is absent; the files' paths.
 
     Raises:
         RunFolderError: if they cannot be written.
+        SpecError: if a run's `precision_map.json` is damaged.
     """
-    # matplotlib takes a second to load
+    # pandas and matplotlib take a second to load
+    from qsens.comparing.page import comparison_page
     from qsens.report.compare_boundary_figure import compare_boundary_figure
     from qsens.report.compare_tradeoff_figure import compare_tradeoff_figure
     from qsens.report.figure_style import render_png, render_svg
@@ -44,10 +46,12 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
         f"{STEM}-boundary": compare_boundary_figure(comparison.runs, comparison.headline),
         f"{STEM}-tradeoff": compare_tradeoff_figure(comparison.runs, comparison.headline),
     }
+    pictures = {}
     for stem, figure in figures.items():
         if figure is not None:
-            files[f"{stem}.png"] = render_png(figure)
+            pictures[stem] = files[f"{stem}.png"] = render_png(figure)
             files[f"{stem}.svg"] = render_svg(figure, stem)
+    files[f"{STEM}.html"] = comparison_page(comparison, pictures).encode()
     for name, content in files.items():
         write_atomically(out / name, content)
     return tuple(out / name for name in files)
