@@ -139,17 +139,22 @@ class PlannedMaps:
 
 
 def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
-    """The anchors and what the strategy proposes after them, without building anything."""
+    """The anchors and what the strategy proposes after them, without building anything.
+
+    Of a strategy with `members`, such as a chain, what each of them proposes.
+    """
     trials = [
         Trial(number, requested, requested, Outcome.SCORED)
         for number, requested in enumerate(untried(anchor_maps(layers).values(), ()))
     ]
-    first = _next_requests(layers, strategy, trials)
-    trials += [_planned_trial(number, request) for number, request in enumerate(first, len(trials))]
-    more = _next_requests(layers, strategy, trials)
+    is_complete = True
+    for member in getattr(strategy, "members", (strategy,)):
+        first = _next_requests(layers, member, trials)
+        trials += [_planned_trial(number, request) for number, request in enumerate(first, len(trials))]
+        is_complete = is_complete and not _next_requests(layers, member, trials)
     maps = tuple(trial.requested for trial in trials if trial.outcome is Outcome.SCORED)
     screens = tuple(trial.requested for trial in trials if trial.outcome is Outcome.SCREENED)
-    return PlannedMaps(maps, not more, screens)
+    return PlannedMaps(maps, is_complete, screens)
 
 
 def _planned_trial(number: int, request: Request) -> Trial:

@@ -8,6 +8,7 @@ from qsens.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.journal import Journal
 from qsens.layer import nearest_allowed
 from qsens.precision import Precision, PrecisionMap
+from qsens.strategies.chain import Chain
 from qsens.sweep import (
     StoppedError,
     anchor_maps,
@@ -288,3 +289,12 @@ def test_a_plan_counts_the_maps_and_says_whether_more_may_follow():
     assert len(complete.maps) == 8
     assert complete.is_complete
     assert not plan_maps(LAYERS, OneByOne()).is_complete
+
+
+def test_a_plan_of_a_chain_counts_the_maps_of_every_member():
+    maps = [PrecisionMap(FP16, ((layer.name, INT8),)) for layer in LAYERS]
+    plan = plan_maps(LAYERS, Chain([Fixed(*maps[:3]), Fixed(*maps[3:])]))
+    assert plan.maps[3:] == tuple(maps)
+    assert plan.is_complete
+    assert planned_count(LAYERS, Chain([Fixed(*maps[:2]), OneByOne()])) > 3 + 2
+    assert not plan_maps(LAYERS, Chain([OneByOne(), Fixed(*maps)])).is_complete
