@@ -1,4 +1,9 @@
-"""How 95 % intervals of scores are made: the calibrated factor, and the words that reports use for it."""
+"""How 95 % intervals of scores are made: the calibrated factor, the words for it, and images that suffice."""
+
+import math
+from statistics import NormalDist
+
+from qsens.errors import SpecError
 
 FRECHET_CALIBRATION = 1.1
 """Factor on the influence of Fréchet distances, after the corrections for few groups and for second order.
@@ -24,3 +29,21 @@ def interval_method(metric: str) -> str:
     "influence function, clustered by clip, Student's t"
     """
     return _METHODS.get(metric.partition("[")[0], _COMMON)
+
+
+def images_needed(difference_se: float, images: int, half_width: float) -> int:
+    """How many images would make the 95% interval of a difference ± `half_width`, from its error at `images`.
+
+    Errors fall with the root of the number of images; frames of clips are counted in clips of the same
+    length, so more of them means more clips.
+
+    Raises:
+        SpecError: for a half-width that is not positive.
+
+    >>> images_needed(0.5, 400, 0.49)
+    1600
+    """
+    if not half_width > 0.0:
+        raise SpecError(f"half_width={half_width}", "ask for a precision above 0")
+    ratio = NormalDist().inv_cdf(0.975) * difference_se / half_width
+    return max(2, math.ceil(images * ratio**2))

@@ -14,6 +14,7 @@ from qsens.budget import Budget
 from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.text_table import text_table
 from qsens.errors import SpecError
+from qsens.interval_method import images_needed
 from qsens.latency_selection import best_within_time, fastest_within, latency_front
 from qsens.latency_table import check_table, read_latency_table
 from qsens.paired_errors import PairedError, paired_errors
@@ -236,9 +237,6 @@ def _beyond(selection: Selection) -> str:
     text = "reaches beyond it: score more samples"
     if score is None or not error or selection.excess >= 0:
         return text
-    # SciPy loads slowly, and only this sentence needs it.
-    from qsens.metrics.intervals import images_needed
-
     needed = images_needed(error, score.images, -selection.excess)
     return f"{text}, about {needed:,} instead of {score.images:,} (--evaluation-samples)"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from qsens.budget import Budget, Limit, told_apart
 from qsens.errors import BudgetError
+from qsens.interval_method import images_needed
 from qsens.precision import PrecisionMap
 from qsens.report.compare_runs import ComparedRun, have_same_layers
 from qsens.report.run_content import chosen_document
@@ -117,9 +118,6 @@ def _doubt(selection: Selection) -> list[str]:
     text = "its 95% interval reaches over the limit"
     if selection.excess == 0:
         return [text]
-    # SciPy loads slowly, and only this sentence needs it.
-    from qsens.metrics.intervals import images_needed
-
     needed = images_needed(error, score.images, abs(selection.excess))
     return [f"{text}, about {needed:,} samples instead of {score.images:,} would tell (--evaluation-samples)"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from qsens.errors import DataError, SpecError
+from qsens.errors import DataError
 
 
 def standard_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:
@@ -66,24 +65,6 @@ def group_index(count: int, clusters: NDArray[Any] | None) -> NDArray[np.intp]:
             f"{np.size(clusters)} cluster labels for {count} images", "give one clip label an image"
         )
     return np.unique(clusters, return_inverse=True)[1]
-
-
-def images_needed(difference_se: float, images: int, half_width: float) -> int:
-    """How many images would make the 95% interval of a difference ± `half_width`, from its error at `images`.
-
-    Errors fall with the root of the number of images; frames of clips are counted in clips of the same
-    length, so more of them means more clips.
-
-    Raises:
-        SpecError: for a half-width that is not positive.
-
-    >>> images_needed(0.5, 400, 0.49)
-    1600
-    """
-    if not half_width > 0.0:
-        raise SpecError(f"half_width={half_width}", "ask for a precision above 0")
-    ratio = NormalDist().inv_cdf(0.975) * difference_se / half_width
-    return max(2, math.ceil(images * ratio**2))
 
 
 def paired_standard_error(

@@ -13,6 +13,7 @@ import numpy as np
 from qsens.errors import QsensError
 from qsens.evidence import evidence_path
 from qsens.floor import Floor, read_floors
+from qsens.interval_method import images_needed
 from qsens.latency_table import tables_of_run
 from qsens.paired_errors import PairedError, paired_errors
 from qsens.plugins import create, option_names
@@ -97,9 +98,23 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
         text += f", guarded by {budget['guard_metric']}"
     within = {
         True: "; the 95% interval lies within the budget too.",
-        False: "; the 95% interval reaches beyond the budget: score more images.",
+        False: f"; the 95% interval reaches beyond the budget: score more images{_enough(document)}.",
     }
     return text + within.get(budget["is_interval_within"], ".")
+
+
+def _enough(document: Mapping[str, Any]) -> str:
+    """How many images would put the interval within the budget, if the score stays what it is."""
+    budget = document["budget"]
+    scores = {entry["metric"]: entry for entry in document["scores"]["chosen"]}
+    score = scores.get(budget["metric"])
+    if score is None or budget["excess"] is None or budget["excess"] >= 0:
+        return ""
+    error = score["difference_standard_error"] or score["standard_error"]
+    if not error:
+        return ""
+    needed = images_needed(error, score["images"], -budget["excess"])
+    return f", about {needed:,} instead of {score['images']:,} (--evaluation-samples)"
 
 
 def _what_was_sought(latency: Mapping[str, Any]) -> str:

@@ -6,13 +6,12 @@ import scipy.linalg
 import scipy.stats
 
 from qsens.errors import DataError, SpecError
-from qsens.interval_method import FRECHET_CALIBRATION
+from qsens.interval_method import FRECHET_CALIBRATION, images_needed
 from qsens.metrics.frechet import Reference, frechet_distance
 from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
 from qsens.metrics.intervals import (
     few_groups_factor,
     first_order_error,
-    images_needed,
     interval,
     paired_standard_error,
     standard_error,
