@@ -15,17 +15,18 @@ def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:
         RunFolderError: if the file cannot be written.
     """
     rows = [row.to_json() for row in audit]
-    write_atomically(_audit_path(folder, number), (json.dumps(rows, indent=1) + "\n").encode())
+    write_atomically(audit_path(folder, number), (json.dumps(rows, indent=1) + "\n").encode())
 
 
 def load_audit(folder: Path, number: int) -> dict[str, LayerAudit]:
     """The audit of trial `number` by layer; empty where its engine had none, or the file is damaged."""
     try:
-        rows = json.loads(_audit_path(folder, number).read_text(encoding="utf-8"))
+        rows = json.loads(audit_path(folder, number).read_text(encoding="utf-8"))
         return {row["layer"]: LayerAudit.from_json(row) for row in rows}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 
-def _audit_path(folder: Path, number: int) -> Path:
+def audit_path(folder: Path, number: int) -> Path:
+    """Where the audit of trial `number` lies."""
     return folder / f"audit-{number:05d}.json"

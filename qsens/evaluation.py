@@ -1,5 +1,6 @@
 """Evaluating one precision map: lower, build, run over the evaluation set, score, keep the evidence."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,12 @@ from qsens.audits import save_audit
 from qsens.baseline import Baseline, keep_baseline, load_baseline
 from qsens.calibration.splits import SampleView
 from qsens.device.audit import LayerAudit, mismatches
-from qsens.errors import ScoreError
+from qsens.errors import QsensError, ScoreError
 from qsens.evidence import Evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
+from qsens.graph.tensor_graph import graph_identity
 from qsens.interfaces import (
     Backend,
     Engine,
@@ -31,6 +33,7 @@ from qsens.interfaces import (
 from qsens.pictures import picture_output, pictures_from_values
 from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
+from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.scoring import (
     Seen,
     Stage,
@@ -82,11 +85,13 @@ class Evaluator:
         self.evidence = evidence
         self.samples = samples
         total = len(workload.samples)
+        self._scored = ScoredGraphs(evidence, samples)
         self._all = _stage_of(workload, tuple(range(total)))
         few = screen_samples(workload.screen_samples, total)
         self._few = _stage_of(workload, spread_places(total, few)) if few < total else None
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
+        self._metrics_of_few: tuple[Metric, ...] = ()
         reusing = getattr(workload.backend, "reusing", None)
         self._reuse = None if reusing is None else reusing(self._lowered)
         self.use_baseline(fp32)
@@ -102,6 +107,8 @@ class Evaluator:
     def __call__(self, number: int, request: Request) -> Trial:
         """Build and score one map, or screen it where the run screens, and write its evidence.
 
+        A map whose graph was scored before takes what was found then.
+
         Raises:
             BuildError: if the backend cannot build it.
             ScoreError: if its outputs cannot be scored.
@@ -112,21 +119,33 @@ class Evaluator:
             self._baseline = self._baseline_of_few = None
         elif self._baseline is None:
             self(BASELINE, PrecisionMap(Precision.FP32))
-        few = self._few if isinstance(request, Screen) else None
-        with self._build(self._lowered(requested)) as engine:
-            scores, screen_scores = self._score_or_explain(number, engine, few or self._all)
+        stage = self._few if isinstance(request, Screen) and self._few is not None else self._all
+        lowered = self._lowered(requested)
+        graph = graph_identity(lowered)
+        outcome = Outcome.SCORED if stage is self._all else Outcome.SCREENED
+        trial = None
+        # FP32 makes the pictures that all others are compared with.
+        if requested != PrecisionMap(Precision.FP32):
+            trial = self._scored.take(graph, outcome, number, requested)
+        if trial is None:
+            trial = replace(self._run(number, lowered, stage), outcome=outcome, graph=graph)
+            self._scored.keep(trial)
+        return replace(trial, duration_s=time.perf_counter() - start)
+
+    def _run(self, number: int, lowered: LoweredGraph, stage: Stage) -> Trial:
+        with self._build(lowered) as engine:
+            scores, screen_scores = self._score_or_explain(number, engine, stage)
             audit: Sequence[LayerAudit] = getattr(engine, "audit", ())
             if audit:
                 save_audit(self.evidence, number, audit)
             return Trial(
                 number=number,
-                requested=requested,
+                requested=lowered.requested,
                 applied=engine.applied,
-                outcome=Outcome.SCORED if few is None else Outcome.SCREENED,
+                outcome=Outcome.SCORED,
                 scores=scores,
                 screen_scores=screen_scores,
                 size_bytes=engine.size_bytes,
-                duration_s=time.perf_counter() - start,
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
                 mismatches=tuple(row.layer for row in mismatches(audit)),
             )
@@ -164,14 +183,15 @@ class Evaluator:
         """Scores on the samples of the stage; of a score on all samples also those on the few."""
         baseline = self._baseline if stage is self._all else self._screen_baseline()
         seen = Seen(self._kept_places(stage, baseline))
-        accumulators = [metric.start(context_with(stage, baseline)) for metric in self.workload.metrics]
+        metrics = self.workload.metrics if stage is self._all else self._metrics_of_few
+        accumulators = [metric.start(context_with(stage, baseline)) for metric in metrics]
         for batch in self._batches(engine, stage, baseline):
             for accumulator in accumulators:
                 accumulator.update(batch)
             seen.add(batch)
         measurements = [
             measured_by(metric, accumulator)
-            for metric, accumulator in zip(self.workload.metrics, accumulators, strict=True)
+            for metric, accumulator in zip(metrics, accumulators, strict=True)
         ]
         evidence = Evidence(seen.joined_features(), influences_of(measurements))
         if baseline is None:
@@ -184,7 +204,7 @@ class Evaluator:
             return with_differences(measurements, stage, baseline), ()
         shown = seen.images_at(spread_places(len(stage.places), SHOWN_SAMPLES))
         write_atomically(
-            self.samples / f"trial-{number:04d}.npz", lambda file: np.savez_compressed(file, images=shown)
+            samples_path(self.samples, number), lambda file: np.savez_compressed(file, images=shown)
         )
         return with_differences(measurements, stage, baseline), self._screen_scores(seen)
 
@@ -204,7 +224,8 @@ class Evaluator:
         features = seen.joined_features()
         picked = None if features is None else features[list(few.places)]
         batch = ScoredBatch(0, seen.images_at(few.places), np.asarray(baseline.images), picked)
-        return with_differences(self._measured(few, baseline, batch), few, baseline)
+        measurements = [_measured(metric, few, baseline, batch) for metric in self._metrics_of_few]
+        return with_differences(measurements, few, baseline)
 
     def _screen_baseline(self) -> Baseline | None:
         """FP32 on the few samples, from what is kept of all of them."""
@@ -213,18 +234,21 @@ class Evaluator:
             places = list(few.places)
             images = np.asarray(whole.images[places])
             features = None if whole.evidence.features is None else whole.evidence.features[places]
-            measurements = self._measured(few, None, ScoredBatch(0, images, images, features))
+            batch = ScoredBatch(0, images, images, features)
+            measurements = self._measured_on_few(few, batch)
             evidence = Evidence(features, influences_of(measurements))
             self._baseline_of_few = Baseline(images, evidence, values_of(measurements))
         return self._baseline_of_few
 
-    def _measured(self, stage: Stage, baseline: Baseline | None, batch: ScoredBatch) -> list[Measurement]:
-        measurements = []
+    def _measured_on_few(self, few: Stage, batch: ScoredBatch) -> list[Measurement]:
+        """FP32's measurements; a metric that cannot be had on these samples takes no part in screens."""
+        found: list[tuple[Metric, Measurement]] = []
         for metric in self.workload.metrics:
-            accumulator = metric.start(context_with(stage, baseline))
-            accumulator.update(batch)
-            measurements.append(measured_by(metric, accumulator))
-        return measurements
+            # Flicker, for one, wants consecutive frames, and these are spread over all clips.
+            with contextlib.suppress(QsensError):
+                found.append((metric, _measured(metric, few, None, batch)))
+        self._metrics_of_few = tuple(metric for metric, _ in found)
+        return [measurement for _, measurement in found]
 
     def _batches(self, engine: Engine, stage: Stage, baseline: Baseline | None) -> Iterator[ScoredBatch]:
         extractor = self.workload.context.extractor
@@ -247,6 +271,12 @@ class Evaluator:
                 f"FP32 itself cannot be scored: {error.message}",
                 "check the checkpoint and the value range of its inputs (qsens plan shows it)",
             ) from error
+
+
+def _measured(metric: Metric, stage: Stage, baseline: Baseline | None, batch: ScoredBatch) -> Measurement:
+    accumulator = metric.start(context_with(stage, baseline))
+    accumulator.update(batch)
+    return measured_by(metric, accumulator)
 
 
 def _stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:

@@ -59,6 +59,7 @@ class Trial:
     device has measured it. `error` is the message of a failed trial. `mismatches` are the layers that the
     engine runs in another precision than its flavour should, by its own audit. A screened trial's `scores`
     are those of the screen's samples; a scored one of a run that screens has them in `screen_scores`.
+    `graph` is the digest of what the engine computes: maps that share it are scored once.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Trial:
     error: str | None = None
     mismatches: tuple[str, ...] = ()
     screen_scores: tuple[Score, ...] = ()
+    graph: str | None = None
 
     def score(self, metric: str) -> Score | None:
         """The score of that name, or `None`."""
@@ -112,6 +114,15 @@ class Study:
     def scored(self) -> tuple[Trial, ...]:
         """Trials that have scores on all samples."""
         return tuple(trial for trial in self.trials if trial.outcome is Outcome.SCORED)
+
+    def same_as(self, trial: Trial) -> int | None:
+        """The number of the first trial before this one that ran the same graph on the same samples."""
+        for earlier in self.trials:
+            if earlier.number >= trial.number or trial.graph is None:
+                return None
+            if earlier.graph == trial.graph and earlier.outcome is trial.outcome:
+                return earlier.number
+        return None
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from tiny_photos import write_photos
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
 from qsens.backends import prefix_reuse
+from qsens.journal import read_journal
 from qsens.run_folder import RunPaths, read_study
 from qsens.spec_file import spec_from_values
 from qsens.sweep import StoppedError
@@ -54,7 +55,8 @@ def sweep(files):
         spec = spec_from_values({**shared, **values}, "test")
 
         def progress(done, total, label):
-            if stop_after is not None and done >= stop_after and label != "finished":
+            journal = RunPaths(out).journal_path
+            if stop_after is not None and len(read_journal(journal).trials) >= stop_after:
                 raise KeyboardInterrupt
 
         return sweep_assembled(assemble(spec), out, progress=progress)

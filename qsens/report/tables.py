@@ -25,6 +25,7 @@ _COUNTS = (
     "boundary_int8_first",
     "boundary_float_first",
     "size_bytes",
+    "same_as",
 )
 _SENSITIVITY_COLUMNS = (
     "metric",
@@ -47,7 +48,8 @@ def trials_table(study: Study, timings: Sequence[Timings] = ()) -> pd.DataFrame:
     `boundary_int8_first` and `boundary_float_first` are set where the applied map (the requested one
     where the applied is no cut) is a cut; a uniform map is the end point 0 or N of both. Each metric has
     its value, standard error, difference to FP32, that difference's standard error and its image count.
-    Of each of the `timings` there is the median in `ms[PLACE]`, and half its interval.
+    `same_as` is an earlier trial that ran the same graph. Of each of the `timings` there is the median in
+    `ms[PLACE]`, and half its interval.
     """
     frame = pd.DataFrame([_trial_row(trial, study) for trial in study.trials], columns=_trial_columns(study))
     for entry in timings:
@@ -107,7 +109,7 @@ def _trial_row(trial: Trial, study: Study) -> dict[str, Any]:
         row[f"{score.metric}_images"] = score.images
     row |= {"latency_ms": trial.latency_ms, "size_bytes": trial.size_bytes, "duration_s": trial.duration_s}
     row["fp16_overflows"] = sum(count for _, count in trial.fp16_overflows)
-    return row | {"error": trial.error}
+    return row | {"same_as": study.same_as(trial), "error": trial.error}
 
 
 def _applied_columns(trial: Trial, applied: PrecisionMap, layers: Sequence[Layer]) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _applied_columns(trial: Trial, applied: PrecisionMap, layers: Sequence[Layer
 
 
 def _trial_columns(study: Study) -> list[str]:
-    columns = ["number", "outcome", "map", "requested_int8_share", "applied_int8_share", *_COUNTS[:-1]]
+    columns = ["number", "outcome", "map", "requested_int8_share", "applied_int8_share", *_COUNTS[:-2]]
     endings = ("", "_standard_error", "_difference", "_difference_standard_error", "_images")
     columns += [metric + ending for metric in study.metrics for ending in endings]
-    return [*columns, "latency_ms", "size_bytes", "fp16_overflows", "duration_s", "error"]
+    return [*columns, "latency_ms", "size_bytes", "fp16_overflows", "duration_s", "same_as", "error"]
