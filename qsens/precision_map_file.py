@@ -17,6 +17,7 @@ from qsens.errors import SpecError
 from qsens.latency_selection import LatencyChoice
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
+from qsens.reasons import Reason, reasons_of_selection
 from qsens.run_folder import Provenance
 from qsens.schema import check_schema
 from qsens.selection import Selection
@@ -69,12 +70,14 @@ def write_precision_map(
     """Write the chosen map with scores, settings and provenance, checked against the published schema.
 
     `spec` holds the budget and the guard that the selection was made with, `audit` what the chosen
-    trial's engine said of its layers (`qsens.audits.load_audit`), nothing where it said nothing.
+    trial's engine said of its layers (`qsens.audits.load_audit`), nothing where it said nothing. With every
+    layer's precision goes the reason for it, by the trials of the study.
 
     Raises:
         RunFolderError: if the file cannot be written.
     """
     document = precision_map_document(selection, study, spec, provenance, audit)
+    document["reasons"] = _reasons(reasons_of_selection(study, selection))
     check_schema(document, "precision_map", str(path))
     write_atomically(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
@@ -117,7 +120,10 @@ def precision_map_document(
     provenance: Provenance,
     audit: Mapping[str, LayerAudit],
 ) -> dict[str, Any]:
-    """The content of `precision_map.json` as plain values; infinite scores become `None`."""
+    """The content of `precision_map.json`, but for its reasons, as plain values.
+
+    Infinite scores become `None`.
+    """
     values = spec.to_mapping()
     anchors = {str(precision): anchor_trial(study, precision) for precision in Precision}
     document = {
@@ -160,6 +166,13 @@ def _layer(layer: Layer, trial: Trial, audit: LayerAudit | None) -> dict[str, st
         "block": layer.block,
         "requested": str(trial.requested[layer.name]),
         "applied": None if trial.applied is None else str(trial.applied[layer.name]),
+    }
+
+
+def _reasons(reasons: Mapping[str, Reason]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"text": str(reason), "kind": str(reason.kind), "trials": list(reason.trials)}
+        for name, reason in reasons.items()
     }
 
 

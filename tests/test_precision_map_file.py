@@ -64,6 +64,24 @@ def test_it_says_where_it_came_from(path):
     assert "/far" not in path.read_text(encoding="utf-8")
 
 
+def test_every_layer_has_its_reason(path):
+    reasons = json.loads(path.read_text(encoding="utf-8"))["reasons"]
+    assert list(reasons) == [layer.name for layer in LAYERS]
+    assert reasons[LAYERS[3].name] == {
+        "text": "with it in INT8 too (trial 2): fid 13.5 ± 0.2, limit 12.5",
+        "kind": "added",
+        "trials": [2],
+    }
+    assert reasons[LAYERS[0].name]["kind"] == "int8"
+
+
+def test_a_file_without_reasons_is_read(path):
+    document = json.loads(path.read_text(encoding="utf-8"))
+    del document["reasons"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert read_precision_map(path).precision_map == CHOSEN
+
+
 def test_infinite_scores_are_null_because_json_has_no_infinity(path):
     document = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
     fp32 = {score["metric"]: score["value"] for score in document["scores"]["fp32"]}
@@ -78,6 +96,7 @@ WRONG = [
     (lambda d: d["precision_map"].update(default="int4"), "'precision_map.default' is 'int4'"),
     (lambda d: d["precision_map"]["overrides"].update(ghost="fp16"), "names 'ghost'"),
     (lambda d: d["settings"].update(placementt="dense"), "no key named 'settings.placementt'"),
+    (lambda d: d["reasons"][LAYERS[0].name].pop("text"), r"'reasons\..*text' is missing"),
     (lambda d: d["layers"][1].update(applied="bf16"), r"'layers\.1\.applied' is 'bf16'"),
 ]
 

@@ -12,6 +12,7 @@ import click
 from qsens.audits import load_audit
 from qsens.budget import Budget
 from qsens.cli.latency_text import latency_lines, shown_ms
+from qsens.cli.reason_text import reason_lines
 from qsens.cli.text_table import text_table
 from qsens.errors import SpecError
 from qsens.interval_method import images_needed
@@ -19,7 +20,7 @@ from qsens.latency_selection import best_within_time, fastest_within, latency_fr
 from qsens.latency_table import check_table, read_latency_table
 from qsens.paired_errors import PairedError, paired_errors
 from qsens.precision import Precision, PrecisionMap
-from qsens.precision_map_file import precision_map_document, write_precision_map
+from qsens.precision_map_file import write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection import (
     PSNR,
@@ -82,8 +83,7 @@ def select(run: Path, *, metric: str | None, as_json: bool, **wishes: Any) -> No
     write_precision_map(path, selection, study, spec, provenance, audit)
     _warn_of_missing(run, study)
     if as_json:
-        document = precision_map_document(selection, study, spec, provenance, audit)
-        click.echo(json.dumps(document, indent=2))
+        click.echo(path.read_text(encoding="utf-8").rstrip())
     else:
         click.echo(selection_text(study, selection))
         click.echo(f"\nWritten: {path}")
@@ -136,7 +136,7 @@ class Wish:
 
 
 def selection_text(study: Study, selection: Selection) -> str:
-    """The chosen map, the reference maps, what limits it, and what cannot be told from it."""
+    """The chosen map, the reference maps, what limits it and why, and what cannot be told from it."""
     anchors = [anchor_trial(study, precision) for precision in Precision]
     trials = [trial for trial in anchors if trial is not None and trial is not selection.trial]
     timings = None if selection.latency is None else selection.latency.timings
@@ -149,6 +149,7 @@ def selection_text(study: Study, selection: Selection) -> str:
         *_mismatch_lines(selection.trial),
         "",
         layers_table(study, selection.precision_map),
+        *reason_lines(study, selection),
     ]
     if selection.ties:
         numbers = ", ".join(str(trial.number) for trial in selection.ties)

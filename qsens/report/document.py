@@ -118,6 +118,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         sensitivities=[entry for entry in effects if entry is not None],
         floors=found.floors,
         samples=found.samples,
+        reasons=found.reasons,
     )
 
 

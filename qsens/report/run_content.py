@@ -32,8 +32,9 @@ _SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")
 class RunContent:
     """What a report reads of the run folder `run` once, for tables, figures and the page.
 
-    `chosen` is the trial whose map was selected and `verdict` on what grounds; `samples` are pictures of all
-    scored trials, uint8 (K, 3, H, W), 0 to 255, RGB.
+    `chosen` is the trial whose map was selected, `verdict` on what grounds, `reasons` why each layer has its
+    precision in it, by layer name; `samples` are pictures of all scored trials, uint8 (K, 3, H, W), 0 to
+    255, RGB.
     """
 
     run: Path
@@ -44,6 +45,7 @@ class RunContent:
     timings: tuple[Timings, ...]
     floors: Mapping[str, Floor]
     samples: Mapping[int, Array]
+    reasons: Mapping[str, str]
 
 
 def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
@@ -66,6 +68,7 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
         timings=run_timings(run, study, latency),
         floors={} if floors is None else floors.floors,
         samples=sample_pictures(run, [trial.number for trial in study.scored()]),
+        reasons=_reasons(document),
     )
 
 
@@ -82,6 +85,12 @@ def chosen_document(run: Path, study: Study) -> Mapping[str, Any] | None:
     numbers = {trial.number for trial in study.scored()}
     is_ours = document["spec_digest"] == study.spec_digest and document["trial"] in numbers
     return document if is_ours else None
+
+
+def _reasons(document: Mapping[str, Any] | None) -> dict[str, str]:
+    """What `qsens select` wrote of each layer; nothing in files of older versions."""
+    reasons = {} if document is None else document.get("reasons", {})
+    return {name: reason["text"] for name, reason in reasons.items()}
 
 
 def verdict_text(document: Mapping[str, Any] | None) -> str:

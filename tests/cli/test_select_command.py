@@ -51,6 +51,23 @@ def test_the_chosen_map_and_the_references_are_shown_and_written(make_run):
     assert "block0.conv0 .. block0.conv1 (2)" in result.stdout
 
 
+def test_it_says_why_layers_are_not_in_int8(make_run):
+    result = select(make_run(), "--budget", "2")
+    place = result.stdout.splitlines().index("Why these are not in INT8:")
+    assert result.stdout.splitlines()[place + 1] == (
+        "- block1.conv0 to block1.conv1 (2 layers): with block1.conv0 and block1.conv1 in INT8 too (trial 2): "
+        "fid 13.5 ± 0.2, limit 12"
+    )
+    assert "Why these" not in select(make_run(), "--budget", "100").stdout
+
+
+def test_json_is_what_the_file_holds_with_the_reasons(make_run):
+    run = make_run()
+    document = json.loads(select(run, "--budget", "2", "--json").stdout)
+    assert document == read_precision_map(RunPaths(run).precision_map_path).document
+    assert document["reasons"][LAYERS[2].name]["trials"] == [2]
+
+
 def test_the_budget_of_the_spec_is_used_and_a_flag_wins(make_run):
     run = make_run(SweepSpec(budget="100"))
     assert select(run, "--json").exit_code == 0

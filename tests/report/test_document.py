@@ -116,6 +116,14 @@ def test_the_page_says_what_a_reader_must_know(run):
         assert fact in page
 
 
+def test_the_page_says_why_each_layer_has_its_precision(run, content):
+    page = report_paths(run).page.read_text()
+    assert list(content.reasons) == [entry.name for entry in content.study.layers]
+    assert any("in INT8 too (trial " in text for text in content.reasons.values())
+    for text in content.reasons.values():
+        assert f'<td class="text">{escape(text)}</td>' in page
+
+
 @pytest.mark.slow
 def test_a_second_report_replaces_the_first(run):
     before = {path: path.read_bytes() for path in report_paths(run).figures.iterdir()}

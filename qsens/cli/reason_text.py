@@ -1,0 +1,19 @@
+"""Why layers of a chosen map are not in INT8, as a few lines for the terminal."""
+
+from qsens.precision import Precision
+from qsens.reason_groups import fold_reasons
+from qsens.reasons import reasons_of_selection
+from qsens.selection import Selection
+from qsens.trial import Study
+
+
+def reason_lines(study: Study, selection: Selection) -> list[str]:
+    """A heading and a line for each group of layers that share a reason; none where all are in INT8."""
+    wide = {
+        name: reason
+        for name, reason in reasons_of_selection(study, selection).items()
+        if selection.precision_map[name] is not Precision.INT8
+    }
+    groups = fold_reasons(study.layers, wide)
+    lines = [f"- {group.names}: {group.text}" for group in groups]
+    return ["", "Why these are not in INT8:", *lines] if lines else []

@@ -1,0 +1,203 @@
+"""What the trials of a study say of the limits that a chosen map keeps to, as sets of INT8 layers."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from qsens.budget import Limit, told_apart
+from qsens.precision import Precision
+from qsens.selection import Z95, built_map
+from qsens.sweep import anchor_trial
+from qsens.trial import Outcome, Score, Study, Trial
+
+_ERROR_LENGTH = 160
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A score against its limit.
+
+    `threshold` is the worst acceptable value on the same images: of a screen it starts from what FP32 scores
+    there. `half_width` is half the 95% interval of the difference from FP32, `None` where unknown.
+    """
+
+    limit: Limit
+    value: float
+    threshold: float
+    half_width: float | None
+    images: int
+    is_screen: bool
+
+    @property
+    def excess(self) -> float:
+        """How far beyond the limit; infinite where the score is not a number."""
+        if math.isnan(self.value):
+            return math.inf
+        if self.value == self.threshold:
+            return 0.0
+        return self.value - self.threshold if self.limit.lower_is_better else self.threshold - self.value
+
+    @property
+    def cost(self) -> float:
+        """How much worse than FP32; not finite for scores that FP32 has no finite value of."""
+        return self.excess + self.limit.points if math.isfinite(self.limit.baseline) else math.nan
+
+    @property
+    def share(self) -> float:
+        """The excess as a share of the limit's points, where these are an amount."""
+        return self.excess / self.limit.points if 0 < self.limit.points < math.inf else self.excess
+
+    @property
+    def place(self) -> str:
+        """What a score of a few images must be shown with; empty for one of all images."""
+        return f" on {self.images} images" if self.is_screen else ""
+
+    def __str__(self) -> str:
+        name, place = self.limit.metric, self.place
+        if math.isnan(self.value):
+            return f"{name}{place} is not a number"
+        if self.limit.is_open:
+            return f"{name} {self.value:.4g}{place}"
+        value, allowed = told_apart(self.value, self.threshold)
+        width = "" if self.half_width is None else f" ± {self.half_width:.2g}"
+        text = f"{name} {value}{width}{place}, limit {allowed}"
+        is_unclear = self.half_width is not None and abs(self.excess) <= self.half_width
+        return f"{text}, cannot be told from the limit at this sample size" if is_unclear else text
+
+
+@dataclass(frozen=True)
+class TriedMap:
+    """A trial as the set of its INT8 layers: bit `place` of `int8` is the layer at that place of the study.
+
+    `readings` are its scores by metric, none for a failed trial. `on_screen` are those of the chosen map on
+    the same few images, for a screened trial.
+    """
+
+    trial: Trial
+    int8: int
+    readings: Mapping[str, Reading]
+    on_screen: Mapping[str, Reading]
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def has_failed(self) -> bool:
+        return self.trial.outcome is Outcome.FAILED
+
+    @property
+    def is_screen(self) -> bool:
+        return self.trial.outcome is Outcome.SCREENED
+
+    @cached_property
+    def worst(self) -> Reading | None:
+        """The reading that is furthest beyond its limit, or nearest to it."""
+        return max(self.readings.values(), key=lambda reading: reading.share, default=None)
+
+    @cached_property
+    def is_beyond(self) -> bool:
+        """Failed, or beyond a limit; on a few images it must be worse there than the chosen map as well."""
+        worst = self.worst
+        if worst is None:
+            return self.has_failed
+        chosen = self.on_screen.get(worst.limit.metric)
+        return worst.excess > 0 and (chosen is None or worst.excess > chosen.excess)
+
+    def __str__(self) -> str:
+        if self.has_failed:
+            lines = (self.trial.error or "no message").strip().splitlines()
+            return f"failed: {lines[0][:_ERROR_LENGTH]}"
+        worst = self.worst
+        assert worst is not None, "tried_maps() leaves out scored trials without a reading"
+        chosen = self.on_screen.get(worst.limit.metric)
+        return f"{worst}" if chosen is None else f"{worst}; the chosen map has {chosen.value:.4g} there"
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The limits, and the trial of FP32, if there is one, whose scores they start from."""
+
+    limits: tuple[Limit, ...]
+    fp32: Trial | None
+
+    def readings(self, scores: Iterable[Score], *, is_screen: bool) -> dict[str, Reading]:
+        """The scores that a limit is on, by metric; those against something else than FP32's are left out."""
+        known = {score.metric: score for score in scores}
+        found = {}
+        for limit in self.limits:
+            score = known.get(limit.metric)
+            reading = None if score is None else self._reading(score, limit, is_screen=is_screen)
+            if reading is not None:
+                found[limit.metric] = reading
+        return found
+
+    def tried(self, study: Study, trial: Trial, chosen: Trial) -> TriedMap:
+        """A trial beside the chosen one."""
+        is_screen = trial.outcome is Outcome.SCREENED
+        on_screen = self.readings(chosen.screen_scores, is_screen=True) if is_screen else {}
+        scores = () if trial.outcome is Outcome.FAILED else trial.scores
+        return TriedMap(trial, int8_bits(study, trial), self.readings(scores, is_screen=is_screen), on_screen)
+
+    def _reading(self, score: Score, limit: Limit, *, is_screen: bool) -> Reading | None:
+        scores = () if self.fp32 is None else self.fp32.screen_scores if is_screen else self.fp32.scores
+        baseline = next((entry for entry in scores if entry.metric == limit.metric), None)
+        if baseline is not None and baseline.against != score.against:
+            return None
+        threshold: float | None = limit.threshold
+        if is_screen and math.isfinite(limit.baseline) and limit.baseline != 0:
+            threshold = _threshold_on_screen(score, baseline, limit)
+        if threshold is None:
+            return None
+        return Reading(limit, score.value, threshold, _half_width(score, limit), score.images, is_screen)
+
+
+def tried_maps(study: Study, chosen: Trial, yardstick: Yardstick) -> tuple[TriedMap, ...]:
+    """What was tried and tells something of the limits, each built map once; scores on all images first.
+
+    Left out are the chosen trial, trials without a comparable score, and those that have FP16 where the
+    chosen map has FP32, unless FP16 alone does no harm.
+    """
+    names = [layer.name for layer in study.layers]
+    found: dict[tuple[Precision, ...], TriedMap] = {}
+    fp16 = anchor_trial(study, Precision.FP16)
+    is_fp16_harmless = fp16 is not None and not yardstick.tried(study, fp16, chosen).is_beyond
+    mine = _assignment(chosen, names)
+    ordered = sorted(study.trials, key=lambda trial: (trial.outcome is not Outcome.SCORED, trial.number))
+    for trial in ordered:
+        assignment = _assignment(trial, names)
+        is_fair = is_fp16_harmless or not any(
+            one is Precision.FP16 and other is Precision.FP32
+            for one, other in zip(assignment, mine, strict=True)
+        )
+        if trial.number != chosen.number and is_fair and assignment not in found:
+            tried = yardstick.tried(study, trial, chosen)
+            if tried.readings or tried.has_failed:
+                found[assignment] = tried
+    return tuple(sorted(found.values(), key=lambda tried: (tried.is_screen, tried.number)))
+
+
+def int8_bits(study: Study, trial: Trial) -> int:
+    """The layers that ran in INT8, as bits in the order of the study's layers."""
+    built = _assignment(trial, [layer.name for layer in study.layers])
+    return sum(1 << place for place, value in enumerate(built) if value is Precision.INT8)
+
+
+def _assignment(trial: Trial, names: Sequence[str]) -> tuple[Precision, ...]:
+    return tuple(built_map(trial).assignment(names).values())
+
+
+def _threshold_on_screen(score: Score, baseline: Score | None, limit: Limit) -> float | None:
+    points = limit.points if limit.lower_is_better else -limit.points
+    if score.difference is not None:
+        return score.value - score.difference + points
+    return None if baseline is None else baseline.value + points
+
+
+def _half_width(score: Score, limit: Limit) -> float | None:
+    """Of the difference from FP32; a score that is such a difference itself has it as its own."""
+    error = score.difference_standard_error
+    if error is None and (limit.baseline == 0 or not math.isfinite(limit.baseline)):
+        error = score.standard_error
+    return Z95 * error if error and math.isfinite(error) else None
