@@ -26,6 +26,7 @@ def drawn_clips(speakers=8, frames=40, *, has_mouth=True):
     )
 
 
+@pytest.mark.slow
 def test_learns_to_read_speakers_it_has_not_seen():
     reader = fit_reader(drawn_clips(), FitOptions(epochs=12, seed=0))
     assert reader.facts["frames"] == 280

@@ -34,6 +34,7 @@ def test_without_a_checkpoint_the_talker_is_opened():
     assert talker.notice is None
 
 
+@pytest.mark.slow
 def test_the_mouth_follows_the_sound_on_unseen_speakers():
     evaluation = demo.demo_set("evaluation", Path("unused"))
     talker = open_wav2lip()

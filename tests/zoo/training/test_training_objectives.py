@@ -115,6 +115,7 @@ def test_when_the_sync_loss_counts(
     assert len(small_networks) == (sync != "none")
 
 
+@pytest.mark.slow
 def test_a_teacher_and_its_discriminator_learn_while_the_expert_does_not(make_spec, small_networks):
     spec = make_spec("teacher", sync="start")
     module, untrained = module_of(spec), module_of(spec)
@@ -128,6 +129,7 @@ def test_a_teacher_and_its_discriminator_learn_while_the_expert_does_not(make_sp
     )
 
 
+@pytest.mark.slow
 def test_an_offline_teacher_stays_and_an_online_one_learns(make_spec, small_networks, teacher_file):
     few = {"teacher": str(teacher_file), "steps": 2, "teacher_width": 0.125, "teacher_residual": False}
     offline = module_of(make_spec("student", "offline", **few))

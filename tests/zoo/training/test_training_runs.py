@@ -143,6 +143,7 @@ def test_an_offline_student_resumes_too(make_spec, small_networks, teacher_file)
     assert_same_weights(whole.out, parts.out)
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_down_goes_on_from_its_checkpoint(make_spec):
     whole, parts = make_spec("talker", "whole"), make_spec("talker", "parts")
     train(whole, silent)
