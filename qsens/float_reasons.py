@@ -209,9 +209,10 @@ def _cost_over(facts: MapFacts, place: int) -> Reason | None:
     alone = _single(facts, place, is_beyond=False)
     worst = None if alone is None else alone.worst
     mine = None if alone is None or worst is None else _chosen_reading(facts, alone, worst)
-    if worst is None or mine is None or not worst.cost + mine.cost > worst.limit.points:
+    if alone is None or worst is None or mine is None or not worst.cost > 0:
         return None
-    return alone_cost(facts, place) if worst.cost > 0 else None
+    ratio = alone.ratio(worst.limit) or 1.0
+    return alone_cost(facts, place) if ratio * (worst.cost + mine.cost) > worst.limit.points else None
 
 
 def alone_cost(facts: MapFacts, place: int) -> Reason | None:

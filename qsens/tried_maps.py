@@ -12,6 +12,8 @@ from qsens.sweep import anchor_trial
 from qsens.trial import Outcome, Score, Study, Trial
 
 _ERROR_LENGTH = 160
+# A chosen map that costs less than this share of what is allowed says nothing of how screens scale.
+_LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,19 @@ class Reading:
         """What a score of a few images must be shown with; empty for one of all images."""
         return f" on {self.images} images" if self.is_screen else ""
 
-    def __str__(self) -> str:
-        name, place = self.limit.metric, self.place
+    @property
+    def measured(self) -> str:
+        """The score without its limit."""
         if math.isnan(self.value):
-            return f"{name}{place} is not a number"
-        if self.limit.is_open:
-            return f"{name} {self.value:.4g}{place}"
-        value, allowed = told_apart(self.value, self.threshold)
+            return f"{self.limit.metric}{self.place} is not a number"
+        value = f"{self.value:.4g}" if self.limit.is_open else told_apart(self.value, self.threshold)[0]
         width = "" if self.half_width is None else f" ± {self.half_width:.2g}"
-        text = f"{name} {value}{width}{place}, limit {allowed}"
+        return f"{self.limit.metric} {value}{width}{self.place}"
+
+    def __str__(self) -> str:
+        if math.isnan(self.value) or self.limit.is_open:
+            return self.measured
+        text = f"{self.measured}, limit {told_apart(self.value, self.threshold)[1]}"
         is_unclear = self.half_width is not None and abs(self.excess) <= self.half_width
         return f"{text}, cannot be told from the limit at this sample size" if is_unclear else text
 
@@ -70,14 +76,15 @@ class Reading:
 class TriedMap:
     """A trial as the set of its INT8 layers: bit `place` of `int8` is the layer at that place of the study.
 
-    `readings` are its scores by metric, none for a failed trial. `on_screen` are those of the chosen map on
-    the same few images, for a screened trial.
+    `readings` are its scores by metric, none for a failed trial. For a screened trial `on_screen` are those
+    of the chosen map on the same few images, and `on_all` its scores on all.
     """
 
     trial: Trial
     int8: int
     readings: Mapping[str, Reading]
     on_screen: Mapping[str, Reading]
+    on_all: Mapping[str, Reading]
 
     @property
     def number(self) -> int:
@@ -94,25 +101,54 @@ class TriedMap:
     @cached_property
     def worst(self) -> Reading | None:
         """The reading that is furthest beyond its limit, or nearest to it."""
-        return max(self.readings.values(), key=lambda reading: reading.share, default=None)
+        return max(self.readings.values(), key=self._share, default=None)
 
     @cached_property
     def is_beyond(self) -> bool:
-        """Failed, or beyond a limit; on a few images it must be worse there than the chosen map as well."""
+        """Failed, or beyond a limit.
+
+        On a few images: by the ratio of the chosen map's costs on all images and there, where that can be
+        told; else it must be worse there than the chosen map as well.
+        """
         worst = self.worst
         if worst is None:
             return self.has_failed
-        chosen = self.on_screen.get(worst.limit.metric)
-        return worst.excess > 0 and (chosen is None or worst.excess > chosen.excess)
+        chosen = None if self.ratio(worst.limit) else self.on_screen.get(worst.limit.metric)
+        return self._share(worst) > 0 and (chosen is None or worst.excess > chosen.excess)
 
     def __str__(self) -> str:
         if self.has_failed:
-            lines = (self.trial.error or "no message").strip().splitlines()
-            return f"failed: {lines[0][:_ERROR_LENGTH]}"
+            message = (self.trial.error or "").strip() or "no message"
+            return f"failed: {message.splitlines()[0][:_ERROR_LENGTH]}"
         worst = self.worst
         assert worst is not None, "tried_maps() leaves out scored trials without a reading"
-        chosen = self.on_screen.get(worst.limit.metric)
-        return f"{worst}" if chosen is None else f"{worst}; the chosen map has {chosen.value:.4g} there"
+        chosen, ratio = self.on_screen.get(worst.limit.metric), self.ratio(worst.limit)
+        if chosen is None:
+            return f"{worst}"
+        if ratio is None or not math.isfinite(worst.cost):
+            return f"{worst}; the chosen map has {chosen.value:.4g} there"
+        of_all, limit = self.on_all[worst.limit.metric].value, worst.limit
+        about = limit.baseline + ratio * worst.cost * (1 if limit.lower_is_better else -1)
+        guess, allowed = told_apart(about, limit.threshold)
+        return (
+            f"{worst.measured}; the chosen map has {chosen.value:.4g} there and {of_all:.4g} on all images, "
+            f"so this one about {guess}, limit {allowed}"
+        )
+
+    def _share(self, reading: Reading) -> float:
+        """The excess on all images as a share of the limit's points, as far as a screen can tell."""
+        ratio = self.ratio(reading.limit)
+        if ratio is None or not math.isfinite(reading.cost):
+            return reading.share
+        return ratio * reading.cost / reading.limit.points - 1
+
+    def ratio(self, limit: Limit) -> float | None:
+        """What the chosen map costs on all images, per cost on the few; `None` where that is not known."""
+        few, every = self.on_screen.get(limit.metric), self.on_all.get(limit.metric)
+        if few is None or every is None or not 0 < limit.points < math.inf:
+            return None
+        is_known = few.cost > 0 and every.cost > _LEAST_SHARE * limit.points
+        return every.cost / few.cost if is_known else None
 
 
 @dataclass(frozen=True)
@@ -137,8 +173,10 @@ class Yardstick:
         """A trial beside the chosen one."""
         is_screen = trial.outcome is Outcome.SCREENED
         on_screen = self.readings(chosen.screen_scores, is_screen=True) if is_screen else {}
+        on_all = self.readings(chosen.scores, is_screen=False) if is_screen else {}
         scores = () if trial.outcome is Outcome.FAILED else trial.scores
-        return TriedMap(trial, int8_bits(study, trial), self.readings(scores, is_screen=is_screen), on_screen)
+        readings = self.readings(scores, is_screen=is_screen)
+        return TriedMap(trial, int8_bits(study, trial), readings, on_screen, on_all)
 
     def _reading(self, score: Score, limit: Limit, *, is_screen: bool) -> Reading | None:
         scores = () if self.fp32 is None else self.fp32.screen_scores if is_screen else self.fp32.scores

@@ -65,8 +65,39 @@ def test_the_limit_that_is_missed_most_is_named():
 def test_a_screen_tells_where_nothing_else_does_and_says_so():
     chosen = replace(CHOSEN, screen_scores=(score(1.2, images=32),))
     reason = reason_of(2, screened(3, {0, 1, 2}, 4.1), chosen=chosen)
-    text = "with it in INT8 too (trial 3): fid-fp32 4.1 on 32 images, limit 2; the chosen map has 1.2 there"
-    assert str(reason) == text
+    assert str(reason) == (
+        "with it in INT8 too (trial 3): fid-fp32 4.1 on 32 images; the chosen map has 1.2 there and 1.7 on "
+        "all images, so this one about 5.808, limit 2"
+    )
+
+
+def test_a_screen_that_shows_less_than_all_images_is_scaled_by_the_chosen_map():
+    chosen = replace(CHOSEN, screen_scores=(score(0.85, images=32),))
+    reason = reason_of(2, screened(3, {0, 1, 2}, 1.5), chosen=chosen)
+    assert str(reason).endswith("0.85 there and 1.7 on all images, so this one about 3, limit 2")
+    assert 3 not in reason_of(2, screened(3, {0, 1, 2}, 0.95), chosen=chosen).trials
+
+
+def test_the_limit_that_a_scaled_screen_misses_most_is_named():
+    fid = Limit("fid", 20.0, 1.0, lower_is_better=True)
+    first = anchors()
+    first[0] = replace(first[0], scores=(score(20.0, metric="fid"), score(0.0)))
+    few = (score(41.0, metric="fid", images=32, difference=1.0), score(0.2, images=32))
+    chosen = replace(CHOSEN, scores=(score(20.3, metric="fid"), score(1.0)), screen_scores=few)
+    scores = (score(41.5, metric="fid", images=32, difference=1.5), score(0.6, images=32))
+    trial = replace(screened(3, {0, 1, 2}, 0.0), scores=scores)
+    text = str(reason_of(2, trial, chosen=chosen, limits=(fid, LIMIT), first=first))
+    assert text.endswith(
+        "fid-fp32 0.6 on 32 images; the chosen map has 0.2 there and 1 on all images, "
+        "so this one about 3, limit 2"
+    )
+
+
+def test_a_chosen_map_that_costs_next_to_nothing_scales_no_screen():
+    chosen = replace(CHOSEN, scores=(score(0.1),), screen_scores=(score(0.001, images=32),))
+    assert 3 not in reason_of(2, screened(3, {0, 1, 2}, 1.5), chosen=chosen).trials
+    reason = reason_of(2, screened(3, {0, 1, 2}, 2.5), chosen=chosen)
+    assert str(reason).endswith("fid-fp32 2.5 on 32 images, limit 2; the chosen map has 0.001 there")
 
 
 def test_a_screen_that_is_no_worse_than_the_chosen_maps_own_tells_nothing():
@@ -267,6 +298,7 @@ def test_a_trial_that_failed_is_a_reason_with_its_error():
     reason = reason_of(2, failed(3, {0, 1, 2}, "no kernel for it\nlong trace"))
     assert str(reason) == "with it in INT8 too (trial 3): failed: no kernel for it"
     assert reason.kind is ReasonKind.FAILED
+    assert str(reason_of(2, failed(3, {0, 1, 2}, " \n"))).endswith("failed: no message")
 
 
 def test_a_score_that_is_not_a_number_is_beyond():
