@@ -21,6 +21,7 @@ from qsens.latency_table import check_table, read_latency_table
 from qsens.paired_errors import PairedError, paired_errors
 from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import write_precision_map
+from qsens.psnr import shown_value
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection import (
     PSNR,
@@ -35,7 +36,7 @@ from qsens.selection import (
 from qsens.spec import SweepSpec
 from qsens.sweep import anchor_trial, describe_map
 from qsens.timings import Timings, timings_of
-from qsens.trial import Study, Trial
+from qsens.trial import Score, Study, Trial
 
 
 @click.command()
@@ -218,7 +219,7 @@ def _limit_lines(selection: Selection) -> list[str]:
         return []
     word = "at most" if limit.lower_is_better else "at least"
     score = selection.trial.score(limit.metric)
-    value = f" {score.value:.4g}," if score is not None else ""
+    value = f" {_number(score)}," if score is not None else ""
     fp32 = f" (FP32 {limit.baseline:.4g})" if math.isfinite(limit.baseline) else ""
     lines = [f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed{fp32}"]
     if selection.is_interval_within is not None:
@@ -264,10 +265,15 @@ def _shown_score(trial: Trial, metric: str) -> str:
         return "-"
     error = score.difference_standard_error
     if not error or not math.isfinite(error) or not math.isfinite(score.value):
-        return f"{score.value:.4g}"
+        return _number(score)
     half_width = Z95 * error
     decimals = max(0, 1 - math.floor(math.log10(half_width)))
     return f"{score.value:.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def _number(score: Score) -> str:
+    value = shown_value(score.metric, score.value)
+    return "∞" if value == math.inf else f"{value:.4g}"
 
 
 def _warn_of_missing(run: Path, study: Study) -> None:

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from qsens.errors import DataError, ScoreError
 from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
 from qsens.metrics.intervals import standard_error
+from qsens.psnr import PSNR, PSNR_CAP_DB
 from qsens.trial import Score
 
 Images = NDArray[np.uint8]
 FloatArray = NDArray[np.float64]
 
 PEAK = 255.0
-PSNR_CAP_DB = 100.0
-"""PSNR of images that do not differ: a number that JSON and a plot can hold. 100 dB is one pixel value in
-150,000 off by one."""
-
 SSIM_SIGMA = 1.5
 SSIM_RADIUS = 5
 SSIM_STABILISERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
@@ -70,7 +67,7 @@ class Psnr:
     spoiled images; the pooled form has neither fault. Its influence is that of the mean through the log.
     """
 
-    name = "psnr"
+    name = PSNR
     lower_is_better = False
     needs_features = False
     needs_reference = False

@@ -5,6 +5,7 @@ from html import escape
 
 from qsens.layer import Layer, macs_share
 from qsens.precision import Precision, PrecisionMap
+from qsens.psnr import shown_value
 from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import axis_title, format_value, short_name
 from qsens.report.tables import differing_layers
@@ -40,7 +41,7 @@ def score_text(score: Score | None) -> str:
     if score is None:
         return "—"
     error = score.difference_standard_error or score.standard_error
-    text = format_value(score.value)
+    text = format_value(shown_value(score.metric, score.value))
     return text if not error else f"{text} ± {format_value(Z95 * error, 2)}"
 
 

@@ -13,7 +13,7 @@ from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder, RunPaths
 from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome
+from qsens.trial import Outcome, Score
 
 SPEC = SweepSpec()
 LAYERS = example_layers(4)
@@ -85,6 +85,19 @@ def test_without_a_budget_the_front_is_listed_and_nothing_written(make_run):
     assert not RunPaths(run).precision_map_path.exists()
     front = json.loads(select(run, "--json").stdout)["front"]
     assert [entry["trial"] for entry in front] == [0, 3, 2]
+
+
+def test_pictures_equal_to_those_of_fp32_have_an_infinite_psnr(make_run):
+    def psnr(trial):
+        value = 100.0 if trial.number == 0 else 40.0
+        return replace(trial, scores=(Score("psnr", value, 8, "fp32", lower_is_better=False),))
+
+    run = make_run(change=psnr)
+    result = select(run, "--budget", "35")
+    fp32 = next(line for line in result.stdout.splitlines() if "FP32 everywhere" in line)
+    assert "∞" in fp32
+    assert "100" not in fp32.replace("100.0%", "")
+    assert '"value":100.0' in RunPaths(run).journal_path.read_text()
 
 
 def without_fp16(trial):
