@@ -12,7 +12,7 @@ from qsens.report.layer_names import cut_middle, short_names
 from qsens.report.map_shapes import Direction, map_title
 from qsens.report.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.report.page_content import PageContent
-from qsens.report.page_tables import score_text, time_text
+from qsens.report.page_tables import outcome_note, score_text, time_text
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.report.tradeoff_data import Family, tradeoff
 from qsens.selection import Z95, built_map, int8_share
@@ -70,8 +70,7 @@ def _trial_data(content: PageContent, trial: Trial, families: dict[int, Family])
         "map": _digits(shown, content.study),
         "asked": None if shown == trial.requested else _digits(trial.requested, content.study),
         "share": int8_share(content.study, trial),
-        "outcome": str(trial.outcome),
-        "error": trial.error or "",
+        "note": outcome_note(trial),
         "family": str(families.get(trial.number, Family.OTHER)),
         "scores": {score.metric: score_text(score) for score in trial.scores},
         "ms": [None if found is None else [found.ms, found.half_width_ms] for _, found in measured],

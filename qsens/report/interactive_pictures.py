@@ -13,9 +13,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # Characters of base64 over all runs of a page; the charting library takes 2 million more.
 MOST_CHARACTERS = 6_000_000
-_LARGEST_SIDE = 384
-_SIDES = (384, 256, 192, 128)
-_COUNTS = (4, 3, 2, 1)
+# Longer side in pixels and number of inputs, tried in turn; each is capped by what there is.
+_MANY = 1000
+_FORMS = (
+    *((side, _MANY) for side in (384, 256, 192, 128)),
+    *((128, 4), (128, 3), (96, 3), (64, 3), (64, 2), (64, 1), (48, 1), (32, 1)),
+)
 _TRIED = 6
 
 
@@ -55,19 +58,15 @@ def pack_pictures(
     """Pictures within `most_characters`; `None` without FP32's pictures.
 
     samples: by trial number, uint8 (K, 3, H, W), 0 to 255, RGB; those of another shape than FP32's are left
-    out. Beyond the limit the pictures get smaller, down to 128 pixels, then fewer.
+    out. Beyond the limit the pictures get smaller and fewer, at last those of some trials are left out.
     """
     if baseline is None or baseline not in samples:
         return None
     reference = samples[baseline]
     alike = {number: images for number, images in samples.items() if images.shape == reference.shape}
-    count, _, height, width = reference.shape
-    sides = [side for side in _SIDES if side < max(height, width)]
-    if max(height, width) <= _LARGEST_SIDE:
-        sides = [max(height, width), *sides]
-    forms = [(side, count) for side in sides] + [(sides[-1], few) for few in _COUNTS if few < count]
-    form = next((form for form in forms if _estimate(alike, baseline, form) <= most_characters), forms[-1])
-    data = _encoded(alike, baseline, form)
+    form, size = _form_within(alike, baseline, most_characters)
+    kept = _spread(alike, baseline, min(len(alike), int(len(alike) * most_characters / size)))
+    data = _encoded(kept, baseline, form)
     shown = _shrunk(reference[:1], form[0])
     return PackedPictures(
         width=shown.shape[3],
@@ -75,18 +74,29 @@ def pack_pictures(
         count=form[1],
         baseline=baseline,
         data=data,
-        psnr={number: _psnr(images[: form[1]], reference[: form[1]]) for number, images in alike.items()},
-        note=_note(reference, shown, form[1]),
+        psnr={number: _psnr(images[: form[1]], reference[: form[1]]) for number, images in kept.items()},
+        note=_note(reference, shown, form[1], len(alike) - len(kept)),
     )
 
 
-def _estimate(alike: Mapping[int, Array], baseline: int, form: tuple[int, int]) -> float:
-    """Characters that the form takes, from a few trials spread over all."""
+def _form_within(alike: Mapping[int, Array], baseline: int, most: int) -> tuple[tuple[int, int], float]:
+    """The best form of at most `most` characters, else the smallest, and about how many it takes."""
+    count, _, height, width = alike[baseline].shape
+    forms = dict.fromkeys((min(side, max(height, width)), min(few, count)) for side, few in _FORMS)
+    tried = _spread(alike, baseline, _TRIED)
+    size = 0.0
+    for form in forms:
+        size = sum(map(len, _encoded(tried, baseline, form).values())) * len(alike) / len(tried)
+        if size <= most:
+            break
+    return form, size
+
+
+def _spread(alike: Mapping[int, Array], baseline: int, count: int) -> dict[int, Array]:
+    """FP32's pictures and those of about `count` trials spread over all."""
     numbers = list(alike)
-    places = np.linspace(0, len(numbers) - 1, min(_TRIED, len(numbers))).round().astype(int)
-    tried = {numbers[place]: alike[numbers[place]] for place in places}
-    size = sum(map(len, _encoded({**tried, baseline: alike[baseline]}, baseline, form).values()))
-    return size * len(numbers) / len({*tried, baseline})
+    places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int)
+    return {baseline: alike[baseline], **{numbers[place]: alike[numbers[place]] for place in places}}
 
 
 def _encoded(alike: Mapping[int, Array], baseline: int, form: tuple[int, int]) -> dict[int, str]:
@@ -118,7 +128,7 @@ def _psnr(images: Array, reference: Array) -> list[float | None]:
     return [None if error == 0 else round(float(10 * np.log10(255.0**2 / error)), 3) for error in errors]
 
 
-def _note(reference: Array, shown: Array, count: int) -> str:
+def _note(reference: Array, shown: Array, count: int, left_out: int) -> str:
     parts = []
     if shown.shape[2:] != reference.shape[2:]:
         height, width = reference.shape[2:]
@@ -128,5 +138,7 @@ def _note(reference: Array, shown: Array, count: int) -> str:
         )
     if count < len(reference):
         parts.append(f"{count} of {len(reference)} sample inputs are on the page")
+    if left_out:
+        parts.append(f"the pictures of {left_out} trials are left out")
     text = "; ".join(parts)
     return f"To keep the page small, {text}." if text else ""

@@ -144,19 +144,28 @@ def _row_classes(trial: Trial, study: Study, *, is_chosen: bool) -> dict[str, bo
     return {
         "chosen": is_chosen,
         "failed": trial.outcome is Outcome.FAILED,
+        "screened": trial.outcome is Outcome.SCREENED,
         "differs": bool(differing_layers(trial, study.layers)),
     }
 
 
-def _note(trial: Trial, layers: Sequence[Layer]) -> str:
-    """What went wrong with a trial, below its title; nothing for most."""
-    differing = differing_layers(trial, layers)
+def outcome_note(trial: Trial) -> str:
+    """Why a trial has no scores like the others'; empty where it has."""
     if trial.outcome is Outcome.FAILED:
-        text = f"failed: {trial.error or 'no message'}"
-    elif differing:
+        return f"failed: {trial.error or 'no message'}"
+    if trial.outcome is Outcome.SCREENED:
+        images = f"{trial.scores[0].images} images" if trial.scores else "a few images"
+        return f"screened: scored on {images} only, which other scores must not be compared with"
+    return ""
+
+
+def _note(trial: Trial, layers: Sequence[Layer]) -> str:
+    """What sets a trial apart, below its title; nothing for most."""
+    differing, text = differing_layers(trial, layers), outcome_note(trial)
+    if not text and differing:
         names = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
         text = f"not as requested: {names}"
-    else:
+    if not text:
         return ""
     if trial.mismatches:
         text += f"; {len(trial.mismatches)} layers run in another precision than this engine should"

@@ -75,7 +75,7 @@ def test_numbers_that_are_not_finite_become_null_and_their_text_stays():
 def test_failed_trials_and_runs_without_scores_have_values_too():
     trials = (*anchors(LAYERS)[:2], failed(2, PrecisionMap(Precision.INT8), "no kernel"))
     data = run_data(content_of(Study("spec", LAYERS, trials)))
-    assert data["trials"][2]["error"] == "no kernel"
+    assert data["trials"][2]["note"] == "failed: no kernel"
     assert [number for _, number in data["walks"][0]["steps"]] == [0, 1]
     empty = run_data(content_of(Study("spec", LAYERS, ())))
     assert empty["metrics"] == empty["trials"] == empty["walks"] == []
@@ -114,6 +114,11 @@ def test_large_pictures_are_averaged_down_and_many_are_left_out_within_the_limit
     assert sum(map(len, small.data.values())) <= 250_000
     assert (small.height, small.count) == (128, 4)
     assert "4 of 6 sample inputs" in small.note
+    many = pack_pictures({number: noise[number % 2] for number in range(40)}, 0, 30_000)
+    assert (many.height, many.count) == (32, 1)
+    assert 0 in many.data
+    assert sum(map(len, many.data.values())) < 36_000
+    assert f"the pictures of {40 - len(many.data)} trials are left out" in many.note
     one = {0: np.full((1, 3, 512, 512), 7, np.uint8), 1: np.full((1, 3, 512, 512), 9, np.uint8)}
     assert (decoded(pack_pictures(one, 0), 1) == 9).all()
 

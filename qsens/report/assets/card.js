@@ -1,4 +1,5 @@
-// Which trial is looked at (of any run, while `page` is the run that tables show), its card, and the marks in charts and tables that follow it.
+// Which trial is looked at, its card, and the marks in charts and tables that follow it. `page` is the run
+// that the tables show; with charts over all runs the trial may be of another one.
 const PRECISIONS = ["fp32", "fp16", "int8"];
 const MOST_CARD_INPUTS = 3;
 const look = { page: 0, run: 0, trial: null, isHeld: false };
@@ -92,8 +93,8 @@ function drawCard() {
     parts.push(element("p", { className: "note" }, "Built differently from what was asked for:"),
       mapStrip(run, trial.asked));
   }
-  if (trial.outcome === "failed") {
-    parts.push(element("p", { className: "note" }, `failed: ${trial.error || "no message"}`));
+  if (trial.note) {
+    parts.push(element("p", { className: "note" }, trial.note));
   }
   parts.push(list, cardPictures(run, trial), cardButtons());
   card.replaceChildren(...parts);
@@ -122,7 +123,7 @@ function cardPictures(run, trial) {
     return grid;
   }
   const count = Math.min(pictures.count, MOST_CARD_INPUTS);
-  grid.style.setProperty("--inputs", count);
+  grid.style.setProperty("--inputs", Math.max(count, 2));
   Promise.all([pixelsOf(run, pictures.baseline), pixelsOf(run, trial.number)]).then(([baseline, pixels]) => {
     [["FP32", baseline], ["this map", pixels]].forEach(([name, bytes]) => {
       grid.append(element("span", { className: "faint" }, name));

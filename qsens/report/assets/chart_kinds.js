@@ -56,12 +56,25 @@ function star(place, number, x, lowest) {
   return { ...trace, error_y: undefined };
 }
 
+// Plotly shortens ticks between powers of ten to one digit; these are written out.
+function logTicks(places) {
+  const values = places.flatMap((place) => Object.values(metricOf(data.runs[place]).values).map((entry) => entry[0]));
+  const positive = values.filter((value) => value > 0);
+  const low = Math.floor(Math.log10(Math.min(...positive))) - 1, high = Math.ceil(Math.log10(Math.max(...positive)));
+  const steps = high - low > 4 ? [1] : high - low > 3 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
+  const tickvals = [];
+  for (let power = low; power <= high; power += 1) {
+    tickvals.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(3))));
+  }
+  return { tickvals, ticktext: tickvals.map(String) };
+}
+
 function yAxis(layout, metric, places) {
   const better = metric.lower_is_better ? "lower is better" : "higher is better";
   layout.yaxis = { ...layout.yaxis, type: view.isLog ? "log" : "linear",
     title: { text: `${plain(metric.title)}<br>(${better})` } };
   if (view.isLog) {
-    Object.assign(layout.yaxis, { dtick: "D2", exponentformat: "none", minexponent: 6 });
+    Object.assign(layout.yaxis, logTicks(places));
   }
   const parts = [];
   const against = new Set(places.map((place) => metricOf(data.runs[place]).against));
@@ -143,7 +156,7 @@ function boundaryChart(places, layout) {
       }));
       const chosen = line.points.find((point) => point[1] === run.chosen);
       if (chosen && valuesOf(place, run.chosen)) {
-        traces.push({ ...star(place, run.chosen, chosen[0], lowest), showlegend: index === 0 });
+        traces.push({ ...star(place, run.chosen, chosen[0], lowest), showlegend: index === 0 && !view.isOverlay });
       }
     });
     traces.push(...(view.isOverlay ? [] : referenceTraces(place, run.layers.length, lowest)));
@@ -176,15 +189,16 @@ function tradeoffChart(places, layout) {
         return;
       }
       const { colour } = lookOf(place, index === 0 ? 5 : index - 1);
+      const showlegend = !view.isOverlay;
       traces.push(marks(place, members.map((trial) => trial.number), members.map(costOf), lowest, {
-        mode: "markers", name: nameIn(place, family),
+        mode: "markers", name: nameIn(place, family), showlegend,
         marker: { size: 9, symbol: SYMBOLS[index], color: colour,
           opacity: members.map((trial) => (front.includes(trial.number) ? 1 : 0.6)) },
       }));
     });
     const chosen = shown.find((trial) => trial.number === run.chosen);
     if (chosen) {
-      traces.push(star(place, run.chosen, costOf(chosen), lowest));
+      traces.push({ ...star(place, run.chosen, costOf(chosen), lowest), showlegend: !view.isOverlay });
     }
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
@@ -205,7 +219,8 @@ function sensitivityChart(places, layout) {
         name: nameIn(place, origin),
         x: members.map((effect) => effect.start),
         y: members.map((effect) => effect.value),
-        error_y: { type: "data", array: members.map((effect) => effect.half ?? 0), thickness: 1, width: 2 },
+        error_y: { type: "data", array: members.map((effect) => effect.half ?? 0), thickness: 1, width: 2,
+          color: cssColour("--faint") },
         marker: { color: lookOf(place, index).colour },
         customdata: members.map((effect) => [place, effect.trial]),
         text: members.map((effect) => effectText(run, effect)),
@@ -222,8 +237,9 @@ function sensitivityChart(places, layout) {
   layout.yaxis.title = { text: `change of ${plain(metric.short)}` };
   layout.barmode = "group";
   Object.assign(layout, blockBands(run, chart().clientWidth - 80, -0.5));
-  const note = "Worse is up for distances, down for PSNR and other scores of which more is better. " +
-    "A bar stands at its first layer; the key of its colour says what was changed.";
+  const names = view.isOverlay && places.length > 1 ? ` Names of layers are those of ${run.name}.` : "";
+  const note = "Only this INT8: against FP32. All but this INT8: against all INT8. Steps of a boundary: against " +
+    `the boundary before. A bar stands at the first layer of what was changed.${names}`;
   return { traces, layout, note, points: pointsOf(traces) };
 }
 
