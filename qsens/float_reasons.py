@@ -52,7 +52,7 @@ def float_reason(facts: MapFacts, place: int) -> Reason:
             return reason
     is_tried = any(tried.int8 >> place & 1 for tried in facts.tried)
     tail = " next to the INT8 layers of the chosen map" if is_tried and facts.int8 else ""
-    return Reason(f"no trial tells: it was not tried in INT8{tail}", (), ReasonKind.UNTRIED)
+    return Reason(f"no trial tells: not tried in INT8{tail}", (), ReasonKind.UNTRIED)
 
 
 def _added(facts: MapFacts, place: int) -> Reason | None:
@@ -254,13 +254,11 @@ def _with_others(facts: MapFacts, place: int) -> Reason | None:
     if tried is not None:
         count = facts.more(tried).bit_count() - 1
         others = "everything else" if tried.int8 == facts.movable else f"{count} more"
-        start = f"next to the chosen map it was tried in INT8 only with {others}"
+        start = f"next to the chosen map tried in INT8 only with {others}"
         reason = _from_trial(start if facts.int8 else f"in INT8 with {others}", tried, ReasonKind.TOGETHER)
     elif blocker is not None:
         below = facts.names(facts.more(blocker))
-        start = (
-            f"next to the chosen map it was tried in INT8 only on top of {below}, which is too much already"
-        )
+        start = f"next to the chosen map tried in INT8 only on top of {below}, which is too much already"
         reason = _from_trial(start, blocker, ReasonKind.BEHIND)
     else:
         return None

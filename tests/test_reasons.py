@@ -207,7 +207,7 @@ def test_behind_a_layer_that_is_too_much_already():
     reason = reason_of(4, *curve)
     assert reason.kind is ReasonKind.BEHIND
     assert str(reason) == (
-        "next to the chosen map it was tried in INT8 only on top of block1.conv0, which is too much already "
+        "next to the chosen map tried in INT8 only on top of block1.conv0, which is too much already "
         "(trial 5): fid-fp32 4.9, limit 2"
     )
     detailed = reason_of(4, *curve, tried(8, {4}, 0.01))
@@ -218,8 +218,7 @@ def test_behind_a_layer_that_is_too_much_already():
 
 def test_only_with_everything_else_or_many_others():
     assert str(reason_of(2)) == (
-        "next to the chosen map it was tried in INT8 only with everything else (trial 2): "
-        "fid-fp32 14.8, limit 2"
+        "next to the chosen map tried in INT8 only with everything else (trial 2): fid-fp32 14.8, limit 2"
     )
     layers = example_layers(12)
     chosen = tried(9, {0, 1}, 1.7, layers=layers)
@@ -230,10 +229,10 @@ def test_only_with_everything_else_or_many_others():
 
 def test_no_trial_tells():
     first = anchors(int8=math.inf)[:2]
-    assert str(reason_of(2, first=first)) == "no trial tells: it was not tried in INT8"
+    assert str(reason_of(2, first=first)) == "no trial tells: not tried in INT8"
     elsewhere = tried(3, {2, 4}, 0.5)
     assert str(reason_of(2, elsewhere, first=first)) == (
-        "no trial tells: it was not tried in INT8 next to the INT8 layers of the chosen map"
+        "no trial tells: not tried in INT8 next to the INT8 layers of the chosen map"
     )
 
 
