@@ -12,8 +12,9 @@ A budget is a share of what INT8 everywhere does. "maps" counts what a strategy 
 everywhere included, FP32 not; a map screened on `--screen` of the inputs counts in proportion. "cost lost"
 is the INT8 share of multiply-accumulates (percentage points) that the best map found within the budget falls
 short of the best there is; "score lost" how much more damage, in shares of the budget, the best map found
-has that saves as much as the best there is; "optimum" how often nothing was lost. "s" is the time of that
-many maps at this generator's mean seconds a map.
+has that saves as much as the best there is; "optimum" how often nothing was lost. "misjudged" counts maps
+that were screened and not scored, and of these the ones that keep to the budget and save more than the best
+map found. "s" is the time of that many maps at this generator's mean seconds a map.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_maps
 from qsens.trial import Outcome, Request, Trial
 
-STRATEGIES = ("boundary", "ends", "ranked-bisection", "greedy-revert", "additive")
+STRATEGIES = ("boundary", "ends", "ranked-bisection", "greedy-revert", "additive", "guided")
 SCHEMES = {"ranked-bisection": RankedBinarySearch, "greedy-revert": GreedyRevert}
 # Shares of multiply-accumulates are sums of floats.
 _SAME_SHARE = 1e-9
@@ -45,11 +46,16 @@ _SAME_SHARE = 1e-9
 
 @dataclass(frozen=True)
 class Regret:
-    """What one search used and missed: maps scored, INT8 share (0 to 1), damage in shares of the budget."""
+    """What one search used and missed: maps scored, INT8 share (0 to 1), damage in shares of the budget.
+
+    `given_up` maps were screened and not scored, `misjudged` of them were better than what was found.
+    """
 
     maps: float
     cost: float
     score: float
+    given_up: int = 0
+    misjudged: int = 0
 
     @property
     def is_optimal(self) -> bool:
@@ -97,8 +103,9 @@ def print_table(problem: Problem, options: argparse.Namespace) -> None:
         "worst",
         "score lost",
         "optimum",
+        "misjudged",
     )
-    print("{:<17} {:>6} {:>6} {:>5} {:>7} {:>6} {:>9} {:>6} {:>10} {:>8}".format(*header))
+    print("{:<17} {:>6} {:>6} {:>5} {:>7} {:>6} {:>9} {:>6} {:>10} {:>8} {:>9}".format(*header))
     for name in options.strategies:
         for budget in options.budgets:
             found = [searched(name, problem, seed, budget) for seed in problem.seeds]
@@ -152,7 +159,14 @@ def regret_of(problem: Problem, seed: int, trials: Sequence[Trial], limit: float
     )
     screens = (len(trials) - len(scored)) * problem.screen_images / problem.images
     lost = (least_found - least) / limit if limit else 0.0
-    return Regret(len(scored) - 1 + screens, best - reached, lost)
+    given_up = {trial.requested for trial in trials} - {trial.requested for trial in scored}
+    misjudged = [
+        requested
+        for requested in given_up
+        if problem.measures[requested][seed].distance <= limit
+        and int8_share(problem, requested) > reached + _SAME_SHARE
+    ]
+    return Regret(len(scored) - 1 + screens, best - reached, lost, len(given_up), len(misjudged))
 
 
 def int8_share(problem: Problem, requested: PrecisionMap) -> float:
@@ -172,10 +186,14 @@ def described(found: Sequence[Regret], problem: Problem) -> str:
     maps = float(np.mean([regret.maps for regret in found]))
     costs = [100 * regret.cost for regret in found]
     optimal = sum(regret.is_optimal for regret in found)
+    given_up, misjudged = (
+        sum(getattr(regret, name) for regret in found) for name in ("given_up", "misjudged")
+    )
     return (
         f"{maps:>6.1f} {max(regret.maps for regret in found):>5.1f} {maps / len(problem.measures):>7.1%} "
         f"{maps * problem.seconds:>6.0f} {np.mean(costs):>9.2f} {max(costs):>6.2f} "
-        f"{np.mean([regret.score for regret in found]):>10.2f} {f'{optimal}/{len(found)}':>8}"
+        f"{np.mean([regret.score for regret in found]):>10.2f} {f'{optimal}/{len(found)}':>8} "
+        f"{f'{misjudged}/{given_up}' if given_up else '':>9}"
     )
 
 
@@ -190,7 +208,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--subset", type=int, default=36)
     parser.add_argument("--screen", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--budgets", type=float, nargs="+", default=[0.1, 0.3])
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.05, 0.1, 0.3])
     parser.add_argument("--cache", type=Path, help="keeps all scores, by default nothing is kept")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

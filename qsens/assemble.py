@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
+from qsens.decisions import decisions_of, write_decisions
 from qsens.evaluation import Evaluator, Workload
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.graph.graph import Graph
@@ -154,13 +155,16 @@ def sweep(
         for line in folder.record_provenance(assembled.contents()):
             if warn is not None:
                 warn(line)
-        return run_sweep_on(
+        study = run_sweep_on(
             assembled.graph.layers,
             strategy=assembled.strategy,
             runner=_runner(assembled, folder, progress, runner),
             journal=folder.journal,
             progress=progress,
         )
+        decisions = decisions_of(assembled.strategy, study.layers, study.trials)
+        write_decisions(folder.decisions_path, decisions)
+        return study
 
 
 def linear_algebra_threads(threads: int) -> threadpool_limits:

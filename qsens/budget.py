@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from qsens.errors import SpecError
 
+# Where a run states no budget: the share of FP32's distance to real images that may be lost.
+DEFAULT_BUDGET = "5%"
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
 
 

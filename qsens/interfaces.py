@@ -257,8 +257,20 @@ class Metric(Protocol):
     def start(self, context: ScoringContext) -> Accumulator: ...
 
 
+@dataclass(frozen=True)
+class Decision:
+    """One step of a search in words, and the numbers of the trials it rests on."""
+
+    text: str
+    trials: tuple[int, ...]
+
+
 class Strategy(Protocol):
-    """Chooses which maps to try: a pure function of layers and trials, so resuming is replaying."""
+    """Chooses which maps to try: a pure function of layers and trials, so resuming is replaying.
+
+    A strategy that searches may also offer `explain_search(layers, trials) -> Sequence[Decision]`: what it
+    decided so far, in order, for the report.
+    """
 
     name: str
 

@@ -80,6 +80,9 @@ def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, take
     wanted = {key: value for key, value in options.items() if takes_all or key in known}
     if "float_precision" in known:
         wanted.setdefault("float_precision", spec.float_precision)
+    if {"budget", "guard"} <= set(known):
+        limits = {"budget": spec.budget, "guard": spec.guard}
+        wanted = {**{key: text for key, text in limits.items() if text is not None}, **wanted}
     strategy: Strategy = create("strategies", name, wanted)
     return strategy
 

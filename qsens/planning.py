@@ -28,8 +28,9 @@ PROBE_SAMPLES = 2
 class SweepPlan:
     """Maps, images and seconds of a sweep.
 
-    `screens` are maps scored on `screen_samples` only. `map_s` is one map over the whole evaluation set, `once_s` what is done once (ranges, features of real
-    images). `is_complete` is false where a strategy decides on more maps while it runs.
+    `screens` are maps scored on `screen_samples` only. `map_s` is one map over the whole evaluation set,
+    `once_s` what is done once (ranges, features of real images). `is_complete` is false where a strategy
+    decides on more maps while it runs.
     """
 
     maps: int

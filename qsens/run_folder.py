@@ -65,6 +65,10 @@ class RunPaths:
         return self.path / "provenance.json"
 
     @property
+    def decisions_path(self) -> Path:
+        return self.path / "decisions.json"
+
+    @property
     def precision_map_path(self) -> Path:
         return self.path / "precision_map.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from qsens.audits import load_audit
-from qsens.budget import Budget
+from qsens.budget import DEFAULT_BUDGET, Budget
 from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.errors import BudgetError, SpecError
 from qsens.paired_errors import paired_errors
@@ -19,9 +19,6 @@ from qsens.selection import Selection, cheapest_within, headline_metric
 from qsens.spec import SweepSpec
 from qsens.sweep import StoppedError, describe_map
 from qsens.trial import Outcome, Study
-
-# Where the spec states no budget: the share of FP32's distance to real images that may be lost.
-DEFAULT_BUDGET = "5%"
 
 
 @dataclass(frozen=True)

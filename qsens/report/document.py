@@ -11,6 +11,7 @@ import pandas as pd
 
 from qsens.atomic_write import write_atomically, write_error
 from qsens.audits import load_audit
+from qsens.decisions import read_decisions
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.metric_names import headline_metrics
@@ -119,6 +120,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         floors=found.floors,
         samples=found.samples,
         reasons=found.reasons,
+        decisions=read_decisions(RunPaths(run).decisions_path),
     )
 
 

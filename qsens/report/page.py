@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
+from qsens.interfaces import Decision
 from qsens.report.finding import Finding
 from qsens.report.interactive_section import (
     has_charting,
@@ -21,6 +22,7 @@ from qsens.report.page_tables import score_table, trial_table
 from qsens.selection import built_map, int8_share
 from qsens.trial import Study
 
+_MOST_NAMED = 8
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -75,6 +77,7 @@ def _body(content: PageContent) -> str:
         (
             _figures(content.pictures),
             _layers_section(content),
+            _search_section(content.decisions),
             _trials_section(content),
             _provenance(content),
         )
@@ -161,6 +164,22 @@ def _layers_section(content: PageContent) -> str:
     if content.timings:
         notes.append("Layers that one step of an engine computes share its milliseconds.")
     return f'<h2>Layer by layer</h2><p class="faint">{" ".join(notes)}</p>{layer_table(content)}'
+
+
+def _search_section(decisions: Sequence[Decision]) -> str:
+    if not decisions:
+        return ""
+    entries = "".join(f"<li>{escape(entry.text)}{_resting_on(entry.trials)}</li>" for entry in decisions)
+    note = "What the search decided, in order, and the trials that each step rests on."
+    return f'<h2>How the search went</h2><p class="faint">{note}</p><ol class="search">{entries}</ol>'
+
+
+def _resting_on(trials: Sequence[int]) -> str:
+    if not trials:
+        return ""
+    shown = ", ".join(map(str, trials[:_MOST_NAMED]))
+    more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
+    return f' <span class="faint">(trial{"s" if len(trials) > 1 else ""} {shown}{more})</span>'
 
 
 def _trials_section(content: PageContent) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsens.device.audit import LayerAudit
 from qsens.floor import Floor
+from qsens.interfaces import Decision
 from qsens.report.finding import Finding
 from qsens.report.sensitivity import Sensitivity
 from qsens.timings import Timings
@@ -37,7 +38,7 @@ class PageContent:
     `sensitivities` are effects of single layers, the headline metric's first; `floors` are what distances
     show where only the images differ, by metric; `samples` are pictures by trial number, uint8 (K, 3, H, W),
     0 to 255, RGB, of the same inputs for every trial; `reasons` says why a layer has its precision, by
-    layer name, for the layers where a strategy says it.
+    layer name, for the layers where a strategy says it; `decisions` are the steps of a search.
     """
 
     run_name: str
@@ -55,3 +56,4 @@ class PageContent:
     floors: Mapping[str, Floor] = field(default_factory=dict)
     samples: "Mapping[int, Array]" = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    decisions: Sequence[Decision] = ()

@@ -5,15 +5,15 @@ layers are taken to add, which they need not do.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from qsens.budget import Budget, Limit
 from qsens.errors import SpecError
 from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of
+from qsens.strategies.cut import checked_direction, units_of
 from qsens.strategies.knapsack import Items, least_damage, most_saved
+from qsens.strategies.unit_maps import UnitMaps
 from qsens.trial import Outcome, Score, Trial, untried
 
 DIRECTIONS = ("only-this", "all-but-this")
@@ -62,7 +62,7 @@ class Additive:
         Raises:
             SpecError: for a metric that was not scored.
         """
-        maps = _UnitMaps.of(units_of(layers, self.by), self.float_precision)
+        maps = UnitMaps.of(units_of(layers, self.by), self.float_precision)
         if singles := untried(self._singles(maps), trials):
             return singles
         levels = _Levels(trials, self.metric)
@@ -71,21 +71,21 @@ class Additive:
         places = range(len(maps.units))
         items = Items(
             damages=tuple(self._damage(maps, place, levels) for place in places),
-            savings=tuple(_macs_moved(maps, place) for place in places),
+            savings=tuple(maps.macs(place) for place in places),
         )
         if self.budget is None or not levels.are_known:
             ladder = (share / (self.points + 1) for share in range(1, self.points + 1))
             return untried((maps.with_int8(least_damage(items, share)) for share in ladder), trials)
         return self._within_budget(maps, items, levels)
 
-    def _singles(self, maps: "_UnitMaps") -> Iterator[PrecisionMap]:
+    def _singles(self, maps: UnitMaps) -> Iterator[PrecisionMap]:
         yield maps.floats
         yield maps.int8
         for direction in DIRECTIONS:
             if self.direction in ("both", direction):
-                yield from (maps.single(place, direction) for place in maps.movable)
+                yield from (_single(maps, place, direction) for place in maps.movable)
 
-    def _damage(self, maps: "_UnitMaps", place: int, levels: "_Levels") -> float:
+    def _damage(self, maps: UnitMaps, place: int, levels: "_Levels") -> float:
         """How much worse unit `place` makes the score, at least 0; infinite where it stays as it is.
 
         Without scores all units count alike.
@@ -97,12 +97,12 @@ class Additive:
         ends = {"only-this": (maps.floats, 1.0), "all-but-this": (maps.int8, -1.0)}
         found = []
         for direction, (end, sign) in ends.items():
-            one, other = levels.of(maps.single(place, direction)), levels.of(end)
+            one, other = levels.of(_single(maps, place, direction)), levels.of(end)
             if one is not None and other is not None:
                 found.append(sign * (one - other))
         return max(sum(found) / len(found), 0.0) if found else math.inf
 
-    def _within_budget(self, maps: "_UnitMaps", items: Items, levels: "_Levels") -> list[PrecisionMap]:
+    def _within_budget(self, maps: UnitMaps, items: Items, levels: "_Levels") -> list[PrecisionMap]:
         assert self.budget is not None, "propose() asks only where there is a budget"
         start = levels.of(maps.floats)
         assert start is not None, "propose() refuses a float map without a score"
@@ -121,39 +121,8 @@ class Additive:
         return []
 
 
-@dataclass(frozen=True)
-class _UnitMaps:
-    """Maps over units; `movable` are the places of the units that INT8 changes at all."""
-
-    units: tuple[Unit, ...]
-    float_precision: Precision
-    movable: tuple[int, ...]
-
-    @classmethod
-    def of(cls, units: Sequence[Unit], float_precision: Precision) -> "_UnitMaps":
-        every = cls(tuple(units), float_precision, tuple(range(len(units))))
-        movable = tuple(place for place in every.movable if every.with_int8([place]) != every.floats)
-        return cls(every.units, float_precision, movable)
-
-    @property
-    def floats(self) -> PrecisionMap:
-        return self.with_int8(())
-
-    @property
-    def int8(self) -> PrecisionMap:
-        return self.with_int8(range(len(self.units)))
-
-    def single(self, place: int, direction: str) -> PrecisionMap:
-        others = [other for other in self.movable if other != place]
-        return self.with_int8([place] if direction == "only-this" else others)
-
-    def with_int8(self, chosen: Iterable[int]) -> PrecisionMap:
-        """INT8 in the units at these places, float elsewhere."""
-        inside = set(chosen)
-        precisions = [
-            Precision.INT8 if place in inside else self.float_precision for place in range(len(self.units))
-        ]
-        return map_of_units(self.units, precisions)
+def _single(maps: UnitMaps, place: int, direction: str) -> PrecisionMap:
+    return maps.with_int8([place]) if direction == "only-this" else maps.all_but(place)
 
 
 class _Levels:
@@ -212,11 +181,3 @@ def _level(score: Score) -> float:
     if score.metric == "psnr":
         return float(10.0 ** (-score.value / 10.0))
     return score.value if score.lower_is_better else -score.value
-
-
-def _macs_moved(maps: _UnitMaps, place: int) -> float:
-    """Multiply-accumulates that INT8 in one unit moves; layers pinned to a precision do not move."""
-    before, after = maps.floats, maps.with_int8([place])
-    return float(
-        sum(layer.macs for layer in maps.units[place].layers if before[layer.name] != after[layer.name])
-    )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from qsens.errors import SpecError
-from qsens.interfaces import Strategy
+from qsens.interfaces import Decision, Strategy
 from qsens.layer import Layer
 from qsens.trial import Request, Trial
 
@@ -22,3 +22,8 @@ class Chain:
         return next(
             (list(proposed) for member in self.members if (proposed := member.propose(layers, trials))), []
         )
+
+    def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Decision]:
+        """The decisions of those strategies that tell theirs."""
+        tellers = [member for member in self.members if hasattr(member, "explain_search")]
+        return [decision for member in tellers for decision in member.explain_search(layers, trials)]

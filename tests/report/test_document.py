@@ -11,12 +11,16 @@ from report_folders import SPEC, write_run
 from report_studies import anchors, boundary_study, failed, layer, style_layers
 
 from qsens.cli.main import main
+from qsens.decisions import write_decisions
 from qsens.device.audit import LayerAudit
 from qsens.errors import RunFolderError, SpecError
+from qsens.interfaces import Decision
 from qsens.precision import Precision
 from qsens.report.document import page_content, report_paths, write_report
+from qsens.report.page import render_page
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
+from qsens.run_folder import RunPaths
 from qsens.trial import Score, Study
 
 EVIL = '<script>alert("x")</script>'
@@ -222,3 +226,24 @@ def test_the_map_picture_has_one_bar_a_run_of_layers():
     picture = map_picture(messy_study().trials[4].requested, LAYERS)
     assert picture.count("<rect") == 2
     assert "FP16 0 to 0, INT8 1 to 3" in picture
+
+
+def test_the_page_tells_how_a_search_went(content):
+    decisions = (
+        Decision("INT8 <everywhere> uses 300% of the budget", (1, 2)),
+        Decision("many", tuple(range(12))),
+        Decision("nothing", ()),
+    )
+    page = render_page(replace(content, decisions=decisions))
+    assert "How the search went" in page
+    assert 'INT8 &lt;everywhere&gt; uses 300% of the budget <span class="faint">(trials 1, 2)' in page
+    assert "(trials 0, 1, 2, 3, 4, 5, 6, 7 and 4 more)" in page
+    assert "<li>nothing</li>" in page
+    assert "How the search went" not in render_page(content)
+
+
+def test_decisions_are_read_from_the_folder(run):
+    path = RunPaths(run).decisions_path
+    write_decisions(path, [Decision("one step", (3,))])
+    assert page_content(run).decisions == (Decision("one step", (3,)),)
+    path.unlink()

@@ -132,7 +132,7 @@ def test_the_table_of_the_planted_case(module, monkeypatch, capsys):
     search.main()
     printed = capsys.readouterr().out
     assert "planted: 5 groups, 32 maps" in printed
-    assert all(printed.count(f"\n{name} ") == 2 for name in search.STRATEGIES)
+    assert all(printed.count(f"\n{name} ") == 3 for name in search.STRATEGIES)
 
 
 def test_layers_are_merged_into_groups_that_differ_by_one_at_most(module):

@@ -1,0 +1,36 @@
+"""What a search decided and why, kept in the run folder for its report."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from qsens.atomic_write import write_atomically
+from qsens.interfaces import Decision, Strategy
+from qsens.layer import Layer
+from qsens.trial import Trial
+
+
+def decisions_of(
+    strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]
+) -> tuple[Decision, ...]:
+    """What the strategy tells of its search; nothing where it does not search."""
+    explain = getattr(strategy, "explain_search", None)
+    return () if explain is None else tuple(explain(tuple(layers), tuple(trials)))
+
+
+def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
+    """Write them, or remove the file where there are none. Raises `RunFolderError` if it cannot."""
+    if not decisions:
+        path.unlink(missing_ok=True)
+        return
+    values = [{"text": decision.text, "trials": list(decision.trials)} for decision in decisions]
+    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def read_decisions(path: Path) -> tuple[Decision, ...]:
+    """The decisions in a file; none where there is no file, or none that can be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(Decision(str(value["text"]), tuple(map(int, value["trials"]))) for value in values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()

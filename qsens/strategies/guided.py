@@ -1,0 +1,153 @@
+"""Strategy `guided`: the best map for a fraction of the evaluations."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qsens.budget import DEFAULT_BUDGET, Budget
+from qsens.errors import SpecError
+from qsens.interfaces import Decision
+from qsens.layer import Layer
+from qsens.precision import Precision
+from qsens.selection import HEADLINES
+from qsens.strategies.budget_use import BudgetUse
+from qsens.strategies.cut import Unit, units_of
+from qsens.strategies.guided_search import Search, Wish
+from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
+from qsens.strategies.known_sets import NOTHING, KnownSets, percent
+from qsens.strategies.layer_times import saved_milliseconds
+from qsens.strategies.unit_maps import UnitMaps
+from qsens.trial import Request, Screen, Trial, untried
+
+# FP32 where FP16 overflows may let other layers overflow: no more rounds than this.
+_MOST_WIDENINGS = 3
+
+
+class Guided:
+    """Screens every unit alone, the boundaries and the worst pairs, then scores what should save most.
+
+    It looks for the largest saving within `budget` and `guard` (those of the spec by default). With
+    `least_saving` (0 to 1, a share of what INT8 everywhere saves) it looks for the least damage that saves as
+    much instead. Savings are multiply-accumulates, or the milliseconds of `latency`, a file of `qsens bench`
+    with INT8 everywhere and a float map. `time_limit_s` ends the search after so many seconds of scoring;
+    `front` scores that many more maps, spread over all savings. `explain` screens the best map with each
+    other unit in INT8 too, so that every unit left in float has a trial that says why.
+
+    Layers in which FP16 overflows stay in FP32. `explain_search` tells each step with the trials behind it.
+    """
+
+    name = "guided"
+
+    def __init__(  # noqa: PLR0913 - each is an option of the spec, by keyword only
+        self,
+        *,
+        by: str = "layer",
+        budget: str | None = None,
+        guard: str | None = None,
+        least_saving: float | None = None,
+        latency: str | None = None,
+        time_limit_s: float | None = None,
+        front: int = 0,
+        explain: bool = True,
+        float_precision: Precision = Precision.FP16,
+    ) -> None:
+        self.by = by
+        self.budget = None if budget is None else Budget.parse(str(budget))
+        self.guard = None if guard is None else Budget.parse(str(guard))
+        if least_saving is not None and not 0.0 < least_saving <= 1.0:
+            raise SpecError(f"guided cannot save {least_saving} of everything", "use a share of 0 to 1: 0.8")
+        if front < 0:
+            raise SpecError(f"guided cannot score {front} more maps", "use front of 0 or more")
+        self.wish = Wish(least_saving=least_saving, front=front, explains=explain)
+        self.saved_ms = None if latency is None else saved_milliseconds(Path(latency))
+        self.time_limit_s = time_limit_s
+        self.float_precision = Precision(float_precision)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
+        """The next maps of the search; what is asked at once does not depend on each other.
+
+        Raises:
+            SpecError: where there is nothing to search within: no budget, no share, no score of FP32.
+        """
+        units = units_of(layers, self.by)
+        if not any(trial.scores for trial in trials):
+            return self._planned(units, trials)
+        try:
+            self._search(Walk(trials, self.time_limit_s), layers, units, trials)
+        except UnansweredError as unanswered:
+            return unanswered.requests
+        except OutOfTimeError:
+            return []
+        return []
+
+    def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> tuple[Decision, ...]:
+        """The decisions so far, in order, each with the trials it rests on."""
+        walk = Walk(trials, self.time_limit_s)
+        try:
+            self._search(walk, layers, units_of(layers, self.by), trials)
+        except UnansweredError:
+            walk.note("The search is not finished")
+        except OutOfTimeError:
+            walk.note(f"The search ended at its time limit of {self.time_limit_s:g} s")
+        return walk.decisions
+
+    def _search(
+        self, walk: Walk, layers: Sequence[Layer], units: Sequence[Unit], trials: Sequence[Trial]
+    ) -> None:
+        use = BudgetUse.of_run(layers, trials, self._budget(trials), self.guard)
+        maps = self._with_wide_floats(walk, units, use)
+        known = KnownSets(walk, maps, use, _shares(maps.savings(self.saved_ms)))
+        known.score(NOTHING)
+        everything = frozenset(maps.movable)
+        if not everything:
+            walk.note("No unit may run in INT8: there is nothing to choose")
+            return
+        all_int8 = known.score(everything)
+        seen = f"INT8 everywhere uses {percent(all_int8.share)} of the budget"
+        if self.wish.least_saving is not None:
+            known.use = replace(use, unit=max(all_int8.share, 1e-9))
+        elif all_int8.share <= 1.0:
+            walk.note(f"{seen}: no unit needs more", known.trial(everything))
+            return
+        walk.note(f"{seen}, {maps.float_precision.upper()} {percent(known.full(NOTHING).share)}", *walk.asked)
+        Search(known, self.wish).run()
+
+    def _with_wide_floats(self, walk: Walk, units: Sequence[Unit], use: BudgetUse) -> UnitMaps:
+        """Maps whose float layers keep to the budget: FP32 where FP16 overflows, or everywhere if need be."""
+        maps = UnitMaps.of(units, self.float_precision)
+        for _ in range(_MOST_WIDENINGS):
+            (trial,) = walk.ask([maps.floats])
+            wide = frozenset(layer for layer, count in trial.fp16_overflows if count)
+            if not wide - maps.wide:
+                break
+            walk.note(f"FP32 for {', '.join(sorted(wide))}: FP16 overflows there", trial)
+            maps = UnitMaps.of(units, self.float_precision, maps.wide | wide)
+        (trial,) = walk.ask([maps.floats])
+        found = use.full(trial)
+        if maps.float_precision is not Precision.FP32 and (found is None or found.share > 1.0):
+            walk.note("FP32 instead of FP16: without any INT8 it is beyond the budget", trial)
+            maps = UnitMaps.of(units, Precision.FP32)
+        return maps
+
+    def _planned(self, units: Sequence[Unit], trials: Sequence[Trial]) -> list[Request]:
+        """What is asked first, and one map after it: a plan has no scores to go by."""
+        maps = UnitMaps.of(units, self.float_precision)
+        alone = untried((Screen(maps.with_int8([place])) for place in maps.movable), trials)
+        return list(alone) or list(untried([Screen(maps.with_int8(maps.movable[:2]))], trials))
+
+    def _budget(self, trials: Sequence[Trial]) -> Budget:
+        if self.budget is not None:
+            return self.budget
+        if self.wish.least_saving is not None:
+            return Budget(1.0)
+        if any(score.metric.partition("[")[0] == HEADLINES[0] for trial in trials for score in trial.scores):
+            return Budget.parse(DEFAULT_BUDGET)
+        raise SpecError(
+            "guided searches within a budget, and there is none",
+            "add --budget 2.0 (points worse than FP32), or --option strategy.least_saving=0.8",
+        )
+
+
+def _shares(savings: Sequence[float]) -> tuple[float, ...]:
+    total = sum(savings)
+    return tuple(saving / total if total else 0.0 for saving in savings)

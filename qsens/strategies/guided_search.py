@@ -1,0 +1,221 @@
+"""The steps of `guided`: what is screened and scored, in which order, and why."""
+
+import math
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from scipy.special import ndtr
+
+from qsens.strategies.boundary_screen import screen_boundaries
+from qsens.strategies.guided_pool import pool_of
+from qsens.strategies.knapsack import Items, least_damage
+from qsens.strategies.known_sets import NOTHING, KnownSets, Units, percent, trials_of
+from qsens.strategies.surrogate import indicator
+
+# Units whose pairs are screened: those that use most of the budget and could still be in the map.
+_PAIRED_UNITS = 3
+_LEAST_PAIRED = 0.05
+# A map that is likelier than this to keep to the budget is scored without a screen.
+_LIKELY = 0.5
+# A screened map is given up where the chance that it keeps to the budget after all is smaller.
+DISCARD = 0.05
+# The search ends where no map is expected to save this share of everything more, or to use as much less.
+_LEAST_GAIN = 0.002
+_LEAST_LESS = 0.02
+_LEAST_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a search is for: the largest saving within the budget.
+
+    With `least_saving` (0 to 1) it is the least use of the budget that saves that much. `front` more maps are
+    scored for other savings. `explains` asks for a trial that says why each other unit is not in INT8.
+    """
+
+    least_saving: float | None = None
+    front: int = 0
+    explains: bool = True
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    units: Units
+    chance: float
+    gain: float
+
+
+@dataclass(eq=False)
+class Search:
+    """One walk through a search, over sets of which none and all units in INT8 are scored."""
+
+    known: KnownSets
+    wish: Wish
+    best: Units = NOTHING
+    given_up: dict[Units, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Until no map is left that is worth a score."""
+        known = self.known
+        known.screen(frozenset([place]) for place in known.maps.movable)
+        known.learn_alone()
+        self._note_alone()
+        if self.wish.least_saving is None:
+            screen_boundaries(known)
+        else:
+            self.best = frozenset(known.maps.movable)
+        self._screen_pairs()
+        self._refine()
+        while self.wish.least_saving is None and self.wish.explains and self._try_one_more():
+            self._refine()
+        self._note_end()
+        self._score_front()
+
+    def _note_alone(self) -> None:
+        known = self.known
+        beyond = [place for place in known.maps.movable if known.alone[place] > 1.0]
+        sets = [frozenset([place]) for place in (beyond or known.maps.movable)]
+        text = f"{len(known.maps.movable)} units were tried alone in INT8, beyond the budget: "
+        known.walk.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
+
+    def _note_end(self) -> None:
+        known = self.known
+        use, saving = percent(known.full(self.best).share), percent(known.saving(self.best))
+        text = f"Nothing else is worth a score: {saving} of the saving uses {use} of the budget"
+        known.walk.note(text, known.trial(self.best))
+
+    def _screen_pairs(self) -> None:
+        """Errors need not add: the pairs of the units that matter most tell how far they do."""
+        known = self.known
+        places = [place for place in known.candidates if _LEAST_PAIRED <= known.alone[place] <= 1.0]
+        places.sort(key=lambda place: -known.alone[place])
+        pairs = [frozenset(pair) for pair in combinations(sorted(places[:_PAIRED_UNITS]), 2)]
+        if not pairs:
+            return
+        known.screen(pairs)
+        floor = known.full(NOTHING).share
+        sums = [sum(known.alone[place] for place in pair) + floor for pair in pairs]
+        seen = [known.estimate(pair).share for pair in pairs]
+        ratios = [use / total for use, total in zip(seen, sums, strict=True)]
+        text = f"Pairs of {known.names(places[:_PAIRED_UNITS])} use {min(ratios):.2f} to {max(ratios):.2f}"
+        known.walk.note(f"{text} times the sum of what each uses alone", *trials_of(known, pairs))
+
+    def _refine(self) -> None:
+        """Score what is expected to gain most, screening the unlikely first, until nothing is."""
+        while (candidate := self._next()) is not None:
+            if candidate.chance < _LIKELY and candidate.units not in self.known.screened:
+                self._screen(candidate)
+            else:
+                self._score(candidate.units)
+
+    def _screen(self, candidate: _Candidate) -> None:
+        known, units = self.known, candidate.units
+        known.screen([units])
+        if units in known.scored:
+            self._compare(units)
+            return
+        (chance,) = known.chances([units])
+        if self.wish.least_saving is None and chance < DISCARD:
+            self.given_up[units] = chance
+            use, saving = (percent(share) for share in (known.estimate(units).share, known.saving(units)))
+            known.walk.note(f"Given up after a screen: {saving} of the saving for {use}", known.trial(units))
+
+    def _score(self, units: Units) -> None:
+        self.known.score(units)
+        self._compare(units)
+
+    def _compare(self, units: Units) -> None:
+        known = self.known
+        use, saving = known.full(units).share, known.saving(units)
+        if self.wish.least_saving is None:
+            is_better = use <= 1.0 and saving > known.saving(self.best)
+        else:
+            is_better = use < known.full(self.best).share
+        verdict = "the best so far" if is_better else "no better"
+        text = f"{percent(saving)} of the saving uses {percent(use)} of the budget: {verdict}"
+        known.walk.note(text, known.trial(units))
+        if is_better:
+            self.best = units
+
+    def _next(self) -> _Candidate | None:
+        known = self.known
+        items = Items(
+            tuple(damage if damage <= 4.0 or self.wish.least_saving else math.inf for damage in known.alone),
+            known.savings,
+        )
+        room = max(1.0 - known.full(NOTHING).share, 0.1)
+        near = [self.best, *sorted(known.screened, key=lambda units: -self._merit(units))[:3]]
+        pool = [units for units in pool_of(items, room, near) if self._is_open(units)]
+        if not pool:
+            return None
+        mean, deviation = known.surrogate().predict(indicator(pool, len(known.maps.units)))
+        if self.wish.least_saving is None:
+            return self._most_saving(pool, mean, deviation)
+        return self._least_use(pool, mean, deviation)
+
+    def _merit(self, units: Units) -> float:
+        """How much a screened set saves, if it seems to keep to the budget."""
+        return self.known.saving(units) if self.known.estimate(units).share <= 1.2 else -1.0
+
+    def _is_open(self, units: Units) -> bool:
+        if units in self.known.scored or units in self.given_up:
+            return False
+        least = self.wish.least_saving
+        saving = self.known.saving(units)
+        return saving > self.known.saving(self.best) + 1e-9 if least is None else saving >= least - 1e-9
+
+    def _most_saving(self, pool: list[Units], mean: np.ndarray, deviation: np.ndarray) -> _Candidate | None:
+        chances = ndtr((1.0 - mean) / deviation)
+        gains = np.array([self.known.saving(units) for units in pool]) - self.known.saving(self.best)
+        place = int(np.argmax(chances * gains))
+        if chances[place] * gains[place] < _LEAST_GAIN or chances[place] < _LEAST_CHANCE:
+            return None
+        return _Candidate(pool[place], float(chances[place]), float(gains[place]))
+
+    def _least_use(self, pool: list[Units], mean: np.ndarray, deviation: np.ndarray) -> _Candidate | None:
+        """Expected improvement (Jones, Schonlau & Welch 1998)."""
+        now = self.known.full(self.best).share
+        ahead = (now - mean) / deviation
+        gains = (now - mean) * ndtr(ahead) + deviation * np.exp(-(ahead**2) / 2) / math.sqrt(2 * math.pi)
+        place = int(np.argmax(gains))
+        if gains[place] < _LEAST_LESS * now:
+            return None
+        return _Candidate(pool[place], float(ndtr(ahead[place])), float(gains[place]))
+
+    def _try_one_more(self) -> bool:
+        """Screen the best map with each other unit, where no trial says yet that this unit is too much.
+
+        True where one of them keeps to the budget after all.
+        """
+        known = self.known
+        others = [place for place in known.candidates - self.best if not self._is_alone_beyond(place)]
+        wanted = [self.best | {place} for place in sorted(others)]
+        known.screen(units for units in wanted if units not in known.screened)
+        screened = [units for units in wanted if units not in known.scored and units not in self.given_up]
+        chances = dict(zip(screened, known.chances(screened), strict=True))
+        self.given_up |= {units: chance for units, chance in chances.items() if chance < DISCARD}
+        likely = [units for units in screened if units not in self.given_up]
+        if wanted:
+            text = f"The best map with one unit more in INT8: {len(likely)} of {len(wanted)} may still do"
+            known.walk.note(text, *trials_of(known, wanted))
+        before = self.best
+        for units in sorted(likely, key=lambda units: -chances[units]):
+            if self.best == before:
+                self._score(units)
+        return self.best != before
+
+    def _is_alone_beyond(self, place: int) -> bool:
+        return self.known.alone[place] - 2.0 * self.known.alone_errors[place] > 1.0
+
+    def _score_front(self) -> None:
+        known = self.known
+        items = Items(known.alone, known.savings)
+        shares = [step / (self.wish.front + 1) for step in range(1, self.wish.front + 1)]
+        for share in shares:
+            units = frozenset(least_damage(items, share))
+            if units not in known.scored:
+                known.score(units)
+                known.walk.note(
+                    f"For the front: the least damage that saves {percent(share)}", known.trial(units)
+                )

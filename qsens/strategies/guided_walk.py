@@ -1,0 +1,72 @@
+"""A search that is written as one walk, and replayed from the trials each time it is asked for more maps."""
+
+from collections.abc import Sequence
+
+from qsens.interfaces import Decision
+from qsens.trial import Outcome, Request, Screen, Trial, requested_map, untried
+
+
+class UnansweredError(Exception):
+    """The walk cannot go on before these requests are answered."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        super().__init__(f"{len(requests)} requests without a trial")
+        self.requests = requests
+
+
+class OutOfTimeError(Exception):
+    """The trials of the walk have taken all the time there is."""
+
+
+class Walk:
+    """Answers requests from trials, in the order of the walk, so that it goes the same way when resumed.
+
+    `time_limit_s` is for the seconds that its trials took, together.
+    """
+
+    def __init__(self, trials: Sequence[Trial], time_limit_s: float | None = None) -> None:
+        self._trials = tuple(trials)
+        self._limit_s = time_limit_s
+        self._asked: dict[int, Trial] = {}
+        self._decisions: list[Decision] = []
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What was noted so far."""
+        return tuple(self._decisions)
+
+    @property
+    def asked(self) -> tuple[Trial, ...]:
+        """The trials that answered so far, each once."""
+        return tuple(self._asked.values())
+
+    def ask(self, requests: Sequence[Request]) -> list[Trial]:
+        """The trials that answer, in the order of the requests.
+
+        Raises:
+            UnansweredError: with all requests that no trial answers.
+            OutOfTimeError: if there are such requests, and no time for them.
+        """
+        if missing := untried(requests, self._trials):
+            if self._limit_s is not None and self._spent_s() >= self._limit_s:
+                raise OutOfTimeError
+            raise UnansweredError(missing)
+        answers = [self._answer(request) for request in requests]
+        self._asked |= {trial.number: trial for trial in answers}
+        return answers
+
+    def note(self, text: str, *trials: Trial) -> None:
+        """Write a decision down."""
+        self._decisions.append(Decision(text, tuple(trial.number for trial in trials)))
+
+    def _answer(self, request: Request) -> Trial:
+        found = [trial for trial in self._trials if trial.requested == requested_map(request)]
+        full = next((trial for trial in found if trial.outcome is not Outcome.SCREENED), None)
+        # A map that was screened first and scored later must not change what its screen led to.
+        if isinstance(request, Screen):
+            return next((trial for trial in found if trial.outcome is Outcome.SCREENED), full or found[0])
+        assert full is not None, "untried() has found a full trial"
+        return full
+
+    def _spent_s(self) -> float:
+        return sum(trial.duration_s for trial in self._asked.values())

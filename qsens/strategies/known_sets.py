@@ -1,0 +1,157 @@
+"""What a search knows of sets of INT8 units: full scores, screens, and what both say of the rest."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import ndtr
+
+from qsens.strategies.budget_use import BudgetUse, Use
+from qsens.strategies.guided_walk import Walk
+from qsens.strategies.surrogate import Observation, Surrogate, indicator
+from qsens.strategies.unit_maps import UnitMaps
+from qsens.trial import Outcome, Screen, Trial
+
+Units = frozenset[int]
+NOTHING: Units = frozenset()
+# Below it a ratio of two uses says more about noise than about screens.
+_LEAST_COMPARED = 0.05
+# What is believed of full over screened scores before a map has both: log-normal, 10 %, worth three maps.
+_PRIOR_SPREAD = 0.1
+_PRIOR_MAPS = 3
+
+
+@dataclass(frozen=True)
+class ScreenScale:
+    """Full scores are `ratio` times screened ones, give or take `spread` (a share)."""
+
+    ratio: float
+    spread: float
+
+
+@dataclass(eq=False)
+class KnownSets:
+    """Asks for trials of sets and keeps them; every answer is an estimate of the use of the budget."""
+
+    walk: Walk
+    maps: UnitMaps
+    use: BudgetUse
+    savings: tuple[float, ...]
+    scored: dict[Units, Trial] = field(default_factory=dict)
+    screened: dict[Units, Trial] = field(default_factory=dict)
+    alone: tuple[float, ...] = ()
+    alone_errors: tuple[float, ...] = ()
+
+    def score(self, chosen: Units) -> Use:
+        """Score a set on all samples."""
+        (self.scored[chosen],) = self.walk.ask([self.maps.with_int8(chosen)])
+        return self.full(chosen)
+
+    def screen(self, sets: Iterable[Units]) -> None:
+        """Screen sets that are not known yet."""
+        wanted = [chosen for chosen in dict.fromkeys(sets) if chosen not in self.scored]
+        answers = self.walk.ask([Screen(self.maps.with_int8(chosen)) for chosen in wanted])
+        for chosen, trial in zip(wanted, answers, strict=True):
+            kept = self.screened if trial.outcome is Outcome.SCREENED else self.scored
+            kept[chosen] = trial
+
+    def full(self, chosen: Units) -> Use:
+        """The use of a scored set; infinite where its trial failed."""
+        return self.use.full(self.scored[chosen]) or Use(math.inf, 0.0)
+
+    def estimate(self, chosen: Units) -> Use:
+        """The use of a known set on all samples, as far as it is known; infinite where its trial failed."""
+        if chosen in self.scored:
+            return self.full(chosen)
+        found = self.use.screened(self.screened[chosen])
+        if found is None or math.isinf(found.share):
+            return Use(math.inf, 0.0)
+        scale = self.screen_scale()
+        error = math.hypot(scale.ratio * found.error, scale.spread * scale.ratio * found.share)
+        return Use(scale.ratio * found.share, error)
+
+    def chances(self, sets: Sequence[Units]) -> list[float]:
+        """How likely each set keeps to the budget, as the model of all trials has it."""
+        if not sets:
+            return []
+        mean, deviation = self.surrogate().predict(indicator(sets, len(self.maps.units)))
+        return [float(chance) for chance in ndtr((1.0 - mean) / deviation)]
+
+    def trial(self, chosen: Units) -> Trial:
+        """The trial that an estimate rests on."""
+        return self.scored.get(chosen) or self.screened[chosen]
+
+    def saving(self, chosen: Units) -> float:
+        """The share that a set saves of what INT8 everywhere saves."""
+        return math.fsum(self.savings[place] for place in chosen)
+
+    def learn_alone(self) -> None:
+        """Take what each unit adds by itself from the sets of one unit, which are known."""
+        floor = self.use.screened(self.scored[NOTHING]) or self.full(NOTHING)
+        base = self.screen_scale().ratio * floor.share
+        uses = [
+            self.estimate(frozenset([place])) if place in self.maps.movable else Use(math.inf, 0.0)
+            for place in range(len(self.maps.units))
+        ]
+        self.alone = tuple(max(use.share - base, 0.0) for use in uses)
+        self.alone_errors = tuple(use.error for use in uses)
+
+    def screen_scale(self) -> ScreenScale:
+        """How full scores compare with screened ones, from the maps that have both."""
+        logs = []
+        for chosen, trial in self.scored.items():
+            full, few = self.full(chosen).share, self.use.screened(trial)
+            if few is not None and min(full, few.share) > _LEAST_COMPARED and math.isfinite(full):
+                logs.append(math.log(full / few.share))
+        middle = float(np.median(logs)) if logs else 0.0
+        squares = _PRIOR_MAPS * _PRIOR_SPREAD**2 + sum((value - middle) ** 2 for value in logs)
+        return ScreenScale(math.exp(middle), math.sqrt(squares / (_PRIOR_MAPS + len(logs))))
+
+    def surrogate(self) -> Surrogate:
+        """The model of all sets, from every trial but those of single units, which it starts from."""
+        known = [*self.scored, *(chosen for chosen in self.screened if chosen not in self.scored)]
+        observations = []
+        for chosen in known:
+            use = self.estimate(chosen)
+            is_start = len(chosen) == 1 and chosen not in self.scored
+            if not is_start and math.isfinite(use.share):
+                error = 0.0 if chosen in self.scored else use.error
+                observations.append(Observation(chosen & self.candidates, use.share, error))
+        own = [
+            (damage, error) if math.isfinite(damage) else (0.0, 0.0)
+            for damage, error in zip(self.alone, self.alone_errors, strict=True)
+        ]
+        return Surrogate(
+            floor=self.full(NOTHING).share,
+            alone=tuple(damage for damage, _ in own),
+            errors=tuple(error for _, error in own),
+            observations=tuple(observations),
+        )
+
+    @property
+    def candidates(self) -> Units:
+        """Units that may run in INT8 at all: those whose map alone could be scored."""
+        return frozenset(place for place, damage in enumerate(self.alone) if math.isfinite(damage))
+
+    def names(self, places: Iterable[int]) -> str:
+        """Names of units in execution order, the first four of them."""
+        found = [self.maps.units[place].name for place in sorted(places)]
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        return ", ".join(found[:4]) + more
+
+
+def percent(share: float) -> str:
+    """A share of the budget in words.
+
+    >>> percent(0.042), percent(12.3), percent(float("inf"))
+    ('4.2%', '1230%', 'more than can be told')
+    """
+    if math.isinf(share):
+        return "more than can be told"
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
+
+
+def trials_of(known: KnownSets, sets: Sequence[Units]) -> tuple[Trial, ...]:
+    """The trials of known sets, each once."""
+    return tuple({trial.number: trial for trial in map(known.trial, sets)}.values())

@@ -1,0 +1,54 @@
+"""Milliseconds that INT8 saves in each layer, from the profiles in a latency file."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from qsens.errors import SpecError
+from qsens.latency_table import LatencyTable, MeasuredMap, read_latency_table
+from qsens.precision import Precision
+
+
+def saved_milliseconds(path: Path) -> Mapping[str, float]:
+    """Float minus INT8 milliseconds by layer, at least 0, at the smallest batch that both were measured at.
+
+    The profiles are those of the map with the most layers in INT8 and of one without any. Layers that an
+    engine runs as one share its time evenly.
+
+    Raises:
+        SpecError: if the file cannot be read, or lacks one of the two maps or the times of its layers.
+    """
+    table = read_latency_table(path)
+    for batch in table.batches:
+        entries = [entry for entry in table.measurements if entry.batch == batch]
+        floats = [entry for entry in entries if not entry.has_int8]
+        mixed = [entry for entry in entries if entry.has_int8]
+        if floats and mixed:
+            int8 = max(mixed, key=lambda entry: _int8_layers(entry, table))
+            before, after = _times(floats[0], table), _times(int8, table)
+            return {layer: max(before[layer] - after[layer], 0.0) for layer in table.layers}
+    raise SpecError(
+        f"{path} has no map with INT8 and one without at the same batch size",
+        "measure both: qsens bench RUN --maps anchors --json FILE",
+    )
+
+
+def _int8_layers(entry: MeasuredMap, table: LatencyTable) -> int:
+    return sum(entry.precision_map[layer] is Precision.INT8 for layer in table.layers)
+
+
+def _times(entry: MeasuredMap, table: LatencyTable) -> dict[str, float]:
+    sharing = Counter(row["engine_layer"] for row in entry.layers)
+    times = {
+        row["layer"]: row["ms"] / sharing[row["engine_layer"]]
+        for row in entry.layers
+        if row["ms"] is not None
+    }
+    missing = [layer for layer in table.layers if layer not in times]
+    if missing:
+        raise SpecError(
+            f"{table.path} has no time for the layer {missing[0]!r} in {entry.label}",
+            "this runtime does not tell the times of layers: leave the file out, and shares of "
+            "multiply-accumulates are counted instead",
+        )
+    return times
