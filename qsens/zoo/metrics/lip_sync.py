@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qsens.errors import ScoreError, SpecError
 from qsens.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
-from qsens.metrics.collected import LastResult
+from qsens.metrics.collected import LastResults
 from qsens.metrics.intervals import standard_error
 from qsens.trial import Score
 from qsens.zoo.audio.wave import SAMPLE_RATE, read_wave
@@ -111,7 +111,7 @@ class _SharedMeasurements:
     def __init__(self, meter: SyncMeter) -> None:
         self.meter = meter
         self._truths: dict[str, SyncScores] = {}
-        self._last: LastResult[SyncScores] = LastResult()
+        self._last: LastResults[SyncScores] = LastResults()
 
     def truth(self, samples: SampleSet, who: str) -> SyncScores:
         """Scores of the set's real frames, computed once."""
