@@ -6,7 +6,10 @@ draws; beside it stands the bias, from the known distance (synthetic Gaussian fe
 the whole run (subsets of large runs of the demo generators, drawn without replacement, by whole clips where
 there are any; deviations are scaled up by √(1 - share drawn), as a run has finitely many images).
 
-python benchmarks/coverage.py [--quick] [--draws 500] [--keep FOLDER]
+With `--pairs` the differences are those of two maps that both differ from FP32, whose error
+`qsens.paired_errors` puts together from both.
+
+python benchmarks/coverage.py [--pairs] [--quick] [--draws 500] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -14,240 +17,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from large_runs import LargeRun, style_run, talker_run
+from coverage_draws import CASES, RUNS, Row, run_rows, synthetic_rows
+from coverage_pairs import run_pair_rows, synthetic_pair_rows
 from machine import limit_math_threads, print_machine
-from numpy.typing import NDArray
 
-from qsens.interfaces import Metric, ScoredBatch, ScoringContext
 from qsens.interval_method import interval_method
-from qsens.metrics.fid import Fid, FidAgainstFp32
-from qsens.metrics.fidelity import psnr_of_error
-from qsens.metrics.frechet import FeatureStatistics, Reference, distance_of_statistics
-from qsens.metrics.intervals import interval, standard_error
-from qsens.metrics.kid import Kid
-from qsens.trial import Score
-
-FloatArray = NDArray[np.float64]
-KID_REFERENCE = 500
-METRICS: Mapping[str, Metric] = {
-    "fid": Fid(),
-    "fid-fp32": FidAgainstFp32(),
-    "kid": Kid(reference_images=KID_REFERENCE),
-}
-
-
-@dataclass(frozen=True)
-class Names:
-    """Stands for the extractor of features that are at hand already."""
-
-    name: str = "features"
-    identity: str = "features"
-    dimension: int = 0
-
-
-@dataclass
-class Row:
-    """Draws of one difference: values, errors, and the value without sampling (`None` if unknown)."""
-
-    truth: float | None
-    share_drawn: float = 0.0
-    values: list[float] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
-
-    def add(self, value: float, error: float | None) -> None:
-        """Add one draw."""
-        assert error is not None, "every draw has several images or clips"
-        self.values.append(value)
-        self.errors.append(error)
-
-    def cells(self) -> list[str]:
-        """Expected difference, bias, spread, mean half-width, mean error over spread, coverage."""
-        values, errors = np.array(self.values), np.array(self.errors)
-        centre = float(values.mean())
-        scale = np.sqrt(1.0 - self.share_drawn)
-        spread = float(values.std(ddof=1)) / scale
-        reach = interval(0.0, 1.0)[1]
-        covered = np.mean(np.abs(values - centre) / scale <= reach * errors)
-        bias = "" if self.truth is None else f"{centre - self.truth:+.3g}"
-        width = float(errors.mean()) * reach
-        return [
-            f"{centre:.4g}",
-            bias,
-            f"{spread:.3g}",
-            f"{width:.3g}",
-            f"{width / spread / reach:.2f}",
-            f"{covered:.1%}",
-        ]
-
-
-@dataclass(frozen=True)
-class SyntheticCase:
-    """Gaussian features with a decaying spectrum: D of them, N images in clips of `per_clip`."""
-
-    dimension: int
-    images: int
-    per_clip: int = 1
-
-    @property
-    def name(self) -> str:
-        clips = f", {self.images // self.per_clip} clips" if self.per_clip > 1 else ""
-        return f"Gaussian D={self.dimension} N={self.images}{clips}"
-
-
-@dataclass(frozen=True)
-class SyntheticMap:
-    """Features `gain` x + `step` s + `noise` e of FP32's x: s are the deviations, e is noise of that size."""
-
-    gain: float
-    step: float
-    noise: float
-
-
-FP32 = SyntheticMap(0.93, 0.05, 0.0)
-MAPS = {"near": SyntheticMap(1.0, 0.0, 0.03), "far": SyntheticMap(0.97, 0.03, 0.25)}
-CASES = (
-    SyntheticCase(64, 400),
-    SyntheticCase(64, 40),
-    SyntheticCase(256, 100),
-    SyntheticCase(64, 256, per_clip=8),
-    SyntheticCase(256, 200, per_clip=8),
-)
-REFERENCE_ROWS = 2000
-RUNS = {"talker": talker_run, "style": style_run}
-
-
-def deviations(dimension: int) -> FloatArray:
-    """Standard deviations of the features: variances 40 k^-1.3."""
-    return np.asarray(np.sqrt(40.0 * np.arange(1, dimension + 1) ** -1.3))
-
-
-def noise(random: np.random.Generator, case: SyntheticCase, share: float) -> FloatArray:
-    """Features of `case` with variance `share` common to each clip."""
-    clips = np.repeat(np.arange(case.images // case.per_clip), case.per_clip)
-    own = random.standard_normal((len(clips), case.dimension))
-    if case.per_clip > 1:
-        common = random.standard_normal((clips.max() + 1, case.dimension))[clips]
-        own = np.sqrt(share) * common + np.sqrt(1.0 - share) * own
-    return np.asarray(own * deviations(case.dimension))
-
-
-def synthetic_rows(case: SyntheticCase, draws: int) -> Iterator[tuple[str, Row]]:
-    """Rows of fid, fid-fp32 and kid for both maps."""
-    random = np.random.default_rng(case.dimension + case.images)
-    spread = deviations(case.dimension)
-    reference = random.standard_normal((REFERENCE_ROWS, case.dimension)) * spread
-    clusters = (
-        None if case.per_clip == 1 else np.repeat(np.arange(case.images // case.per_clip), case.per_clip)
-    )
-    rows = {
-        (metric, name): Row(known_difference(metric, MAPS[name], case.dimension, reference))
-        for metric in METRICS
-        for name in MAPS
-    }
-    for _ in range(draws):
-        fp32 = FP32.gain * noise(random, case, 0.6) + FP32.step * spread
-        context = context_of(reference, fp32, clusters)
-        for name, change in MAPS.items():
-            moved = change.gain * fp32 + change.step * spread + change.noise * noise(random, case, 0.3)
-            add_scores(context, moved, lambda metric, name=name: rows[metric, name])
-    for (metric, name), row in rows.items():
-        yield f"{metric}, {name}", row
-
-
-def known_difference(
-    metric: str, change: SyntheticMap, dimension: int, reference: FloatArray
-) -> float | None:
-    """The difference from FP32 of infinitely many images; `None` for the kernel distance."""
-    spread = deviations(dimension)
-    variances = [FP32.gain**2 * spread**2]
-    means = [FP32.step * spread]
-    variances.append(change.gain**2 * variances[0] + change.noise**2 * spread**2)
-    means.append(change.gain * means[0] + change.step * spread)
-    if metric == "kid":
-        return None
-    if metric == "fid-fp32":
-        steps = np.square(means[1] - means[0]), np.square(np.sqrt(variances[1]) - np.sqrt(variances[0]))
-        return float(np.sum(steps))
-    fitted = Reference.from_features(reference, "features")
-    first, second = (
-        distance_of_statistics(fitted, FeatureStatistics(2, mean, np.diag(variance), "features"))
-        for mean, variance in zip(means, variances, strict=True)
-    )
-    return second - first
-
-
-def context_of(
-    reference: NDArray[np.generic], fp32: NDArray[np.generic], clusters: NDArray[np.intp] | None
-) -> ScoringContext:
-    """What the metrics score against."""
-    return ScoringContext(
-        images=len(fp32),
-        extractor=Names(dimension=fp32.shape[1]),  # type: ignore[arg-type]
-        baseline_features=fp32,
-        reference_features=reference,
-        reference_digest="reference",
-        evaluation_digest="draw",
-        clusters=clusters,
-        samples=None,  # type: ignore[arg-type]
-    )
-
-
-def add_scores(context: ScoringContext, features: NDArray[np.generic], row_of: Callable[[str], Row]) -> None:
-    """Score one draw with every feature metric, and add each to its row."""
-    for name, metric in METRICS.items():
-        score = score_of(metric, context, features)
-        assert score.difference is not None, "feature metrics know their difference from FP32"
-        row_of(name).add(score.difference, score.difference_standard_error)
-
-
-def score_of(metric: Metric, context: ScoringContext, features: NDArray[np.generic]) -> Score:
-    """The score of features as the package computes it."""
-    accumulator = metric.start(context)
-    pictures = np.zeros((len(features), 3, 1, 1), np.uint8)
-    accumulator.update(ScoredBatch(0, pictures, pictures, features))
-    return accumulator.compute().score
-
-
-def run_rows(run: LargeRun, images: int, draws: int) -> Iterator[tuple[str, Row]]:
-    """Rows of every metric for every map of a large run, over subsets of `images`."""
-    share = images / run.images
-    rows: dict[str, Row] = {}
-    whole = context_of(run.reference, run.fp32, run.clusters)
-    for name, made in run.maps.items():
-        for metric in METRICS:
-            truth = score_of(METRICS[metric], whole, made.features).difference
-            rows[f"{metric}, {name}"] = Row(truth, share)
-        rows[f"psnr, {name}"] = Row(psnr_of_error(float(made.squared_errors.mean())), share)
-        rows[f"ssim, {name}"] = Row(float(made.similarities.mean()) - 1.0, share)
-    random = np.random.default_rng(images)
-    for _ in range(draws):
-        chosen = run.draw(random, images)
-        clusters = None if run.clusters is None else run.clusters[chosen]
-        context = replace(context_of(run.reference, run.fp32[chosen], clusters), images=len(chosen))
-        for name, made in run.maps.items():
-            add_scores(context, made.features[chosen], lambda metric, name=name: rows[f"{metric}, {name}"])
-            add_pixel_scores(rows, name, made.squared_errors[chosen], made.similarities[chosen], clusters)
-    yield from rows.items()
-
-
-def add_pixel_scores(
-    rows: Mapping[str, Row],
-    name: str,
-    errors: FloatArray,
-    similarities: FloatArray,
-    clusters: NDArray[np.intp] | None,
-) -> None:
-    """PSNR of the pooled error and mean SSIM, with their influence values as in `qsens.metrics.fidelity`."""
-    mean = float(errors.mean())
-    influence = -10.0 / np.log(10.0) * (errors - mean) / mean
-    rows[f"psnr, {name}"].add(psnr_of_error(mean), standard_error(influence, clusters))
-    similarity = float(similarities.mean())
-    rows[f"ssim, {name}"].add(similarity - 1.0, standard_error(similarities - similarity, clusters))
 
 
 def print_rows(title: str, rows: Iterator[tuple[str, Row]]) -> None:
@@ -267,6 +44,7 @@ def main() -> None:
     parser.add_argument("--subsets", type=int, nargs="+", default=[100], help="images a draw of these")
     parser.add_argument("--keep", type=Path, help="keep the large runs in this folder, for another time")
     parser.add_argument("--only", choices=("gaussian", *RUNS), help="one part of the table")
+    parser.add_argument("--pairs", action="store_true", help="differences of two maps, not from FP32")
     parser.add_argument("--quick", action="store_true", help="40 draws of two Gaussian cases only")
     options = parser.parse_args()
     limit_math_threads(1)
@@ -277,7 +55,8 @@ def main() -> None:
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     if options.only in (None, "gaussian"):
         for case in CASES[1:3] if options.quick else CASES:
-            print_rows(case.name, synthetic_rows(case, 40 if options.quick else options.draws))
+            of_case = synthetic_pair_rows if options.pairs else synthetic_rows
+            print_rows(case.name, of_case(case, 40 if options.quick else options.draws))
     if options.quick:
         return
     with tempfile.TemporaryDirectory(prefix="qsens-coverage-") as temporary:
@@ -286,7 +65,8 @@ def main() -> None:
             run = RUNS[name](folder, options.inputs)
             for images in options.subsets:
                 clips = "" if run.clusters is None else f", {images // run.images_per_clip} clips"
-                print_rows(f"{run.name} N={images}{clips}", run_rows(run, images, options.draws))
+                of_run = run_pair_rows if options.pairs else run_rows
+                print_rows(f"{run.name} N={images}{clips}", of_run(run, images, options.draws))
 
 
 if __name__ == "__main__":
