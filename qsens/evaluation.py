@@ -17,7 +17,7 @@ from qsens.device.audit import LayerAudit, mismatches
 from qsens.errors import QsensError, ScoreError
 from qsens.evidence import Evidence, save_evidence
 from qsens.feeds import InputCache, run_feeds
-from qsens.graph.lower import LoweredGraph, lower_graph
+from qsens.graph.lower import LoweredGraph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.tensor_graph import graph_identity
 from qsens.interfaces import (
@@ -30,6 +30,7 @@ from qsens.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
+from qsens.map_engines import MapEngines
 from qsens.pictures import picture_output, pictures_from_values
 from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
@@ -92,8 +93,7 @@ class Evaluator:
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
         self._metrics_of_few: tuple[Metric, ...] = ()
-        reusing = getattr(workload.backend, "reusing", None)
-        self._reuse = None if reusing is None else reusing(self._lowered)
+        self._engines = MapEngines(workload)
         self.use_baseline(fp32)
 
     def use_baseline(self, fp32: Trial | None) -> None:
@@ -103,6 +103,10 @@ class Evaluator:
         """
         if self._baseline is None and fp32 is not None:
             self._baseline = load_baseline(self.evidence, fp32, len(self.workload.samples))
+
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Hear which maps come next, in order, where `Workload.expected` could not tell yet."""
+        self._engines.expect(requests)
 
     def __call__(self, number: int, request: Request) -> Trial:
         """Build and score one map, or screen it where the run screens, and write its evidence.
@@ -120,7 +124,7 @@ class Evaluator:
         elif self._baseline is None:
             self(BASELINE, PrecisionMap(Precision.FP32))
         stage = self._few if isinstance(request, Screen) and self._few is not None else self._all
-        lowered = self._lowered(requested)
+        lowered = self._engines.lowered(requested)
         graph = graph_identity(lowered)
         outcome = Outcome.SCORED if stage is self._all else Outcome.SCREENED
         trial = None
@@ -133,7 +137,7 @@ class Evaluator:
         return replace(trial, duration_s=time.perf_counter() - start)
 
     def _run(self, number: int, lowered: LoweredGraph, stage: Stage) -> Trial:
-        with self._build(lowered) as engine:
+        with self._engines.build(lowered) as engine:
             scores, screen_scores = self._score_or_explain(number, engine, stage)
             audit: Sequence[LayerAudit] = getattr(engine, "audit", ())
             if audit:
@@ -149,18 +153,6 @@ class Evaluator:
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),
                 mismatches=tuple(row.layer for row in mismatches(audit)),
             )
-
-    def _lowered(self, requested: PrecisionMap) -> LoweredGraph:
-        work = self.workload
-        return lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
-
-    def _build(self, lowered: LoweredGraph) -> Engine:
-        if self._reuse is None:
-            return self.workload.backend.build(lowered)
-        expected = list(self.workload.expected)
-        place = expected.index(lowered.requested) + 1 if lowered.requested in expected else len(expected)
-        engine: Engine = self._reuse.build(lowered, expected[place:])
-        return engine
 
     def _score_or_explain(
         self, number: int, engine: Engine, stage: Stage

@@ -13,7 +13,9 @@ from qsens.backends import prefix_reuse
 from qsens.journal import read_journal
 from qsens.run_folder import RunPaths, read_study
 from qsens.spec_file import spec_from_values
+from qsens.strategies.boundary import Boundary
 from qsens.sweep import StoppedError
+from qsens.trial import untried
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def rests(monkeypatch):
 
 @pytest.fixture
 def sweep(files):
-    def run(out, *, reuse_mib, stop_after=None, **values):
+    def run(out, *, reuse_mib, stop_after=None, asks=None, **values):
         model, photos = files
         shared = {
             "checkpoint": str(model),
@@ -59,7 +61,10 @@ def sweep(files):
             if stop_after is not None and len(read_journal(journal).trials) >= stop_after:
                 raise KeyboardInterrupt
 
-        return sweep_assembled(assemble(spec), out, progress=progress)
+        assembled = assemble(spec)
+        if asks is not None:
+            assembled = replace(assembled, strategy=asks)
+        return sweep_assembled(assembled, out, progress=progress)
 
     return run
 
@@ -99,5 +104,23 @@ def test_a_stopped_sweep_goes_on(tmp_path, sweep, rests, stop_after):
 def test_screens_share_too(tmp_path, sweep, rests):
     sweep(tmp_path / "whole", reuse_mib=0, screen_samples=3)
     sweep(tmp_path / "shared", reuse_mib=64, screen_samples=3)
+    assert rests
+    assert written(tmp_path / "shared") == written(tmp_path / "whole")
+
+
+class BoundaryAfterScores:
+    """Proposes nothing before INT8 has a score, then boundaries: what a plan cannot know."""
+
+    name = "boundary-after-scores"
+
+    def propose(self, layers, trials):
+        assert trials[2].scores, "no scores yet"
+        return untried(Boundary(direction="int8-first").propose(layers, trials), trials)
+
+
+def test_maps_that_no_plan_knows_share_too(tmp_path, sweep, rests):
+    sweep(tmp_path / "whole", reuse_mib=0, asks=BoundaryAfterScores())
+    assert not rests
+    sweep(tmp_path / "shared", reuse_mib=64, asks=BoundaryAfterScores())
     assert rests
     assert written(tmp_path / "shared") == written(tmp_path / "whole")

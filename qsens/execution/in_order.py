@@ -30,6 +30,9 @@ class MapsInOrder:
         self._waiting = WaitingTrials(journal)
         self._queue = deque(enumerate(requests, len(journal.trials)))
         self._requests = dict(self._queue)
+        expect = getattr(runner, "expect", None)
+        if expect is not None:
+            expect(tuple(requests))
         self._running: dict[Future[Trial], int] = {}
         self._deaths: dict[int, int] = {}
         self._started_s: dict[int, float] = {}

@@ -1,7 +1,7 @@
 """What evaluates maps for a sweep: the contract, and the runner that does it in this process."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -20,7 +20,8 @@ class TrialRunner(Protocol):
     """Evaluates maps, several at once where it can.
 
     `attempts` is how often a trial is started whose worker dies. A future raises
-    `concurrent.futures.BrokenExecutor` where the process that ran its trial is gone.
+    `concurrent.futures.BrokenExecutor` where the process that ran its trial is gone. A runner may offer
+    `expect(requests)`, which hears what will be started next, in order.
     """
 
     attempts: int
@@ -47,6 +48,12 @@ class InProcess:
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
+
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Tell the evaluator which maps come next, in order, where it has an `expect` of its own."""
+        tell = getattr(self._evaluate, "expect", None)
+        if tell is not None:
+            tell(requests)
 
     def start(self, number: int, request: Request, fp32: Trial | None) -> "Future[Trial]":
         future: Future[Trial] = Future()
