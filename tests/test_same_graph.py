@@ -13,6 +13,7 @@ from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.evidence import evidence_path, load_evidence
 from qsens.journal import read_journal
 from qsens.precision import Precision, PrecisionMap
+from qsens.report.page_tables import trial_table
 from qsens.report.tables import trials_table
 from qsens.run_folder import RunPaths, read_study
 from qsens.same_graph import ScoredGraphs, samples_path
@@ -98,6 +99,7 @@ def test_the_journal_and_the_table_say_so(tmp_path, sweep):
     study = read_study(tmp_path)
     table = trials_table(study)
     assert table["same_as"].dropna().to_dict() == {1: 0}
+    assert trial_table(study, None, {}).count("the same graph as trial 0") == 1
 
 
 @pytest.mark.parametrize("damage", ["evidence", "record", "samples"])

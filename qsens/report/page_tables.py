@@ -121,7 +121,7 @@ def _trial_row(
         number = f'<a href="{escape(evidence)}">{number}</a>'
     cells = [f'<td class="number" data-key="{trial.number}">{number}</td>']
     title = escape(map_title(shown, study.layers))
-    cells.append(f'<td class="text">{title}{_note(trial, study.layers)}</td>')
+    cells.append(f'<td class="text">{title}{_note(trial, study)}</td>')
     cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
     share = macs_share(study.layers, shown, Precision.INT8)
     cells.append(number_cell(f"{share:.1%}", share))
@@ -159,12 +159,15 @@ def outcome_note(trial: Trial) -> str:
     return ""
 
 
-def _note(trial: Trial, layers: Sequence[Layer]) -> str:
+def _note(trial: Trial, study: Study) -> str:
     """What sets a trial apart, below its title; nothing for most."""
-    differing, text = differing_layers(trial, layers), outcome_note(trial)
+    differing, text = differing_layers(trial, study.layers), outcome_note(trial)
     if not text and differing:
         names = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
         text = f"not as requested: {names}"
+    same_as = study.same_as(trial)
+    if same_as is not None:
+        text += f"{'; ' if text else ''}the same graph as trial {same_as}, whose scores it has"
     if not text:
         return ""
     if trial.mismatches:
