@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_report(run: Path, *, open_browser: bool = False, latency: Sequence[Path] = ()) -> Path:
+def make_report(
+    run: Path, *, open_browser: bool = False, latency: Sequence[Path] = (), is_static: bool = False
+) -> Path:
     """Compute what figures need beside the scores, write the report, and return the path of its page.
+
+    A static page has no charts that move.
 
     Raises:
         RunFolderError, SpecError: as `qsens.report.document.write_report`.
@@ -15,4 +19,4 @@ def make_report(run: Path, *, open_browser: bool = False, latency: Sequence[Path
     from qsens.report.document import write_report
 
     floors_of(run)
-    return write_report(run, open_browser=open_browser, latency=latency)
+    return write_report(run, open_browser=open_browser, latency=latency, is_static=is_static)

@@ -18,9 +18,12 @@ from qsens.reporting import make_report
     metavar="FILE",
     help="Times measured on another device; repeat for several.",
 )
+@click.option("--static", "is_static", is_flag=True, help="A small page without charts that move.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print where things are as JSON.")
-def report(run: Path, *, latency: tuple[Path, ...], open_browser: bool, as_json: bool) -> None:
+def report(
+    run: Path, *, latency: tuple[Path, ...], is_static: bool, open_browser: bool, as_json: bool
+) -> None:
     """Write figures, tables and report.html for the folder RUN, finished or not.
 
     Nothing but the folder is read, and the page needs no network: it can be sent as one file. Times that
@@ -29,7 +32,7 @@ def report(run: Path, *, latency: tuple[Path, ...], open_browser: bool, as_json:
     # pandas and matplotlib load only when a report is written.
     from qsens.report.document import report_paths
 
-    make_report(run, open_browser=open_browser, latency=latency)
+    make_report(run, open_browser=open_browser, latency=latency, is_static=is_static)
     paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}
     if as_json:
         click.echo(json.dumps(paths, indent=2))

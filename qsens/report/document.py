@@ -53,11 +53,13 @@ def report_paths(run: Path) -> ReportPaths:
     )
 
 
-def write_report(run: Path, *, open_browser: bool = False, latency: Sequence[Path] = ()) -> Path:
+def write_report(
+    run: Path, *, open_browser: bool = False, latency: Sequence[Path] = (), is_static: bool = False
+) -> Path:
     """Write tables, figures (PNG and SVG) and the page of a run folder, finished or not; the page's path.
 
     Only the folder is read, so it works on another machine and while a sweep is still writing. `latency` are
-    more latency files, beside those in the folder.
+    more latency files, beside those in the folder; a static page has no charts that move.
 
     Raises:
         RunFolderError: if it is no run folder, holds no layers yet, is corrupt, or cannot be written.
@@ -68,7 +70,7 @@ def write_report(run: Path, *, open_browser: bool = False, latency: Sequence[Pat
     figures = _figures(found)
     pictures = _write_figures(paths.figures, figures)
     content = replace(_content(found, pictures), evidence=evidence_links(run, found.study))
-    write_atomically(paths.page, render_page(content).encode())
+    write_atomically(paths.page, render_page(content, is_static=is_static).encode())
     if open_browser:
         webbrowser.open(paths.page.resolve().as_uri())
     return paths.page

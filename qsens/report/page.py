@@ -177,7 +177,7 @@ def _search_section(decisions: Sequence[Decision]) -> str:
 def _resting_on(trials: Sequence[int]) -> str:
     if not trials:
         return ""
-    shown = ", ".join(map(str, trials[:_MOST_NAMED]))
+    shown = ", ".join(f'<span data-look="{trial}">{trial}</span>' for trial in trials[:_MOST_NAMED])
     more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
     return f' <span class="faint">(trial{"s" if len(trials) > 1 else ""} {shown}{more})</span>'
 

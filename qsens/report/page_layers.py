@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from qsens.device.audit import LayerAudit
 from qsens.layer import Layer
@@ -41,7 +42,7 @@ def layer_table(content: PageContent) -> str:
         _share_column(content.study.layers),
         *_precision_columns(content),
         *_sensitivity_columns(content.sensitivities),
-        *_time_columns(content.timings, content.chosen),
+        *_device_columns(content.timings, content.chosen),
         *_reason_columns(content.reasons),
     ]
     rows = [_row(layer, columns, content) for layer in content.study.layers]
@@ -84,17 +85,21 @@ def _precision_columns(content: PageContent) -> list[_Column]:
         _Column("applied", applied),
     ]
     if any(row.actual is not None for row in content.audit.values()):
-        columns.append(_Column("engine runs", lambda layer: _actual_cell(content.audit.get(layer.name))))
+        columns.append(_Column("engine runs", lambda layer: _audited_cell(content.audit.get(layer.name))))
     return columns
 
 
-def _actual_cell(row: LayerAudit | None) -> str:
-    if row is None or row.actual is None:
+def _audited_cell(row: LayerAudit | None) -> str:
+    return _actual_cell(None if row is None else row.actual, is_mismatch=row is not None and row.is_mismatch)
+
+
+def _actual_cell(actual: str | None, *, is_mismatch: bool) -> str:
+    if actual is None:
         return "<td>—</td>"
-    known = next((precision for precision in Precision if precision == row.actual), None)
+    known = next((precision for precision in Precision if precision == actual), None)
     if known is None:
-        return f"<td>{escape(row.actual)}</td>"
-    return f"<td>{chip(known, differs=row.is_mismatch)}</td>"
+        return f"<td>{escape(actual)}</td>"
+    return f"<td>{chip(known, differs=is_mismatch)}</td>"
 
 
 def _engine_columns(audit: Mapping[str, LayerAudit]) -> list[_Column]:
@@ -143,21 +148,34 @@ def _effect_cell(effect: Effect, ending: str) -> str:
     return number_cell(text + ending, effect.value)
 
 
-def _time_columns(timings: Sequence[Timings], chosen: Trial | None) -> list[_Column]:
-    """Milliseconds of each layer under the chosen map, for every place whose profile tells them."""
-    columns = []
+def _device_columns(timings: Sequence[Timings], chosen: Trial | None) -> list[_Column]:
+    """What devices ran the chosen map's layers in, and their milliseconds, where a latency file tells it."""
+    columns, files = [], set()
     for entry in timings:
         measured = None if chosen is None else entry.of(chosen)
-        times = {} if measured is None else {row["layer"]: row.get("ms") for row in measured.layers}
-        if any(ms is not None for ms in times.values()):
-            columns.append(_time_column(f"ms, {entry.place}", times))
+        rows = {} if measured is None else {str(row["layer"]): row for row in measured.layers}
+        if entry.table.digest not in files and any(row.get("actual") for row in rows.values()):
+            files.add(entry.table.digest)
+            columns.append(_ran_column(f"runs in, {entry.place}", rows))
+        if any(row.get("ms") is not None for row in rows.values()):
+            columns.append(_time_column(f"ms, {entry.place}", rows))
     return columns
 
 
-def _time_column(head: str, times: Mapping[str, float | None]) -> _Column:
-    return _Column(
-        head, lambda layer: number_cell(format_value(times.get(layer.name), 3), times.get(layer.name))
-    )
+def _ran_column(head: str, rows: Mapping[str, Mapping[str, Any]]) -> _Column:
+    def cell(layer: Layer) -> str:
+        row = rows.get(layer.name, {})
+        return _actual_cell(row.get("actual"), is_mismatch=row.get("actual") != row.get("expected"))
+
+    return _Column(head, cell)
+
+
+def _time_column(head: str, rows: Mapping[str, Mapping[str, Any]]) -> _Column:
+    def cell(layer: Layer) -> str:
+        ms = rows.get(layer.name, {}).get("ms")
+        return number_cell(format_value(ms, 3), ms)
+
+    return _Column(head, cell)
 
 
 def _reason_columns(reasons: Mapping[str, str]) -> list[_Column]:

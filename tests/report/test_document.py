@@ -179,6 +179,9 @@ def test_the_command_says_where_things_are(tmp_path):
     result = CliRunner().invoke(main, ["report", str(path), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["page"] == str(path / "report.html")
+    assert 'id="page-data"' in (path / "report.html").read_text()
+    assert CliRunner().invoke(main, ["report", str(path), "--static"]).exit_code == 0
+    assert 'id="page-data"' not in (path / "report.html").read_text()
     missing = CliRunner().invoke(main, ["report", str(tmp_path / "absent")])
     assert missing.exit_code == 1
     assert "Hint:" in missing.output
@@ -236,6 +239,8 @@ def test_the_page_tells_how_a_search_went(content):
     )
     page = render_page(replace(content, decisions=decisions))
     assert "How the search went" in page
+    assert '<span data-look="11">11</span>' not in page
+    page = re.sub(r'<span data-look="(\d+)">\1</span>', r"\1", page)
     assert 'INT8 &lt;everywhere&gt; uses 300% of the budget <span class="faint">(trials 1, 2)' in page
     assert "(trials 0, 1, 2, 3, 4, 5, 6, 7 and 4 more)" in page
     assert "<li>nothing</li>" in page

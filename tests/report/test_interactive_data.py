@@ -21,9 +21,10 @@ from qsens.report.page import render_page, render_pages
 from qsens.report.page_assets import read_asset
 from qsens.report.page_content import PageContent
 from qsens.report.page_layers import layer_table
+from qsens.report.page_tables import trial_table
 from qsens.report.sensitivity import sensitivity_of
 from qsens.timings import timings_of
-from qsens.trial import Study
+from qsens.trial import Outcome, Study
 
 LAYERS = style_layers()[:5]
 FID = "fid[lite0]"
@@ -79,6 +80,20 @@ def test_failed_trials_and_runs_without_scores_have_values_too():
     assert [number for _, number in data["walks"][0]["steps"]] == [0, 1]
     empty = run_data(content_of(Study("spec", LAYERS, ())))
     assert empty["metrics"] == empty["trials"] == empty["walks"] == []
+
+
+def test_screened_trials_are_shown_as_such_and_left_out_of_charts():
+    study = boundary_study(LAYERS)
+    trials = list(study.trials)
+    scores = tuple(replace(score, images=64) for score in trials[5].scores)
+    trials[5] = replace(trials[5], outcome=Outcome.SCREENED, scores=scores)
+    study = replace(study, trials=tuple(trials))
+    data = run_data(content_of(study))
+    assert data["trials"][5]["note"].startswith("screened: scored on 64 images only")
+    assert all(5 not in metric["values"] for metric in data["metrics"])
+    row = next(row for row in trial_table(study, None, {}).split("<tr") if 'data-trial="5"' in row)
+    assert 'class="screened"' in row
+    assert "64 images only" in row
 
 
 def test_effects_and_fronts_name_their_trials():
@@ -181,7 +196,10 @@ def test_the_layer_table_has_what_is_known(tmp_path):
     bare = layer_table(content_of(study))
     assert "requested" not in bare
     entry = measured("map", chosen.requested, LAYERS, 4.0)
-    rows = tuple({"layer": one.name, "ms": 0.25 * (one.index + 1)} for one in LAYERS)
+    rows = tuple(
+        {"layer": one.name, "ms": 0.25 * (one.index + 1), "expected": "fp32", "actual": "fp32"}
+        for one in LAYERS
+    )
     table = read_latency_table(write_table(tmp_path / "board.json", [entry], LAYERS))
     timed = replace(table, measurements=tuple(replace(one, layers=rows) for one in table.measurements))
     audit = LayerAudit(first.name, first.node, "step", "int8", "int8", "fp32")
@@ -195,7 +213,15 @@ def test_the_layer_table_has_what_is_known(tmp_path):
             reasons={first.name: "costs 3 points < budget"},
         )
     )
-    for text in ("applied", "engine runs", "only this INT8", "ms, ", ">1.25<", "costs 3 points &lt; budget"):
+    for text in (
+        "applied",
+        "engine runs",
+        "runs in, ",
+        "only this INT8",
+        "ms, ",
+        ">1.25<",
+        "costs 3 points &lt; budget",
+    ):
         assert text in full
     assert full.count("mismatch") == 1
     assert 'data-precisions="int8"' in full

@@ -17,6 +17,7 @@ from report_studies import (
     trial,
 )
 
+from qsens.interfaces import Decision
 from qsens.precision import Precision, PrecisionMap
 from qsens.report.page import render_pages
 from qsens.report.page_content import PageContent, Picture
@@ -65,7 +66,9 @@ def browser():
 def one_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     reasons = {LAYERS[2].name: "costs too much"}
-    path.write_text(render_pages([content_of(boundary_study(LAYERS), reasons=reasons)]))
+    decisions = (Decision("the cut at 3 is kept", (7, 5)),)
+    content = content_of(boundary_study(LAYERS), reasons=reasons, decisions=decisions)
+    path.write_text(render_pages([content]))
     return path
 
 
@@ -128,6 +131,13 @@ def test_rows_and_marks_lead_to_each_other(page):
     assert ring["x"] == [1]
     page.get_by_role("button", name="Row in the table").click()
     assert page.evaluate("document.activeElement.dataset.trial") == "4"
+
+
+def test_decisions_lead_to_the_trials_that_they_rest_on(page):
+    page.locator("[data-look='7']").click()
+    assert page.inner_text(".card.held h3") == "Trial 7"
+    page.locator("[data-look='5']").press("Enter")
+    assert page.inner_text(".card.held h3") == "Trial 5"
 
 
 def test_arrow_keys_go_from_mark_to_mark(page):

@@ -147,6 +147,10 @@ function startCard() {
       }
     });
   }));
+  all("[data-look]").forEach((word) => {
+    const place = Number(word.closest("section.run").dataset.run);
+    onPress(word, () => showTrial(place, Number(word.dataset.look), { hold: true }));
+  });
   addEventListener("keydown", (event) => {
     if (event.key === "Escape" && look.isHeld) {
       release();
