@@ -55,8 +55,8 @@ def test_it_says_why_layers_are_not_in_int8(make_run):
     result = select(make_run(), "--budget", "2")
     place = result.stdout.splitlines().index("Why these are not in INT8:")
     assert result.stdout.splitlines()[place + 1] == (
-        "- block1.conv0 to block1.conv1 (2 layers): with block1.conv0 and block1.conv1 in INT8 too (trial 2): "
-        "fid 13.5 ± 0.2, limit 12"
+        "- block1.conv0 to block1.conv1 (2 layers): with block1.conv0 and block1.conv1 in INT8 too "
+        "(trial 2): fid 13.5 ± 0.2, limit 12"
     )
     assert "Why these" not in select(make_run(), "--budget", "100").stdout
 
