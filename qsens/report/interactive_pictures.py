@@ -63,48 +63,50 @@ def pack_pictures(
     if baseline is None or baseline not in samples:
         return None
     reference = samples[baseline]
-    alike = {number: images for number, images in samples.items() if images.shape == reference.shape}
-    form, size = _form_within(alike, baseline, most_characters)
+    alike = [number for number in samples if samples[number].shape == reference.shape]
+    form, size = _form_within(samples, alike, baseline, most_characters)
     kept = _spread(alike, baseline, min(len(alike), int(len(alike) * most_characters / size)))
-    data = _encoded(kept, baseline, form)
     shown = _shrunk(reference[:1], form[0])
     return PackedPictures(
         width=shown.shape[3],
         height=shown.shape[2],
         count=form[1],
         baseline=baseline,
-        data=data,
-        psnr={number: _psnr(images[: form[1]], reference[: form[1]]) for number, images in kept.items()},
+        data=_encoded(samples, kept, baseline, form),
+        psnr={number: _psnr(samples[number][: form[1]], reference[: form[1]]) for number in kept},
         note=_note(reference, shown, form[1], len(alike) - len(kept)),
     )
 
 
-def _form_within(alike: Mapping[int, Array], baseline: int, most: int) -> tuple[tuple[int, int], float]:
+def _form_within(
+    samples: Mapping[int, Array], alike: Sequence[int], baseline: int, most: int
+) -> tuple[tuple[int, int], float]:
     """The best form of at most `most` characters, else the smallest, and about how many it takes."""
-    count, _, height, width = alike[baseline].shape
+    count, _, height, width = samples[baseline].shape
     forms = dict.fromkeys((min(side, max(height, width)), min(few, count)) for side, few in _FORMS)
     tried = _spread(alike, baseline, _TRIED)
     size = 0.0
     for form in forms:
-        size = sum(map(len, _encoded(tried, baseline, form).values())) * len(alike) / len(tried)
+        size = sum(map(len, _encoded(samples, tried, baseline, form).values())) * len(alike) / len(tried)
         if size <= most:
             break
     return form, size
 
 
-def _spread(alike: Mapping[int, Array], baseline: int, count: int) -> dict[int, Array]:
-    """FP32's pictures and those of about `count` trials spread over all."""
-    numbers = list(alike)
-    places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int)
-    return {baseline: alike[baseline], **{numbers[place]: alike[numbers[place]] for place in places}}
+def _spread(alike: Sequence[int], baseline: int, count: int) -> list[int]:
+    """FP32 and about `count` trials spread over all."""
+    places = np.linspace(0, len(alike) - 1, min(count, len(alike))).round().astype(int)
+    return list(dict.fromkeys([baseline, *(alike[place] for place in places)]))
 
 
-def _encoded(alike: Mapping[int, Array], baseline: int, form: tuple[int, int]) -> dict[int, str]:
+def _encoded(
+    samples: Mapping[int, Array], numbers: Sequence[int], baseline: int, form: tuple[int, int]
+) -> dict[int, str]:
     side, count = form
-    reference = _shrunk(alike[baseline][:count], side)
+    reference = _shrunk(samples[baseline][:count], side)
     found = {}
-    for number, images in alike.items():
-        shown = reference if number == baseline else _shrunk(images[:count], side) - reference
+    for number in numbers:
+        shown = reference if number == baseline else _shrunk(samples[number][:count], side) - reference
         found[number] = base64.b64encode(zlib.compress(shown.tobytes(), 6)).decode()
     return found
 

@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,21 +150,42 @@ def run_timings(run: Path, study: Study, files: Iterable[Path] = ()) -> tuple[Ti
     return tuple(timings_of(study, table, batch) for table in tables for batch in table.batches)
 
 
-def sample_pictures(run: Path, numbers: Iterable[int]) -> dict[int, Array]:
-    """Pictures by trial number, uint8 (K, 3, H, W), 0 to 255, RGB; damaged and missing files are left out."""
+class SamplePictures(Mapping[int, Array]):
+    """Pictures by trial number, uint8 (K, 3, H, W), 0 to 255, RGB; read from disk each time, few at once."""
+
+    def __init__(self, paths: Mapping[int, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, number: int) -> Array:
+        return _read_pictures(self._paths[number])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def sample_pictures(run: Path, numbers: Iterable[int]) -> SamplePictures:
+    """The pictures of those trials that the folder has; damaged and missing files are left out."""
     wanted, found = set(numbers), {}
     for path in sorted(RunPaths(run).samples.glob("trial-*.npz")):
         match = _SAMPLE_NAME.fullmatch(path.name)
         if match is None or int(match[1]) not in wanted:
             continue
         try:
-            with np.load(path, allow_pickle=False) as file:
-                images = file["images"]
+            images = _read_pictures(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             continue
         if images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.uint8 and images.size:
-            found[int(match[1])] = images
-    return found
+            found[int(match[1])] = path
+    return SamplePictures(found)
+
+
+def _read_pictures(path: Path) -> Array:
+    with np.load(path, allow_pickle=False) as file:
+        images: Array = file["images"]
+    return images
 
 
 def evidence_links(run: Path, study: Study) -> dict[int, str]:
