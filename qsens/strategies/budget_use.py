@@ -64,7 +64,7 @@ def _use_of(score: Score | None, limit: Limit, bases: dict[str, float]) -> Use:
         worse = score.value - bases.get(score.metric, limit.baseline)
     if not limit.lower_is_better:
         worse = -worse
-    error = score.difference_standard_error or score.standard_error or 0.0
+    error = _error_of(score)
     if limit.points == 0:
         return Use(math.inf if worse > 0 else 0.0, 0.0)
     return Use(max(worse, 0.0) / limit.points, error / limit.points)
@@ -75,5 +75,11 @@ def _use_of_decibels(score: Score, limit: Limit) -> Use:
     if math.isinf(limit.points):
         return Use(math.inf, 0.0)
     share = 10.0 ** ((limit.threshold - score.value) / 10.0)
-    error = score.difference_standard_error or score.standard_error or 0.0
+    error = _error_of(score)
     return Use(share, share * math.log(10.0) / 10.0 * error)
+
+
+def _error_of(score: Score) -> float:
+    """The standard error of the difference from FP32, else that of the score; 0 where neither is known."""
+    error = score.difference_standard_error or score.standard_error or 0.0
+    return error if math.isfinite(error) else 0.0

@@ -1,5 +1,6 @@
 """Strategy `guided`: the best map for a fraction of the evaluations."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,12 @@ from qsens.interfaces import Decision
 from qsens.layer import Layer
 from qsens.precision import Precision
 from qsens.selection import HEADLINES
-from qsens.strategies.budget_use import BudgetUse
+from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.strategies.cut import Unit, units_of
 from qsens.strategies.guided_search import Search, Wish
 from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
 from qsens.strategies.known_sets import NOTHING, KnownSets, percent
-from qsens.strategies.layer_times import saved_milliseconds
+from qsens.strategies.layer_times import check_times, saved_milliseconds
 from qsens.strategies.unit_maps import UnitMaps
 from qsens.trial import Request, Screen, Trial, untried
 
@@ -67,8 +68,11 @@ class Guided:
         """The next maps of the search; what is asked at once does not depend on each other.
 
         Raises:
-            SpecError: where there is nothing to search within: no budget, no share, no score of FP32.
+            SpecError: where there is nothing to search within (no budget, no share, no score of FP32), or
+                the latency file is of another generator.
         """
+        if self.saved_ms is not None:
+            check_times(self.saved_ms, layers)
         units = units_of(layers, self.by)
         if not any(trial.scores for trial in trials):
             return self._planned(units, trials)
@@ -105,7 +109,7 @@ class Guided:
         all_int8 = known.score(everything)
         seen = f"INT8 everywhere uses {percent(all_int8.share)} of the budget"
         if self.wish.least_saving is not None:
-            known.use = replace(use, unit=max(all_int8.share, 1e-9))
+            known.use = replace(use, unit=max(_unit_of(known, all_int8), 1e-9))
         elif all_int8.share <= 1.0:
             walk.note(f"{seen}: no unit needs more", known.trial(everything))
             return
@@ -146,6 +150,15 @@ class Guided:
             "guided searches within a budget, and there is none",
             "add --budget 2.0 (points worse than FP32), or --option strategy.least_saving=0.8",
         )
+
+
+def _unit_of(known: KnownSets, all_int8: Use) -> float:
+    """The use of INT8 everywhere; the sum of what the units use alone where that map failed."""
+    if math.isfinite(all_int8.share):
+        return all_int8.share
+    known.screen(frozenset([place]) for place in known.maps.movable)
+    known.learn_alone()
+    return math.fsum(known.alone[place] for place in known.candidates)
 
 
 def _shares(savings: Sequence[float]) -> tuple[float, ...]:

@@ -4,14 +4,10 @@ import math
 from dataclasses import dataclass, field
 from itertools import combinations
 
-import numpy as np
-from scipy.special import ndtr
-
 from qsens.strategies.boundary_screen import screen_boundaries
-from qsens.strategies.guided_pool import pool_of
+from qsens.strategies.guided_choice import Candidate, Question, next_candidate
 from qsens.strategies.knapsack import Items, least_damage
 from qsens.strategies.known_sets import NOTHING, KnownSets, Units, percent, trials_of
-from qsens.strategies.surrogate import indicator
 
 # Units whose pairs are screened: those that use most of the budget and could still be in the map.
 _PAIRED_UNITS = 3
@@ -20,10 +16,11 @@ _LEAST_PAIRED = 0.05
 _LIKELY = 0.5
 # A screened map is given up where the chance that it keeps to the budget after all is smaller.
 DISCARD = 0.05
-# The search ends where no map is expected to save this share of everything more, or to use as much less.
-_LEAST_GAIN = 0.002
-_LEAST_LESS = 0.02
-_LEAST_CHANCE = 0.05
+# A unit that uses so many times the budget alone is in no map.
+_HOPELESS = 4.0
+# Screened sets whose neighbours are looked at, and the least part of the budget that INT8 is sought for.
+_MOST_NEAR = 3
+_LEAST_ROOM = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,6 @@ class Wish:
     least_saving: float | None = None
     front: int = 0
     explains: bool = True
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    units: Units
-    chance: float
-    gain: float
 
 
 @dataclass(eq=False)
@@ -67,8 +57,9 @@ class Search:
             self.best = frozenset(known.maps.movable)
         self._screen_pairs()
         self._refine()
-        while self.wish.least_saving is None and self.wish.explains and self._try_one_more():
-            self._refine()
+        while self.wish.least_saving is None and self.wish.explains:
+            if not self._try_one_more():
+                break
         self._note_end()
         self._score_front()
 
@@ -109,7 +100,7 @@ class Search:
             else:
                 self._score(candidate.units)
 
-    def _screen(self, candidate: _Candidate) -> None:
+    def _screen(self, candidate: Candidate) -> None:
         known, units = self.known, candidate.units
         known.screen([units])
         if units in known.scored:
@@ -138,55 +129,32 @@ class Search:
         if is_better:
             self.best = units
 
-    def _next(self) -> _Candidate | None:
-        known = self.known
-        items = Items(
-            tuple(damage if damage <= 4.0 or self.wish.least_saving else math.inf for damage in known.alone),
-            known.savings,
+    def _next(self) -> Candidate | None:
+        known, least = self.known, self.wish.least_saving
+        hopeless = _HOPELESS if least is None else math.inf
+        damages = (damage if damage <= hopeless else math.inf for damage in known.alone)
+        near = [self.best, *sorted(known.screened, key=lambda units: -self._merit(units))[:_MOST_NEAR]]
+        return next_candidate(
+            Question(
+                items=Items(tuple(damages), known.savings),
+                room=max(1.0 - known.full(NOTHING).share, _LEAST_ROOM),
+                near=tuple(near),
+                closed=frozenset([*known.scored, *self.given_up]),
+                best=self.best,
+                use=known.full(self.best).share,
+                least_saving=least,
+                surrogate=known.surrogate(),
+            )
         )
-        room = max(1.0 - known.full(NOTHING).share, 0.1)
-        near = [self.best, *sorted(known.screened, key=lambda units: -self._merit(units))[:3]]
-        pool = [units for units in pool_of(items, room, near) if self._is_open(units)]
-        if not pool:
-            return None
-        mean, deviation = known.surrogate().predict(indicator(pool, len(known.maps.units)))
-        if self.wish.least_saving is None:
-            return self._most_saving(pool, mean, deviation)
-        return self._least_use(pool, mean, deviation)
 
     def _merit(self, units: Units) -> float:
         """How much a screened set saves, if it seems to keep to the budget."""
         return self.known.saving(units) if self.known.estimate(units).share <= 1.2 else -1.0
 
-    def _is_open(self, units: Units) -> bool:
-        if units in self.known.scored or units in self.given_up:
-            return False
-        least = self.wish.least_saving
-        saving = self.known.saving(units)
-        return saving > self.known.saving(self.best) + 1e-9 if least is None else saving >= least - 1e-9
-
-    def _most_saving(self, pool: list[Units], mean: np.ndarray, deviation: np.ndarray) -> _Candidate | None:
-        chances = ndtr((1.0 - mean) / deviation)
-        gains = np.array([self.known.saving(units) for units in pool]) - self.known.saving(self.best)
-        place = int(np.argmax(chances * gains))
-        if chances[place] * gains[place] < _LEAST_GAIN or chances[place] < _LEAST_CHANCE:
-            return None
-        return _Candidate(pool[place], float(chances[place]), float(gains[place]))
-
-    def _least_use(self, pool: list[Units], mean: np.ndarray, deviation: np.ndarray) -> _Candidate | None:
-        """Expected improvement (Jones, Schonlau & Welch 1998)."""
-        now = self.known.full(self.best).share
-        ahead = (now - mean) / deviation
-        gains = (now - mean) * ndtr(ahead) + deviation * np.exp(-(ahead**2) / 2) / math.sqrt(2 * math.pi)
-        place = int(np.argmax(gains))
-        if gains[place] < _LEAST_LESS * now:
-            return None
-        return _Candidate(pool[place], float(ndtr(ahead[place])), float(gains[place]))
-
     def _try_one_more(self) -> bool:
         """Screen the best map with each other unit, where no trial says yet that this unit is too much.
 
-        True where one of them keeps to the budget after all.
+        True where that led to a better map.
         """
         known = self.known
         others = [place for place in known.candidates - self.best if not self._is_alone_beyond(place)]
@@ -195,14 +163,12 @@ class Search:
         screened = [units for units in wanted if units not in known.scored and units not in self.given_up]
         chances = dict(zip(screened, known.chances(screened), strict=True))
         self.given_up |= {units: chance for units, chance in chances.items() if chance < DISCARD}
-        likely = [units for units in screened if units not in self.given_up]
         if wanted:
-            text = f"The best map with one unit more in INT8: {len(likely)} of {len(wanted)} may still do"
+            likely = len(chances.keys() - self.given_up.keys())
+            text = f"The best map with one unit more in INT8: {likely} of {len(wanted)} may still do"
             known.walk.note(text, *trials_of(known, wanted))
         before = self.best
-        for units in sorted(likely, key=lambda units: -chances[units]):
-            if self.best == before:
-                self._score(units)
+        self._refine()
         return self.best != before
 
     def _is_alone_beyond(self, place: int) -> bool:

@@ -1,7 +1,11 @@
 """Which units to put in INT8 when damages and savings add: two mixed-integer programs, solved by HiGHS."""
 
+import contextlib
+import ctypes
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -63,14 +67,36 @@ def _scaled(items: Items) -> tuple[Array, Array, Bounds, float]:
     )
 
 
+@contextlib.contextmanager
+def _standard_output_closed() -> Iterator[None]:
+    """Keep what HiGHS prints while it debugs itself, whatever its options say, out of `--json`."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # a program without standard output
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, TypeError):  # no C library by that name on Windows
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _solved(objective: Array, constraint: LinearConstraint, bounds: Bounds) -> tuple[int, ...]:
-    found = milp(
-        _OBJECTIVE_SCALE * objective,
-        integrality=np.ones_like(objective),
-        bounds=bounds,
-        constraints=constraint,
-        options={"mip_rel_gap": 0.0},
-    )
+    with _standard_output_closed():
+        found = milp(
+            _OBJECTIVE_SCALE * objective,
+            integrality=np.ones_like(objective),
+            bounds=bounds,
+            constraints=constraint,
+            options={"mip_rel_gap": 0.0},
+        )
     assert found.x is not None, (
         f"choosing nothing, or everything allowed, is always possible: {found.message}"
     )

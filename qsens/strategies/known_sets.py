@@ -30,6 +30,9 @@ class ScreenScale:
     spread: float
 
 
+_UNSEEN = ScreenScale(1.0, _PRIOR_SPREAD)
+
+
 @dataclass(eq=False)
 class KnownSets:
     """Asks for trials of sets and keeps them; every answer is an estimate of the use of the budget."""
@@ -42,6 +45,8 @@ class KnownSets:
     screened: dict[Units, Trial] = field(default_factory=dict)
     alone: tuple[float, ...] = ()
     alone_errors: tuple[float, ...] = ()
+    _scaled: tuple[BudgetUse, int] | None = field(default=None, init=False)
+    _scale: ScreenScale = field(default=_UNSEEN, init=False)
 
     def score(self, chosen: Units) -> Use:
         """Score a set on all samples."""
@@ -88,7 +93,9 @@ class KnownSets:
 
     def learn_alone(self) -> None:
         """Take what each unit adds by itself from the sets of one unit, which are known."""
-        floor = self.use.screened(self.scored[NOTHING]) or self.full(NOTHING)
+        floor = self.use.screened(self.scored[NOTHING])
+        if floor is None or math.isinf(floor.share):
+            floor = self.full(NOTHING)
         base = self.screen_scale().ratio * floor.share
         uses = [
             self.estimate(frozenset([place])) if place in self.maps.movable else Use(math.inf, 0.0)
@@ -99,14 +106,11 @@ class KnownSets:
 
     def screen_scale(self) -> ScreenScale:
         """How full scores compare with screened ones, from the maps that have both."""
-        logs = []
-        for chosen, trial in self.scored.items():
-            full, few = self.full(chosen).share, self.use.screened(trial)
-            if few is not None and min(full, few.share) > _LEAST_COMPARED and math.isfinite(full):
-                logs.append(math.log(full / few.share))
-        middle = float(np.median(logs)) if logs else 0.0
-        squares = _PRIOR_MAPS * _PRIOR_SPREAD**2 + sum((value - middle) ** 2 for value in logs)
-        return ScreenScale(math.exp(middle), math.sqrt(squares / (_PRIOR_MAPS + len(logs))))
+        # Every estimate asks for it, between two maps with the same trials.
+        if self._scaled != (self.use, len(self.scored)):
+            self._scaled = (self.use, len(self.scored))
+            self._scale = _scale_of(self.use, self.scored.values())
+        return self._scale
 
     def surrogate(self) -> Surrogate:
         """The model of all sets, from every trial but those of single units, which it starts from."""
@@ -139,6 +143,19 @@ class KnownSets:
         found = [self.maps.units[place].name for place in sorted(places)]
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         return ", ".join(found[:4]) + more
+
+
+def _scale_of(use: BudgetUse, scored: Iterable[Trial]) -> ScreenScale:
+    logs = []
+    for trial in scored:
+        full, few = use.full(trial), use.screened(trial)
+        if full is None or few is None or not math.isfinite(full.share + few.share):
+            continue
+        if min(full.share, few.share) > _LEAST_COMPARED:
+            logs.append(math.log(full.share / few.share))
+    middle = float(np.median(logs)) if logs else 0.0
+    squares = _PRIOR_MAPS * _PRIOR_SPREAD**2 + sum((value - middle) ** 2 for value in logs)
+    return ScreenScale(math.exp(middle), math.sqrt(squares / (_PRIOR_MAPS + len(logs))))
 
 
 def percent(share: float) -> str:

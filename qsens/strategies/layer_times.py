@@ -1,11 +1,12 @@
 """Milliseconds that INT8 saves in each layer, from the profiles in a latency file."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qsens.errors import SpecError
 from qsens.latency_table import LatencyTable, MeasuredMap, read_latency_table
+from qsens.layer import Layer
 from qsens.precision import Precision
 
 
@@ -31,6 +32,16 @@ def saved_milliseconds(path: Path) -> Mapping[str, float]:
         f"{path} has no map with INT8 and one without at the same batch size",
         "measure both: qsens bench RUN --maps anchors --json FILE",
     )
+
+
+def check_times(saved_ms: Mapping[str, float], layers: Sequence[Layer]) -> None:
+    """Raise `SpecError` naming a layer that `saved_ms` says nothing of: it is of another generator."""
+    foreign = [layer.name for layer in layers if layer.name not in saved_ms]
+    if foreign:
+        raise SpecError(
+            f"the latency file has no layer {foreign[0]!r}: it is of another generator",
+            "measure this run's maps: qsens bench RUN --maps anchors --json FILE",
+        )
 
 
 def _int8_layers(entry: MeasuredMap, table: LatencyTable) -> int:

@@ -100,6 +100,7 @@ class Surrogate:
 def indicator(sets: Sequence[frozenset[int]], count: int) -> Array:
     """Sets of places as rows of 0 and 1, (M, count)."""
     rows = np.zeros((len(sets), count))
-    for row, places in zip(rows, sets, strict=True):
-        row[list(places)] = 1.0
+    lengths = [len(places) for places in sets]
+    columns = np.fromiter((place for places in sets for place in places), np.intp, sum(lengths))
+    rows[np.repeat(np.arange(len(sets)), lengths), columns] = 1.0
     return rows

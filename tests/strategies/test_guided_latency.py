@@ -1,0 +1,87 @@
+"""Strategy `guided` with measured milliseconds instead of multiply-accumulates."""
+
+from dataclasses import replace
+
+import pytest
+from guided_problems import Problem, chain, int8_in, scored, searched
+from latency_tables import measured, write_table
+
+from qsens.errors import SpecError
+from qsens.precision import Precision, PrecisionMap
+from qsens.strategies.guided import Guided
+
+LAYERS = chain([150, 200, 300, 400, 500, 600])
+OWN = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
+
+
+def own(chosen) -> float:
+    return float(sum(OWN[place] for place in chosen))
+
+
+@pytest.fixture
+def latency_file(tmp_path):
+    """Writes a file with these milliseconds by layer for FP32 and INT8 everywhere."""
+
+    def write(floats, int8, **shared):
+        entries = [
+            replace(measured(name, PrecisionMap(precision), LAYERS, sum(times)), layers=rows(times, **shared))
+            for name, precision, times in (("FP32", Precision.FP32, floats), ("INT8", Precision.INT8, int8))
+        ]
+        return write_table(tmp_path / "latency.json", entries, LAYERS)
+
+    return write
+
+
+def rows(times, engine_layers=None):
+    names = engine_layers or [layer.name for layer in LAYERS]
+    return tuple(
+        {"layer": layer.name, "node": layer.node, "engine_layer": name, "expected": "int8", "actual": "int8"}
+        | {"ms": ms}
+        for layer, name, ms in zip(LAYERS, names, times, strict=True)
+    )
+
+
+def test_milliseconds_decide_instead_of_multiply_accumulates(latency_file):
+    # Layers 1 and 2 save 5 ms each, for 5 of damage; layer 5, the largest, saves nothing.
+    path = latency_file([2, 8, 8, 2, 2, 4], [1, 3, 3, 1, 1, 4])
+    problem = Problem(LAYERS, own)
+    trials = searched(Guided(budget="5.0", latency=str(path)), problem)
+    assert {1, 2} in [int8_in(LAYERS, trial.requested) for trial in scored(trials)]
+    for trial in scored(trials[3:]):
+        assert trial.requested["conv5"] is Precision.FP16
+
+
+def test_a_layer_that_gets_slower_saves_nothing(latency_file):
+    path = latency_file([2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 5])
+    saved = Guided(latency=str(path)).saved_ms
+    assert dict(saved) == {f"conv{place}": 1.0 if place < 5 else 0.0 for place in range(6)}
+
+
+def test_layers_that_run_as_one_share_its_time(latency_file):
+    names = ["one", "one", "two", "two", "two", "six"]
+    path = latency_file([6, 6, 9, 9, 9, 4], [2, 2, 3, 3, 3, 1], engine_layers=names)
+    assert list(Guided(latency=str(path)).saved_ms.values()) == [2.0, 2.0, 2.0, 2.0, 2.0, 3.0]
+
+
+def test_a_file_without_times_of_layers_is_refused(latency_file):
+    path = latency_file([1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1])
+    text = path.read_text().replace('"ms": 1', '"ms": null')
+    path.write_text(text)
+    with pytest.raises(SpecError, match="no time for the layer 'conv0' in") as caught:
+        Guided(latency=str(path))
+    assert "leave the file out" in caught.value.hint
+
+
+def test_a_file_without_a_map_in_float_is_refused(tmp_path):
+    entries = [measured("INT8", PrecisionMap(Precision.INT8), LAYERS, 1.0)]
+    with pytest.raises(SpecError, match="one without") as caught:
+        Guided(latency=str(write_table(tmp_path / "latency.json", entries, LAYERS)))
+    assert "--maps anchors" in caught.value.hint
+
+
+def test_a_file_of_another_generator_is_refused(latency_file):
+    path = latency_file([2] * 6, [1] * 6)
+    layers = (*LAYERS[:-1], replace(LAYERS[-1], name="other"))
+    with pytest.raises(SpecError, match="'other'") as caught:
+        searched(Guided(budget="5.0", latency=str(path)), Problem(layers, own))
+    assert "qsens bench" in caught.value.hint
