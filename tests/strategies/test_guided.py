@@ -1,6 +1,7 @@
 """Strategy `guided` finds what brute force finds, for a fraction of the maps."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from guided_problems import (
@@ -12,6 +13,7 @@ from guided_problems import (
     effort,
     in_precision,
     int8_in,
+    noisy,
     random_problem,
     scored,
     searched,
@@ -20,6 +22,7 @@ from guided_problems import (
 
 from qsens.precision import Precision
 from qsens.strategies.guided import Guided
+from qsens.strategies.guided_search import DISCARD
 from qsens.trial import Outcome, Screen, requested_map
 
 # Found saving within this share of the best saving there is.
@@ -56,6 +59,25 @@ def test_strong_interactions_and_noisy_screens_miss_the_optimum_rarely(share):
         limit = share * problem.everything
         near += missed(problem, searched(guided(limit), problem), limit) <= NEAR
     assert near >= 22
+
+
+@pytest.mark.slow
+def test_of_maps_given_up_after_a_screen_no_more_would_have_won_than_stated():
+    given_up = within = 0
+    for seed, count, share in product(range(8), (7, 9), (0.2, 0.3, 0.5)):
+        problem = random_problem(seed, count, interaction=0.25, screen=noisy(seed, spread=0.1))
+        limit = share * problem.everything
+        trials = searched(guided(limit), problem)
+        full = {trial.requested for trial in scored(trials)}
+        best = problem.saving(best_found(problem, trials, limit))
+        for trial in trials:
+            chosen = int8_in(problem.layers, trial.requested)
+            if trial.requested not in full and problem.saving(chosen) > best + 1e-9:
+                given_up += 1
+                within += problem.damage(chosen) <= limit
+    assert given_up > 100
+    # Three standard errors of a share of DISCARD.
+    assert within <= DISCARD * given_up + 3 * (DISCARD * (1 - DISCARD) * given_up) ** 0.5
 
 
 def test_a_fragile_layer_in_the_middle_is_left_in_float_where_boundaries_fail():
