@@ -10,6 +10,7 @@ from tiny_photos import write_photos
 
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
+from qsens.errors import ScoreError
 from qsens.evidence import load_evidence
 from qsens.journal import read_journal
 from qsens.precision import Precision, PrecisionMap
@@ -49,7 +50,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(files):
-    def run(out, **values):
+    def run(out, change=lambda assembled: assembled, **values):
         model, photos = files
         shared = {
             "checkpoint": str(model),
@@ -63,7 +64,7 @@ def sweep(files):
         }
         assembled = assemble(spec_from_values({**shared, **values}, "test"))
         assembled = replace(assembled, strategy=ScreensThenScores())
-        return sweep_assembled(assembled, out, progress=lambda *_: None)
+        return sweep_assembled(change(assembled), out, progress=lambda *_: None)
 
     return run
 
@@ -137,3 +138,35 @@ def test_a_full_score_answers_a_screen_but_not_the_other_way_round():
     assert untried(requests, [scored, screened]) == [SECOND]
     failed = Trial(2, SECOND, None, Outcome.FAILED)
     assert untried(requests, [scored, failed]) == []
+
+
+class OnlyOnAll:
+    """A metric that cannot be had on few samples."""
+
+    name = "only-on-all"
+    lower_is_better = False
+    needs_features = False
+    needs_reference = False
+
+    def __init__(self, metric):
+        self._metric = metric
+
+    def label(self, context):
+        return self._metric.label(context)
+
+    def start(self, context):
+        if context.images < EVALUATION:
+            raise ScoreError(f"{context.images} samples are too few")
+        return self._metric.start(context)
+
+
+def test_a_metric_that_cannot_be_had_on_few_samples_takes_no_part_in_screens(sweep, tmp_path):
+    def replace_first(assembled):
+        first, *others = assembled.metrics
+        return replace(assembled, metrics=(OnlyOnAll(first), *others))
+
+    study = sweep(tmp_path / "run", screen_samples=FEW, change=replace_first)
+    screen, scored = same_map(study)
+    assert [score.metric for score in screen.scores] == ["ssim"]
+    assert [score.metric for score in scored.scores] == ["psnr", "ssim"]
+    assert [score.metric for score in scored.screen_scores] == ["ssim"]
