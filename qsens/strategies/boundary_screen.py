@@ -102,7 +102,7 @@ def _bend(known: KnownSets, curve: _Curve, gap: tuple[int, int]) -> float:
 def _note(known: KnownSets, curve: _Curve, seen: str, within: int) -> None:
     best = curve.units(within) if within else NOTHING
     asked = [units for cut in range(1, curve.last + 1) if (units := curve.units(cut)) in _sets(known)]
-    found = f"INT8 in {within} units of it uses about {percent(known.estimate(best).share)} of the budget"
+    found = f"INT8 in {within} {known.word}s uses about {percent(known.estimate(best).share)} of the budget"
     known.walk.note(f"The boundary curve, {curve.name}, {seen}; {found}", *trials_of(known, asked))
 
 

@@ -16,6 +16,8 @@ _LEAST_PAIRED = 0.05
 _LIKELY = 0.5
 # A screened map is given up where the chance that it keeps to the budget after all is smaller.
 DISCARD = 0.05
+# What a saving is a share of, for people.
+_EVERYTHING = "what INT8 everywhere saves"
 # A unit that uses so many times the budget alone is in no map.
 _HOPELESS = 4.0
 # Screened sets whose neighbours are looked at, and the least part of the budget that INT8 is sought for.
@@ -67,13 +69,13 @@ class Search:
         known = self.known
         beyond = [place for place in known.maps.movable if known.alone[place] > 1.0]
         sets = [frozenset([place]) for place in (beyond or known.maps.movable)]
-        text = f"{len(known.maps.movable)} units were tried alone in INT8, beyond the budget: "
+        text = f"{len(known.maps.movable)} {known.word}s were tried alone in INT8, beyond the budget: "
         known.walk.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
 
     def _note_end(self) -> None:
         known = self.known
         use, saving = percent(known.full(self.best).share), percent(known.saving(self.best))
-        text = f"Nothing else is worth a score: {saving} of the saving uses {use} of the budget"
+        text = f"Nothing else is worth a score: {saving} of {_EVERYTHING}, for {use} of the budget"
         known.walk.note(text, known.trial(self.best))
 
     def _screen_pairs(self) -> None:
@@ -110,7 +112,9 @@ class Search:
         if self.wish.least_saving is None and chance < DISCARD:
             self.given_up[units] = chance
             use, saving = (percent(share) for share in (known.estimate(units).share, known.saving(units)))
-            known.walk.note(f"Given up after a screen: {saving} of the saving for {use}", known.trial(units))
+            known.walk.note(
+                f"Given up after a screen: {saving} of {_EVERYTHING}, for {use}", known.trial(units)
+            )
 
     def _score(self, units: Units) -> None:
         self.known.score(units)
@@ -124,7 +128,7 @@ class Search:
         else:
             is_better = use < known.full(self.best).share
         verdict = "the best so far" if is_better else "no better"
-        text = f"{percent(saving)} of the saving uses {percent(use)} of the budget: {verdict}"
+        text = f"{percent(saving)} of {_EVERYTHING}, for {percent(use)} of the budget: {verdict}"
         known.walk.note(text, known.trial(units))
         if is_better:
             self.best = units
@@ -165,7 +169,7 @@ class Search:
         self.given_up |= {units: chance for units, chance in chances.items() if chance < DISCARD}
         if wanted:
             likely = len(chances.keys() - self.given_up.keys())
-            text = f"The best map with one unit more in INT8: {likely} of {len(wanted)} may still do"
+            text = f"The best map with one {known.word} more in INT8: {likely} of {len(wanted)} may still do"
             known.walk.note(text, *trials_of(known, wanted))
         before = self.best
         self._refine()

@@ -138,6 +138,11 @@ class KnownSets:
         """Units that may run in INT8 at all: those whose map alone could be scored."""
         return frozenset(place for place, damage in enumerate(self.alone) if math.isfinite(damage))
 
+    @property
+    def word(self) -> str:
+        """What people call a unit here."""
+        return "layer" if all(unit.name == unit.layers[0].name for unit in self.maps.units) else "block"
+
     def names(self, places: Iterable[int]) -> str:
         """Names of units in execution order, the first four of them."""
         found = [self.maps.units[place].name for place in sorted(places)]

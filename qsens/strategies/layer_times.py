@@ -13,8 +13,8 @@ from qsens.precision import Precision
 def saved_milliseconds(path: Path) -> Mapping[str, float]:
     """Float minus INT8 milliseconds by layer, at least 0, at the smallest batch that both were measured at.
 
-    The profiles are those of the map with the most layers in INT8 and of one without any. Layers that an
-    engine runs as one share its time evenly.
+    The profiles are those of the map with the most layers in INT8, and of the one without any that has the
+    most in FP16. Layers that an engine runs as one share its time evenly.
 
     Raises:
         SpecError: if the file cannot be read, or lacks one of the two maps or the times of its layers.
@@ -25,8 +25,8 @@ def saved_milliseconds(path: Path) -> Mapping[str, float]:
         floats = [entry for entry in entries if not entry.has_int8]
         mixed = [entry for entry in entries if entry.has_int8]
         if floats and mixed:
-            int8 = max(mixed, key=lambda entry: _int8_layers(entry, table))
-            before, after = _times(floats[0], table), _times(int8, table)
+            before = _times(_most_in(Precision.FP16, floats, table), table)
+            after = _times(_most_in(Precision.INT8, mixed, table), table)
             return {layer: max(before[layer] - after[layer], 0.0) for layer in table.layers}
     raise SpecError(
         f"{path} has no map with INT8 and one without at the same batch size",
@@ -44,8 +44,11 @@ def check_times(saved_ms: Mapping[str, float], layers: Sequence[Layer]) -> None:
         )
 
 
-def _int8_layers(entry: MeasuredMap, table: LatencyTable) -> int:
-    return sum(entry.precision_map[layer] is Precision.INT8 for layer in table.layers)
+def _most_in(precision: Precision, entries: Sequence[MeasuredMap], table: LatencyTable) -> MeasuredMap:
+    def count(entry: MeasuredMap) -> int:
+        return sum(entry.precision_map[layer] is precision for layer in table.layers)
+
+    return max(entries, key=count)
 
 
 def _times(entry: MeasuredMap, table: LatencyTable) -> dict[str, float]:

@@ -85,3 +85,13 @@ def test_a_file_of_another_generator_is_refused(latency_file):
     with pytest.raises(SpecError, match="'other'") as caught:
         searched(Guided(budget="5.0", latency=str(path)), Problem(layers, own))
     assert "qsens bench" in caught.value.hint
+
+
+def test_what_int8_saves_is_counted_from_fp16_where_that_was_measured(tmp_path):
+    times = {Precision.FP32: [4.0] * 6, Precision.FP16: [2.0] * 6, Precision.INT8: [1.5] * 6}
+    entries = [
+        replace(measured(name, PrecisionMap(name), LAYERS, 1.0), layers=rows(ms))
+        for name, ms in times.items()
+    ]
+    path = write_table(tmp_path / "latency.json", entries, LAYERS)
+    assert set(Guided(latency=str(path)).saved_ms.values()) == {0.5}

@@ -111,7 +111,7 @@ def test_a_rising_curve_is_halved():
         # The grid, then the gap of 4 between 8 and 12 in ceil(log2(4)) cuts: 9 is the last one within.
         assert cuts == [4, 8, 12, 15, 10, 9]
     assert [decision.text.split("; ")[1] for decision in known.walk.decisions] == [
-        "INT8 in 9 units of it uses about 99% of the budget"
+        "INT8 in 9 layers uses about 99% of the budget"
     ] * 2
 
 
@@ -123,7 +123,7 @@ def test_a_curve_that_falls_is_made_denser_instead():
     screen_boundaries(known)
     # Twice the two intervals that bend most: 8-12 and 4-8, then 8-10 and 1-4.
     assert asked_cuts(known) == [4, 8, 12, 15, 10, 6, 9, 2]
-    assert "denser where it bends; INT8 in 15 units" in known.walk.decisions[0].text
+    assert "denser where it bends; INT8 in 15 layers" in known.walk.decisions[0].text
 
 
 def test_a_direction_ends_at_a_unit_that_is_beyond_the_budget_alone():
