@@ -16,7 +16,7 @@ from qsens.strategies.cut import Unit, units_of
 from qsens.strategies.guided_search import Search, Wish
 from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
 from qsens.strategies.known_sets import NOTHING, KnownSets, percent
-from qsens.strategies.layer_times import check_times, saved_milliseconds
+from qsens.strategies.layer_times import check_times, read_layer_times
 from qsens.strategies.unit_maps import UnitMaps
 from qsens.trial import Request, Screen, Trial, untried
 
@@ -27,12 +27,13 @@ _MOST_WIDENINGS = 3
 class Guided:
     """Screens every unit alone, the boundaries and the worst pairs, then scores what should save most.
 
-    It looks for the largest saving within `budget` and `guard` (those of the spec by default). With
-    `least_saving` (0 to 1, a share of what INT8 everywhere saves) it looks for the least damage that saves as
-    much instead. Savings are multiply-accumulates, or the milliseconds of `latency`, a file of `qsens bench`
-    with INT8 everywhere and a float map. `time_limit_s` ends the search after so many seconds of scoring;
-    `front` scores that many more maps, spread over all savings. `explain` screens the best map with each
-    other unit in INT8 too, so that every unit left in float has a trial that says why.
+    It looks for the largest saving within `budget` and `guard` (those of the spec by default). Savings are
+    multiply-accumulates, or the milliseconds of `latency`, a file of `qsens bench` with INT8 everywhere and a
+    float map. With `least_saving` (0 to 1, a share of what INT8 everywhere saves) or `limit_ms` (of a whole
+    map, where there is a `latency`) it looks for the least damage that saves enough instead.
+    `time_limit_s` ends the search after so many seconds of scoring; `front` scores that many more maps,
+    spread over all savings. `explain` screens the best map with each other unit in INT8 too, so that every
+    unit left in float has a trial that says why.
 
     Layers in which FP16 overflows stay in FP32. `explain_search` tells each step with the trials behind it.
     """
@@ -47,6 +48,7 @@ class Guided:
         guard: str | None = None,
         least_saving: float | None = None,
         latency: str | None = None,
+        limit_ms: float | None = None,
         time_limit_s: float | None = None,
         front: int = 0,
         explain: bool = True,
@@ -57,10 +59,16 @@ class Guided:
         self.guard = None if guard is None else Budget.parse(str(guard))
         if least_saving is not None and not 0.0 < least_saving <= 1.0:
             raise SpecError(f"guided cannot save {least_saving} of everything", "use a share of 0 to 1: 0.8")
+        if limit_ms is not None and (latency is None or least_saving is not None):
+            raise SpecError(
+                f"a limit of {limit_ms:g} ms needs the times of layers, and excludes least_saving",
+                "add --option strategy.latency=FILE, a file of qsens bench",
+            )
         if front < 0:
             raise SpecError(f"guided cannot score {front} more maps", "use front of 0 or more")
         self.wish = Wish(least_saving=least_saving, front=front, explains=explain)
-        self.saved_ms = None if latency is None else saved_milliseconds(Path(latency))
+        self.times = None if latency is None else read_layer_times(Path(latency))
+        self.limit_ms = limit_ms
         self.time_limit_s = time_limit_s
         self.float_precision = Precision(float_precision)
 
@@ -71,8 +79,8 @@ class Guided:
             SpecError: where there is nothing to search within (no budget, no share, no score of FP32), or
                 the latency file is of another generator.
         """
-        if self.saved_ms is not None:
-            check_times(self.saved_ms, layers)
+        if self.times is not None:
+            check_times(self.times.saved_ms, layers)
         units = units_of(layers, self.by)
         if not any(trial.scores for trial in trials):
             return self._planned(units, trials)
@@ -100,7 +108,8 @@ class Guided:
     ) -> None:
         use = BudgetUse.of_run(layers, trials, self._budget(trials), self.guard)
         maps = self._with_wide_floats(walk, units, use)
-        known = KnownSets(walk, maps, use, _shares(maps.savings(self.saved_ms)))
+        savings = maps.savings(None if self.times is None else self.times.saved_ms)
+        known = KnownSets(walk, maps, use, _shares(savings))
         known.score(NOTHING)
         everything = frozenset(maps.movable)
         if not everything:
@@ -108,13 +117,23 @@ class Guided:
             return
         all_int8 = known.score(everything)
         seen = f"INT8 everywhere uses {percent(all_int8.share)} of the budget"
-        if self.wish.least_saving is not None:
+        least = self._least_saving(walk, sum(savings))
+        if least is not None:
             known.use = replace(use, unit=max(_unit_of(known, all_int8), 1e-9))
         elif all_int8.share <= 1.0:
             walk.note(f"{seen}: no unit needs more", known.trial(everything))
             return
         walk.note(f"{seen}, {maps.float_precision.upper()} {percent(known.full(NOTHING).share)}", *walk.asked)
-        Search(known, self.wish).run()
+        Search(known, replace(self.wish, least_saving=least)).run()
+
+    def _least_saving(self, walk: Walk, saved_ms: float) -> float | None:
+        """What has to be saved, 0 to 1; `None` where the budget decides."""
+        if self.times is None or self.limit_ms is None:
+            return self.wish.least_saving
+        needed, best = self.times.float_ms - self.limit_ms, self.times.float_ms - saved_ms
+        if needed > saved_ms:
+            walk.note(f"Even INT8 everywhere is expected to take {best:.3g} ms, more than {self.limit_ms:g}")
+        return min(max(needed / saved_ms, 0.0), 1.0) if saved_ms else 1.0
 
     def _with_wide_floats(self, walk: Walk, units: Sequence[Unit], use: BudgetUse) -> UnitMaps:
         """Maps whose float layers keep to the budget: FP32 where FP16 overflows, or everywhere if need be."""
@@ -142,7 +161,7 @@ class Guided:
     def _budget(self, trials: Sequence[Trial]) -> Budget:
         if self.budget is not None:
             return self.budget
-        if self.wish.least_saving is not None:
+        if self.wish.least_saving is not None or self.limit_ms is not None:
             return Budget(1.0)
         if any(score.metric.partition("[")[0] == HEADLINES[0] for trial in trials for score in trial.scores):
             return Budget.parse(DEFAULT_BUDGET)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from qsens.errors import SpecError
@@ -10,8 +11,16 @@ from qsens.layer import Layer
 from qsens.precision import Precision
 
 
-def saved_milliseconds(path: Path) -> Mapping[str, float]:
-    """Float minus INT8 milliseconds by layer, at least 0, at the smallest batch that both were measured at.
+@dataclass(frozen=True)
+class LayerTimes:
+    """Milliseconds that INT8 saves, by layer, at least 0; and what the whole map takes without INT8."""
+
+    saved_ms: Mapping[str, float]
+    float_ms: float
+
+
+def read_layer_times(path: Path) -> LayerTimes:
+    """Float minus INT8 milliseconds at the smallest batch that both were measured at.
 
     The profiles are those of the map with the most layers in INT8, and of the one without any that has the
     most in FP16. Layers that an engine runs as one share its time evenly.
@@ -25,9 +34,11 @@ def saved_milliseconds(path: Path) -> Mapping[str, float]:
         floats = [entry for entry in entries if not entry.has_int8]
         mixed = [entry for entry in entries if entry.has_int8]
         if floats and mixed:
-            before = _times(_most_in(Precision.FP16, floats, table), table)
+            slow = _most_in(Precision.FP16, floats, table)
+            before = _times(slow, table)
             after = _times(_most_in(Precision.INT8, mixed, table), table)
-            return {layer: max(before[layer] - after[layer], 0.0) for layer in table.layers}
+            saved = {layer: max(before[layer] - after[layer], 0.0) for layer in table.layers}
+            return LayerTimes(saved, slow.ms)
     raise SpecError(
         f"{path} has no map with INT8 and one without at the same batch size",
         "measure both: qsens bench RUN --maps anchors --json FILE",

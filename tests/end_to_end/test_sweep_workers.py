@@ -7,10 +7,11 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 from slow_plugins import install, start_qsens
-from tiny_runs import journal_lines, keep_trials, qsens, sweep, without_durations
+from tiny_runs import chain, journal_lines, keep_trials, qsens, sweep, without_durations
 
 from qsens.run_folder import RunPaths
 
@@ -89,6 +90,24 @@ def test_two_workers_make_the_run_of_one_process(generator, photos, whole, tmp_p
     assert lines_without_durations(tmp_path / "run") == lines_without_durations(whole)
     assert evidence_of(tmp_path / "run") == evidence_of(whole)
     assert f"{MAPS}/{MAPS}" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_several_checkpoints_share_the_workers_and_keep_their_own_runs(photos, tmp_path):
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    onnx.save(chain(3), first)
+    onnx.save(chain(4), second)
+    for checkpoint in (first, second):
+        result = sweep(checkpoint, photos, tmp_path / "alone" / checkpoint.stem, "--threads", "1")
+        assert result.exit_code == 0, result.stderr
+    both = arguments_of(first, photos, tmp_path / "together", "--threads", "1", "--workers", "2")
+    result = qsens(*both[:2], second, *both[2:])
+    assert result.exit_code == 0, result.stderr
+    for name in ("first", "second"):
+        together, alone = tmp_path / "together" / name, tmp_path / "alone" / name
+        assert lines_without_durations(together) == lines_without_durations(alone)
+        assert evidence_of(together) == evidence_of(alone)
 
 
 @pytest.mark.slow
