@@ -16,6 +16,8 @@ from qsens.sweep import anchor_trial
 from qsens.trial import Trial
 
 CHOSEN = "chosen map"
+# Sums of another number of threads, or of another library version, differ by less than this share.
+ROUNDING = 1e-6
 
 
 class Verdict(StrEnum):
@@ -83,7 +85,7 @@ def differences_of(
         for subject in common:
             sides = _Sides(run, first, [(1, after[subject])], [(1, before[subject])])
             found.append(_difference(metric, subject, sides, contrast))
-        has_two_fp32 = "FP32" in common and after["FP32"].value != before["FP32"].value
+        has_two_fp32 = "FP32" in common and not _is_same(after["FP32"].value, before["FP32"].value)
         for subject in common[1:] if has_two_fp32 else ():
             later, earlier = ([(1, maps[subject]), (-1, maps["FP32"])] for maps in (after, before))
             sides = _Sides(run, first, later, earlier)
@@ -111,6 +113,12 @@ class _Sides:
         return _total(self.later) - _total(self.earlier)
 
     @property
+    def is_same(self) -> bool:
+        """Whether both sides hold the same scores, up to rounding."""
+        pairs = zip(self.later, self.earlier, strict=True)
+        return all(_is_same(one.value, other.value) for (_, one), (_, other) in pairs)
+
+    @property
     def terms(self) -> tuple[Term, ...]:
         """All scores as terms of one sum, which is `value`."""
         later, earlier = RunPaths(self.run.path).evidence, RunPaths(self.first.path).evidence
@@ -118,6 +126,10 @@ class _Sides:
             *(Term(sign, later, entry.trial) for sign, entry in self.later),
             *(Term(-sign, earlier, entry.trial) for sign, entry in self.earlier),
         )
+
+
+def _is_same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING**2)
 
 
 def _total(entries: Sequence[tuple[int, Scored]]) -> float:
@@ -130,6 +142,9 @@ def _difference(metric: SharedMetric, subject: str, sides: _Sides, contrast: Con
     error = _added_error(metric.name, sides) if paired is None else paired
     half = None if error is None else Z95 * error
     verdict = _verdict(value, half, lower_is_better=metric.lower_is_better)
+    largest = max(abs(entry.value) for _, entry in (*sides.later, *sides.earlier))
+    if sides.is_same and (half is None or half <= ROUNDING * largest):
+        value, half, verdict = 0.0, None, Verdict.SAME
     return Difference(metric.name, sides.run.label, subject, value, half, paired is not None, verdict)
 
 

@@ -94,6 +94,13 @@ def test_equal_scores_without_an_error_are_the_same(pair):
     assert difference(compare_runs(pair(), CompareWish()), "all INT8").verdict is Verdict.SAME
 
 
+def test_scores_that_differ_by_rounding_are_the_same(pair):
+    comparison = compare_runs(pair(damage=1.0 + 1e-9, fp32=10.0 + 1e-8), CompareWish())
+    fids = [entry for entry in comparison.differences if entry.metric == "fid[lite0]"]
+    assert {(entry.verdict, entry.value) for entry in fids} == {(Verdict.SAME, 0.0)}
+    assert not any(entry.subject.startswith("loss") for entry in comparison.differences)
+
+
 @pytest.mark.parametrize(
     ("against", "named"),
     [
