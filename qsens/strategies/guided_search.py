@@ -37,6 +37,11 @@ class Wish:
     front: int = 0
     explains: bool = True
 
+    @property
+    def measure(self) -> str:
+        """What uses are a share of, for people."""
+        return "the budget" if self.least_saving is None else "the damage of INT8 everywhere"
+
 
 @dataclass(eq=False)
 class Search:
@@ -69,13 +74,15 @@ class Search:
         known = self.known
         beyond = [place for place in known.maps.movable if known.alone[place] > 1.0]
         sets = [frozenset([place]) for place in (beyond or known.maps.movable)]
-        text = f"{len(known.maps.movable)} {known.word}s were tried alone in INT8, beyond the budget: "
+        text = (
+            f"{len(known.maps.movable)} {known.word}s were tried alone in INT8, beyond {self.wish.measure}: "
+        )
         known.walk.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
 
     def _note_end(self) -> None:
         known = self.known
         use, saving = percent(known.full(self.best).share), percent(known.saving(self.best))
-        text = f"Nothing else is worth a score: {saving} of {_EVERYTHING}, for {use} of the budget"
+        text = f"Nothing else is worth a score: {saving} of {_EVERYTHING}, for {use} of {self.wish.measure}"
         known.walk.note(text, known.trial(self.best))
 
     def _screen_pairs(self) -> None:
@@ -128,7 +135,7 @@ class Search:
         else:
             is_better = use < known.full(self.best).share
         verdict = "the best so far" if is_better else "no better"
-        text = f"{percent(saving)} of {_EVERYTHING}, for {percent(use)} of the budget: {verdict}"
+        text = f"{percent(saving)} of {_EVERYTHING}, for {percent(use)} of {self.wish.measure}: {verdict}"
         known.walk.note(text, known.trial(units))
         if is_better:
             self.best = units
