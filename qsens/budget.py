@@ -85,3 +85,11 @@ def told_apart(value: float | None, limit: float) -> tuple[str, str]:
         return "unknown", f"{limit:.4g}"
     pairs = ((f"{value:.{digits}g}", f"{limit:.{digits}g}") for digits in range(4, 17))
     return next((pair for pair in pairs if pair[0] != pair[1]), (repr(value), repr(limit)))
+
+
+def no_budget(strategy: str) -> SpecError:
+    """The refusal of a strategy that searches within a budget where there is none."""
+    return SpecError(
+        f"{strategy} searches within a budget, and there is none",
+        "add --budget 2.0 (points worse than FP32), or real images with --reference for a default",
+    )

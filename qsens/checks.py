@@ -1,12 +1,14 @@
 """What can be refused before anything is calibrated, minutes or hours earlier than it would come to light."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+from qsens.budget import Budget, no_budget
 from qsens.errors import SpecError
 from qsens.graph.graph import Graph
 from qsens.interfaces import Metric, SampleSet, Strategy, annotation_of
 from qsens.pictures import check_output
-from qsens.selection import check_limits
+from qsens.selection import DAMAGE, HEADLINES, PSNR, guard_without_score
 from qsens.spec import SweepSpec
 from qsens.sweep import planned_count
 
@@ -17,7 +19,26 @@ def check_before_calibrating(
     """What would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
     check_output(graph.outputs, spec.output)
     planned_count(graph.layers, strategy)
-    check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
+    names = [metric.name for metric in metrics]
+    check_limits(spec.budget, spec.guard, names)
+    if getattr(strategy, "needs_budget", False) and HEADLINES[0] not in names:
+        raise no_budget(strategy.name)
+
+
+def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
+    """Check that a budget and a guard can be read on the scores of `metrics`, before anything is scored.
+
+    Raises:
+        SpecError: for an amount that cannot be read, a share of a score that FP32 does not have, or a guard
+            without the score it is on.
+    """
+    if guard is not None and DAMAGE not in metrics:
+        raise guard_without_score(guard)
+    headline = next((name for name in HEADLINES if name in metrics), None)
+    of_fp32 = {DAMAGE: 0.0, PSNR: math.inf}
+    for amount in (Budget.parse(text) for text in (budget, guard) if text is not None):
+        if headline in of_fp32:
+            amount.points(headline, of_fp32[headline])
 
 
 def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:

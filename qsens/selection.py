@@ -80,22 +80,6 @@ def cheapest_within(
     return selection_of(study, chosen, ties, limits)
 
 
-def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
-    """Check that a budget and a guard can be read on the scores of `metrics`, before anything is scored.
-
-    Raises:
-        SpecError: for an amount that cannot be read, a share of a score that FP32 does not have, or a guard
-            without the score it is on.
-    """
-    if guard is not None and DAMAGE not in metrics:
-        raise _guard_without_score(guard)
-    headline = next((name for name in HEADLINES if name in metrics), None)
-    of_fp32 = {DAMAGE: 0.0, PSNR: math.inf}
-    for amount in (Budget.parse(text) for text in (budget, guard) if text is not None):
-        if headline in of_fp32:
-            amount.points(headline, of_fp32[headline])
-
-
 def pareto_front(study: Study, metric: str) -> tuple[Trial, ...]:
     """Trials that no other trial beats in both INT8 share and score, by growing INT8 share; FP32 included.
 
@@ -174,12 +158,13 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
     if guard is None and (damage is None or name.partition("[")[0] != HEADLINES[0]):
         return (limit,)
     if damage is None:
-        raise _guard_without_score(str(guard))
+        raise guard_without_score(str(guard))
     points = limit.points if guard is None else guard.points(name, baseline)
     return (limit, Limit(damage, _baseline(study, damage), points, lower_is_better=True))
 
 
-def _guard_without_score(guard: str) -> SpecError:
+def guard_without_score(guard: str) -> SpecError:
+    """The refusal of a guard on a score that is not measured."""
     return SpecError(f"the guard {guard} needs the score {DAMAGE!r}", f"sweep with --metric {DAMAGE} too")
 
 

@@ -17,6 +17,11 @@ class Chain:
         self.members = tuple(members)
         self.name = "+".join(member.name for member in members)
 
+    @property
+    def needs_budget(self) -> bool:
+        """Whether one of them searches and nothing says yet within what."""
+        return any(getattr(member, "needs_budget", False) for member in self.members)
+
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The maps of the first strategy that is not finished."""
         return next(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qsens.budget import DEFAULT_BUDGET, Budget
+from qsens.budget import DEFAULT_BUDGET, Budget, no_budget
 from qsens.errors import SpecError
 from qsens.interfaces import Decision
 from qsens.layer import Layer
@@ -71,6 +71,11 @@ class Guided:
         self.limit_ms = limit_ms
         self.time_limit_s = time_limit_s
         self.float_precision = Precision(float_precision)
+
+    @property
+    def needs_budget(self) -> bool:
+        """Whether nothing says yet what it searches within."""
+        return self.budget is None and self.wish.least_saving is None and self.limit_ms is None
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The next maps of the search; what is asked at once does not depend on each other.
@@ -161,14 +166,11 @@ class Guided:
     def _budget(self, trials: Sequence[Trial]) -> Budget:
         if self.budget is not None:
             return self.budget
-        if self.wish.least_saving is not None or self.limit_ms is not None:
+        if not self.needs_budget:
             return Budget(1.0)
         if any(score.metric.partition("[")[0] == HEADLINES[0] for trial in trials for score in trial.scores):
             return Budget.parse(DEFAULT_BUDGET)
-        raise SpecError(
-            "guided searches within a budget, and there is none",
-            "add --budget 2.0 (points worse than FP32), or --option strategy.least_saving=0.8",
-        )
+        raise no_budget(self.name)
 
 
 def _unit_of(known: KnownSets, all_int8: Use) -> float:
