@@ -90,14 +90,14 @@ def _without(place: int, tried: TriedMap, others: Sequence[TriedMap]) -> TriedMa
 
 
 def _alone(facts: MapFacts, place: int) -> Reason | None:
-    tried = _single(facts, place, is_beyond=True)
+    tried = single_trial(facts, place, is_beyond=True)
     if tried is None:
         return None
     who = "alone" if tried.int8.bit_count() == 1 else f"{facts.names(tried.int8)} alone"
     return _from_trial(f"{who} in INT8", tried, ReasonKind.ALONE)
 
 
-def _single(facts: MapFacts, place: int, *, is_beyond: bool) -> TriedMap | None:
+def single_trial(facts: MapFacts, place: int, *, is_beyond: bool) -> TriedMap | None:
     """The trial with only the layer in INT8, else with only it and others of its block.
 
     Of those beyond the limits none counts that holds another one, beyond without the layer.
@@ -206,7 +206,7 @@ def _subset(facts: MapFacts, place: int) -> Reason | None:
 
 def _cost_over(facts: MapFacts, place: int) -> Reason | None:
     """`alone_cost`, where the chosen map leaves less of the limit than that."""
-    alone = _single(facts, place, is_beyond=False)
+    alone = single_trial(facts, place, is_beyond=False)
     worst = None if alone is None else alone.worst
     mine = None if alone is None or worst is None else _chosen_reading(facts, alone, worst)
     if alone is None or worst is None or mine is None or not worst.cost > 0:
@@ -220,7 +220,7 @@ def alone_cost(facts: MapFacts, place: int) -> Reason | None:
 
     The two need not add. `None` where no trial tells.
     """
-    tried = _single(facts, place, is_beyond=False)
+    tried = single_trial(facts, place, is_beyond=False)
     if tried is None or tried.worst is None:
         return None
     worst, mine = tried.worst, _chosen_reading(facts, tried, tried.worst)

@@ -1,15 +1,17 @@
 """Why each layer of a chosen map has its precision, from the trials of any strategy."""
 
+import math
 from collections.abc import Sequence
 
 from qsens.budget import Limit
-from qsens.float_reasons import Reason, ReasonKind, alone_cost, float_reason, unique_numbers
+from qsens.float_reasons import Reason, ReasonKind, float_reason, single_trial, unique_numbers
 from qsens.layer import Layer
 from qsens.map_facts import MapFacts
 from qsens.precision import Precision
 from qsens.selection import Selection, built_map
 from qsens.timings import Timings
 from qsens.trial import Study, Trial
+from qsens.tried_maps import Reading, TriedMap
 
 __all__ = ["Reason", "ReasonKind", "reasons_of", "reasons_of_selection"]
 
@@ -77,9 +79,9 @@ def _with_overflow(facts: MapFacts, layer: Layer, reason: Reason) -> Reason:
 
 
 def _int8_reason(facts: MapFacts, place: int) -> Reason:
-    alone = alone_cost(facts, place)
-    if alone is not None:
-        return Reason(str(alone), alone.trials, ReasonKind.INT8)
+    alone = single_trial(facts, place, is_beyond=False)
+    if alone is not None and alone.worst is not None:
+        return Reason(_alone_text(facts, alone, alone.worst), (alone.number,), ReasonKind.INT8)
     worst = max(facts.readings.values(), key=lambda reading: reading.share, default=None)
     score = "" if worst is None else f": {worst}"
     return Reason(
@@ -87,3 +89,14 @@ def _int8_reason(facts: MapFacts, place: int) -> Reason:
         (facts.chosen.number,),
         ReasonKind.INT8,
     )
+
+
+def _alone_text(facts: MapFacts, alone: TriedMap, worst: Reading) -> str:
+    """What a layer in INT8 costs alone; the metric is named where it is not the first limit's."""
+    who = "alone" if alone.int8.bit_count() == 1 else f"{facts.names(alone.int8)} alone"
+    if not math.isfinite(worst.cost):
+        return f"{who} {worst} (trial {alone.number})"
+    metric = "" if worst.limit is facts.limits[0] else f", {worst.limit.metric}"
+    images = f", on {worst.images} images" if worst.is_screen else ""
+    where = f"trial {alone.number}{metric}{images}"
+    return f"{who} {worst.cost:.3g} of the {worst.limit.points:.4g} allowed ({where})"

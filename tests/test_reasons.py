@@ -307,10 +307,40 @@ def test_a_score_that_is_not_a_number_is_beyond():
 
 def test_layers_in_int8_say_what_they_cost_alone_or_that_the_map_holds():
     reason = reason_of(0, tried(5, {0}, 0.02))
-    assert str(reason).startswith("alone in INT8 (trial 5) it costs 0.02 of 2 allowed (fid-fp32)")
+    assert str(reason) == "alone 0.02 of the 2 allowed (trial 5)"
+    assert reason.trials == (5,)
+    reason = reason_of(0, tried(5, {0, 1, 2}, 1.0), screened(6, {0}, 0.03))
+    assert str(reason) == "alone 0.03 of the 2 allowed (trial 6, on 32 images)"
+    reason = reason_of(2, tried(5, {2, 3}, 0.5), chosen=tried(9, {0, 2, 3}, 1.7))
+    assert str(reason) == "block1.conv0 and block1.conv1 alone 0.5 of the 2 allowed (trial 5)"
     reason = reason_of(1)
     assert str(reason) == "part of the chosen map (trial 9): fid-fp32 1.7, limit 2"
     assert reason.kind is ReasonKind.INT8
+
+
+def test_what_a_layer_in_int8_costs_of_the_guard_names_it():
+    fid = Limit("fid", 20.0, 1.0, lower_is_better=True)
+    first = [
+        replace(trial, scores=(score(20.0, metric="fid"), score(0.0))) if trial.number == 0 else trial
+        for trial in anchors()
+    ]
+    alone = tried(5, {0}, score(20.1, metric="fid"), 0.6)
+    assert str(reason_of(0, alone, limits=(fid, LIMIT), first=first)) == (
+        "alone 0.6 of the 2 allowed (trial 5, fid-fp32)"
+    )
+    alone = tried(5, {0}, score(20.4, metric="fid"), 0.6)
+    assert str(reason_of(0, alone, limits=(fid, LIMIT), first=first)) == (
+        "alone 0.4 of the 1 allowed (trial 5)"
+    )
+
+
+def test_decibels_of_a_layer_in_int8_are_shown_as_they_are():
+    psnr = Limit("psnr", math.inf, 35.0, lower_is_better=False)
+    first = [replace(anchors()[0], scores=(score(100.0, metric="psnr", lower_is_better=False),))]
+    alone = tried(6, {0}, score(41.0, metric="psnr", lower_is_better=False))
+    chosen = replace(CHOSEN, scores=(score(36.0, metric="psnr", lower_is_better=False),))
+    reason = reason_of(0, alone, chosen=chosen, limits=(psnr,), first=first)
+    assert str(reason) == "alone psnr 41, limit 35 (trial 6)"
 
 
 def test_a_map_that_is_no_faster_is_not_chosen_by_time(tmp_path):
