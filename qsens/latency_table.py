@@ -77,6 +77,11 @@ class LatencyTable:
     measurements: tuple[MeasuredMap, ...]
 
     @property
+    def short_path(self) -> str:
+        """Name of the file under that of its folder, for pages that other people read elsewhere."""
+        return Path(*self.path.parts[-2:]).as_posix()
+
+    @property
     def device_name(self) -> str:
         """What people call the device."""
         return str(self.device["name"])

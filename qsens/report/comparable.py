@@ -1,26 +1,31 @@
 """Which trials of a study may share an axis, and what their scores and intervals are."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from qsens.precision import Precision
 from qsens.report.metric_names import base_name
 from qsens.selection import Z95
 from qsens.sweep import anchor_trial
-from qsens.trial import Score, Study, Trial
+from qsens.trial import Outcome, Score, Study, Trial
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A trial's score of one metric. `half_width` is half of the 95% interval, `None` where unknown.
+    """A trial's score of one metric, on all images or on those of a screen.
 
-    `is_paired` says that the interval is that of the difference to FP32 on the same inputs.
+    `half_width` is half of the 95% interval, `None` where unknown; `is_paired` says that it is that of the
+    difference to FP32 on the same inputs. `value` is that of `record`, but infinite for identical images.
+    `is_screen` says that the images are those of a screen.
     """
 
     trial: Trial
     value: float
     half_width: float | None
     is_paired: bool
+    record: Score
+    is_screen: bool
 
 
 def scored_trials(study: Study, metric: str) -> tuple[Scored, ...]:
@@ -29,15 +34,27 @@ def scored_trials(study: Study, metric: str) -> tuple[Scored, ...]:
     Scores with another `against` are left out: they must not be compared. A PSNR of identical images is
     infinite here, whatever number stands for it in the record.
     """
-    against, is_difference = reference_of(study, metric), is_against_fp32(study, metric)
-    cap = _value_of_identical_images(study, metric)
-    found = []
-    for trial in study.scored():
-        score = trial.score(metric)
-        if score is not None and score.against == against:
-            shown = replace(score, value=math.inf) if cap is not None and score.value >= cap else score
-            found.append(_scored(trial, shown, is_difference=is_difference))
-    return tuple(found)
+    scores = [(trial, trial.score(metric)) for trial in study.scored()]
+    return _comparable(study, scores, reference_of(study, metric), is_screen=False)
+
+
+def screened_trials(study: Study, metric: str) -> tuple[Scored, ...]:
+    """As `scored_trials`, on the few images of the screens: screened trials, and scored ones there too.
+
+    Empty where FP32 was not scored on these images.
+    """
+    baseline = anchor_trial(study, Precision.FP32)
+    start = None if baseline is None else screen_score(baseline, metric)
+    if start is None:
+        return ()
+    scores = [(trial, screen_score(trial, metric)) for trial in study.trials]
+    return _comparable(study, scores, start.against, is_screen=True)
+
+
+def screen_score(trial: Trial, metric: str) -> Score | None:
+    """The trial's score of that name on the few images of the screens, or `None`."""
+    scores = trial.scores if trial.outcome is Outcome.SCREENED else trial.screen_scores
+    return next((score for score in scores if score.metric == metric), None)
 
 
 def reference_of(study: Study, metric: str) -> str | None:
@@ -76,7 +93,17 @@ def _value_of_identical_images(study: Study, metric: str) -> float | None:
     return None if score is None else score.value
 
 
-def _scored(trial: Trial, score: Score, *, is_difference: bool) -> Scored:
-    error, is_paired = error_to_fp32(score, is_difference=is_difference)
-    half_width = None if error is None or not math.isfinite(error) else Z95 * error
-    return Scored(trial, score.value, half_width, is_paired)
+def _comparable(
+    study: Study, scores: Iterable[tuple[Trial, Score | None]], against: str | None, *, is_screen: bool
+) -> tuple[Scored, ...]:
+    found = []
+    for trial, score in scores:
+        if score is None or score.against != against:
+            continue
+        is_difference = is_against_fp32(study, score.metric)
+        cap = _value_of_identical_images(study, score.metric)
+        error, is_paired = error_to_fp32(score, is_difference=is_difference)
+        half_width = None if error is None or not math.isfinite(error) else Z95 * error
+        value = math.inf if cap is not None and score.value >= cap else score.value
+        found.append(Scored(trial, value, half_width, is_paired, score, is_screen))
+    return tuple(found)

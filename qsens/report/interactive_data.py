@@ -139,13 +139,21 @@ def _front(content: PageContent, metric: str, place: int) -> list[int]:
 
 
 def _effects(found: Sensitivity) -> list[dict[str, Any]]:
-    return [_effect(effect) for effect in found.effects if math.isfinite(effect.value)]
+    units = {label: {effect.unit for effect in found.of(label)} for label in found.labels}
+    return [
+        _effect(effect, has_other_units=len(units[effect.label]) > 1)
+        for effect in found.effects
+        if math.isfinite(effect.value)
+    ]
 
 
-def _effect(effect: Effect) -> dict[str, Any]:
+def _effect(effect: Effect, *, has_other_units: bool) -> dict[str, Any]:
+    """A block's bar would hide that of its first layer, so beside layers it is of another series."""
     error = effect.standard_error
+    is_apart = has_other_units and effect.unit == "block"
     return {
-        "origin": effect.origin,
+        "origin": f"{effect.label}, whole block" if is_apart else effect.label,
+        "is_screen": effect.is_screen,
         "unit": effect.unit,
         "name": effect.name,
         "start": effect.start,

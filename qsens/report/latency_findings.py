@@ -87,7 +87,7 @@ def _whether_choice_pays(
     text = (
         f"It takes {format_value(entry.ms)} ms on {timings.place}, {rival.label} {format_value(rival.ms)} "
         "ms, which is less or cannot be told apart. Choose by time: "
-        f"qsens select RUN --latency {timings.table.path}."
+        f"qsens select RUN --latency {timings.table.short_path}."
     )
     yield Finding(Severity.WARNING, "The chosen map is no faster than float", text)
 

@@ -18,9 +18,9 @@ from qsens.report.page_assets import STYLE, interactive_script, static_script
 from qsens.report.page_content import PageContent, Picture
 from qsens.report.page_layers import layer_table
 from qsens.report.page_runs import comparison, run_switch
-from qsens.report.page_tables import score_table, trial_table
+from qsens.report.page_tables import score_table, screened_images, trial_table
 from qsens.selection import built_map, int8_share
-from qsens.trial import Study
+from qsens.trial import Outcome, Study
 
 _MOST_NAMED = 8
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -161,6 +161,11 @@ def _layers_section(content: PageContent) -> str:
         notes.append(
             "The score's change is against FP32, or against all INT8 where all but the layer is INT8."
         )
+        images = content.sensitivities[0].screen_images
+        if images is not None:
+            notes.append(
+                f"Changes on {images} images are those of screens: compare them with each other only."
+            )
     if content.timings:
         notes.append("Layers that one step of an engine computes share its milliseconds.")
     return f'<h2>Layer by layer</h2><p class="faint">{" ".join(notes)}</p>{layer_table(content)}'
@@ -188,7 +193,19 @@ def _trials_section(content: PageContent) -> str:
         '<h2>All trials</h2><p class="faint">Click a heading to sort. The bar shows the precision of every '
         'layer as the engine ran, first layer at the left: <span class="chip fp32">FP32</span> '
         '<span class="chip fp16">FP16</span> <span class="chip int8">INT8</span>. A star after the number: '
-        f"built differently from the request. The number links to the trial's features.</p>{table}"
+        f"built differently from the request. The number links to the trial's features."
+        f"{_of_screens(content.study)}</p>{table}"
+    )
+
+
+def _of_screens(study: Study) -> str:
+    """What rows of screened trials are, once for all of them."""
+    counts = [screened_images(trial) for trial in study.trials if trial.outcome is Outcome.SCREENED]
+    if not counts:
+        return ""
+    return (
+        f" <strong>{len(counts)} trials in grey italics were screened: scored on {counts[0]} only. Compare "
+        "their scores with each other, not with those of other trials.</strong>"
     )
 
 

@@ -29,21 +29,21 @@ class _Column:
 def layer_table(content: PageContent) -> str:
     """Every layer under its names; columns that nothing is known for are left out.
 
-    A difference between the requested and the applied precision is outlined.
+    A difference between the requested and the applied precision is outlined. Reasons stand near the names:
+    where the table is wider than the page it is other columns that scroll.
     """
     columns = [
         _Column("#", lambda layer: number_cell(str(layer.index), layer.index)),
-        _Column("layer", lambda layer: f'<td class="name">{escape(layer.name)}</td>'),
-        _Column("ONNX node", lambda layer: f'<td class="name">{escape(layer.node)}</td>'),
+        _Column("layer", _name_cell),
+        *_precision_columns(content),
+        *_reason_columns(content.reasons),
+        *_sensitivity_columns(content.sensitivities),
+        _share_column(content.study.layers),
+        *_device_columns(content.timings, content.chosen),
         *_engine_columns(content.audit),
         _Column("block", lambda layer: f"<td>{escape(layer.block)}</td>"),
         _Column("kind", lambda layer: f"<td>{escape(layer.kind)}</td>"),
         _Column("parameters", lambda layer: number_cell(f"{layer.parameters:,}", layer.parameters)),
-        _share_column(content.study.layers),
-        *_precision_columns(content),
-        *_sensitivity_columns(content.sensitivities),
-        *_device_columns(content.timings, content.chosen),
-        *_reason_columns(content.reasons),
     ]
     rows = [_row(layer, columns, content) for layer in content.study.layers]
     return sortable_table([column.head for column in columns], rows, "layers")
@@ -57,6 +57,13 @@ def _row(layer: Layer, columns: Sequence[_Column], content: PageContent) -> str:
         names = [str(precision_map[layer.name]) for precision_map in maps]
     cells = "".join(column.cell(layer) for column in columns)
     return f'<tr data-precisions="{" ".join(dict.fromkeys(names))}">{cells}</tr>'
+
+
+def _name_cell(layer: Layer) -> str:
+    """The layer's name, and that of its node in the ONNX graph below it where it has another."""
+    name = escape(layer.name).replace(".", ".<wbr>")
+    node = "" if layer.node == layer.name else f'<br><small class="faint">{escape(layer.node)}</small>'
+    return f'<td class="name">{name}{node}</td>'
 
 
 def _share_column(layers: Sequence[Layer]) -> _Column:
@@ -121,8 +128,7 @@ def _sensitivity_columns(sensitivities: Sequence[Sensitivity]) -> list[_Column]:
         return []
     found = sensitivities[0]
     return [
-        _sensitivity_column(f"{short_name(found.metric)}, {origin}", found.of(origin))
-        for origin in found.origins
+        _sensitivity_column(f"{short_name(found.metric)}, {label}", found.of(label)) for label in found.labels
     ]
 
 
@@ -181,4 +187,8 @@ def _time_column(head: str, rows: Mapping[str, Mapping[str, Any]]) -> _Column:
 def _reason_columns(reasons: Mapping[str, str]) -> list[_Column]:
     if not reasons:
         return []
-    return [_Column("reason", lambda layer: f'<td class="text">{escape(reasons.get(layer.name, "—"))}</td>')]
+
+    def cell(layer: Layer) -> str:
+        return f'<td class="text reason">{escape(reasons.get(layer.name, "—"))}</td>'
+
+    return [_Column("reason", cell)]

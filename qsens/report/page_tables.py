@@ -154,25 +154,31 @@ def outcome_note(trial: Trial) -> str:
     if trial.outcome is Outcome.FAILED:
         return f"failed: {trial.error or 'no message'}"
     if trial.outcome is Outcome.SCREENED:
-        images = f"{trial.scores[0].images} images" if trial.scores else "a few images"
-        return f"screened: scored on {images} only, which other scores must not be compared with"
+        return f"screened: scored on {screened_images(trial)} only; compare it with other screens only"
     return ""
+
+
+def screened_images(trial: Trial) -> str:
+    """What a screened trial was scored on, in words."""
+    return f"{trial.scores[0].images} images" if trial.scores else "a few images"
 
 
 def _note(trial: Trial, study: Study) -> str:
     """What sets a trial apart, below its title; nothing for most."""
-    differing, text = differing_layers(trial, study.layers), outcome_note(trial)
-    if not text and differing:
+    screened, parts = "", []
+    differing, same_as = differing_layers(trial, study.layers), study.same_as(trial)
+    if trial.outcome is Outcome.FAILED:
+        parts.append(outcome_note(trial))
+    elif differing:
         names = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
-        text = f"not as requested: {names}"
-    same_as = study.same_as(trial)
+        parts.append(f"not as requested: {names}")
     if same_as is not None:
-        text += f"{'; ' if text else ''}the same graph as trial {same_as}, whose scores it has"
-    if not text:
-        return ""
-    if trial.mismatches:
-        text += f"; {len(trial.mismatches)} layers run in another precision than this engine should"
-    return f'<br><span class="note">{escape(text)}</span>'
+        parts.append(f"the same graph as trial {same_as}, whose scores it has")
+    if parts and trial.mismatches:
+        parts.append(f"{len(trial.mismatches)} layers run in another precision than this engine should")
+    if trial.outcome is Outcome.SCREENED:
+        screened = f'<br><small class="faint">screened on {escape(screened_images(trial))}</small>'
+    return screened + (f'<br><span class="note">{escape("; ".join(parts))}</span>' if parts else "")
 
 
 def number_cell(text: str, key: float | None) -> str:

@@ -109,6 +109,11 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
         )
         if found.is_from_steps:
             caption += " Read off the boundary curve; the one-at-a-time strategy measures single layers."
+        if found.screen_images is not None:
+            caption += (
+                f" Bars on {found.screen_images} images are of maps that the search screened: compare them "
+                "with each other only."
+            )
         figure = sensitivity_figure(found, title)
         heading = f"Sensitivity of single layers: {short_name(metric)}"
         yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 1)
@@ -138,7 +143,7 @@ def _latency_figures(study: Study, chosen: int | None, timings: Sequence[Timings
         heading = f"Quality against time on {entry.place}"
         caption = (
             "Maps on the front are worth choosing from: no other is both faster and better scored. Choose by "
-            f"time: qsens select RUN --latency {entry.table.path} --budget X."
+            f"time: qsens select RUN --latency {entry.table.short_path} --budget X."
         )
         is_detail = entry.batch != entry.table.batches[0]
         figure = tradeoff_figure(found, "Quality against measured time")

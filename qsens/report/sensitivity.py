@@ -1,16 +1,23 @@
 """Sensitivity of single layers and blocks: from isolating maps, else from the steps of a boundary curve."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
-from qsens.report.comparable import Scored, error_to_fp32, is_against_fp32, scored_trials
+from qsens.report.comparable import (
+    Scored,
+    error_to_fp32,
+    is_against_fp32,
+    scored_trials,
+    screened_trials,
+)
 from qsens.report.map_shapes import Direction, Isolation, IsolationKind, isolations_of, unit_of
 from qsens.sweep import anchor_trial
-from qsens.trial import Study, Trial
+from qsens.trial import Score, Study
 
 STEP_ORIGINS = {
     Direction.INT8_FIRST: "joins the INT8 layers before it",
@@ -25,6 +32,8 @@ class Effect:
     `origin` says what `value` is: the map with only this unit in INT8 minus FP32; the map with only this
     unit in float minus all-INT8; or the step of a boundary curve at which the unit joins the INT8 side.
     `is_paired` says that `standard_error` is that of the same inputs, not of two taken as independent.
+    `images` is how many the scores were made on; where `is_screen`, these are the few of a screen, and the
+    effect must only be compared with others there.
     """
 
     unit: str
@@ -35,11 +44,18 @@ class Effect:
     standard_error: float | None
     is_paired: bool
     trial: int
+    images: int
+    is_screen: bool = False
+
+    @property
+    def label(self) -> str:
+        """The origin, and the images of a screen: effects that share a label can be compared."""
+        return f"{self.origin}, on {self.images} images" if self.is_screen else self.origin
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Effects of one metric, in execution order within each origin."""
+    """Effects of one metric, in execution order within each label."""
 
     metric: str
     lower_is_better: bool
@@ -47,13 +63,18 @@ class Sensitivity:
     effects: tuple[Effect, ...]
 
     @property
-    def origins(self) -> tuple[str, ...]:
-        """Origins in the order in which they appear."""
-        return tuple(dict.fromkeys(effect.origin for effect in self.effects))
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order in which they appear."""
+        return tuple(dict.fromkeys(effect.label for effect in self.effects))
 
-    def of(self, origin: str) -> tuple[Effect, ...]:
-        """The effects of one origin."""
-        return tuple(effect for effect in self.effects if effect.origin == origin)
+    @property
+    def screen_images(self) -> int | None:
+        """How many images a screen has; `None` where no effect is from a screen."""
+        return next((effect.images for effect in self.effects if effect.is_screen), None)
+
+    def of(self, label: str) -> tuple[Effect, ...]:
+        """The effects of one label."""
+        return tuple(effect for effect in self.effects if effect.label == label)
 
 
 def sensitivity_of(
@@ -62,79 +83,118 @@ def sensitivity_of(
     """Effects of single units on `metric`; `None` where no map says anything about a single unit.
 
     A boundary sweep isolates its end layers by the way, so isolating maps count only if one of them
-    singles out a unit inside the network.
+    singles out a unit inside the network. Where a unit was isolated on the images of a screen alone, the
+    screens give a set of effects of their own, of every unit that was isolated there.
     """
-    scored = scored_trials(study, metric)
-    isolated = [
-        (entry, isolation)
-        for entry in scored
-        if entry.trial.applied is not None and math.isfinite(entry.value)
-        for isolation in isolations_of(entry.trial.applied, study.layers)
-    ]
-    has_inner = any(not isolation.is_at_an_end for _, isolation in isolated)
+    scored, screened = scored_trials(study, metric), screened_trials(study, metric)
+    isolated, isolated_there = _isolated(study, scored), _isolated(study, screened)
+    if _are_known(isolated_there, isolated):
+        isolated_there = []
+    has_inner = any(not isolation.is_at_an_end for _, isolation in (*isolated, *isolated_there))
     if has_inner:
-        effects = [_isolated_effect(study, metric, pair, paired_error) for pair in isolated]
+        effects = [
+            *_isolated_effects(study, isolated, scored, paired_error),
+            # evidence that pairs two trials is of all images
+            *_isolated_effects(study, isolated_there, screened, no_paired_error),
+        ]
     else:
         effects = [
             effect
             for line in boundary_lines(study, metric)
             for effect in _steps(study, metric, line, paired_error)
         ]
-    found = [effect for effect in effects if effect is not None]
-    if not found:
+    if not effects:
         return None
     kinds = [*map(str, IsolationKind), *STEP_ORIGINS.values()]
-    found.sort(key=lambda effect: (kinds.index(effect.origin), effect.start, effect.unit))
-    score = scored[0].trial.score(metric)
-    return Sensitivity(metric, score is None or score.lower_is_better, not has_inner, tuple(found))
+    effects.sort(key=lambda effect: (kinds.index(effect.origin), effect.is_screen, effect.start, effect.unit))
+    record = (*scored, *screened)[0].record
+    return Sensitivity(metric, record.lower_is_better, not has_inner, tuple(effects))
+
+
+_Isolated = tuple[Scored, Isolation]
+
+
+def _isolated(study: Study, entries: Iterable[Scored]) -> list[_Isolated]:
+    return [
+        (entry, isolation)
+        for entry in entries
+        if entry.trial.applied is not None and math.isfinite(entry.value)
+        for isolation in isolations_of(entry.trial.applied, study.layers)
+    ]
+
+
+def _are_known(some: Sequence[_Isolated], others: Sequence[_Isolated]) -> bool:
+    """Whether every unit of `some` is singled out in the same way by one of `others`."""
+    found = {(isolation.kind, isolation.unit, isolation.name) for _, isolation in others}
+    return all((isolation.kind, isolation.unit, isolation.name) in found for _, isolation in some)
+
+
+def _isolated_effects(
+    study: Study, isolated: Sequence[_Isolated], entries: Sequence[Scored], paired_error: PairedError
+) -> list[Effect]:
+    """Effects of isolating maps, against the uniform maps among `entries`, which share their images."""
+    starts = {
+        kind: next((entry for entry in entries if entry.trial is anchor_trial(study, precision)), None)
+        for kind, precision in (
+            (IsolationKind.ONLY_INT8, Precision.FP32),
+            (IsolationKind.ALL_BUT_INT8, Precision.INT8),
+        )
+    }
+    found = []
+    for entry, isolation in isolated:
+        start = starts[isolation.kind]
+        if start is not None and math.isfinite(start.value):
+            found.append(_isolated_effect(study, (start, entry), isolation, paired_error))
+    return found
 
 
 def _isolated_effect(
-    study: Study, metric: str, pair: tuple[Scored, Isolation], paired_error: PairedError
-) -> Effect | None:
-    entry, isolation = pair
-    is_only = isolation.kind is IsolationKind.ONLY_INT8
-    start = anchor_trial(study, Precision.FP32 if is_only else Precision.INT8)
-    origin = next((found for found in scored_trials(study, metric) if found.trial is start), None)
-    if start is None or origin is None or not math.isfinite(origin.value):
-        return None
-    error, is_paired = _error_between(study, metric, (start, entry.trial), paired_error)
-    if is_only and not is_paired:
-        error, is_paired = _own_error(study, metric, entry.trial)
-    value = entry.value - origin.value
+    study: Study, pair: tuple[Scored, Scored], isolation: Isolation, paired_error: PairedError
+) -> Effect:
+    start, entry = pair
+    error, is_paired = _error_between(study, pair, paired_error)
+    if isolation.kind is IsolationKind.ONLY_INT8 and not is_paired:
+        error, is_paired = _own_error(study, entry.record)
     place = (isolation.unit, isolation.name, isolation.start, str(isolation.kind))
-    return Effect(*place, value, error, is_paired, entry.trial.number)
+    return Effect(
+        *place,
+        entry.value - start.value,
+        error,
+        is_paired,
+        entry.trial.number,
+        entry.record.images,
+        is_screen=entry.is_screen,
+    )
 
 
 def _steps(study: Study, metric: str, line: BoundaryLine, paired_error: PairedError) -> list[Effect]:
     """The change of the score at each cut, signed as if the unit joined the INT8 side."""
-    trials = {trial.number: trial for trial in study.trials}
+    entries = {entry.trial.number: entry for entry in scored_trials(study, metric)}
     found = []
     for left, right in pairwise(line.points):
         members = study.layers[left.boundary : right.boundary]
         unit, name = unit_of(members, study.layers) or ("range", f"{members[0].name} … {members[-1].name}")
         before, after = (left, right) if line.direction is Direction.INT8_FIRST else (right, left)
-        pair = (trials[before.trial], trials[after.trial])
-        error, is_paired = _error_between(study, metric, pair, paired_error)
+        pair = (entries[before.trial], entries[after.trial])
+        error, is_paired = _error_between(study, pair, paired_error)
         place = (unit, name, left.boundary, STEP_ORIGINS[line.direction])
-        found.append(Effect(*place, after.value - before.value, error, is_paired, after.trial))
+        value, images = after.value - before.value, pair[1].record.images
+        found.append(Effect(*place, value, error, is_paired, after.trial, images))
     return found
 
 
 def _error_between(
-    study: Study, metric: str, pair: tuple[Trial, Trial], paired_error: PairedError
+    study: Study, pair: tuple[Scored, Scored], paired_error: PairedError
 ) -> tuple[float | None, bool]:
     """Standard error of the difference of two trials; as if independent where nothing better is known."""
-    exact = paired_error(metric, *pair)
+    one, other = pair
+    exact = paired_error(one.record.metric, one.trial, other.trial)
     if exact is not None:
         return exact, True
-    errors = [_own_error(study, metric, trial)[0] for trial in pair]
+    errors = [_own_error(study, entry.record)[0] for entry in pair]
     known = [error for error in errors if error is not None]
     return (math.hypot(*known) if len(known) == 2 else None), False
 
 
-def _own_error(study: Study, metric: str, trial: Trial) -> tuple[float | None, bool]:
-    score = trial.score(metric)
-    if score is None:
-        return None, False
-    return error_to_fp32(score, is_difference=is_against_fp32(study, metric))
+def _own_error(study: Study, score: Score) -> tuple[float | None, bool]:
+    return error_to_fp32(score, is_difference=is_against_fp32(study, score.metric))

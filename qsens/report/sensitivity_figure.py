@@ -25,18 +25,18 @@ from qsens.report.figure_style import (
 from qsens.report.layer_names import short_names
 from qsens.report.map_shapes import IsolationKind
 from qsens.report.metric_names import axis_title, short_name
-from qsens.report.sensitivity import Sensitivity
+from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.selection import Z95
 
 
 def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = False) -> Figure:
     """Horizontal bars with 95% intervals, units in execution order, or the worst first with `sort`."""
     names = _rows(sensitivity, sort=sort)
-    panels = len(sensitivity.origins)
+    panels = len(sensitivity.labels)
     figure = new_figure(3.4 + 3.6 * panels, 1.9 + 0.21 * max(len(names), 5))
     axes = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
-    for panel, origin in zip(axes, sensitivity.origins, strict=True):
-        _draw_panel(panel, sensitivity, origin, names)
+    for panel, label in zip(axes, sensitivity.labels, strict=True):
+        _draw_panel(panel, sensitivity, label, names)
     axes[0].set_yticks(range(len(names)), short_names([name for _, name in names]))
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     add_header(figure, title, _legend_entries(), _note(sensitivity, axes))
@@ -46,18 +46,18 @@ def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = Fal
 def _rows(sensitivity: Sensitivity, *, sort: bool) -> list[tuple[str, str]]:
     effects = sorted(sensitivity.effects, key=lambda effect: effect.start)
     if sort:
-        first = sensitivity.origins[0]
-        hurts_upwards = sensitivity.lower_is_better is (first != IsolationKind.ALL_BUT_INT8)
+        first = sensitivity.effects[0]
+        hurts_upwards = sensitivity.lower_is_better is (first.origin != IsolationKind.ALL_BUT_INT8)
         sign = -1.0 if hurts_upwards else 1.0
-        effects = sorted(effects, key=lambda effect: (effect.origin != first, sign * effect.value))
+        effects = sorted(effects, key=lambda effect: (effect.label != first.label, sign * effect.value))
     return list(dict.fromkeys((effect.unit, effect.name) for effect in effects))
 
 
-def _draw_panel(axes: Axes, sensitivity: Sensitivity, origin: str, names: Sequence[tuple[str, str]]) -> None:
+def _draw_panel(axes: Axes, sensitivity: Sensitivity, label: str, names: Sequence[tuple[str, str]]) -> None:
     dress(axes)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=GRID, linewidth=0.6)
-    effects = sensitivity.of(origin)
+    effects = sensitivity.of(label)
     sign = 1.0 if sensitivity.lower_is_better else -1.0
     is_worse = [sign * effect.value > 0 for effect in effects]
     axes.barh(
@@ -71,9 +71,9 @@ def _draw_panel(axes: Axes, sensitivity: Sensitivity, origin: str, names: Sequen
     )
     axes.axvline(0.0, color=INK, linewidth=1.0, zorder=4)
     axes.tick_params(axis="y", length=0)
-    _scale_values(axes, [abs(effect.value) for effect in sensitivity.of(origin)])
-    axes.set_title(_panel_title(origin), fontsize=TEXT, loc="left", color=INK)
-    axes.set_xlabel(_axis_label(sensitivity, origin), fontsize=TEXT - 0.5, color=INK)
+    _scale_values(axes, [abs(effect.value) for effect in effects])
+    axes.set_title(_panel_title(effects[0].origin), fontsize=TEXT, loc="left", color=INK)
+    axes.set_xlabel(_axis_label(sensitivity, effects[0]), fontsize=TEXT - 0.5, color=INK)
 
 
 def _scale_values(axes: Axes, sizes: Sequence[float]) -> None:
@@ -96,11 +96,12 @@ def _panel_title(origin: str) -> str:
     return titles.get(origin, origin)
 
 
-def _axis_label(sensitivity: Sensitivity, origin: str) -> str:
+def _axis_label(sensitivity: Sensitivity, effect: Effect) -> str:
     name = short_name(sensitivity.metric)
     if sensitivity.is_from_steps:
         return f"change of {name}"
-    return f"{name} minus that of {'all INT8' if origin == IsolationKind.ALL_BUT_INT8 else 'FP32'}"
+    start = "all INT8" if effect.origin == IsolationKind.ALL_BUT_INT8 else "FP32"
+    return f"{name} minus that of {start}{f', on {effect.images} images' if effect.is_screen else ''}"
 
 
 def _legend_entries() -> dict[str, Artist]:
@@ -114,6 +115,8 @@ def _note(sensitivity: Sensitivity, panels: Sequence[Axes]) -> str:
         text += "No map isolates single layers: these are steps between neighbouring points of the curve. "
     if any(panel.get_xscale() == "symlog" for panel in panels):
         text += "Linear within the grey band, logarithmic beyond it. "
+    if sensitivity.screen_images is not None:
+        text += f"On {sensitivity.screen_images} images: scored on a screen's images only. "
     errors = [effect.is_paired for effect in sensitivity.effects if effect.standard_error is not None]
     if not errors:
         return text + "No standard errors were measured."

@@ -39,6 +39,8 @@ _SENSITIVITY_COLUMNS = (
     "low",
     "high",
     "trial",
+    "images",
+    "is_screen",
 )
 
 
@@ -66,7 +68,11 @@ def sensitivity_table(
     *,
     paired_error: PairedError = no_paired_error,
 ) -> pd.DataFrame:
-    """One row a unit, origin and metric; `effect` with its 95% interval `low` to `high`, metric's unit."""
+    """One row a unit, origin and metric; `effect` with its 95% interval `low` to `high`, metric's unit.
+
+    `images` is how many the scores were made on, and `is_screen` whether these are the few of a screen: such
+    effects must only be compared with each other.
+    """
     rows = []
     for metric in study.metrics if metrics is None else metrics:
         found = sensitivity_of(study, metric, paired_error)
@@ -76,7 +82,8 @@ def sensitivity_table(
                 (None, None) if error is None else (effect.value - Z95 * error, effect.value + Z95 * error)
             )
             place = (metric, effect.origin, effect.unit, effect.name, effect.start)
-            rows.append((*place, effect.value, error, effect.is_paired, low, high, effect.trial))
+            found_in = (effect.trial, effect.images, effect.is_screen)
+            rows.append((*place, effect.value, error, effect.is_paired, low, high, *found_in))
     return pd.DataFrame(rows, columns=list(_SENSITIVITY_COLUMNS))
 
 

@@ -37,7 +37,7 @@ class Checker(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.fetched += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br", "rect", "link", "input"):
+        if tag not in ("meta", "img", "br", "wbr", "rect", "link", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -125,7 +125,7 @@ def test_the_page_says_why_each_layer_has_its_precision(run, content):
     assert list(content.reasons) == [entry.name for entry in content.study.layers]
     assert any("in INT8 too (trial " in text for text in content.reasons.values())
     for text in content.reasons.values():
-        assert f'<td class="text">{escape(text)}</td>' in page
+        assert f'<td class="text reason">{escape(text)}</td>' in page
 
 
 @pytest.mark.slow

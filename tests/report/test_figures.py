@@ -16,10 +16,13 @@ from report_studies import (
     boundary_study,
     ends_study,
     isolating_study,
+    map_of,
     pictures,
+    screening_study,
     student_layers,
     style_layers,
     teacher_layers,
+    trial,
 )
 
 from qsens.report.block_axis import block_spans, crowded_spans
@@ -195,3 +198,16 @@ def test_no_text_of_the_boundary_figure_overlaps_or_is_cut_off(layers):
         wide = min(box.x1, other.x1) - max(box.x0, other.x0)
         high = min(box.y1, other.y1) - max(box.y0, other.y0)
         assert min(wide, high) <= 1.5, (text, other_text)
+
+
+def test_a_figure_of_screens_names_their_images_and_keeps_them_in_a_panel_of_their_own():
+    study = screening_study(SMALL)
+    figure = sensitivity_figure(sensitivity_of(study, FID), "screens")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["FID[lite0] minus that of FP32, on 32 images"]
+    assert any("scored on a screen's images only" in text.get_text() for text in figure.texts)
+    more = trial(3 + len(SMALL), SMALL, map_of(SMALL, [2]))
+    both = Study("s", SMALL, (*study.trials, more))
+    labels = [axes.get_xlabel() for axes in sensitivity_figure(sensitivity_of(both, FID), "both").axes]
+    assert labels == ["FID[lite0] minus that of FP32", "FID[lite0] minus that of FP32, on 32 images"]
+    captions = [entry.caption for entry in figures_of(both) if entry.name == "sensitivity-fid-lite0"]
+    assert "Bars on 32 images are of maps that the search screened" in captions[0]

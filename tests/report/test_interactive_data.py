@@ -3,13 +3,26 @@
 import base64
 import json
 import math
+import re
 import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from latency_tables import measured, write_table
-from report_studies import anchors, boundary_study, failed, isolating_study, layer, pictures, style_layers
+from report_studies import (
+    anchors,
+    boundary_study,
+    failed,
+    isolating_study,
+    layer,
+    map_of,
+    pictures,
+    screened,
+    screening_study,
+    style_layers,
+    trial,
+)
 
 from qsens.device.audit import LayerAudit
 from qsens.latency_table import read_latency_table
@@ -93,7 +106,47 @@ def test_screened_trials_are_shown_as_such_and_left_out_of_charts():
     assert all(5 not in metric["values"] for metric in data["metrics"])
     row = next(row for row in trial_table(study, None, {}).split("<tr") if 'data-trial="5"' in row)
     assert 'class="screened"' in row
-    assert "64 images only" in row
+    assert row.count("screened on 64 images") == 1
+    assert "only" not in row
+
+
+def test_a_page_says_once_what_screened_trials_are():
+    study = screening_study(LAYERS)
+    page = render_page(content_of(study, sensitivities=[sensitivity_of(study, FID)]), is_static=True)
+    assert page.count("5 trials in grey italics were screened: scored on 32 images only.") == 1
+    assert page.count("screened on 32 images") == 5
+    assert "Changes on 32 images are those of screens" in page
+    assert "screen" not in render_page(content_of(boundary_study(LAYERS)), is_static=True).split("<body>")[1]
+
+
+def test_a_screened_trial_shows_what_else_is_wrong_with_it():
+    study = screening_study(LAYERS)
+    wrong = replace(study.trials[4], applied=PrecisionMap(Precision.FP16))
+    study = replace(study, trials=(*study.trials[:4], wrong, *study.trials[5:]))
+    row = next(row for row in trial_table(study, None, {}).split("<tr") if 'data-trial="4"' in row)
+    assert "screened on 32 images" in row
+    assert "not as requested" in row
+
+
+def test_effects_on_a_screen_are_a_series_of_their_own_and_a_block_is_apart():
+    study = screening_study(LAYERS)
+    block = screened(trial(8, LAYERS, map_of(LAYERS, [3, 4])))
+    layers = tuple(replace(entry, block="end" if entry.index > 2 else entry.block) for entry in LAYERS)
+    study = Study("s", layers, (*study.trials, block))
+    data = run_data(content_of(study, sensitivities=[sensitivity_of(study, FID)]))
+    effects = next(metric for metric in data["metrics"] if metric["name"] == FID)["effects"]
+    names = {effect["trial"]: effect["origin"] for effect in effects}
+    whole = "only this INT8, on 32 images, whole block"
+    assert names == {**dict.fromkeys(range(3, 8), "only this INT8, on 32 images"), 8: whole}
+    assert all(effect["is_screen"] for effect in effects)
+
+
+def test_a_layer_has_its_node_below_its_name_and_its_reason_before_numbers():
+    table = layer_table(content_of(boundary_study(LAYERS), reasons={LAYERS[0].name: "costs too much"}))
+    assert f'encode_1.<wbr>conv0<br><small class="faint">{LAYERS[0].node}</small>' in table
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", table)
+    assert heads[:3] == ["#", "layer", "reason"]
+    assert "ONNX node" not in heads
 
 
 def test_effects_and_fronts_name_their_trials():

@@ -100,7 +100,8 @@ def test_int8_that_gains_no_time_is_a_warning(timings, tmp_path):
     assert "ship FP16" in warning.text
     text = found["The chosen map is no faster than float"].text
     assert "3.000 ms" in text
-    assert f"--latency {tmp_path / 'board.json'}." in text
+    assert f"--latency {tmp_path.name}/board.json." in text
+    assert str(tmp_path.parent) not in text
 
 
 def test_where_fp16_gains_neither_time_nor_size_fp32_is_what_ships(timings):

@@ -13,6 +13,7 @@ from report_studies import (
     layer,
     map_of,
     pictures,
+    screening_study,
     style_layers,
     trial,
 )
@@ -234,6 +235,45 @@ def test_names_from_the_run_stay_text(page):
     assert EVIL in page.inner_text("table.layers tbody")
     page.get_by_role("button", name="Single layers").click()
     assert page.locator(".chart b").count() == 0
+
+
+LONG = "face_decoder_blocks.{}.0.conv_block.0"
+
+
+@pytest.fixture(scope="module")
+def screened_run(tmp_path_factory):
+    """A search's run with long names and reasons."""
+    layers = tuple(replace(entry, name=LONG.format(entry.index)) for entry in style_layers()[:6])
+    study = screening_study(layers)
+    chosen = trial(9, layers, map_of(layers, [1, 2, 4]))
+    study = replace(study, trials=(*study.trials, chosen))
+    reasons = {entry.name: "alone in INT8 " + "it is far beyond the limit " * 5 for entry in layers}
+    path = tmp_path_factory.mktemp("screened") / "report.html"
+    path.write_text(render_pages([content_of(study, chosen=chosen, reasons=reasons)]))
+    return path
+
+
+def test_layers_that_were_screened_have_bars_that_say_so(browser, screened_run):
+    with opened(browser, screened_run) as (page, heard):
+        page.get_by_role("button", name="Single layers").click()
+        names = page.evaluate(f"{CHART}.data.filter(trace => trace.type === 'bar').map(trace => trace.name)")
+        assert names == ["only this INT8, on 32 images"]
+        hover = page.evaluate(f"{CHART}.data[0].text[2]")
+        assert "only this INT8, on 32 images" in hover
+        assert "compare such bars with each other only" in page.inner_text(".look")
+        assert heard.complaints == []
+
+
+def test_reasons_are_seen_without_scrolling_and_fit_a_narrow_screen(browser, screened_run):
+    with opened(browser, screened_run) as (page, _):
+        reason = page.locator("table.layers td.reason").nth(2)
+        page.set_viewport_size({"width": 1200, "height": 900})
+        box, shown = reason.bounding_box(), page.locator("table.layers").locator("..").bounding_box()
+        assert box["width"] >= 24 * 13
+        assert box["x"] + box["width"] <= shown["x"] + shown["width"]
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.wait_for_function("() => document.documentElement.scrollWidth === 400")
+        assert 200 < reason.bounding_box()["width"] < 380
 
 
 @pytest.mark.slow

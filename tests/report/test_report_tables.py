@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from report_studies import METRICS, boundary_study, failed, student_layers
+from report_studies import IMAGES, METRICS, boundary_study, failed, screening_study, student_layers
 
 from qsens.precision import Precision
 from qsens.report.tables import differing_layers, sensitivity_table, trials_table
@@ -79,6 +79,15 @@ def test_sensitivities_carry_their_interval():
     assert len(frame) == 2 * len(LAYERS)
     half = 1.959964 * frame["standard_error"]
     assert (frame["high"] - frame["effect"]).tolist() == pytest.approx(half.tolist())
+    assert set(frame["images"]) == {IMAGES}
+    assert not frame["is_screen"].any()
+
+
+def test_sensitivities_of_screens_say_so_with_the_number_of_images():
+    frame = sensitivity_table(screening_study(LAYERS), [FID])
+    assert frame["is_screen"].all()
+    assert set(frame["images"]) == {32}
+    assert set(frame["origin"]) == {"only this INT8"}
 
 
 def test_layers_that_run_another_precision_are_named():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from report_studies import (
     damage_of,
     isolating_study,
     map_of,
+    on_screen,
+    screened,
+    screening_study,
     student_layers,
     style_layers,
     trial,
@@ -63,7 +67,7 @@ def test_blocks_are_units_too():
 def test_a_boundary_sweep_gives_the_steps_of_its_curve_and_says_so():
     found = sensitivity_of(boundary_study(LAYERS), FID_FP32)
     assert found.is_from_steps
-    assert found.origins == tuple(STEP_ORIGINS.values())
+    assert found.labels == tuple(STEP_ORIGINS.values())
     for direction in Direction:
         effects = found.of(STEP_ORIGINS[direction])
         assert [effect.name for effect in effects] == [layer.name for layer in LAYERS]
@@ -82,7 +86,7 @@ def test_a_missing_cut_makes_a_step_over_two_layers():
 def test_nothing_to_say_gives_none():
     assert sensitivity_of(Study("s", LAYERS, tuple(anchors(LAYERS))), FID) is None
     study = isolating_study(LAYERS)
-    kinds = sensitivity_of(study, PSNR).origins
+    kinds = sensitivity_of(study, PSNR).labels
     assert kinds == (IsolationKind.ALL_BUT_INT8,)  # FP32's PSNR is infinite: no difference to it
 
 
@@ -107,3 +111,64 @@ def test_steps_use_paired_errors_where_there_is_evidence(tmp_path):
         save_evidence(tmp_path, entry.number, None, influences_of(entry.number))
     assert all(effect.is_paired for effect in sensitivity_of(study, FID, paired_errors(tmp_path)).effects)
     assert not any(effect.is_paired for effect in sensitivity_of(study, FID).effects)
+
+
+def test_layers_that_were_only_screened_have_effects_on_the_images_of_the_screen():
+    study = screening_study(LAYERS)
+    found = sensitivity_of(study, FID)
+    assert found.labels == ("only this INT8, on 32 images",)
+    assert found.screen_images == 32
+    assert not found.is_from_steps
+    for place, effect in enumerate(found.effects):
+        record = study.trials[3 + place].scores[0]
+        # FP32 has 16 on these images, and 5.3 on all
+        assert effect.value == pytest.approx(record.difference) == pytest.approx(record.value - 16.0)
+        assert effect.standard_error == record.difference_standard_error
+        assert (effect.start, effect.trial, effect.images) == (place, 3 + place, 32)
+        assert effect.is_paired
+        assert effect.is_screen
+
+
+def test_all_but_one_layer_on_a_screen_is_taken_against_all_int8_there():
+    study = screening_study(LAYERS)
+    spared = screened(trial(40, LAYERS, map_of(LAYERS, range(len(LAYERS) - 1))))
+    study = Study("s", LAYERS, (*study.trials, spared))
+    (effect,) = sensitivity_of(study, FID).of("all but this INT8, on 32 images")
+    assert effect.value == pytest.approx(spared.scores[0].value - study.trials[2].screen_scores[0].value)
+    assert not effect.is_paired
+
+
+def test_effects_on_all_images_and_on_a_screen_are_never_under_one_label():
+    study, place = screening_study(LAYERS), 9
+    full = trial(3 + place, LAYERS, map_of(LAYERS, [place]))
+    full = replace(full, screen_scores=on_screen(full))
+    trials = tuple(full if entry.number == full.number else entry for entry in study.trials)
+    found = sensitivity_of(Study("s", LAYERS, trials), FID)
+    assert found.labels == ("only this INT8", "only this INT8, on 32 images")
+    (effect,) = found.of("only this INT8")
+    assert (effect.value, effect.images) == (pytest.approx(full.scores[0].difference), full.scores[0].images)
+    # the screen's are complete, so that the layers can be compared
+    assert [entry.start for entry in found.of("only this INT8, on 32 images")] == list(range(len(LAYERS)))
+
+
+def test_screens_add_nothing_where_every_unit_was_scored_on_all_images():
+    study = isolating_study(LAYERS)
+    trials = tuple(replace(entry, screen_scores=on_screen(entry)) for entry in study.trials)
+    again = sensitivity_of(Study("s", LAYERS, trials), FID)
+    assert again == sensitivity_of(study, FID)
+    assert again.screen_images is None
+
+
+def test_screens_of_other_images_or_without_fp32_there_say_nothing():
+    study = screening_study(LAYERS)
+    other = [
+        replace(entry, scores=tuple(replace(score, against="another set") for score in entry.scores))
+        for entry in study.trials[3:]
+    ]
+    assert sensitivity_of(Study("s", LAYERS, (*study.trials[:3], *other)), FID) is None
+    blind = (replace(study.trials[0], screen_scores=()), *study.trials[1:])
+    assert sensitivity_of(Study("s", LAYERS, blind), FID) is None
+
+
+def test_psnr_on_a_screen_has_no_difference_to_fp32():
+    assert sensitivity_of(screening_study(LAYERS), PSNR) is None

@@ -209,8 +209,10 @@ function tradeoffChart(places, layout) {
 
 function sensitivityChart(places, layout) {
   const traces = [];
+  let hasScreens = false;
   places.forEach((place) => {
     const run = data.runs[place], effects = metricOf(run).effects;
+    hasScreens ||= effects.some((effect) => effect.is_screen);
     const origins = [...new Set(effects.map((effect) => effect.origin))];
     origins.forEach((origin, index) => {
       const members = effects.filter((effect) => effect.origin === origin);
@@ -238,8 +240,10 @@ function sensitivityChart(places, layout) {
   layout.barmode = "group";
   Object.assign(layout, blockBands(run, chart().clientWidth - 80, -0.5));
   const names = view.isOverlay && places.length > 1 ? ` Names of layers are those of ${run.name}.` : "";
+  const screens = hasScreens
+    ? " Where a number of images is named, a screen scored only these: compare such bars with each other only." : "";
   const note = "Only this INT8: against FP32. All but this INT8: against all INT8. Steps of a boundary: against " +
-    `the boundary before. A bar stands at the first layer of what was changed.${names}`;
+    `the boundary before. A bar stands at the first layer of what was changed.${screens}${names}`;
   return { traces, layout, note, points: pointsOf(traces) };
 }
 
