@@ -52,7 +52,8 @@ def synthetic_pair_rows(case: SyntheticCase, draws: int) -> Iterator[tuple[str, 
         rows[metric] = Row(None if far is None or middle is None else far - middle)
     with tempfile.TemporaryDirectory(prefix="qsens-pairs-") as folder:
         for context, moved in islice(synthetic_draws(case, random, reference, PAIR), draws):
-            _add(rows, Path(folder), *(_measured_features(context, moved[name]) for name in PAIR))
+            pair = [_measured_features(context, moved[name]) for name in PAIR]
+            _add(rows, Path(folder), pair, context.clusters)
     for metric, row in rows.items():
         yield f"{metric}, {' minus '.join(PAIR)}", row
 
@@ -73,29 +74,35 @@ def run_pair_rows(run: LargeRun, images: int, draws: int) -> Iterator[tuple[str,
     with tempfile.TemporaryDirectory(prefix="qsens-pairs-") as folder:
         for _ in range(draws):
             chosen = run.draw(random, images)
+            clusters = None if run.clusters is None else run.clusters[chosen]
             found = {name: _measured_map(run, made, chosen) for name, made in run.maps.items()}
             for pair in pairs:
-                _add(rows[pair], Path(folder), found[pair[0]], found[pair[1]])
+                _add(rows[pair], Path(folder), [found[name] for name in pair], clusters)
     for (one, other), by_metric in rows.items():
         for metric, row in by_metric.items():
             yield f"{metric}, {one} minus {other}", row
 
 
-def _add(rows: Mapping[str, Row], folder: Path, one: Measured, other: Measured) -> None:
+def _add(
+    rows: Mapping[str, Row], folder: Path, pair: Sequence[Measured], clusters: NDArray[np.intp] | None
+) -> None:
     """Add one draw to each row, its error read from the evidence as a report reads it."""
-    trials = _kept_trials(folder, (one, other))
+    one, other = pair
+    trials = _kept_trials(folder, pair, clusters)
     error = paired_errors(folder)
     for metric, row in rows.items():
         row.add(_value(one, metric) - _value(other, metric), error(one[metric].score.metric, *trials))
 
 
-def _kept_trials(folder: Path, measured_maps: Sequence[Measured]) -> list[Trial]:
+def _kept_trials(
+    folder: Path, measured_maps: Sequence[Measured], clusters: NDArray[np.intp] | None
+) -> list[Trial]:
     trials = []
     for number, found in enumerate(measured_maps):
         influences = {
             entry.score.metric: entry.influence for entry in found.values() if entry.influence is not None
         }
-        save_evidence(folder, number, None, influences)
+        save_evidence(folder, number, None, influences, clusters=clusters)
         scores = tuple(entry.score for entry in found.values())
         trials.append(Trial(number, _ANY_MAP, _ANY_MAP, Outcome.SCORED, scores))
     return trials

@@ -185,13 +185,14 @@ class Evaluator:
             measured_by(metric, accumulator)
             for metric, accumulator in zip(metrics, accumulators, strict=True)
         ]
-        evidence = Evidence(seen.joined_features(), influences_of(measurements))
+        clusters = stage.context.clusters
+        evidence = Evidence(seen.joined_features(), influences_of(measurements), clusters)
         if baseline is None:
             images = seen.images_at(stage.places)
             self._baseline = baseline = keep_baseline(
                 self.evidence, images, evidence, values_of(measurements)
             )
-        save_evidence(self.evidence, number, evidence.features, evidence.influences)
+        save_evidence(self.evidence, number, evidence.features, evidence.influences, clusters=clusters)
         if stage is not self._all:
             return with_differences(measurements, stage, baseline), ()
         shown = seen.images_at(spread_places(len(stage.places), SHOWN_SAMPLES))

@@ -33,13 +33,25 @@ _DAMAGE = (
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Features (N, D) of the outputs, or `None`; the influence (N,) of each sample on a score, by label."""
+    """Features (N, D) of the outputs, or `None`; the influence (N,) of each sample on a score, by label.
+
+    `clusters`: integer labels (N,) of the clips that the samples come from; `None` for independent samples,
+    and in files of versions that did not keep them.
+    """
 
     features: Array | None
     influences: Mapping[str, Array]
+    clusters: Array | None = None
 
 
-def save_evidence(folder: Path, number: int, features: Array | None, influences: Mapping[str, Array]) -> None:
+def save_evidence(
+    folder: Path,
+    number: int,
+    features: Array | None,
+    influences: Mapping[str, Array],
+    *,
+    clusters: Array | None = None,
+) -> None:
     """Write the evidence of trial `number`, replacing an earlier file of that trial.
 
     Raises:
@@ -49,6 +61,8 @@ def save_evidence(folder: Path, number: int, features: Array | None, influences:
     arrays = {f"influence_{index}": values for index, values in enumerate(influences.values())}
     if features is not None:
         arrays["features"] = features
+    if clusters is not None:
+        arrays["clusters"] = clusters
     labels = np.array(json.dumps(list(influences)))
     write_atomically(
         evidence_path(folder, number),
@@ -62,7 +76,7 @@ def load_evidence(folder: Path, number: int) -> Evidence | None:
         with np.load(evidence_path(folder, number), allow_pickle=False) as file:
             labels = json.loads(str(file["labels"]))
             influences = {label: file[f"influence_{index}"] for index, label in enumerate(labels)}
-            return Evidence(file.get("features"), influences)
+            return Evidence(file.get("features"), influences, file.get("clusters"))
     except _DAMAGE:
         return None
 

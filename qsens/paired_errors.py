@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from qsens.evidence import load_evidence
+from qsens.clustered_errors import first_order_error
+from qsens.evidence import Array, Evidence, load_evidence
 from qsens.trial import Trial
 
 PairedError = Callable[[str, Trial, Trial], float | None]
-Influences = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 
 @dataclass(frozen=True)
@@ -50,37 +49,46 @@ def contrast_errors() -> ContrastError:
     """Standard error of a sum of scores of a metric with signs; `None` where it cannot be told.
 
     The terms may lie in several run folders. That they were scored on the same inputs in the same order is
-    for the caller to know: here only their number is compared. Influence values say how much the terms
-    share; the factor by which the trials' own standard errors exceed those of independent images (clips,
-    calibration of the first-order error) is applied to the sum as well, the largest of them.
+    for the caller to know: here only their number is compared. Influence values, summed over the frames of a
+    clip, say how much the terms share. The factor by which the trials' own standard errors exceed those of
+    their influence values (few clips, calibration of the first-order error) is applied to the sum as well,
+    the largest of them; it covers clips too where the evidence does not say which there are.
     """
 
     @cache
-    def influences(folder: Path, number: int) -> Influences:
-        evidence = load_evidence(folder, number)
-        return {} if evidence is None else dict(evidence.influences)
+    def evidence_of(folder: Path, number: int) -> Evidence:
+        return load_evidence(folder, number) or Evidence(None, {})
 
     def error(metric: str, terms: Sequence[Term]) -> float | None:
-        found = [influences(term.evidence, term.trial.number).get(metric) for term in terms]
-        known = [values for values in found if values is not None]
-        if len(known) < len(terms) or len({values.shape for values in known}) != 1 or known[0].size < 2:
+        found = [evidence_of(term.evidence, term.trial.number) for term in terms]
+        known = [evidence.influences[metric] for evidence in found if metric in evidence.influences]
+        if len(known) < len(terms) or len({values.shape for values in known}) != 1:
             return None
+        clusters = _common_clusters(found, len(known[0]))
         pairs = list(zip(terms, known, strict=True))
-        factors = [_factor(metric, term.trial, values) for term, values in pairs]
+        factors = [_factor(metric, term.trial, values, clusters) for term, values in pairs]
         largest = max((factor for factor in factors if factor is not None), default=None)
         total = np.sum([term.sign * values for term, values in pairs], axis=0)
-        return None if largest is None else largest * _independent_error(total)
+        plain = first_order_error(total, clusters)
+        return None if largest is None or plain is None else largest * plain
 
     return error
 
 
-def _factor(metric: str, trial: Trial, values: np.ndarray[Any, np.dtype[Any]]) -> float | None:
+def _common_clusters(found: Sequence[Evidence], images: int) -> Array | None:
+    """The labels of the clips; `None` where none are kept, or they contradict each other.
+
+    One that keeps them speaks for all: the inputs are the same, and older versions kept no labels.
+    """
+    kept = [evidence.clusters for evidence in found if evidence.clusters is not None]
+    if not kept or any(not np.array_equal(labels, kept[0]) for labels in kept):
+        return None
+    return kept[0] if kept[0].shape == (images,) else None
+
+
+def _factor(metric: str, trial: Trial, values: Array, clusters: Array | None) -> float | None:
     score = trial.score(metric)
-    plain = _independent_error(values)
-    if score is None or not score.standard_error or not math.isfinite(score.standard_error) or plain == 0:
+    plain = first_order_error(values, clusters)
+    if score is None or not score.standard_error or not math.isfinite(score.standard_error) or not plain:
         return None
     return score.standard_error / plain
-
-
-def _independent_error(values: np.ndarray[Any, np.dtype[Any]]) -> float:
-    return float(values.std(ddof=1) / np.sqrt(values.size))

@@ -29,6 +29,22 @@ def test_features_may_be_absent(tmp_path):
     assert found.influences == {}
 
 
+def test_clips_are_kept_where_there_are_any(tmp_path):
+    save_evidence(tmp_path, 0, None, INFLUENCES, clusters=np.array([0, 0, 1, 1]))
+    np.testing.assert_array_equal(load_evidence(tmp_path, 0).clusters, [0, 0, 1, 1])
+    save_evidence(tmp_path, 0, None, INFLUENCES)
+    assert load_evidence(tmp_path, 0).clusters is None
+
+
+def test_files_without_clips_are_read(tmp_path):
+    np.savez(
+        evidence_path(tmp_path, 0), labels=np.array('["fid"]'), influence_0=np.ones(4), features=FEATURES
+    )
+    found = load_evidence(tmp_path, 0)
+    assert found.clusters is None
+    np.testing.assert_array_equal(found.influences["fid"], np.ones(4))
+
+
 def test_absent_evidence_is_none(tmp_path):
     assert load_evidence(tmp_path, 7) is None
 

@@ -10,6 +10,7 @@ from tiny_photos import write_photos
 
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
+from qsens.calibration.splits import SampleView
 from qsens.errors import ScoreError
 from qsens.evidence import load_evidence
 from qsens.journal import read_journal
@@ -99,6 +100,20 @@ def test_a_screen_reads_the_samples_that_are_spread_over_the_set(screened):
     of_all = whole.influences["ssim"] + scored.score("ssim").value
     of_few = few.influences["ssim"] + screen.score("ssim").value
     assert np.allclose(of_few, of_all[list(spread_places(EVALUATION, FEW))], atol=1e-12)
+
+
+def test_evidence_says_which_clip_each_sample_is_from(tmp_path, sweep):
+    def in_clips(assembled):
+        samples = SampleView(assembled.evaluation, range(EVALUATION), "")
+        samples.clusters = ("b", "b", "a", "a", "c")
+        return replace(assembled, evaluation=samples)
+
+    study = sweep(tmp_path / "run", screen_samples=FEW, change=in_clips)
+    folder = RunPaths(tmp_path / "run").evidence
+    screen, scored = (load_evidence(folder, trial.number) for trial in same_map(study))
+    assert scored.clusters.tolist() == [1, 1, 0, 0, 2]
+    assert screen.clusters.tolist() == [[1, 1, 0, 0, 2][place] for place in spread_places(EVALUATION, FEW)]
+    assert load_evidence(folder, 0).clusters.tolist() == [1, 1, 0, 0, 2]
 
 
 def test_the_journal_reads_back_what_was_screened(screened):

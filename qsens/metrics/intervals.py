@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from qsens.clustered_errors import first_order_error, group_index
 from qsens.errors import DataError
 
 
@@ -16,8 +17,8 @@ def standard_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None
     """Standard error of the score that these influence values (N,) belong to.
 
     `clusters`: labels (N,); images with equal labels (frames of a clip) may be correlated, so their values
-    are summed first. It is widened by `few_groups_factor`, so that 1.96 of it are a 95% interval for few
-    clips too. `None` where there are fewer than two independent images or clips: not measurable.
+    are summed first. It is `first_order_error`, widened by `few_groups_factor`, so that 1.96 of it are a 95%
+    interval for few clips too. `None` where there are fewer than two independent images or clips.
 
     Raises:
         DataError: if there is not one label an image.
@@ -27,22 +28,6 @@ def standard_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None
     return None if error is None else error * few_groups_factor(groups)
 
 
-def first_order_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:
-    """The same without the widening: √(sum of squares of the groups' sums) / N, unbiased for a mean.
-
-    Raises:
-        DataError: if there is not one label an image.
-    """
-    values = np.asarray(influence, dtype=np.float64)
-    if clusters is not None:
-        values = np.bincount(group_index(len(values), clusters), weights=values).astype(np.float64)
-    groups = len(values)
-    if groups < 2:
-        return None
-    spread = float(np.square(values - values.mean()).sum()) * groups / (groups - 1)
-    return float(np.sqrt(spread)) / len(influence)
-
-
 def few_groups_factor(groups: int) -> float:
     """Student's t over the normal quantile at 95 %, for that many independent images or clips.
 
@@ -50,21 +35,6 @@ def few_groups_factor(groups: int) -> float:
     [1.42, 1.15, 1.03, 1.0]
     """
     return float(stdtrit(groups - 1, 0.975) / NormalDist().inv_cdf(0.975))
-
-
-def group_index(count: int, clusters: NDArray[Any] | None) -> NDArray[np.intp]:
-    """The number of the clip of each of `count` images, from 0; of the image where there are no clips.
-
-    Raises:
-        DataError: if there is not one label an image.
-    """
-    if clusters is None:
-        return np.arange(count)
-    if np.shape(clusters) != (count,):
-        raise DataError(
-            f"{np.size(clusters)} cluster labels for {count} images", "give one clip label an image"
-        )
-    return np.unique(clusters, return_inverse=True)[1]
 
 
 def paired_standard_error(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.metrics.intervals import first_order_error, group_index
+from qsens.clustered_errors import first_order_error, group_index
 
 FloatArray = NDArray[np.float64]
 Rows = NDArray[np.intp]
