@@ -14,7 +14,7 @@ from qsens.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.metrics.fid import Fid, FidAgainstFp32
 from qsens.metrics.fidelity import psnr_of_error
 from qsens.metrics.frechet import FeatureStatistics, Reference, distance_of_statistics
-from qsens.metrics.intervals import interval, standard_error
+from qsens.metrics.intervals import heavy_tailed_error, interval
 from qsens.metrics.kid import Kid
 
 FloatArray = NDArray[np.float64]
@@ -253,7 +253,7 @@ def add_pixel_scores(
     """Add one draw of PSNR and SSIM."""
     for label, (value, influence) in pixel_scores(errors, similarities).items():
         change = value - 1.0 if label == "ssim" else value
-        rows[f"{label}, {name}"].add(change, standard_error(influence, clusters))
+        rows[f"{label}, {name}"].add(change, heavy_tailed_error(influence, clusters))
 
 
 def pixel_scores(errors: FloatArray, similarities: FloatArray) -> dict[str, tuple[float, FloatArray]]:

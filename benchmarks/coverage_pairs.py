@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from qsens.evidence import save_evidence
 from qsens.interfaces import Measurement, ScoringContext
-from qsens.metrics.intervals import standard_error
+from qsens.metrics.intervals import heavy_tailed_error
 from qsens.paired_errors import paired_errors
 from qsens.precision import Precision, PrecisionMap
 from qsens.trial import Outcome, Score, Trial
@@ -114,7 +114,7 @@ def _measured_map(run: LargeRun, made: MadeMap, chosen: NDArray[np.intp]) -> dic
     found = _measured_features(context, made.features[chosen])
     pixels = pixel_scores(made.squared_errors[chosen], made.similarities[chosen])
     for name, (value, influence) in pixels.items():
-        error = standard_error(influence, clusters)
+        error = heavy_tailed_error(influence, clusters)
         score = Score(name, value, len(chosen), "fp32", lower_is_better=False, standard_error=error)
         found[name] = Measurement(score, influence)
     return found

@@ -19,14 +19,24 @@ def first_order_error(influence: NDArray[Any], clusters: NDArray[Any] | None = N
     Raises:
         DataError: if there is not one label an image.
     """
-    values = np.asarray(influence, dtype=np.float64)
-    if clusters is not None:
-        values = np.bincount(group_index(len(values), clusters), weights=values).astype(np.float64)
+    values = group_sums(influence, clusters)
     groups = len(values)
     if groups < 2:
         return None
     spread = float(np.square(values - values.mean()).sum()) * groups / (groups - 1)
     return float(np.sqrt(spread)) / len(influence)
+
+
+def group_sums(influence: NDArray[Any], clusters: NDArray[Any] | None) -> NDArray[np.float64]:
+    """The sum of the values (N,) of each clip; the values themselves where there are no clips.
+
+    Raises:
+        DataError: if there is not one label an image.
+    """
+    values = np.asarray(influence, dtype=np.float64)
+    if clusters is None:
+        return values
+    return np.bincount(group_index(len(values), clusters), weights=values).astype(np.float64)
 
 
 def group_index(count: int, clusters: NDArray[Any] | None) -> NDArray[np.intp]:

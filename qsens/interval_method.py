@@ -14,9 +14,12 @@ generators (EfficientNet-Lite0, N below D), and the noise of the error itself. L
 
 _COMMON = "influence function, clustered by clip, Student's t"
 _SECOND_ORDER = f"{_COMMON}, second order from halves"
+_HEAVY_TAILS = f"{_COMMON} with degrees of freedom from the kurtosis"
 _METHODS = {
     "fid": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
     "fid-fp32": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
+    "psnr": _HEAVY_TAILS,
+    "ssim": _HEAVY_TAILS,
     "kid": _SECOND_ORDER,
     "kid-fp32": _SECOND_ORDER,
 }
@@ -25,7 +28,7 @@ _METHODS = {
 def interval_method(metric: str) -> str:
     """How this version makes the 95% interval of a score of that name.
 
-    >>> interval_method("psnr")
+    >>> interval_method("flicker")
     "influence function, clustered by clip, Student's t"
     """
     return _METHODS.get(metric.partition("[")[0], _COMMON)

@@ -93,7 +93,7 @@ def test_what_makes_the_frames_of_a_clip_alike_cancels_in_a_difference(tmp_path)
     clips = np.repeat(np.arange(20), 20)
     spread = []
     errors = []
-    for seed in range(300):
+    for seed in range(120):
         random = np.random.default_rng(seed)
         shared = random.normal(size=20)[clips]
         one, other = (shared + 0.3 * random.normal(size=N) for _ in range(2))
@@ -103,7 +103,7 @@ def test_what_makes_the_frames_of_a_clip_alike_cancels_in_a_difference(tmp_path)
         ]
         spread.append((one - other).mean())
         errors.append(paired_errors(tmp_path)("fid", *trials))
-    assert np.mean(errors) / few_groups_factor(20) == pytest.approx(np.std(spread), rel=0.12)
+    assert np.mean(errors) / few_groups_factor(20) == pytest.approx(np.std(spread), rel=0.2)
 
 
 def clip_error(values, clips):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qsens.errors import DataError, ScoreError
 from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
-from qsens.metrics.intervals import standard_error
+from qsens.metrics.intervals import heavy_tailed_error
 from qsens.psnr import PSNR, PSNR_CAP_DB
 from qsens.trial import Score
 
@@ -140,7 +140,7 @@ class _ImageAccumulator:
             raise ScoreError("no image was scored", "pass at least one batch")
         values = np.concatenate(self._parts)
         pooled = self._pool(values)
-        error = standard_error(pooled.influence, self._clusters(len(values)))
+        error = heavy_tailed_error(pooled.influence, self._clusters(len(values)))
         has_difference = pooled.at_equality is not None
         score = Score(
             metric=self._name,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from qsens.clustered_errors import first_order_error, group_index
+from qsens.clustered_errors import first_order_error, group_sums
 from qsens.errors import DataError
 
 
@@ -24,17 +24,48 @@ def standard_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None
         DataError: if there is not one label an image.
     """
     error = first_order_error(influence, clusters)
-    groups = int(group_index(len(influence), clusters).max(initial=-1)) + 1
+    groups = len(group_sums(influence, clusters))
     return None if error is None else error * few_groups_factor(groups)
 
 
-def few_groups_factor(groups: int) -> float:
+def few_groups_factor(groups: float) -> float:
     """Student's t over the normal quantile at 95 %, for that many independent images or clips.
 
     >>> [round(few_groups_factor(groups), 2) for groups in (5, 10, 40, 1000)]
     [1.42, 1.15, 1.03, 1.0]
     """
     return float(stdtrit(groups - 1, 0.975) / NormalDist().inv_cdf(0.975))
+
+
+def heavy_tailed_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:
+    """`standard_error` for values (N,) a few of which carry most of the spread, as of squared pixel errors.
+
+    A spread that rests on a few values is as uncertain as that of fewer normal ones, and so are the intervals
+    made of it: `few_groups_factor` is taken for `effective_groups` instead.
+
+    Raises:
+        DataError: if there is not one label an image.
+    """
+    error = first_order_error(influence, clusters)
+    if error is None:
+        return None
+    return error * few_groups_factor(effective_groups(group_sums(influence, clusters)))
+
+
+def effective_groups(values: NDArray[Any]) -> float:
+    """How many normal values would have a sample variance as uncertain as that of these (N,), at most N.
+
+    The variance of the sample variance, 2 / (N - 1) + excess kurtosis / N in units of the squared variance,
+    is matched to that of a chi-squared one, as Satterthwaite (1946) does for sums of variances.
+
+    >>> effective_groups(np.array([-1.0, 1.0] * 8)), round(effective_groups(np.eye(16)[0]), 2)
+    (16.0, 3.42)
+    """
+    count = len(values)
+    squares = np.square(values - values.mean())
+    spread = float(squares.mean())
+    excess = float(np.square(squares).mean()) / spread**2 - 3.0 if spread > 0.0 else 0.0
+    return 1.0 + 2.0 / (2.0 / (count - 1) + max(excess, 0.0) / count)
 
 
 def paired_standard_error(

@@ -4,6 +4,7 @@ import pytest
 from qsens.errors import DataError, ScoreError
 from qsens.interfaces import ScoredBatch, ScoringContext
 from qsens.metrics.fidelity import (
+    PEAK,
     PSNR_CAP_DB,
     Psnr,
     Ssim,
@@ -11,6 +12,7 @@ from qsens.metrics.fidelity import (
     psnr_of_error,
     structural_similarities,
 )
+from qsens.metrics.intervals import heavy_tailed_error, standard_error
 
 CONTEXT = ScoringContext(4, None, None, None, None, "inputs", None)
 
@@ -59,6 +61,30 @@ def test_psnr_error_through_the_logarithm():
     values = [psnr_of_error(row.mean()) for row in errors]
     spread = [(10 / np.log(10) * row.std() / row.mean()) / np.sqrt(200) for row in errors]
     assert np.mean(spread) == pytest.approx(np.std(values), rel=0.1)
+
+
+def test_intervals_of_log_normal_errors_hold_the_expected_psnr():
+    random = np.random.default_rng(6)
+    rows = random.lognormal(sigma=1.2, size=(2000, 100))
+    values = 10 * np.log10(PEAK**2 / rows.mean(axis=1))
+    plain = [standard_error(row / row.mean()) for row in rows]
+    wide = [heavy_tailed_error(row / row.mean()) for row in rows]
+    misses = np.abs(values - values.mean()) / (1.96 * 10 / np.log(10))
+    assert np.mean(misses <= plain) < 0.93
+    assert 0.93 <= np.mean(misses <= wide) <= 0.97
+
+
+@pytest.mark.parametrize("metric", [Psnr(), Ssim()])
+def test_one_spoiled_picture_of_many_makes_a_wide_interval(metric):
+    baseline = np.concatenate([pictures(seed) for seed in range(8)])
+    noise = np.random.default_rng(7).integers(0, 3, baseline.shape, dtype=np.uint8)
+    noise[5] *= 9
+    accumulator = metric.start(CONTEXT)
+    accumulator.update(ScoredBatch(0, np.clip(baseline, 30, 200) + noise, np.clip(baseline, 30, 200), None))
+    found = accumulator.compute()
+    plain = standard_error(found.influence)
+    assert found.score.standard_error == pytest.approx(heavy_tailed_error(found.influence))
+    assert found.score.standard_error > 1.2 * plain
 
 
 @pytest.mark.parametrize("size", [(24, 40), (11, 11), (12, 64)])

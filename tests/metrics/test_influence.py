@@ -5,13 +5,15 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
+from qsens.clustered_errors import first_order_error
 from qsens.errors import DataError, SpecError
 from qsens.interval_method import FRECHET_CALIBRATION, images_needed
 from qsens.metrics.frechet import Reference, frechet_distance
 from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
 from qsens.metrics.intervals import (
+    effective_groups,
     few_groups_factor,
-    first_order_error,
+    heavy_tailed_error,
     interval,
     paired_standard_error,
     standard_error,
@@ -200,6 +202,38 @@ def test_few_clips_make_a_wide_interval():
     values, clips = np.random.default_rng(3).standard_normal(60), np.repeat(np.arange(6), 10)
     ratio = standard_error(values, clips) / first_order_error(values, clips)
     assert ratio == pytest.approx(few_groups_factor(6))
+
+
+def test_values_of_short_tails_have_the_textbook_interval_with_either_error():
+    values = np.random.default_rng(2).uniform(size=60)
+    clips = np.repeat(np.arange(12), 5)
+    assert heavy_tailed_error(values) == pytest.approx(standard_error(values))
+    sums = values.reshape(12, 5).sum(axis=1)
+    assert scipy.stats.kurtosis(sums) < 0
+    assert heavy_tailed_error(values, clips) == pytest.approx(standard_error(values, clips))
+    assert effective_groups(np.zeros(7)) == 7.0
+
+
+def test_clips_count_by_the_kurtosis_of_their_sums():
+    values, clips = np.random.default_rng(4).uniform(size=80), np.repeat(np.arange(20), 4)
+    values[10] = 8.0
+    sums = values.reshape(20, 4).sum(axis=1)
+    degrees = 2.0 / (2.0 / 19.0 + scipy.stats.kurtosis(sums) / 20.0)
+    assert 2.0 < degrees < 15.0
+    ratio = heavy_tailed_error(values, clips) / first_order_error(values, clips)
+    assert ratio == pytest.approx(scipy.stats.t.ppf(0.975, degrees) / scipy.stats.norm.ppf(0.975))
+    assert heavy_tailed_error(values[:4], clips[:4]) is None
+
+
+def test_the_effective_number_predicts_how_uncertain_a_variance_is():
+    random = np.random.default_rng(5)
+    draws = random.exponential(size=(20_000, 100))
+    # Of the exponential law, whose excess kurtosis is 6: 1 + 2 / (2 / 99 + 6 / 100).
+    variances = draws.var(axis=1, ddof=1)
+    assert 1.0 + 2.0 / variances.var() == pytest.approx(25.9, rel=0.05)
+    many = random.exponential(size=10**6)
+    weight = (effective_groups(many) - 1.0) / 10**6
+    assert weight == pytest.approx(2.0 / (2.0 + 6.0), rel=0.05)
 
 
 def test_images_needed_shrink_the_interval_to_what_was_asked():
