@@ -23,7 +23,7 @@ class Texts(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.sources += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br", "rect", "link", "input"):
+        if tag not in ("meta", "img", "br", "wbr", "rect", "link", "input"):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
