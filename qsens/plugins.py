@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from qsens.errors import PluginError, SpecError, install_hint
+
+_PLAIN_KINDS = (((int,), "whole number"), ((float,), "number"))
 
 GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
 
@@ -74,6 +76,7 @@ def create(group: str, name: str, options: Mapping[str, object], *arguments: obj
     allowed = _keywords(plugin, len(arguments))
     if allowed is not None:
         _check_options(f"{_noun(group)} {name!r}", allowed, options)
+        _check_numbers(f"{_noun(group)} {name!r}", plugin, options)
     return plugin(*arguments, **options)
 
 
@@ -204,6 +207,22 @@ def _check_options(who: str, allowed: Mapping[str, bool], options: Mapping[str, 
     missing = [name for name, is_required in allowed.items() if is_required and name not in options]
     if missing:
         raise SpecError(f"the {who} needs the option {missing[0]!r}", f"options: {', '.join(allowed)}")
+
+
+def _check_numbers(who: str, plugin: Any, options: Mapping[str, object]) -> None:
+    """Refuse texts and the like for options that are annotated as numbers, or as true or false."""
+    try:
+        hints = get_type_hints(plugin.__init__ if inspect.isclass(plugin) else plugin)
+    except (NameError, TypeError, AttributeError):  # names for the type checker only
+        return
+    for name, value in options.items():
+        kinds = set(get_args(hints.get(name))) or {hints.get(name)}
+        kinds -= {type(None)}
+        for expected, noun in _PLAIN_KINDS:
+            if kinds == set(expected) and type(value) not in (*expected, int):
+                raise SpecError(f"the {who} has {name}={value!r}, which is no {noun}", f"write {name}=NUMBER")
+        if kinds == {bool} and not isinstance(value, bool):
+            raise SpecError(f"the {who} has {name}={value!r}", "write true or false")
 
 
 def _record(group: str, entry: EntryPoint) -> PluginRecord:

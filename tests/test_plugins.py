@@ -127,3 +127,11 @@ def test_the_installed_tables_are_those_of_the_project_file():
             entry.name: entry.value for entry in entry_points(group=group) if entry.dist.name == "qsens"
         }
         assert installed == table, f"install qsens again: {group} changed"
+
+
+def test_numbers_are_checked_by_their_annotations():
+    with pytest.raises(SpecError, match="has points='many', which is no whole number") as caught:
+        plugins.create("strategies", "additive", {"points": "many"})
+    assert caught.value.hint == "write points=NUMBER"
+    assert plugins.create("strategies", "guided", {"least_saving": 1}).wish.least_saving == 1
+    assert plugins.create("strategies", "guided", {"budget": 2.0}).budget.amount == 2.0

@@ -10,7 +10,10 @@ import click
 from qsens.audits import load_audit
 from qsens.budget import DEFAULT_BUDGET, Budget
 from qsens.cli.select import budget_example, front_table, selection_text
+from qsens.decisions import read_decisions
 from qsens.errors import BudgetError, SpecError
+from qsens.interfaces import Decision
+from qsens.opening import open_strategy
 from qsens.paired_errors import paired_errors
 from qsens.precision_map_file import write_precision_map
 from qsens.reporting import make_report
@@ -23,7 +26,10 @@ from qsens.trial import Outcome, Study
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run whose report is written. `failure` says why there is no selection though there is a budget."""
+    """A run whose report is written. `failure` says why there is no selection though there is a budget.
+
+    `search_end` is how a search ended, where the strategy tells; `None` where it does not search.
+    """
 
     study: Study
     spec: SweepSpec
@@ -31,10 +37,11 @@ class FinishedRun:
     report: Path
     selection: Selection | None
     failure: BudgetError | SpecError | None
+    search_end: Decision | None = None
 
     def text(self) -> str:
         """The chosen map, or what there is to choose from, and where the report is."""
-        lines = [*_failed_lines(self.study), f"\nReport: {self.report}"]
+        lines = [*_failed_lines(self.study), *self._search_lines(), f"\nReport: {self.report}"]
         if self.selection is not None:
             path = RunPaths(self.folder).precision_map_path
             if self.spec.budget is None:
@@ -42,10 +49,22 @@ class FinishedRun:
             return "\n".join([selection_text(self.study, self.selection), *lines, f"Precision map: {path}"])
         if self.failure is not None:
             return "\n".join(lines).lstrip()
+        if self.search_end is not None:
+            return "\n".join(lines).lstrip()
         metric = headline_metric(self.study)
         choices = front_table(self.study, metric)
         advice = f"\nNo budget was given. Choose a map: qsens select {self.folder} {budget_example(metric)}"
         return "\n".join([choices, advice, *lines])
+
+    def _search_lines(self) -> list[str]:
+        end = self.search_end
+        if end is None:
+            return []
+        trials = f" (trial {', '.join(map(str, end.trials))})" if end.trials else ""
+        lines = [f"\nSearch: {end.text}{trials}"]
+        if self.selection is None and len(end.trials) == 1:
+            lines.append(f"Take that map: qsens export {self.folder} --target TARGET --trial {end.trials[0]}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values, with every trial."""
@@ -56,6 +75,7 @@ class FinishedRun:
         return {
             "run": str(self.folder),
             "report": str(self.report),
+            "search_end": None if self.search_end is None else self.search_end.text,
             "failure": None if self.failure is None else self.failure.message,
             "chosen": chosen,
             "trials": [trial.to_json() for trial in self.study.trials],
@@ -92,7 +112,8 @@ def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
 def choose(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
     """The cheapest map within the spec's budget, or the default one; `None` where there is no budget.
 
-    Without real images a share of FP32's score means nothing, so there is no default budget.
+    Without real images a share of FP32's score means nothing, so there is no default budget; nor is there
+    one for a search that had another aim.
 
     Raises:
         BudgetError: if no map meets it.
@@ -100,7 +121,8 @@ def choose(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
     """
     metric = headline_metric(study)
     is_distance_to_real = metric.partition("[")[0] == "fid"
-    text = spec.budget or (DEFAULT_BUDGET if is_distance_to_real else None)
+    has_default = is_distance_to_real and getattr(open_strategy(spec), "keeps_to_budget", True)
+    text = spec.budget or (DEFAULT_BUDGET if has_default else None)
     if text is None:
         return None
     guard = None if spec.guard is None else Budget.parse(spec.guard)
@@ -126,7 +148,10 @@ def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
     if selection is not None:
         audit = load_audit(RunPaths(out).evidence, selection.trial.number)
         write_precision_map(path, selection, study, spec, read_provenance(out), audit)
-    return FinishedRun(study, spec, out, make_report(out), selection, failure)
+    decisions = read_decisions(RunPaths(out).decisions_path)
+    return FinishedRun(
+        study, spec, out, make_report(out), selection, failure, decisions[-1] if decisions else None
+    )
 
 
 def show_finished(finished: FinishedRun) -> None:

@@ -22,6 +22,11 @@ class Chain:
         """Whether one of them searches and nothing says yet within what."""
         return any(getattr(member, "needs_budget", False) for member in self.members)
 
+    @property
+    def keeps_to_budget(self) -> bool:
+        """Whether a budget decides which map a run of these ends with."""
+        return all(getattr(member, "keeps_to_budget", True) for member in self.members)
+
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The maps of the first strategy that is not finished."""
         return next(

@@ -75,7 +75,12 @@ class Guided:
     @property
     def needs_budget(self) -> bool:
         """Whether nothing says yet what it searches within."""
-        return self.budget is None and self.wish.least_saving is None and self.limit_ms is None
+        return self.budget is None and self.keeps_to_budget
+
+    @property
+    def keeps_to_budget(self) -> bool:
+        """Whether a budget decides which map it ends with."""
+        return self.wish.least_saving is None and self.limit_ms is None
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The next maps of the search; what is asked at once does not depend on each other.
@@ -128,7 +133,11 @@ class Guided:
         elif all_int8.share <= 1.0:
             walk.note(f"{seen}: no unit needs more", known.trial(everything))
             return
-        walk.note(f"{seen}, {maps.float_precision.upper()} {percent(known.full(NOTHING).share)}", *walk.asked)
+        if least is None:
+            floats = f"{maps.float_precision.upper()} {percent(known.full(NOTHING).share)}"
+            walk.note(f"{seen}, {floats}", *walk.asked)
+        else:
+            walk.note(f"Sought: {percent(least)} of what INT8 everywhere saves, for the least damage")
         Search(known, replace(self.wish, least_saving=least)).run()
 
     def _least_saving(self, walk: Walk, saved_ms: float) -> float | None:

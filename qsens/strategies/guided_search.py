@@ -67,8 +67,8 @@ class Search:
         while self.wish.least_saving is None and self.wish.explains:
             if not self._try_one_more():
                 break
-        self._note_end()
         self._score_front()
+        self._note_end()
 
     def _note_alone(self) -> None:
         known = self.known
