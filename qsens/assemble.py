@@ -279,6 +279,10 @@ def shown_pictures_warning(out: Path) -> str | None:
 def sample_warnings(assembled: Assembled) -> list[str]:
     """Sentences about samples that are too few for what is measured on them."""
     found = []
+    total, few = len(assembled.evaluation), assembled.spec.screen_samples
     if assembled.extractor is not None:
-        found.append(sample_size_warning(len(assembled.evaluation), assembled.extractor))
+        found.append(sample_size_warning(total, assembled.extractor))
+    members = getattr(assembled.strategy, "members", (assembled.strategy,))
+    if total <= few and any(hasattr(member, "explain_search") for member in members):
+        found.append(f"screens of {few} samples would be no smaller than the {total} there are: none is made")
     return [line for line in found if line is not None]

@@ -55,3 +55,12 @@ def test_an_option_of_another_type_is_refused_before_there_is_a_folder(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_screens_that_would_be_no_smaller_are_said_to_be_left_out(generator, photos, tmp_path):
+    more = ("--budget", "60", "--screen-samples", "9")
+    result = sweep(generator, photos, tmp_path / "run", "--strategy", "boundary+guided", *more)
+    assert "screens of 9 samples would be no smaller than the 4 there are: none is made" in result.stderr
+    assert {trial.outcome for trial in read_study(tmp_path / "run").trials} == {Outcome.SCORED}
+    quiet = sweep(generator, photos, tmp_path / "cuts", "--strategy", "boundary", "--screen-samples", "9")
+    assert "screens" not in quiet.stderr
