@@ -2,57 +2,44 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from qsens.budget import told_apart
 from qsens.map_facts import MOST_NAMED, MapFacts
+from qsens.reason import Reason, ReasonKind
 from qsens.tried_maps import Reading, TriedMap
-
-
-class ReasonKind(StrEnum):
-    """What a reason rests on."""
-
-    NOT_AS_ASKED = "not-as-asked"
-    PINNED = "pinned"
-    OVERFLOW = "overflow"
-    FAILED = "failed"
-    ADDED = "added"
-    ALONE = "alone"
-    ALSO_WITHIN = "also-within"
-    ALL_BUT = "all-but"
-    SUBSET = "subset"
-    COST = "cost"
-    BEHIND = "behind"
-    TOGETHER = "together"
-    UNTRIED = "untried"
-    INT8 = "int8"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a layer has its precision: `str` gives a sentence for people, `trials` the trials that it names.
-
-    `text` may hold for other layers too; `detail` is what to add of this layer only, or empty.
-    """
-
-    text: str
-    trials: tuple[int, ...]
-    kind: ReasonKind
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text}; {self.detail}" if self.detail else self.text
 
 
 def float_reason(facts: MapFacts, place: int) -> Reason:
     """Why the layer at `place` is not in INT8, by the strongest evidence there is."""
-    for find in (_added, _alone, _also_within, _all_but, _subset, _cost_over, _with_others, alone_cost):
+    for find in _BY_STRENGTH:
         if reason := find(facts, place):
             return reason
     is_tried = any(tried.int8 >> place & 1 for tried in facts.tried)
     tail = " next to the INT8 layers of the chosen map" if is_tried and facts.int8 else ""
     return Reason(f"no trial tells: not tried in INT8{tail}", (), ReasonKind.UNTRIED)
+
+
+def _nearest_within(facts: MapFacts, place: int) -> Reason | None:
+    """The chosen map with only the layer, or it and some of its block, keeps the limits in INT8 too."""
+    block = facts.block(place)
+    near = (tried for tried in facts.supersets if tried.int8 >> place & 1 and not facts.more(tried) & ~block)
+    tried = next(near, None)
+    if tried is None or not tried.seems_within:
+        return None
+    return _seems_within(facts, tried) if tried.is_screen else _kept(facts, tried)
+
+
+def _seems_within(facts: MapFacts, tried: TriedMap) -> Reason:
+    assert tried.worst is not None, "a trial without a reading is not within"
+    more = facts.more(tried)
+    is_one = more.bit_count() == 1
+    if facts.int8:
+        start = f"with {'it' if is_one else facts.names(more)} in INT8 too"
+    else:
+        start = f"{'alone' if is_one else f'{facts.names(more)} alone'} in INT8"
+    cost = tried.estimated(start) or f"{start} {facts.taken(tried, tried.worst)}"
+    seems = f"{'it seems' if is_one else 'they seem'} to keep to the limit{_time_clause(facts, tried)}"
+    return Reason(f"{cost}: {seems}; no full score was made", (tried.number,), ReasonKind.ALSO_WITHIN)
 
 
 def _added(facts: MapFacts, place: int) -> Reason | None:
@@ -120,8 +107,10 @@ def _also_within(facts: MapFacts, place: int) -> Reason | None:
     """More INT8 keeps the limits too, which happens where maps are chosen by measured time."""
     found = (tried for tried in facts.supersets if tried.int8 >> place & 1)
     tried = next((tried for tried in found if not tried.is_beyond and not tried.is_screen), None)
-    if tried is None:
-        return None
+    return None if tried is None else _kept(facts, tried)
+
+
+def _kept(facts: MapFacts, tried: TriedMap) -> Reason:
     more = facts.more(tried)
     who = "it" if more.bit_count() == 1 else facts.names(more)
     start = f"with {who} in INT8{' too' if facts.int8 else ''} (trial {tried.number}) the limits are kept"
@@ -258,7 +247,8 @@ def _with_others(facts: MapFacts, place: int) -> Reason | None:
         reason = _from_trial(start if facts.int8 else f"in INT8 with {others}", tried, ReasonKind.TOGETHER)
     elif blocker is not None:
         below = facts.names(facts.more(blocker))
-        start = f"next to the chosen map tried in INT8 only on top of {below}, which is too much already"
+        only = f"tried in INT8 only on top of {below}, which is too much already"
+        start = f"next to the chosen map {only}" if facts.int8 else only
         reason = _from_trial(start, blocker, ReasonKind.BEHIND)
     else:
         return None
@@ -270,9 +260,22 @@ def _with_others(facts: MapFacts, place: int) -> Reason | None:
 
 def _from_trial(start: str, tried: TriedMap, kind: ReasonKind) -> Reason:
     kind = ReasonKind.FAILED if tried.has_failed else kind
-    return Reason(f"{start} (trial {tried.number}): {tried}", (tried.number,), kind)
+    return Reason(tried.told(start), (tried.number,), kind)
 
 
 def unique_numbers(*numbers: int) -> tuple[int, ...]:
     """Each once, in order."""
     return tuple(dict.fromkeys(numbers))
+
+
+_BY_STRENGTH = (
+    _nearest_within,
+    _added,
+    _alone,
+    _also_within,
+    _all_but,
+    _subset,
+    _cost_over,
+    _with_others,
+    alone_cost,
+)

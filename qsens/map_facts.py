@@ -1,5 +1,6 @@
 """What reasons are looked up in: the trials around a chosen map, and sets of layers in words."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -73,6 +74,15 @@ class MapFacts:
     def readings(self) -> dict[str, Reading]:
         """The chosen trial's scores on all images, by metric."""
         return self.yardstick.readings(self.chosen.scores, is_screen=False)
+
+    def taken(self, tried: TriedMap, worst: Reading) -> str:
+        """What a trial takes of the points of its `worst` reading; names a metric that is not the first."""
+        if not math.isfinite(worst.cost):
+            return f"{worst} (trial {tried.number})"
+        metric = "" if worst.limit is self.limits[0] else f", {worst.limit.metric}"
+        images = f", on {worst.images} images" if worst.is_screen else ""
+        where = f"trial {tried.number}{metric}{images}"
+        return f"{worst.cost:.3g} of the {worst.limit.points:.4g} allowed ({where})"
 
     def more(self, tried: TriedMap) -> int:
         """INT8 layers that the chosen map does not have."""

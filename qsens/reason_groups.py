@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qsens.float_reasons import Reason, ReasonKind
 from qsens.layer import Layer
+from qsens.reason import Reason, ReasonKind
 
 MOST_GROUPS = 10
 _MOST_RUNS = 3
@@ -16,7 +16,7 @@ _OF_SEVERAL = {
     ReasonKind.FAILED: "trials with them in INT8 failed",
     ReasonKind.ADDED: "each was tried in INT8 on top of the chosen map, which is beyond the limits then",
     ReasonKind.ALONE: "each goes beyond the limits where it, or some of its block, alone is in INT8",
-    ReasonKind.ALSO_WITHIN: "with them in INT8 too the limits are kept, but another map was chosen",
+    ReasonKind.ALSO_WITHIN: "with each of them in INT8 too the limits are kept, or seem so on a few images",
     ReasonKind.ALL_BUT: "sparing each of them takes much of the damage off INT8 everywhere",
     ReasonKind.SUBSET: "each goes beyond the limits with some of the chosen map's INT8 layers",
     ReasonKind.COST: "each alone costs a part of what is allowed",

@@ -1,17 +1,16 @@
 """Why each layer of a chosen map has its precision, from the trials of any strategy."""
 
-import math
 from collections.abc import Sequence
 
 from qsens.budget import Limit
-from qsens.float_reasons import Reason, ReasonKind, float_reason, single_trial, unique_numbers
+from qsens.float_reasons import float_reason, single_trial, unique_numbers
 from qsens.layer import Layer
 from qsens.map_facts import MapFacts
 from qsens.precision import Precision
+from qsens.reason import Reason, ReasonKind
 from qsens.selection import Selection, built_map
 from qsens.timings import Timings
 from qsens.trial import Study, Trial
-from qsens.tried_maps import Reading, TriedMap
 
 __all__ = ["Reason", "ReasonKind", "reasons_of", "reasons_of_selection"]
 
@@ -30,7 +29,8 @@ def reasons_of(
 
     `limits` are those of `qsens.selection.limits_of`. A reason rests on the strongest evidence there is: the
     chosen map with the layer in INT8 too, the layer alone, all but the layer, parts of the chosen map with
-    it. Trials on the few images of a screen count where none on all images tells. Costs are never added.
+    it; next to a chosen map without INT8, alone is the first of these. Trials on the few images of a screen
+    count where none on all images tells. Costs are never added.
     """
     facts = MapFacts(study, chosen, tuple(limits), timings)
     return {layer.name: _reason(facts, place) for place, layer in enumerate(study.layers)}
@@ -81,7 +81,8 @@ def _with_overflow(facts: MapFacts, layer: Layer, reason: Reason) -> Reason:
 def _int8_reason(facts: MapFacts, place: int) -> Reason:
     alone = single_trial(facts, place, is_beyond=False)
     if alone is not None and alone.worst is not None:
-        return Reason(_alone_text(facts, alone, alone.worst), (alone.number,), ReasonKind.INT8)
+        who = "alone" if alone.int8.bit_count() == 1 else f"{facts.names(alone.int8)} alone"
+        return Reason(f"{who} {facts.taken(alone, alone.worst)}", (alone.number,), ReasonKind.INT8)
     worst = max(facts.readings.values(), key=lambda reading: reading.share, default=None)
     score = "" if worst is None else f": {worst}"
     return Reason(
@@ -89,14 +90,3 @@ def _int8_reason(facts: MapFacts, place: int) -> Reason:
         (facts.chosen.number,),
         ReasonKind.INT8,
     )
-
-
-def _alone_text(facts: MapFacts, alone: TriedMap, worst: Reading) -> str:
-    """What a layer in INT8 costs alone; the metric is named where it is not the first limit's."""
-    who = "alone" if alone.int8.bit_count() == 1 else f"{facts.names(alone.int8)} alone"
-    if not math.isfinite(worst.cost):
-        return f"{who} {worst} (trial {alone.number})"
-    metric = "" if worst.limit is facts.limits[0] else f", {worst.limit.metric}"
-    images = f", on {worst.images} images" if worst.is_screen else ""
-    where = f"trial {alone.number}{metric}{images}"
-    return f"{who} {worst.cost:.3g} of the {worst.limit.points:.4g} allowed ({where})"

@@ -122,18 +122,29 @@ class TriedMap:
             return f"failed: {message.splitlines()[0][:_ERROR_LENGTH]}"
         worst = self.worst
         assert worst is not None, "tried_maps() leaves out scored trials without a reading"
-        chosen, ratio = self.on_screen.get(worst.limit.metric), self.ratio(worst.limit)
-        if chosen is None:
-            return f"{worst}"
-        if ratio is None or not math.isfinite(worst.cost):
-            return f"{worst}; the chosen map has {chosen.value:.4g} there"
-        of_all, limit = self.on_all[worst.limit.metric].value, worst.limit
+        chosen = self.on_screen.get(worst.limit.metric)
+        return f"{worst}" if chosen is None else f"{worst}; the chosen map has {chosen.value:.4g} there"
+
+    def told(self, start: str) -> str:
+        """What the trial says after the `start` of a sentence, with its number; scaled where it can be."""
+        return self.estimated(start) or f"{start} (trial {self.number}): {self}"
+
+    def estimated(self, start: str) -> str | None:
+        """`told` of a screen, as about what all images would show; `None` where its scale is not known."""
+        worst = self.worst
+        ratio = None if worst is None else self.ratio(worst.limit)
+        if worst is None or ratio is None or not math.isfinite(worst.cost):
+            return None
+        limit = worst.limit
         about = limit.baseline + ratio * worst.cost * (1 if limit.lower_is_better else -1)
         guess, allowed = told_apart(about, limit.threshold)
-        return (
-            f"{worst.measured}; the chosen map has {chosen.value:.4g} there and {of_all:.4g} on all images, "
-            f"so this one about {guess}, limit {allowed}"
-        )
+        where = f"trial {self.number}, from {worst.images} images"
+        return f"{start} {limit.metric} about {guess} ({where}), limit {allowed}"
+
+    @cached_property
+    def seems_within(self) -> bool:
+        """Within every limit, as far as the images of the trial can tell."""
+        return self.worst is not None and self._share(self.worst) <= 0
 
     def _share(self, reading: Reading) -> float:
         """The excess on all images as a share of the limit's points, as far as a screen can tell."""

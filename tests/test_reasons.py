@@ -65,17 +65,18 @@ def test_the_limit_that_is_missed_most_is_named():
 def test_a_screen_tells_where_nothing_else_does_and_says_so():
     chosen = replace(CHOSEN, screen_scores=(score(1.2, images=32),))
     reason = reason_of(2, screened(3, {0, 1, 2}, 4.1), chosen=chosen)
-    assert str(reason) == (
-        "with it in INT8 too (trial 3): fid-fp32 4.1 on 32 images; the chosen map has 1.2 there and 1.7 on "
-        "all images, so this one about 5.808, limit 2"
-    )
+    assert str(reason) == ("with it in INT8 too fid-fp32 about 5.808 (trial 3, from 32 images), limit 2")
 
 
 def test_a_screen_that_shows_less_than_all_images_is_scaled_by_the_chosen_map():
     chosen = replace(CHOSEN, screen_scores=(score(0.85, images=32),))
     reason = reason_of(2, screened(3, {0, 1, 2}, 1.5), chosen=chosen)
-    assert str(reason).endswith("0.85 there and 1.7 on all images, so this one about 3, limit 2")
-    assert 3 not in reason_of(2, screened(3, {0, 1, 2}, 0.95), chosen=chosen).trials
+    assert str(reason).endswith("fid-fp32 about 3 (trial 3, from 32 images), limit 2")
+    reason = reason_of(2, screened(3, {0, 1, 2}, 0.95), chosen=chosen)
+    assert str(reason) == (
+        "with it in INT8 too fid-fp32 about 1.9 (trial 3, from 32 images), limit 2: "
+        "it seems to keep to the limit; no full score was made"
+    )
 
 
 def test_the_limit_that_a_scaled_screen_misses_most_is_named():
@@ -87,21 +88,27 @@ def test_the_limit_that_a_scaled_screen_misses_most_is_named():
     scores = (score(41.5, metric="fid", images=32, difference=1.5), score(0.6, images=32))
     trial = replace(screened(3, {0, 1, 2}, 0.0), scores=scores)
     text = str(reason_of(2, trial, chosen=chosen, limits=(fid, LIMIT), first=first))
-    assert text.endswith(
-        "fid-fp32 0.6 on 32 images; the chosen map has 0.2 there and 1 on all images, "
-        "so this one about 3, limit 2"
-    )
+    assert text.endswith("fid-fp32 about 3 (trial 3, from 32 images), limit 2")
 
 
 def test_a_chosen_map_that_costs_next_to_nothing_scales_no_screen():
     chosen = replace(CHOSEN, scores=(score(0.1),), screen_scores=(score(0.001, images=32),))
-    assert 3 not in reason_of(2, screened(3, {0, 1, 2}, 1.5), chosen=chosen).trials
+    assert reason_of(2, screened(3, {0, 1, 2}, 1.5), chosen=chosen).kind is ReasonKind.ALSO_WITHIN
     reason = reason_of(2, screened(3, {0, 1, 2}, 2.5), chosen=chosen)
     assert str(reason).endswith("fid-fp32 2.5 on 32 images, limit 2; the chosen map has 0.001 there")
 
 
-def test_a_screen_that_is_no_worse_than_the_chosen_maps_own_tells_nothing():
+def test_a_screen_that_is_no_worse_than_the_chosen_maps_own_is_not_beyond():
     chosen = replace(CHOSEN, screen_scores=(score(4.2, images=32),))
+    reason = reason_of(2, screened(3, {0, 1, 2}, 4.1), chosen=chosen)
+    assert str(reason).startswith(
+        "with it in INT8 too fid-fp32 about 1.66 (trial 3, from 32 images), limit 2"
+    )
+    assert reason.kind is ReasonKind.ALSO_WITHIN
+
+
+def test_a_screen_over_the_limit_that_nothing_scales_does_not_seem_within():
+    chosen = replace(CHOSEN, scores=(score(0.1),), screen_scores=(score(4.2, images=32),))
     assert reason_of(2, screened(3, {0, 1, 2}, 4.1), chosen=chosen).kind is ReasonKind.TOGETHER
 
 
@@ -119,7 +126,59 @@ def test_the_limit_on_a_screen_starts_from_fp32_on_the_same_images():
     few = replace(trial, scores=(score(53.0, metric="fid", images=32, difference=3.0),))
     assert str(reason_of(2, few, limits=(fid,), first=first)).endswith("fid 53 on 32 images, limit 51")
     few = replace(trial, scores=(score(53.0, metric="fid", images=32, difference=0.5),))
-    assert 3 not in reason_of(2, few, limits=(fid,), first=first).trials
+    assert reason_of(2, few, limits=(fid,), first=first).kind is ReasonKind.ALSO_WITHIN
+
+
+def test_a_screen_of_the_chosen_map_with_the_layer_that_seems_within_goes_before_what_is_weaker():
+    weaker = [
+        tried(5, {0, 1, 3, 4, 5}, 9.1),
+        tried(6, {0, 1, 2, 4, 5}, 9.0),
+        tried(7, {0, 1, 2, 4}, 5.0),
+        tried(8, {1, 2}, 2.6),
+    ]
+    reason = reason_of(2, screened(3, {0, 1, 2}, 0.4), *weaker)
+    assert str(reason) == (
+        "with it in INT8 too 0.4 of the 2 allowed (trial 3, on 32 images): "
+        "it seems to keep to the limit; no full score was made"
+    )
+    assert (reason.kind, reason.trials) == (ReasonKind.ALSO_WITHIN, (3,))
+    beyond = reason_of(2, screened(3, {0, 1, 2}, 0.4), tried(4, {0, 1, 2}, 2.5), *weaker)
+    assert (beyond.kind, beyond.trials) == (ReasonKind.ADDED, (4,))
+
+
+def test_a_screen_with_more_of_its_block_that_seems_within_names_them():
+    text = str(reason_of(2, screened(3, {0, 1, 2, 3}, 0.4)))
+    assert text.startswith("with block1.conv0 and block1.conv1 in INT8 too 0.4 of the 2 allowed (trial 3,")
+    assert text.endswith("they seem to keep to the limit; no full score was made")
+
+
+def test_next_to_a_map_without_int8_alone_is_the_chosen_map_with_the_layer():
+    chosen = replace(tried(9, (), 0.03), screen_scores=(score(0.039, images=16),))
+    alone = [screened(3, {2}, 0.0386), tried(4, {4}, 0.5), screened(5, {0}, 5.16)]
+    curve = [tried(6, {0, 1, 2, 3}, 7.0)]
+    reason = reason_of(2, *alone, *curve, chosen=chosen)
+    assert str(reason) == (
+        "alone in INT8 0.0386 of the 2 allowed (trial 3, on 32 images): "
+        "it seems to keep to the limit; no full score was made"
+    )
+    assert (reason.kind, reason.trials) == (ReasonKind.ALSO_WITHIN, (3,))
+    full = reason_of(4, *alone, *curve, chosen=chosen)
+    assert str(full).startswith("with it in INT8 (trial 4) the limits are kept: fid-fp32 0.5, limit 2")
+    assert reason_of(0, *alone, *curve, chosen=chosen).kind is ReasonKind.ALONE
+    untried = reason_of(1, *alone, *curve, chosen=chosen)
+    assert str(untried).startswith("tried in INT8 only on top of block0.conv0, which is too much already")
+
+
+def test_decibels_of_a_screen_that_seems_within_are_shown_as_they_are():
+    psnr = Limit("psnr", math.inf, 35.0, lower_is_better=False)
+    first = [replace(anchors()[0], scores=(score(100.0, metric="psnr", lower_is_better=False),))]
+    chosen = replace(CHOSEN, scores=(score(36.0, metric="psnr", lower_is_better=False),))
+    few = score(41.0, metric="psnr", images=32, lower_is_better=False)
+    trial = replace(screened(3, {0, 1, 2}, 0.0), scores=(few,))
+    assert str(reason_of(2, trial, chosen=chosen, limits=(psnr,), first=first)) == (
+        "with it in INT8 too psnr 41 on 32 images, limit 35 (trial 3): "
+        "it seems to keep to the limit; no full score was made"
+    )
 
 
 def test_scores_against_something_else_are_no_evidence():
