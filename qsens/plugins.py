@@ -217,6 +217,8 @@ def _check_numbers(who: str, plugin: Any, options: Mapping[str, object]) -> None
         return
     for name, value in options.items():
         kinds = set(get_args(hints.get(name))) or {hints.get(name)}
+        if type(value) in kinds:
+            continue
         kinds -= {type(None)}
         for expected, noun in _PLAIN_KINDS:
             if kinds == set(expected) and type(value) not in (*expected, int):

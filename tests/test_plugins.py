@@ -135,3 +135,4 @@ def test_numbers_are_checked_by_their_annotations():
     assert caught.value.hint == "write points=NUMBER"
     assert plugins.create("strategies", "guided", {"least_saving": 1}).wish.least_saving == 1
     assert plugins.create("strategies", "guided", {"budget": 2.0}).budget.amount == 2.0
+    assert plugins.create("strategies", "guided", {"least_saving": None}).wish.least_saving is None
