@@ -38,7 +38,7 @@ from qsens.pictures import picture_warning
 from qsens.precision import PrecisionMap
 from qsens.run_folder import RunFolder, RunPaths
 from qsens.spec import SweepSpec
-from qsens.sweep import StoppedError, pin_layers, plan_maps, run_sweep_on
+from qsens.sweep import StoppedError, pin_layers, plan_without_scores, run_sweep_on
 from qsens.trial import Study
 
 
@@ -233,11 +233,8 @@ def workload_of(assembled: Assembled, folder: RunPaths, progress: Progress) -> W
 
 def _expected_maps(assembled: Assembled) -> tuple[PrecisionMap, ...]:
     """The maps that the sweep will evaluate, in order, as far as they do not depend on scores."""
-    try:
-        plan = plan_maps(assembled.graph.layers, assembled.strategy)
-    except Exception:  # a strategy may look for scores, which there are none of yet
-        return ()
-    return (*plan.maps, *plan.screens)
+    plan = plan_without_scores(assembled.graph.layers, assembled.strategy)
+    return () if plan is None else (*plan.maps, *plan.screens)
 
 
 def lowering_options(spec: SweepSpec) -> LoweringOptions:

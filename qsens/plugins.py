@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from qsens.errors import PluginError, SpecError, install_hint
 
-_PLAIN_KINDS = (((int,), "whole number"), ((float,), "number"))
+_NUMBERS = {int: "whole number", float: "number"}
 
 GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
 
@@ -220,8 +220,8 @@ def _check_numbers(who: str, plugin: Any, options: Mapping[str, object]) -> None
         if type(value) in kinds:
             continue
         kinds -= {type(None)}
-        for expected, noun in _PLAIN_KINDS:
-            if kinds == set(expected) and type(value) not in (*expected, int):
+        for kind, noun in _NUMBERS.items():
+            if kinds == {kind} and type(value) is not int:
                 raise SpecError(f"the {who} has {name}={value!r}, which is no {noun}", f"write {name}=NUMBER")
         if kinds == {bool} and not isinstance(value, bool):
             raise SpecError(f"the {who} has {name}={value!r}", "write true or false")

@@ -219,7 +219,13 @@ def _make_folder(path: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"qsens": __version__, "python": platform.python_version(), "cpu": cpu_model()}
+    here = {"qsens": __version__, "python": platform.python_version(), "cpu": cpu_model()}
+    return here | library_versions()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change a score, qsens first."""
+    found = {"qsens": __version__}
     for name in RECORDED_LIBRARIES:
         try:
             found[name] = version(name)

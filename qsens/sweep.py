@@ -168,9 +168,18 @@ def planned_count(layers: Sequence[Layer], strategy: Strategy) -> int | None:
     Raises:
         SpecError: if the strategy refuses these layers.
     """
+    plan = plan_without_scores(layers, strategy)
+    return None if plan is None else len(plan.maps) + len(plan.screens)
+
+
+def plan_without_scores(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps | None:
+    """`plan_maps`, or `None` where the strategy cannot say without scores.
+
+    Raises:
+        SpecError: if the strategy refuses these layers.
+    """
     try:
-        plan = plan_maps(layers, strategy)
-        return len(plan.maps) + len(plan.screens)
+        return plan_maps(layers, strategy)
     except SpecError:
         raise
     except Exception:  # it may look for scores, which there are none of yet

@@ -13,10 +13,10 @@ from qsens.execution.local_pool import open_local_pool
 from qsens.execution.runner import TrialRunner, WorkersGoneError
 from qsens.execution.worker_pool import WorkerPool
 from qsens.precision import Precision, PrecisionMap
-from qsens.run_folder import RunFolder
+from qsens.run_folder import RunFolder, library_versions
 from qsens.spec import SweepSpec
 from qsens.trial import Request, Trial
-from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker, library_versions
+from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 
 # Float sums depend on how many threads share them: a number that went by the workers would change scores.
 ENGINE_THREADS = 1

@@ -2,18 +2,15 @@
 
 import socket
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from qsens import __version__
 from qsens.assemble import assemble, linear_algebra_threads, workload_of
 from qsens.errors import RunFolderError
 from qsens.evaluation import Evaluator
 from qsens.execution.runner import attempt_trial
-from qsens.run_folder import RECORDED_LIBRARIES, RunPaths, cpu_model, read_provenance
+from qsens.run_folder import RunPaths, cpu_model, library_versions, read_provenance
 from qsens.spec import SweepSpec
 from qsens.trial import Request, Trial
 
@@ -61,17 +58,6 @@ def evaluate_on_worker(job: Job, number: int, request: Request, fp32: Trial | No
 def inspect_worker(job: Job) -> WorkerMachine:
     """Say what this worker's machine is, without opening the job."""
     return WorkerMachine(socket.gethostname(), cpu_model(), tuple(_problems(job)))
-
-
-def library_versions() -> Mapping[str, str]:
-    """Versions of the libraries that can change a score."""
-    found = {"qsens": __version__}
-    for name in RECORDED_LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 @lru_cache(maxsize=1)

@@ -8,12 +8,12 @@ import numpy as np
 from scipy.special import ndtr
 
 from qsens.strategies.budget_use import BudgetUse, Use
+from qsens.strategies.guided_pool import Units
 from qsens.strategies.guided_walk import Walk
 from qsens.strategies.surrogate import Observation, Surrogate, indicator
 from qsens.strategies.unit_maps import UnitMaps
 from qsens.trial import Outcome, Screen, Trial
 
-Units = frozenset[int]
 NOTHING: Units = frozenset()
 # Below it a ratio of two uses says more about noise than about screens.
 _LEAST_COMPARED = 0.05
