@@ -1,12 +1,28 @@
-"""Checks plain values against the published JSON schemas and names the key that is wrong."""
+"""Plain values from TOML and JSON: parsed within bounds, checked against the published JSON schemas."""
 
 import difflib
 import json
+import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+from qsens.device.json_text import check_depth
 from qsens.errors import SpecError
+
+
+def parse_toml(content: bytes) -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        ValueError: for content that is no TOML or no UTF-8, or nested too deep.
+    """
+    try:
+        table = tomllib.loads(content.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    check_depth(table)
+    return table
 
 
 def load_schema(name: str) -> dict[str, Any]:

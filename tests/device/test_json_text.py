@@ -1,0 +1,30 @@
+import pytest
+
+from qsens.device.json_text import DEEPEST, parse_json
+from qsens.schema import parse_toml
+
+
+def test_json_of_other_people_is_parsed_as_far_down_as_documents_go():
+    assert parse_json("[" * DEEPEST + "]" * DEEPEST) is not None
+    assert parse_json(b'{"a": [1, null, "x"]}') == {"a": [1, None, "x"]}
+
+
+@pytest.mark.parametrize("levels", [DEEPEST + 1, 500, 200_000])
+@pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a":', "}")])
+def test_json_that_is_nested_too_deep_is_a_value_error(opening, closing, levels):
+    with pytest.raises(ValueError, match="nested more than 64 levels deep"):
+        parse_json(opening * levels + "1" + closing * levels)
+
+
+@pytest.mark.parametrize("text", [b"\xff{}", "", "{", "9" * 5000])
+def test_what_is_no_json_is_a_value_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a = " + b"[" * 3000 + b"]" * 3000, b"a = " + b"[" * 80 + b"]" * 80, b"a = \xff"]
+)
+def test_toml_that_is_nested_too_deep_or_no_text_is_a_value_error(content):
+    with pytest.raises(ValueError):
+        parse_toml(content)
