@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from qsens.device.json_text import check_depth
+from qsens.device.json_text import check_plain
 from qsens.errors import SpecError
 
 
@@ -15,13 +15,14 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     """The table of a TOML file.
 
     Raises:
-        ValueError: for content that is no TOML or no UTF-8, or nested too deep.
+        ValueError: for content that is no TOML or no UTF-8, is nested too deep, or holds a number that is
+            NaN, infinite or beyond 64 bits.
     """
     try:
         table = tomllib.loads(content.decode())
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    check_depth(table)
+    check_plain(table)
     return table
 
 

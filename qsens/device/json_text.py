@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 # Documents of qsens are at most ten levels deep; code that walks them recursively is safe far beyond this.
 DEEPEST = 64
+# Whole numbers go into arrays and tables, which hold 64 bits.
+LARGEST = 2**63 - 1
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The plain value of a JSON text.
+def parse_json(text: str | bytes, *, allows_infinity: bool = False) -> Any:
+    """The plain value of a JSON text in UTF-8.
 
     Raises:
-        ValueError: for text that is no JSON or no UTF-8, nested more than `DEEPEST` levels deep, or with
-            integers of thousands of digits.
+        ValueError: for text that is no JSON or no UTF-8, nested more than `DEEPEST` levels deep, with whole
+            numbers beyond `LARGEST`, or with numbers that are NaN or (unless allowed) infinite.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    check_depth(value)
+    check_plain(value, allows_infinity=allows_infinity)
     return value
 
 
-def check_depth(value: Any) -> None:
-    """Raise `ValueError` for dicts and lists that are nested more than `DEEPEST` levels deep."""
+def check_plain(value: Any, *, allows_infinity: bool = False) -> None:
+    """Raise `ValueError` for plain values that are nested too deep, or numbers that are too large or none."""
     level = [value]
     for _ in range(DEEPEST):
+        for entry in level:
+            if isinstance(entry, (int, float)):
+                _check_number(entry, allows_infinity=allows_infinity)
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return
@@ -35,6 +41,14 @@ def check_depth(value: Any) -> None:
 
 
 _TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
+
+
+def _check_number(number: int | float, *, allows_infinity: bool) -> None:
+    if isinstance(number, float):
+        if math.isnan(number) or (math.isinf(number) and not allows_infinity):
+            raise ValueError(f"it holds a number that is {number}")
+    elif abs(number) > LARGEST:
+        raise ValueError("it holds a whole number beyond 64 bits")
 
 
 def _inside(value: Any) -> list[Any]:

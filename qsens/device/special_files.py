@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 
@@ -20,3 +21,18 @@ def special_kind(path: Path) -> str | None:
     except (OSError, ValueError):  # absent, or a name with NUL
         return None
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), None)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        OSError: if it cannot be read; a pipe, a device or a socket never is.
+    """
+    kind = special_kind(path)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}", str(path))
+    try:
+        return path.read_bytes()
+    except ValueError as error:  # a name with NUL
+        raise OSError(errno.EINVAL, str(error), str(path)) from error

@@ -10,21 +10,41 @@ def test_json_of_other_people_is_parsed_as_far_down_as_documents_go():
 
 
 @pytest.mark.parametrize("levels", [DEEPEST + 1, 500, 200_000])
-@pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_json_that_is_nested_too_deep_is_a_value_error(opening, closing, levels):
     with pytest.raises(ValueError, match="nested more than 64 levels deep"):
         parse_json(opening * levels + "1" + closing * levels)
 
 
-@pytest.mark.parametrize("text", [b"\xff{}", "", "{", "9" * 5000])
+@pytest.mark.parametrize("text", [b"\xff{}", "", "{", "9" * 5000, "9" * 30, "[-9223372036854775809]"])
 def test_what_is_no_json_is_a_value_error(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"\S"):
         parse_json(text)
 
 
 @pytest.mark.parametrize(
-    "content", [b"a = " + b"[" * 3000 + b"]" * 3000, b"a = " + b"[" * 80 + b"]" * 80, b"a = \xff"]
+    "content",
+    [
+        b"a = " + b"[" * 3000 + b"]" * 3000,
+        b"a = " + b"[" * 80 + b"]" * 80,
+        b"a = \xff",
+        b"a = nan",
+        b"a = [-inf]",
+        b"a = 99999999999999999999",
+    ],
 )
-def test_toml_that_is_nested_too_deep_or_no_text_is_a_value_error(content):
-    with pytest.raises(ValueError):
+def test_toml_beyond_the_bounds_or_no_text_is_a_value_error(content):
+    with pytest.raises(ValueError, match=r"\S"):
         parse_toml(content)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_a_value_error(number):
+    with pytest.raises(ValueError, match=r"a number that is -?(nan|inf)"):
+        parse_json(f'{{"a": [{number}]}}')
+
+
+def test_infinity_is_read_where_it_is_allowed():
+    assert parse_json("[Infinity]", allows_infinity=True) == [float("inf")]
+    with pytest.raises(ValueError, match=r"\S"):
+        parse_json("[NaN]", allows_infinity=True)
