@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from qsens.assemble import Assembled, lowering_options, sample_warnings
 from qsens.calibration.splits import subset
+from qsens.device.leftovers import temporary_folder
 from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringPlan
@@ -72,12 +71,10 @@ def plan_sweep(assembled: Assembled) -> SweepPlan:
     planned: PlannedMaps = plan_maps(assembled.graph.layers, assembled.strategy)
     options = lowering_options(assembled.spec)
     few = subset(assembled.calibration, min(PROBE_SAMPLES, len(assembled.calibration)), assembled.spec.seed)
-    with TemporaryDirectory(prefix="qsens-") as folder:
+    with temporary_folder() as folder:
         observer = Observer(plan, options.placement, assembled.spec.threads)
         start = time.perf_counter()
-        ranges = measure_ranges(
-            observer, few, assembled.spec, path=Path(folder) / "ranges.npz", progress=_silent
-        )
+        ranges = measure_ranges(observer, few, assembled.spec, path=folder / "ranges.npz", progress=_silent)
         sample_s = (time.perf_counter() - start) / len(few)
     int8 = uniform_map(assembled.graph.layers, Precision.INT8)
     start = time.perf_counter()

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 
+from qsens.device.leftovers import temporary_folder
 from qsens.graph.detached import DetachedModel
 
 # Protobuf cannot serialise more; larger graphs go through a file with external data.
@@ -20,7 +19,7 @@ def model_source(model: DetachedModel) -> Iterator[bytes | str]:
     if large + model.skeleton.ByteSize() < LARGEST_MESSAGE:
         yield model.serialized()
         return
-    with TemporaryDirectory(prefix="qsens-") as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         onnx.save(model.attached(), path, save_as_external_data=True, location="weights")
         yield str(path)

@@ -1,6 +1,5 @@
 """Backend `onnxruntime`: the `exact` graph as it stands, or an optimised session of the `u8` graph."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
 from qsens.backends.prefix_reuse import LowerMap, PrefixReuse
 from qsens.backends.readback import applied_map
 from qsens.device.errors import DeviceError
+from qsens.device.leftovers import temporary_folder
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
 from qsens.errors import BuildError, SpecError
 from qsens.graph.detached import DetachedModel
@@ -95,8 +95,8 @@ class OnnxRuntimeBackend:
         return PrefixReuse(self, lower, self.reuse_mib * 2**20)
 
     def _build_exact(self, lowered: LoweredGraph) -> OnnxRuntimeEngine:
-        with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
-            held_path = Path(folder) / "held.onnx"
+        with temporary_folder() as folder:
+            held_path = folder / "held.onnx"
             session = self.open_session(
                 lowered.detached.skeleton, weights=lowered.detached.weights, held_path=held_path
             )

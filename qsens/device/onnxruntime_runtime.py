@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
@@ -12,6 +11,7 @@ import onnxruntime
 
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.device.errors import DeviceError
+from qsens.device.leftovers import temporary_folder
 from qsens.device.onnx_nodes import read_onnx_graph, size_with_weights
 from qsens.device.onnxruntime_steps import executed_steps, step_name
 
@@ -48,8 +48,8 @@ class OnnxRuntimeRuntime:
         self._source = content if isinstance(model, bytes) else str(model)
         self._threads = threads
         self._optimised = optimised
-        with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
-            held = Path(folder) / _HELD
+        with temporary_folder() as folder:
+            held = folder / _HELD
             options = self._options()
             options.optimized_model_filepath = str(held)
             options.add_session_config_entry(_EXTERNAL_FILE, "held.bin")
@@ -66,10 +66,10 @@ class OnnxRuntimeRuntime:
         return self._executed
 
     def step_times_ms(self, feeds: Mapping[str, Array], repeats: int) -> dict[str, float]:
-        with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
+        with temporary_folder() as folder:
             options = self._options()
             options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
+            options.profile_file_prefix = str(folder / "profile")
             session = self._open(options)
             for _ in range(repeats + 1):
                 _outputs(session, feeds)

@@ -1,6 +1,5 @@
 """Scores a bundle's engine again on the run's evaluation set and compares with what the run scored."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.executed import DeviceEngine
 from qsens.device.goldens import run_in_batches
+from qsens.device.leftovers import temporary_folder
 from qsens.device.opening import open_engine
 from qsens.errors import BuildError, RunFolderError, ScoreError, SpecError
 from qsens.evaluation import Evaluator, Workload
@@ -84,9 +84,9 @@ def score_again(bundle: Bundle, run: ReopenedRun, progress: Progress) -> tuple[C
     deployed = PrecisionMap.from_json(bundle.document["map"]["deployed"])
     if deployed == PrecisionMap(Precision.FP32):
         raise SpecError("FP32 is what scores compare with: there is nothing to score", "leave --score out")
-    with tempfile.TemporaryDirectory(prefix="qsens-") as folder:
-        workload = _workload(bundle, run, Path(folder), progress)
-        trial = Evaluator(workload, evidence=Path(folder), samples=Path(folder), fp32=None)(1, deployed)
+    with temporary_folder() as folder:
+        workload = _workload(bundle, run, folder, progress)
+        trial = Evaluator(workload, evidence=folder, samples=folder, fp32=None)(1, deployed)
     found = {score.metric: score for score in trial.scores}
     return tuple(
         _compared(expected, found[expected["metric"]].value)

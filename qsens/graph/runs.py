@@ -1,14 +1,13 @@
 """Running a graph in ONNX Runtime while it is prepared: observed shapes, equality checks, batching."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from qsens.device.leftovers import temporary_folder
 from qsens.errors import LoadError
 from qsens.interfaces import InputSpec
 
@@ -40,8 +39,8 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         if weight_bytes(model) < _LARGEST_MESSAGE:
             return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
+        with temporary_folder() as folder:
+            path = folder / "model.onnx"
             twin = onnx.ModelProto()
             twin.CopyFrom(model)
             onnx.save(twin, path, save_as_external_data=True, location="weights.bin")

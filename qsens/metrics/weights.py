@@ -7,7 +7,6 @@ import http.client
 import pickle
 import shutil
 import struct
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from qsens.device.errors import reason_of
+from qsens.device.leftovers import temporary_folder
 from qsens.errors import DataError, LoadError, install_hint
 
 CHUNK_BYTES = 1 << 20
@@ -108,8 +108,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
-            partial = Path(folder) / path.name
+        with temporary_folder(path.parent, prefix=".part-") as folder:
+            partial = folder / path.name
             write(partial)
             partial.replace(path)
     except OSError as error:
