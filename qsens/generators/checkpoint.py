@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 import struct
 import warnings
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from qsens.device.errors import reason_of
 from qsens.errors import LoadError
+from qsens.generators import torchscript
+from qsens.generators.archive import Archive, open_archive, written_anew
+from qsens.generators.refusals import damaged, first_sentence, refuse_other_files, wants_code
 
 if TYPE_CHECKING:
     import torch
 
-# What reading a damaged archive can raise: its parts are lengths, texts and JSON.
-UNREADABLE_ARCHIVE = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, NotImplementedError, OSError,
-    RuntimeError, TypeError, ValueError,
-)  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.")
 _WANTS_CODE = (
     "Unsupported global",
@@ -36,10 +34,9 @@ _WANTS_CODE = (
 ARCHIVE = b"PK"
 _PICKLE = b"\x80"
 _TORCH_PICKLE = b"\x80\x02\x8a\n"
-_TRUST_HINT = (
-    "if you trust whoever made the file, say --trust-checkpoint; otherwise save only its state_dict, or "
-    "use safetensors"
-)
+_SAVED_PART = re.compile(r"data[.]pkl|data/[^/]+|byteorder|version|[.]format_version|[.]storage_alignment")
+# A few bytes of a file can describe a tensor of terabytes; this much is always allowed.
+_SMALL_BYTES = 2**26
 
 
 def read_weights(checkpoint: Path, *, trust_checkpoint: bool = False) -> dict[str, torch.Tensor]:
@@ -54,65 +51,58 @@ def read_weights(checkpoint: Path, *, trust_checkpoint: bool = False) -> dict[st
     """
     head = refuse_other_files(checkpoint)
     if _is_safetensors(checkpoint, head):
-        return _read_safetensors(checkpoint)
-    if head.startswith(_PICKLE) and not head.startswith(_TORCH_PICKLE):
+        tensors = _read_safetensors(checkpoint)
+    elif head.startswith(_PICKLE) and not head.startswith(_TORCH_PICKLE):
         raise LoadError(
             f"{checkpoint} is a plain pickle, which runs whatever it holds, not a file of torch.save",
             "load it where it was made and save its state_dict with torch.save or safetensors",
         )
-    if head.startswith(ARCHIVE) and _is_torchscript(checkpoint):
-        return without_prefix(_state_dict(_read_torchscript(checkpoint), checkpoint))
-    value = _read_torch(checkpoint, trust_checkpoint=trust_checkpoint)
-    return without_prefix(_state_dict(value, checkpoint))
+    else:
+        value = _read_torch(checkpoint, head, trust_checkpoint=trust_checkpoint)
+        tensors = _state_dict(value, checkpoint)
+    refuse_unbacked(tensors, checkpoint)
+    return without_prefix(tensors)
 
 
-def refuse_other_files(checkpoint: Path) -> bytes:
-    """First bytes of the file.
+@contextmanager
+def weights_only_loading() -> Iterator[None]:
+    """Within, every `torch.load` of this process refuses code, whatever its caller asks for."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def refuse_unbacked(tensors: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    """Refuse tensors that say they are larger than the file that holds them.
 
     Raises:
-        LoadError: if there is no such file, it is empty, a web page, or a git-LFS pointer.
+        LoadError: naming one whose values are not in the file, or that repeats few values without end.
     """
-    if checkpoint.is_dir():
-        raise LoadError(f"{checkpoint} is a folder, not a file", "name the file inside it")
-    try:
-        with checkpoint.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        reason = reason_of(error)
-        raise LoadError(f"cannot read {checkpoint}: {reason}", "check the path") from error
-    if not head:
-        raise LoadError(f"{checkpoint} is empty", "the download or copy failed; fetch it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise LoadError(
-            f"{checkpoint} is a git-LFS pointer, not the file itself", "run `git lfs pull` where it came from"
-        )
-    start = head.lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise LoadError(
-            f"{checkpoint} is a web page, not a checkpoint",
-            "the download link led to a page (a login, a quota notice); fetch the file itself",
-        )
-    return head
+    size_bytes = checkpoint.stat().st_size
+    limit_bytes = max(size_bytes, _SMALL_BYTES)
+    claimed = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > limit_bytes:
+            shape = "x".join(map(str, tensor.shape))
+            raise damaged(checkpoint, f"{name!r} says it is {shape}, more than the file can hold")
+        if tensor.layout == _strided():
+            storage = tensor.untyped_storage()
+            claimed[storage.data_ptr()] = storage.nbytes()
+    if sum(claimed.values()) > size_bytes:
+        raise damaged(checkpoint, f"its tensors say they take {sum(claimed.values()):,} bytes")
 
 
-def damaged(checkpoint: Path, reason: str) -> LoadError:
-    """The error for a file that is cut short or not what its name says."""
-    size = checkpoint.stat().st_size
-    return LoadError(
-        f"{checkpoint} is damaged or no checkpoint ({size:,} bytes): {reason}",
-        "compare its size and sha256 with the source and fetch it again",
-    )
+def _strided() -> Any:
+    import torch  # heavy, and an optional extra
 
-
-def wants_code(checkpoint: Path, reason: str) -> LoadError:
-    """The error for a file that cannot be read without running code it holds."""
-    return LoadError(f"{checkpoint} wants to run code while it is read: {reason}", _TRUST_HINT)
-
-
-def first_sentence(error: BaseException) -> str:
-    """The start of an error's text, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
+    return torch.strided
 
 
 def _is_safetensors(checkpoint: Path, head: bytes) -> bool:
@@ -129,16 +119,19 @@ def _read_safetensors(checkpoint: Path) -> dict[str, torch.Tensor]:
         tensors = safetensors.torch.load_file(checkpoint)
     except safetensors.SafetensorError as error:
         raise damaged(checkpoint, first_sentence(error)) from error
-    return without_prefix(tensors)
+    return tensors
 
 
-def _read_torch(checkpoint: Path, *, trust_checkpoint: bool) -> Any:
-    import torch  # heavy, and an optional extra
-
+def _read_torch(checkpoint: Path, head: bytes, *, trust_checkpoint: bool) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return torch.load(checkpoint, map_location="cpu", weights_only=not trust_checkpoint)
+            if trust_checkpoint:
+                return _load(checkpoint, trust_checkpoint=True)
+            with weights_only_loading():
+                return _load_archive(checkpoint) if head.startswith(ARCHIVE) else _load(checkpoint)
+        except LoadError:
+            raise
         except pickle.UnpicklingError as error:
             if not trust_checkpoint and (reason := _code_wanted(error)):
                 raise wants_code(checkpoint, reason) from error
@@ -148,30 +141,31 @@ def _read_torch(checkpoint: Path, *, trust_checkpoint: bool) -> Any:
             raise damaged(checkpoint, first_sentence(error)) from error
 
 
+def _load_archive(checkpoint: Path) -> Any:
+    with open_archive(checkpoint) as archive:
+        if torchscript.MARK in archive.names:
+            return torchscript.scripted_tensors(archive, checkpoint)
+        with written_anew(_saved_parts(archive)) as file:
+            return _load(file)
+
+
+def _saved_parts(archive: Archive) -> Iterator[tuple[str, bytes]]:
+    for name in sorted(archive.names):
+        if _SAVED_PART.fullmatch(name):
+            yield name, archive.read(name)
+
+
+def _load(file: Path | IO[bytes], *, trust_checkpoint: bool = False) -> Any:
+    import torch  # heavy, and an optional extra
+
+    return torch.load(file, map_location="cpu", weights_only=not trust_checkpoint)
+
+
 def _code_wanted(error: pickle.UnpicklingError) -> str:
     """What a refused pickle asks for, or nothing if it is simply not a pickle."""
     # torch goes on to say how its own loader can be told to run the code.
     lines = [line.strip().partition(" Please use")[0] for line in str(error).splitlines()]
     return next((line[:200] for line in lines if any(mark in line for mark in _WANTS_CODE)), "")
-
-
-def _is_torchscript(checkpoint: Path) -> bool:
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except UNREADABLE_ARCHIVE as error:
-        raise damaged(checkpoint, first_sentence(error)) from error
-
-
-def _read_torchscript(checkpoint: Path) -> Any:
-    import torch  # heavy, and an optional extra
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return torch.jit.load(str(checkpoint), map_location="cpu").state_dict()
-        except RuntimeError as error:
-            raise damaged(checkpoint, first_sentence(error)) from error
 
 
 def _state_dict(value: Any, checkpoint: Path) -> dict[str, torch.Tensor]:

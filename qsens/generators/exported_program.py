@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import ast
-import io
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+from qsens.device.json_text import parse_json
 from qsens.errors import LoadError
-from qsens.generators.checkpoint import (
-    ARCHIVE,
-    UNREADABLE_ARCHIVE,
-    damaged,
-    first_sentence,
-    refuse_other_files,
-    state_digest,
-    wants_code,
-)
+from qsens.generators.archive import Archive, open_archive, written_anew
+from qsens.generators.checkpoint import ARCHIVE, refuse_unbacked, state_digest, weights_only_loading
+from qsens.generators.program_check import ForeignCodeError, checked_program
+from qsens.generators.refusals import damaged, first_sentence, refuse_other_files, wants_code
 from qsens.generators.torch_export import OPSET, quiet_export
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-_KNOWN_PARTS = re.compile(
-    r"[^/]+/(data/(weights|constants)/[^/]+|data/sample_inputs/[^/]+[.]pt|models/[^/]+[.]json"
-    r"|archive_format|archive_version|byteorder|version|[.]data/[^/]+|extra/.+)"
+PROGRAM = "models/model.json"
+# Each folder of tensors, its table and the names that its files may have.
+_TENSORS = (
+    ("data/weights/", "model_weights_config.json", re.compile(r"weight_\d+")),
+    ("data/constants/", "model_constants_config.json", re.compile(r"tensor_\d+")),
 )
-_CODE_OBJECTS = ("custom_obj_", "opaque_obj_")
-# torch evaluates shape expressions as Python when it reads a program: only sums, products and the like of
-# named symbols may pass.
-_PLAIN_SYNTAX = (
-    ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp,
-    ast.Compare, ast.operator, ast.unaryop, ast.cmpop,
-)  # fmt: skip
+# Notes beside the program, and the example inputs (a pickle), which an export does not need.
+_UNUSED = re.compile(
+    r"extra/.+|[.]data/[^/]+|byteorder|version|archive_format|archive_version|data/sample_inputs/model[.]pt"
+)
 
 
 class ExportedProgram:
@@ -71,95 +63,63 @@ def open_exported_program(checkpoint: Path, *, trust_checkpoint: bool = False) -
         LoadError: for a file that is missing, damaged, no exported program, or that would run code while it
             is read (unless `trust_checkpoint`).
     """
-    import torch  # heavy, and an optional extra
-
     if not refuse_other_files(checkpoint).startswith(ARCHIVE):
         raise damaged(checkpoint, "not an archive of torch.export.save")
     try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            refuse_code(archive, checkpoint, trust_checkpoint=trust_checkpoint)
-    except UNREADABLE_ARCHIVE as error:
-        raise damaged(checkpoint, first_sentence(error)) from error
-    try:
-        with quiet_export():
-            program = torch.export.load(checkpoint)
+        program = _load(checkpoint) if trust_checkpoint else _load_checked(checkpoint)
+    except LoadError:
+        raise
+    except ForeignCodeError as error:
+        raise wants_code(checkpoint, str(error)) from error
     except Exception as error:
         # The archive format is torch's own and raises whatever its parser raises.
         raise damaged(checkpoint, first_sentence(error)) from error
+    refuse_unbacked(program.state_dict, checkpoint)
     return ExportedProgram(checkpoint.stem, program)
 
 
-def refuse_code(archive: zipfile.ZipFile, checkpoint: Path, *, trust_checkpoint: bool) -> None:
-    """Look at every part that torch would unpickle or evaluate.
-
-    Raises:
-        LoadError: if there is no program inside, or a part is more than tensors and plain arithmetic.
-    """
-    names = archive.namelist()
-    if not any("/models/" in name and name.endswith(".json") for name in names) or len(set(names)) < len(
-        names
-    ):
-        raise damaged(checkpoint, "no program of torch.export inside")
-    if trust_checkpoint:
-        return
-    for name in names:
-        if not _KNOWN_PARTS.fullmatch(name) or name.rpartition("/")[2].startswith(_CODE_OBJECTS):
-            raise wants_code(checkpoint, f"it holds {name!r}, which is more than tensors")
-        _refuse_part(name, archive, checkpoint)
-
-
-def _refuse_part(name: str, archive: zipfile.ZipFile, checkpoint: Path) -> None:
-    if "/models/" in name:
-        for text in _shape_expressions(json.loads(archive.read(name))):
-            if not is_plain_expression(text):
-                raise wants_code(checkpoint, f"the shape expression {text[:80]!r} is no plain arithmetic")
-    elif name.endswith("_config.json") and "/data/" in name:
-        folder = name.rpartition("/")[0]
-        for entry in json.loads(archive.read(name))["config"].values():
-            if entry.get("use_pickle"):
-                _refuse_pickle(f"{folder}/{entry['path_name']}", archive, checkpoint)
-    elif "/sample_inputs/" in name:
-        _refuse_pickle(name, archive, checkpoint)
-
-
-def _shape_expressions(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "expr_str":
-                yield str(inner)
-            yield from _shape_expressions(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _shape_expressions(inner)
-
-
-def is_plain_expression(text: str) -> bool:
-    """Whether a shape expression only combines numbers and named symbols.
-
-    >>> is_plain_expression("Mul(Integer(8), Symbol('s40', positive=True))"), is_plain_expression("s0.evil()")
-    (True, False)
-    """
-    try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError):
-        return False
-    for part in ast.walk(tree):
-        if not isinstance(part, _PLAIN_SYNTAX):
-            return False
-        if isinstance(part, ast.Name) and not re.fullmatch(r"[A-Za-z]\w*", part.id):
-            return False
-        if isinstance(part, ast.Constant) and isinstance(part.value, str) and not part.value.isidentifier():
-            return False
-    return True
-
-
-def _refuse_pickle(name: str, archive: zipfile.ZipFile, checkpoint: Path) -> None:
+def _load(file: Path | IO[bytes]) -> torch.export.ExportedProgram:
     import torch  # heavy, and an optional extra
 
-    content = archive.read(name)
-    try:
-        if content:
-            torch.load(io.BytesIO(content), weights_only=True)
-    except Exception as error:
-        # Whatever the reason, torch would go on to read this part with code allowed.
-        raise wants_code(checkpoint, f"{name.rpartition('/')[2]} holds more than tensors") from error
+    with quiet_export():
+        return torch.export.load(file)
+
+
+def _load_checked(checkpoint: Path) -> torch.export.ExportedProgram:
+    with open_archive(checkpoint) as archive:
+        if PROGRAM not in archive.names:
+            raise damaged(checkpoint, "no program of torch.export inside")
+        with written_anew(checked_parts(archive)) as file, weights_only_loading():
+            return _load(file)
+
+
+def checked_parts(archive: Archive) -> Iterator[tuple[str, bytes]]:
+    """The parts that a program needs, each looked at; no pickle is among them.
+
+    Raises:
+        ForeignCodeError: if a part is more than tensors and operators on them.
+        ValueError: if a part is not what torch writes.
+    """
+    yield "archive_format", b"pt2"
+    for name in ("archive_version", "byteorder", ".data/version"):
+        yield name, archive.read(name)
+    yield PROGRAM, json.dumps(checked_program(archive.read(PROGRAM))).encode()
+    yield "data/sample_inputs/model.pt", b""
+    known = {PROGRAM}
+    for folder, table, pattern in _TENSORS:
+        tensors = parse_json(archive.read(folder + table))
+        yield folder + table, json.dumps(tensors).encode()
+        files = {folder + _tensor_file(entry, pattern) for entry in tensors["config"].values()}
+        for name in sorted(files):
+            yield name, archive.read(name)
+        known |= files | {folder + table}
+    for name in sorted(archive.names - known):
+        if not _UNUSED.fullmatch(name):
+            raise ForeignCodeError(f"it holds {name[:80]!r}, which is more than tensors")
+
+
+def _tensor_file(entry: dict[str, Any], pattern: re.Pattern[str]) -> str:
+    name = str(entry["path_name"])
+    if entry.get("use_pickle") or not pattern.fullmatch(name):
+        raise ForeignCodeError(f"{name[:80]!r} is more than a tensor")
+    return name

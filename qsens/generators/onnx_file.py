@@ -6,7 +6,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs in the package
 
 from qsens.errors import LoadError
-from qsens.generators.checkpoint import damaged, first_sentence, refuse_other_files
+from qsens.generators.refusals import damaged, first_sentence, refuse_other_files
 from qsens.graph.draft import weights_digest
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qsens.errors import LoadError
-from qsens.generators.checkpoint import first_sentence
+from qsens.generators.refusals import first_sentence
 
 if TYPE_CHECKING:
     import onnx

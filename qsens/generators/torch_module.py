@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsens.errors import LoadError, SpecError
-from qsens.generators.checkpoint import first_sentence, read_weights, state_digest
+from qsens.generators.checkpoint import read_weights, state_digest
+from qsens.generators.refusals import first_sentence
 from qsens.generators.torch_export import export_module
 
 if TYPE_CHECKING:
