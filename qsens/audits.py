@@ -6,6 +6,9 @@ from pathlib import Path
 
 from qsens.atomic_write import write_atomically
 from qsens.device.audit import LayerAudit
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
+from qsens.schema import read_value
 
 
 def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:
@@ -21,9 +24,10 @@ def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:
 def load_audit(folder: Path, number: int) -> dict[str, LayerAudit]:
     """The audit of trial `number` by layer; empty where its engine had none, or the file is damaged."""
     try:
-        rows = json.loads(audit_path(folder, number).read_text(encoding="utf-8"))
-        return {row["layer"]: LayerAudit.from_json(row) for row in rows}
-    except (OSError, ValueError, TypeError, KeyError):
+        values = parse_json(read_file(audit_path(folder, number)))
+        rows: tuple[LayerAudit, ...] = read_value(tuple[LayerAudit, ...], values, "audit")
+        return {row.layer: row for row in rows}
+    except (OSError, ValueError):
         return {}
 
 

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qsens.atomic_write import write_atomically
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
 from qsens.interfaces import Decision, Strategy
 from qsens.layer import Layer
+from qsens.schema import read_value
 from qsens.trial import Trial
 
 
@@ -30,7 +33,9 @@ def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
 def read_decisions(path: Path) -> tuple[Decision, ...]:
     """The decisions in a file; none where there is no file, or none that can be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(Decision(str(value["text"]), tuple(map(int, value["trials"]))) for value in values)
-    except (OSError, ValueError, KeyError, TypeError):
+        found: tuple[Decision, ...] = read_value(
+            tuple[Decision, ...], parse_json(read_file(path)), "decisions"
+        )
+        return found
+    except (OSError, ValueError):
         return ()

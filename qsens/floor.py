@@ -13,7 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qsens.atomic_write import write_atomically
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
 from qsens.run_folder import RunPaths
+from qsens.schema import read_record
 
 FLOORS = "floors.json"
 REAL = "real against real"
@@ -50,10 +53,8 @@ class KeptFloors:
 def read_floors(run: Path) -> KeptFloors | None:
     """What the run folder keeps; `None` where nothing was computed yet or the file is damaged."""
     try:
-        kept = json.loads(_path(run).read_bytes())
-        floors = {metric: Floor(**values) for metric, values in kept["floors"].items()}
-        return KeptFloors(kept["against"], floors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return read_record(KeptFloors, parse_json(read_file(_path(run))))
+    except (OSError, ValueError):
         return None
 
 

@@ -10,7 +10,10 @@ from typing import Any, Self
 from qsens import __version__
 from qsens.atomic_write import write_error
 from qsens.device.errors import reason_of
-from qsens.errors import QsensError, RunFolderError
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
+from qsens.errors import RunFolderError, SpecError
+from qsens.schema import shown
 from qsens.trial import Trial
 
 FORMAT = 1
@@ -35,20 +38,21 @@ def read_journal(path: Path) -> JournalContent:
         RunFolderError: if the file cannot be read, or naming the line that is corrupt.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise RunFolderError(
             f"cannot read {path}: {reason_of(error)}", "give the folder of a run that has begun"
         ) from error
     lines = content.split(b"\n")[:-1]
-    if lines and _parse_line(lines[-1]) is None:
-        del lines[-1]
-    values: list[dict[str, Any]] = []
+    values = []
     for number, line in enumerate(lines, start=1):
-        value = _parse_line(line)
-        if value is None:
-            raise _corrupt(path, number, "it is not JSON")
-        values.append(value)
+        try:
+            values.append(_parse_line(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise _corrupt(path, number, f"it is not JSON ({error})") from error
+    lines = lines[: len(values)]
     digest = _read_header(path, values[0]) if values else None
     trials = tuple(_read_trial(path, number, value) for number, value in enumerate(values[1:], start=2))
     return JournalContent(digest, trials, sum(len(line) + 1 for line in lines))
@@ -118,12 +122,12 @@ class Journal:
         self._size += len(line)
 
 
-def _parse_line(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+def _parse_line(line: bytes) -> dict[str, Any]:
+    # A score may be infinite, or NaN where a metric of a plug-in makes it so.
+    value = parse_json(line, only_finite=False)
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} is no table")
+    return value
 
 
 def _read_header(path: Path, value: dict[str, Any]) -> str:
@@ -135,7 +139,7 @@ def _read_header(path: Path, value: dict[str, Any]) -> str:
 def _read_trial(path: Path, number: int, value: dict[str, Any]) -> Trial:
     try:
         return Trial.from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError, QsensError) as error:
+    except (ValueError, SpecError) as error:
         raise _corrupt(path, number, f"it is not a trial ({error})") from error
 
 

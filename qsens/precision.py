@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qsens.errors import SpecError
+from qsens.schema import shown
 
 
 class Precision(StrEnum):
@@ -62,12 +63,12 @@ class PrecisionMap:
         return {"default": str(self.default), "overrides": overrides}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> "PrecisionMap":
+    def from_json(cls, value: object) -> "PrecisionMap":
         """Read what `to_json` wrote. Raises `SpecError` naming the key or the value that is wrong."""
-        overrides = value.get("overrides", {})
-        if "default" not in value or not isinstance(overrides, Mapping):
+        overrides = value.get("overrides", {}) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping) or "default" not in value or not isinstance(overrides, Mapping):
             raise SpecError(
-                f"not a precision map: {value!r}",
+                f"not a precision map: {shown(value)}",
                 'expected {"default": ..., "overrides": {layer: precision}}',
             )
         pairs = tuple((str(name), parse_precision(str(text))) for name, text in overrides.items())
@@ -84,4 +85,4 @@ def parse_precision(text: str) -> Precision:
     try:
         return Precision(text)
     except ValueError:
-        raise SpecError(f"no precision named {text!r}", "use fp32, fp16 or int8") from None
+        raise SpecError(f"no precision named {shown(text)}", "use fp32, fp16 or int8") from None

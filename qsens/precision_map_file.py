@@ -13,6 +13,8 @@ from qsens.atomic_write import write_atomically
 from qsens.budget import Budget
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
 from qsens.errors import SpecError
 from qsens.latency_selection import LatencyChoice
 from qsens.layer import Layer
@@ -89,7 +91,7 @@ def read_precision_map(path: Path) -> ExportedMap:
         SpecError: if it cannot be read, naming the key that is wrong.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise SpecError(
             f"cannot read the precision map {path}: {reason_of(error)}", "write one with: qsens select"

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from qsens import __version__
 from qsens.atomic_write import write_atomically, write_error
 from qsens.device.errors import reason_of
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
 from qsens.errors import RunFolderError
 from qsens.journal import Journal, read_journal
 from qsens.layer import Layer
 from qsens.layers_table import layers_from_csv, layers_to_csv
+from qsens.schema import read_record
 from qsens.spec import SweepSpec, difference
 from qsens.spec_file import read_spec, write_spec
 from qsens.trial import Study
@@ -190,7 +192,7 @@ def read_run_spec(path: Path) -> SweepSpec:
 def read_layers(path: Path) -> tuple[Layer, ...]:
     """Read `layers.csv`. Raises `RunFolderError` naming the line or column that is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RunFolderError(
             f"cannot read {path}: {reason_of(error)}", "give the folder of a run that has begun"
@@ -202,9 +204,8 @@ def read_provenance(path: Path) -> Provenance:
     """What the run in the folder `path` read. Raises `RunFolderError` if it is missing or corrupt."""
     file = RunPaths(path).provenance_path
     try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return Provenance(str(value["created"]), dict(value["contents"]), dict(value["versions"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return read_record(Provenance, parse_json(read_file(file)))
+    except (OSError, ValueError) as error:
         raise RunFolderError(
             f"cannot read {file}: {reason_of(error)}",
             "start the sweep again, it writes the file anew if you delete it",

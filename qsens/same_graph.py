@@ -8,8 +8,12 @@ from pathlib import Path
 
 from qsens.atomic_write import write_atomically
 from qsens.audits import audit_path
+from qsens.device.json_text import parse_json
+from qsens.device.special_files import read_file
+from qsens.errors import SpecError
 from qsens.evidence import evidence_path
 from qsens.precision import PrecisionMap
+from qsens.schema import read_record
 from qsens.trial import Outcome, Trial
 
 
@@ -84,16 +88,17 @@ def samples_path(folder: Path, number: int) -> Path:
 
 def _read(path: Path) -> _Record | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return _Record(Trial.from_json(value["trial"]), dict(value["files"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        value = parse_json(read_file(path), only_finite=False)
+        trial = Trial.from_json(value.get("trial") if isinstance(value, dict) else None)
+        return read_record(_Record, value, trial=trial)
+    except (OSError, ValueError, SpecError):
         return None
 
 
 def _content_of(path: Path) -> bytes:
     """The bytes of a file, none where it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError:
         return b""
 

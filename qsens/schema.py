@@ -1,14 +1,20 @@
-"""Plain values from TOML and JSON: parsed within bounds, checked against the published JSON schemas."""
+"""Plain values from TOML and JSON: parsed within bounds, checked against published schemas or our records."""
 
 import difflib
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from enum import StrEnum
+from functools import cache
 from importlib.resources import files
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from qsens.device.json_text import check_plain
 from qsens.errors import SpecError
+
+Record = TypeVar("Record")
 
 
 def parse_toml(content: bytes) -> dict[str, Any]:
@@ -84,3 +90,98 @@ def _expected(schema: Mapping[str, Any]) -> str:
     what = str(schema.get("description", schema.get("type", "another value")))
     more = [part for part in (bounds, choices) if part and part not in what]
     return f"expected: {what}{''.join(f'; {part}' for part in more)}"
+
+
+def read_record(kind: type[Record], value: object, **known: object) -> Record:
+    """A dataclass from the plain values of its fields; `known` are fields that the caller has read already.
+
+    Raises:
+        ValueError: naming the field that is missing, unknown, or of another type than `read_value` takes.
+    """
+    of_any: Any = kind
+    hints, required = _hints(of_any), _required(of_any)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{shown(value)} is no table of {', '.join(hints)}")
+    unknown = value.keys() - hints.keys()
+    if unknown:
+        raise ValueError(f"no field named {shown(min(unknown))}")
+    given = {name: read_value(hints[name], entry, name) for name, entry in value.items() if name not in known}
+    missing = required - given.keys() - known.keys()
+    if missing:
+        raise ValueError(f"{min(missing)!r} is missing")
+    return kind(**given, **known)
+
+
+def read_value(hint: Any, value: Any, name: str) -> Any:
+    """A plain value as the type `hint` says; `name` is what errors call it.
+
+    Whole numbers of ours count something: they are 0 or more. A whole number may stand for a float.
+
+    Raises:
+        ValueError: for a value of another type.
+    """
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        inner = next(part for part in parts if part is not NoneType)
+        return None if value is None else read_value(inner, value, name)
+    if origin is tuple:
+        items = enumerate(_plain(list, value, name))
+        return tuple(read_value(parts[0], item, f"{name}[{place}]") for place, item in items)
+    if origin is Mapping:
+        table = _plain(Mapping, value, name)
+        return {key: read_value(parts[1], entry, f"{name}.{key}") for key, entry in table.items()}
+    if hint in _WORDS:
+        return _plain(hint, value, name)
+    return _named(hint, value, name) if issubclass(hint, StrEnum) else _inner(hint, value, name)
+
+
+def shown(value: object) -> str:
+    """A value for a message, not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+@cache
+def _required(kind: Any) -> frozenset[str]:
+    return frozenset(
+        entry.name for entry in fields(kind) if entry.default is MISSING and entry.default_factory is MISSING
+    )
+
+
+def _plain(hint: Any, value: Any, name: str) -> Any:
+    kinds = _ALSO.get(hint, hint)
+    is_wrong = not isinstance(value, kinds) or isinstance(value, bool) is not (hint is bool)
+    if is_wrong or (hint is int and value < 0):
+        raise ValueError(f"{name!r} is {shown(value)}, not {_WORDS[hint]}")
+    return value
+
+
+def _named(kind: type[StrEnum], value: object, name: str) -> StrEnum:
+    if not isinstance(value, str) or value not in list(kind):
+        raise ValueError(f"{name!r} is {shown(value)}, not one of {', '.join(kind)}")
+    return kind(value)
+
+
+def _inner(kind: type[Record], value: object, name: str) -> Record:
+    try:
+        return read_record(kind, value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+_LONGEST = 60
+# Plain values of ours that were never written hold tuples.
+_ALSO: Mapping[Any, Any] = {float: (float, int), list: (list, tuple)}
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number from 0",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    Mapping: "a table",
+}

@@ -1,6 +1,5 @@
 """Reads, merges and writes `spec.toml`."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 from qsens import __version__
 from qsens.atomic_write import write_atomically
 from qsens.device.errors import reason_of
+from qsens.device.special_files import read_file
 from qsens.errors import SpecError
-from qsens.schema import check_schema
+from qsens.schema import check_schema, parse_toml
 from qsens.spec import PATH_FIELDS, SweepSpec, is_path
 
 
@@ -25,17 +25,16 @@ def read_spec(path: Path) -> SweepSpec:
 def read_spec_values(path: Path) -> dict[str, Any]:
     """The checked values that a TOML file sets, without defaults, paths made absolute."""
     try:
-        text = path.read_text(encoding="utf-8")
+        values = parse_toml(read_file(path))
     except OSError as error:
         raise SpecError(
             f"cannot read the spec {path}: {reason_of(error)}", "give the path of a TOML file"
         ) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not TOML: {error}", "give a text file in UTF-8") from error
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path} is not TOML: {error}", "strings need quotes, lists need brackets") from error
+    except ValueError as error:
+        raise SpecError(
+            f"{path} is not TOML: {error}",
+            "strings need quotes, lists need brackets, the text is UTF-8",
+        ) from error
     check_schema(values, "spec", str(path))
     return with_absolute_paths(values, path.parent)
 

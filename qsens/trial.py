@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from qsens.layer import Layer
 from qsens.precision import PrecisionMap
+from qsens.schema import read_record, read_value, shown
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,28 @@ class Trial:
         return value
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Trial":
-        """Read what `to_json` wrote."""
-        fields = dict(value)
-        fields["requested"] = PrecisionMap.from_json(value["requested"])
-        applied = value["applied"]
-        fields["applied"] = None if applied is None else PrecisionMap.from_json(applied)
-        fields["outcome"] = Outcome(value["outcome"])
-        fields["scores"] = tuple(Score(**score) for score in value["scores"])
-        fields["screen_scores"] = tuple(Score(**score) for score in value.get("screen_scores", ()))
-        fields["fp16_overflows"] = tuple(value["fp16_overflows"].items())
-        fields["mismatches"] = tuple(value.get("mismatches", ()))
-        return cls(**fields)
+    def from_json(cls, value: object) -> "Trial":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: naming the key that is missing, unknown or wrong.
+            SpecError: for what is no precision map.
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{shown(value)} is no table")
+        applied = value.get("applied")
+        return read_record(
+            cls,
+            value,
+            requested=PrecisionMap.from_json(value.get("requested")),
+            applied=None if applied is None else PrecisionMap.from_json(applied),
+            fp16_overflows=tuple(_overflows(value.get("fp16_overflows"))),
+        )
+
+
+def _overflows(value: object) -> Iterable[tuple[str, int]]:
+    counts: Mapping[str, int] = read_value(Mapping[str, int], value, "fp16_overflows")
+    return counts.items()
 
 
 @dataclass(frozen=True)

@@ -208,3 +208,77 @@ def test_any_prefix_of_a_journal_holds_its_whole_trials(tmp_path_factory, trials
             journal.append(entry)
     assert path.read_bytes() == whole
     assert all(json.loads(line) for line in whole.splitlines())
+
+
+def changed(**changes):
+    """The line of a good trial with other values."""
+    return json.dumps({**trial(1).to_json(), **changes}).encode()
+
+
+SCORE = trial(1).to_json()["scores"][0]
+MAP = {"default": "int8", "overrides": {}}
+BAD_VALUES = {
+    "number": [None, "1", 1.0, True, -1, 2**63, [1]],
+    "requested": [None, [], "int8", {}, {**MAP, "default": 8}, {**MAP, "overrides": ["a"]}],
+    "applied": [0, [MAP], {"default": "int4"}, {**MAP, "overrides": {"a": None}}],
+    "outcome": [None, "won", ["scored"], {}],
+    "scores": [None, {}, [None], [[]], "fid", 3],
+    "latency_ms": ["2", [], False, 10**30],
+    "size_bytes": ["2", 1.5, -2],
+    "duration_s": [None, "1", {}],
+    "fp16_overflows": [None, [], {"a": "2"}, {"a": 2.5}],
+    "error": [1, ["failed"]],
+    "mismatches": [None, "layer", [1]],
+    "screen_scores": [None, [{}]],
+    "graph": [1, {}],
+    "surprise": [1],
+}
+BAD_SCORES = {
+    "metric": [None, 1],
+    "value": [None, "1", True, [], 10**30],
+    "images": [None, 1.5, "4", -1],
+    "against": [None, {}],
+    "lower_is_better": [None, 1, "yes"],
+    "standard_error": ["0", []],
+    "surprise": [1],
+}
+
+
+@pytest.mark.parametrize("line", [
+    *(changed(**{key: value}) for key, values in BAD_VALUES.items() for value in values),
+    *(changed(scores=[{**SCORE, key: value}]) for key, values in BAD_SCORES.items() for value in values),
+    changed(error="DEEP").replace(b'"DEEP"', b"[" * 100_000 + b"]" * 100_000),
+    changed(error="LONG").replace(b'"LONG"', b"9" * 5000),
+    changed(error="BYTES").replace(b"BYTES", b"\xff\xfe"),
+    b"null",
+    b"7",
+])  # fmt: skip
+def test_a_value_of_another_kind_is_refused_with_its_line(path, line):
+    write_trials(path, 3)
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = line
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(RunFolderError, match=r"line 3 of .* is corrupt: it is no") as caught:
+        read_journal(path)
+    assert len(caught.value.message) < 500
+
+
+def test_whole_numbers_may_stand_for_floats(path):
+    write_trials(path, 2)
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = changed(duration_s=3, latency_ms=2, scores=[{**SCORE, "value": 7, "difference": -1}])
+    path.write_bytes(b"\n".join(lines))
+    read = read_journal(path).trials[1]
+    assert (read.duration_s, read.latency_ms, read.scores[0].value, read.scores[0].difference) == (
+        3,
+        2,
+        7,
+        -1,
+    )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_refused(path, kind):
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(RunFolderError, match="cannot read"):
+        read_journal(path)
