@@ -116,7 +116,7 @@ def _read_safetensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     import safetensors.torch  # heavy, and an optional extra
 
     try:
-        tensors = safetensors.torch.load_file(checkpoint)
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(checkpoint)
     except safetensors.SafetensorError as error:
         raise damaged(checkpoint, first_sentence(error)) from error
     return tensors

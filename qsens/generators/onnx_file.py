@@ -5,9 +5,12 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs in the package
 
-from qsens.errors import LoadError
+from qsens.generators.external_data import load_external_data
 from qsens.generators.refusals import damaged, first_sentence, refuse_other_files
 from qsens.graph.draft import weights_digest
+
+# No protobuf message can be larger.
+LARGEST_FILE_BYTES = 2**31
 
 
 class OnnxFile:
@@ -29,17 +32,13 @@ def open_onnx(checkpoint: Path, *, name: str | None = None) -> OnnxFile:
         LoadError: for a file that is missing, no ONNX model, damaged, or without its external data.
     """
     refuse_other_files(checkpoint)
+    if checkpoint.stat().st_size > LARGEST_FILE_BYTES:
+        raise damaged(checkpoint, "an ONNX file is never larger than 2 GiB: its weights would lie beside it")
     try:
         model = onnx.load(checkpoint, load_external_data=False)
     except DecodeError as error:
         raise damaged(checkpoint, f"not an ONNX model ({first_sentence(error)})") from error
-    try:
-        onnx.load_external_data_for_model(model, str(checkpoint.parent))
-    except (OSError, onnx.checker.ValidationError, ValueError) as error:
-        raise LoadError(
-            f"the external data of {checkpoint} cannot be read: {first_sentence(error)}",
-            "keep the data file in the folder of the ONNX file, under its original name",
-        ) from error
+    load_external_data(model, checkpoint)
     try:
         return OnnxFile(name or checkpoint.stem, model)
     except (KeyError, TypeError, ValueError) as error:

@@ -31,7 +31,6 @@ _STRUCTURES = frozenset({
     None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict",
     "collections.namedtuple",
 })  # fmt: skip
-_LARGEST_INTEGER = 2**63
 
 
 class ForeignCodeError(Exception):
@@ -62,8 +61,6 @@ def _checked(value: Any, key: str) -> Any:
         return [_checked(inner, key) for inner in value]
     if isinstance(value, str):
         _check_text(value, key)
-    elif isinstance(value, int) and abs(value) >= _LARGEST_INTEGER:
-        raise ForeignCodeError(f"{key!r} is a number of {value.bit_length()} bits")
     return value
 
 

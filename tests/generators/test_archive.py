@@ -38,7 +38,7 @@ def _overlapping(path):
 
 def _doubled(path):
     write_archive(path, {"a": b"1"})
-    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning):
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("p/a", b"2")
 
 
