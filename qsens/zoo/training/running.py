@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from qsens import __version__
 from qsens.atomic_write import write_atomically
 from qsens.errors import RunFolderError
+from qsens.generators.checkpoint import weights_only_loading
 from qsens.interfaces import Progress
 from qsens.zoo.training.callbacks import (
     CHECKPOINT_NAME,
@@ -112,8 +113,23 @@ def _fit(module: TrainingModule, folder: Path, stopping: Stopping, progress: Pro
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+        # A folder may come from somebody else, and Lightning would unpickle whatever its checkpoint holds.
+        with weights_only_loading():
+            trainer.fit(module, ckpt_path=_readable(checkpoint) if checkpoint.exists() else None)
         return trainer.strategy.root_device
+
+
+def _readable(checkpoint: Path) -> Path:
+    """The checkpoint, if it is whole and holds no code; raises `RunFolderError`."""
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        # A damaged pickle can raise anything.
+        raise RunFolderError(
+            f"{checkpoint} is damaged, or holds more than the state of a training",
+            "delete it to train from the start, or give another --out",
+        ) from error
+    return checkpoint
 
 
 def _finish(module: TrainingModule, folder: Path) -> TrainingResult:

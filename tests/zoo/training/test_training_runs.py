@@ -14,6 +14,7 @@ from small_specs import small_spec
 from qsens.cli.main import main
 from qsens.errors import DataError, LoadError, RunFolderError, SpecError
 from qsens.zoo.training.batches import open_training_clips
+from qsens.zoo.training.callbacks import CHECKPOINT_NAME
 from qsens.zoo.training.distilling import distill
 from qsens.zoo.training.kinds import module_of, train
 from qsens.zoo.training.spec_reading import plain_values
@@ -153,6 +154,32 @@ def test_a_run_that_broke_down_goes_on_from_its_checkpoint(make_spec):
     train(parts, silent)
     assert_same_weights(whole.out, parts.out)
     assert [row["step"] for row in rows(parts.out)] == ["2", "4", "6"]
+
+
+class MakesFolder:
+    """Makes a folder named `ran` when it is read from a pickle by a reader that runs code."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))
+
+
+@pytest.mark.parametrize("content", ["code", "half a file"])
+def test_a_checkpoint_of_somebody_else_does_not_run_and_a_damaged_one_is_named(
+    content, make_spec, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    spec = make_spec("talker")
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, interrupting(2))
+    path = spec.out / CHECKPOINT_NAME
+    if content == "code":
+        state = torch.load(path, weights_only=True)
+        torch.save({**state, "extra": MakesFolder()}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RunFolderError, match=f"{CHECKPOINT_NAME} is damaged, or holds more"):
+        train(spec, silent)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_minutes_that_run_out_leave_weights_that_are_marked(make_spec):
