@@ -1,8 +1,10 @@
 """The `qsens` command: subcommands load when used, errors become two lines and an exit code."""
 
+import contextlib
 import errno
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 
 from qsens import __version__
 from qsens.cli.lazy_group import CommandTable, LazyGroup
+from qsens.cli.process import CommandProcess
 from qsens.errors import QsensError
 
 # Name: module, attribute and one line of help. The modules load only when their command is used.
@@ -32,6 +35,9 @@ COMMANDS = {
 }
 
 INTERRUPTED = 130
+# What a shell says of a program that SIGPIPE ended, as the reader of an output that went away ends others:
+# 1 would say that something is wrong.
+OUTPUT_CLOSED = 141
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,20 @@ class Failure:
     hint: str
     exit_code: int
 
-    def show(self) -> None:
+    def show(self, process: CommandProcess) -> None:
         """Write the message and the hint to stderr."""
-        is_stop = self.exit_code == INTERRUPTED
-        text = self.message[:1].upper() + self.message[1:] if is_stop else f"Error: {self.message}"
-        click.echo(text, err=True)
-        if self.hint:
-            click.echo(f"Hint: {self.hint}", err=True)
+        if not self.message:
+            return
+        text = f"Error: {self.message}"
+        if self.exit_code == INTERRUPTED:
+            text = process.words_of_stop(self.message)
+        with contextlib.suppress(OSError):  # stderr may be what failed
+            click.echo(text, err=True)
+            if self.hint:
+                click.echo(f"Hint: {self.hint}", err=True)
+
+
+STOPPED = Failure("stopped", "", INTERRUPTED)
 
 
 class MainGroup(LazyGroup):
@@ -61,17 +74,36 @@ class MainGroup(LazyGroup):
         added = {name: entry for table in command_tables() for name, entry in table.items()}
         return {**COMMANDS, **{name: entry for name, entry in added.items() if name not in COMMANDS}}
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        extra["obj"] = extra.get("obj") or CommandProcess()
+        with _one_door(extra["obj"]):
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _one_door(ctx.obj, is_debug=bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
-        except (QsensError, KeyboardInterrupt, OSError, MemoryError, ModuleNotFoundError) as error:
-            failure = failure_of(error)
-            if failure is None:
-                raise
-            if ctx.params.get("debug"):
-                traceback.print_exc(file=sys.stderr)
-            failure.show()
-            ctx.exit(failure.exit_code)
+
+
+@contextlib.contextmanager
+def _one_door(process: CommandProcess, *, is_debug: bool = False) -> Iterator[None]:
+    """Turn an expected error into its two lines and its exit code."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.ClickException, click.Abort):
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        failure = failure_of(error)
+        # A stop in the middle of an import or of a library's code comes out as any exception.
+        if process.stopped_by is not None and (failure is None or failure.exit_code != INTERRUPTED):
+            failure = STOPPED
+        if failure is None:
+            raise
+        if is_debug:
+            traceback.print_exc(file=sys.stderr)
+        failure.show(process)
+        raise click.exceptions.Exit(failure.exit_code) from None
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -79,7 +111,7 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, QsensError):
         return Failure(error.message, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        return Failure("stopped", "", INTERRUPTED)
+        return STOPPED
     if isinstance(error, MemoryError):
         return Failure("out of memory", "use a smaller --batch-size or fewer --evaluation-samples", 1)
     if isinstance(error, ModuleNotFoundError):
@@ -88,6 +120,8 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 def _failure_of_system(error: OSError) -> Failure | None:
+    if error.errno == errno.EPIPE:
+        return Failure("", "", OUTPUT_CLOSED)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" while writing {error.filename}" if error.filename else ""
         return Failure(f"no space left{place}", "free some space and run the same command again", 1)
@@ -116,3 +150,28 @@ def main(*, debug: bool) -> None:
 
     Begin with `qsens demo`, or with `qsens sweep CHECKPOINT --calibration FOLDER`.
     """
+
+
+def run(process: CommandProcess) -> int:
+    """Run the command line of this process; returns the exit status."""
+    status = 0
+    try:
+        main(prog_name="qsens", obj=process)
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        status = end.code
+    return status or _status_of_output(process)
+
+
+def _status_of_output(process: CommandProcess) -> int:
+    """0 where all output is written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        failure.show(process)
+        return failure.exit_code
+    return 0

@@ -1,0 +1,96 @@
+"""The process around a command: a signal ends it in order, the next at once; its outputs may be closed."""
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RAISE_AGAIN_S = 0.01
+# A terminal that closes and a machine that shuts down send several at once; a person takes longer.
+TOGETHER_S = 0.5
+
+
+class CommandProcess:
+    """This process while it runs one command. `stopped_by` is the first signal that asked it to stop."""
+
+    def __init__(self) -> None:
+        self.stopped_by: signal.Signals | None = None
+        self._stopped_s = 0.0
+        self._owner = os.getpid()
+        self._is_ending = False
+        self._status = 1
+
+    def begin(self) -> None:
+        """Take signals as requests to stop, but for those that are ignored, as `nohup` does."""
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._hear)
+        _open_closed_streams()
+        sys.unraisablehook = self._hear_again
+        # The first to be registered is the last to be called. What the interpreter and libraries take down
+        # after that may hang or crash, and a signal would kill: Python no longer listens then.
+        atexit.register(self._leave_last)
+
+    def end(self, status: int) -> NoReturn:
+        """End with that status, or the one of the signal that came; a signal now ends at once."""
+        self._is_ending = True
+        self._status = status if self.stopped_by is None else 128 + self.stopped_by
+        sys.exit(self._status)
+
+    def words_of_stop(self, message: str = "stopped") -> str:
+        """The message of a stop as a sentence, which names the signal where it was not Ctrl-C."""
+        details = message.removeprefix("stopped")
+        if self.stopped_by not in (None, signal.SIGINT):
+            separator = "; " if details else ""
+            details = f" by {self.stopped_by.name}{separator}{details.lstrip(', ')}"
+        return f"Stopped{details}"
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if self.stopped_by is None:
+            self.stopped_by, self._stopped_s = signal.Signals(number), time.monotonic()
+            if not self._is_ending:
+                raise KeyboardInterrupt
+        elif not self._is_ending and time.monotonic() - self._stopped_s < TOGETHER_S:
+            return
+        self._status = 128 + self.stopped_by
+        self._leave()
+
+    def _hear_again(self, unraisable: "UnraisableHookArgs") -> None:
+        """Raise a stop again that came where Python drops exceptions, such as a destructor."""
+        if self.stopped_by is None or not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+            return
+        number, self.stopped_by = self.stopped_by, None
+        # Raised in here it would be dropped again.
+        signal.signal(signal.SIGALRM, lambda _, frame: self._hear(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_S)
+
+    def _leave_last(self) -> None:
+        if os.getpid() == self._owner:  # not a fork that a library made
+            self._leave()
+
+    def _leave(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            # The signal may have come in the middle of a write.
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                stream.flush()
+        os._exit(self._status)
+
+
+def _open_closed_streams() -> None:
+    """A file opened later would take the number of a closed output, and all that is printed with it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - it takes no names
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
