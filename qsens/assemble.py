@@ -1,6 +1,5 @@
 """The wiring: from a spec to live objects, calibrated ranges, a running sweep and a plan of its cost."""
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
 from qsens.decisions import decisions_of, write_decisions
+from qsens.device.npz_sizes import read_arrays
 from qsens.evaluation import Evaluator, Workload
+from qsens.evidence import is_pictures
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
@@ -267,10 +268,10 @@ def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[in
 def shown_pictures_warning(out: Path) -> str | None:
     """What looks wrong with the FP32 pictures that the run folder shows; `None` where nothing does."""
     try:
-        with np.load(RunPaths(out).samples / "trial-0000.npz", allow_pickle=False) as kept:
-            return picture_warning(kept["images"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        images = read_arrays(RunPaths(out).samples / "trial-0000.npz", ("images",))["images"]
+    except (OSError, ValueError):
         return None
+    return picture_warning(images) if is_pictures(images) else None
 
 
 def sample_warnings(assembled: Assembled) -> list[str]:

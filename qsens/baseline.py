@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from qsens.atomic_write import write_atomically
-from qsens.evidence import Evidence, load_evidence
+from qsens.device.npz_sizes import mapped_array
+from qsens.evidence import Evidence, is_pictures, load_evidence
 from qsens.trial import Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,10 +39,13 @@ def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
     """What the FP32 trial of that many images left in the evidence folder; `None` where a file is gone."""
     evidence = load_evidence(folder, fp32.number)
     try:
-        pictures: Array = np.load(_images_path(folder), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        pictures: Array = mapped_array(_images_path(folder))
+    except (OSError, ValueError):
         return None
-    if evidence is None or len(pictures) != images:
+    if evidence is None or not is_pictures(pictures) or len(pictures) != images:
+        return None
+    kept = [evidence.features, evidence.clusters, *evidence.influences.values()]
+    if any(values is not None and len(values) != images for values in kept):
         return None
     return Baseline(pictures, evidence, {score.metric: score.value for score in fp32.scores})
 

@@ -1,10 +1,7 @@
 """What is kept of each trial beside its scores: features and per-sample influences, one `.npz` a trial."""
 
 import json
-import struct
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +9,11 @@ from typing import Any
 import numpy as np
 
 from qsens.atomic_write import write_atomically
+from qsens.device.json_text import parse_json
+from qsens.device.npz_sizes import read_arrays
+from qsens.schema import read_value
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-# What numpy and zipfile raise for a file that is missing, torn or has flipped bits.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    NotImplementedError,
-    MemoryError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +58,37 @@ def save_evidence(
 def load_evidence(folder: Path, number: int) -> Evidence | None:
     """The evidence of trial `number`; `None` where it is missing or damaged."""
     try:
-        with np.load(evidence_path(folder, number), allow_pickle=False) as file:
-            labels = json.loads(str(file["labels"]))
-            influences = {label: file[f"influence_{index}"] for index, label in enumerate(labels)}
-            return Evidence(file.get("features"), influences, file.get("clusters"))
-    except _DAMAGE:
+        arrays = read_arrays(evidence_path(folder, number))
+        labels = read_value(tuple[str, ...], parse_json(str(arrays.get("labels"))), "labels")
+        found = Evidence(arrays.get("features"), _influences(arrays, labels), arrays.get("clusters"))
+    except (OSError, ValueError):
         return None
+    return found if _is_sound(found) else None
+
+
+def _influences(arrays: Mapping[str, Array], labels: Sequence[str]) -> dict[str, Array]:
+    names = [f"influence_{index}" for index in range(len(labels))]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"it lacks {missing[0]}")
+    return {label: arrays[name] for label, name in zip(labels, names, strict=True)}
+
+
+def _is_sound(found: Evidence) -> bool:
+    columns = [values for values in (*found.influences.values(), found.clusters) if values is not None]
+    return all(values.ndim == 1 and values.dtype.kind in "fiu" for values in columns) and (
+        found.features is None or is_features(found.features)
+    )
+
+
+def is_features(array: Array) -> bool:
+    """Whether an array can be features: finite floats (N, D)."""
+    return bool(array.ndim == 2 and array.dtype.kind == "f" and array.size and np.isfinite(array).all())
+
+
+def is_pictures(array: Array) -> bool:
+    """Whether an array can be pictures: uint8 (N, 3, H, W)."""
+    return bool(array.ndim == 4 and array.shape[1] == 3 and array.dtype == np.uint8 and array.size)
 
 
 def evidence_path(folder: Path, number: int) -> Path:

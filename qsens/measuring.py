@@ -1,6 +1,5 @@
 """What a run measures once: ranges of the FP32 graph, and features of real images."""
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from qsens.atomic_write import write_atomically
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
 from qsens.calibration.reference import RealImages
+from qsens.device.npz_sizes import read_arrays
+from qsens.evidence import is_features
 from qsens.feeds import InputCache
 from qsens.graph.lowering_plan import LoweringPlan, Placement
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
@@ -116,10 +117,10 @@ def reference_features(images: RealImages, extractor: Extractor, *, path: Path, 
     """
     digest = f"{images.digest}/{extractor.identity}"
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            if str(kept["digest"]) == digest:
-                return np.asarray(kept["features"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        kept = read_arrays(path, ("digest", "features"))
+        if str(kept["digest"]) == digest and is_features(kept["features"]):
+            return np.asarray(kept["features"])
+    except (OSError, ValueError):
         pass  # absent or damaged: compute them again
     features = features_of_images(images, extractor, progress)
     write_atomically(

@@ -1,6 +1,7 @@
 """Evidence of a trial: saved whole, damaged means absent."""
 
 import errno
+import os
 
 import numpy as np
 import pytest
@@ -83,3 +84,33 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch, error):
         save_evidence(tmp_path, 0, FEATURES + 1, {})
     np.testing.assert_array_equal(load_evidence(tmp_path, 0).features, FEATURES)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+DAMAGE = {
+    "text as features": {"features": np.array([["a", "b"]])},
+    "features of one axis": {"features": np.zeros(4)},
+    "features that are NaN": {"features": np.full((4, 3), np.nan)},
+    "no features": {"features": np.zeros((0, 3))},
+    "a lone influence": {"influence_0": np.array(3.0)},
+    "influence of two axes": {"influence_1": np.zeros((4, 2))},
+    "influence of texts": {"influence_0": np.array(list("abcd"))},
+    "clips of texts": {"clusters": np.array(list("abcd"))},
+    "labels that are deep": {"labels": np.array("[" * 100_000)},
+    "labels that are none": {"labels": np.array("null")},
+    "labels that are numbers": {"labels": np.array("[1, 2]")},
+    "labels of no array": {"labels": np.array('["a", "b", "c"]')},
+    "labels of another type": {"labels": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("changes", DAMAGE.values(), ids=DAMAGE.keys())
+def test_evidence_of_another_type_or_shape_is_none(tmp_path, changes):
+    save_evidence(tmp_path, 0, FEATURES, INFLUENCES, clusters=np.arange(4))
+    path = evidence_path(tmp_path, 0)
+    np.savez(path, **{**np.load(path), **changes})
+    assert load_evidence(tmp_path, 0) is None
+
+
+def test_a_pipe_is_no_evidence(tmp_path):
+    os.mkfifo(evidence_path(tmp_path, 0))
+    assert load_evidence(tmp_path, 0) is None

@@ -22,6 +22,7 @@ from qsens.calibration.methods import (
     parse_method,
     with_half_scale,
 )
+from qsens.device.npz_sizes import read_arrays
 from qsens.errors import DataError
 from qsens.ranges import Ranges, TensorRange
 
@@ -149,9 +150,8 @@ def save_ranges(path: Path, ranges: Ranges) -> None:
 def load_ranges(path: Path, digest: str) -> Ranges | None:
     """Ranges of that digest, or `None` for a missing, damaged or other file: then calibrate again."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            ranges = _ranges_from_arrays(arrays)
-    except Exception:  # zip, zlib, header and key errors differ by which byte is damaged
+        ranges = _ranges_from_arrays(read_arrays(path, _ARRAYS))
+    except (OSError, ValueError, TypeError):
         return None
     return ranges if ranges.digest == digest and _is_sound(ranges) else None
 
@@ -193,11 +193,19 @@ def _arrays_from_ranges(ranges: Ranges) -> dict[str, Any]:
     }
 
 
+_ARRAYS = ("method", "samples", "digest", "tensor", "minimum", "maximum", "amax")
+
+
 def _ranges_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Ranges:
-    columns = [arrays[key].tolist() for key in ("tensor", "minimum", "maximum", "amax")]
+    kinds = {"tensor": "U", "minimum": "f", "maximum": "f", "amax": "f"}
+    wrong = [key for key, kind in kinds.items() if arrays[key].ndim != 1 or arrays[key].dtype.kind != kind]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is of another type or shape")
+    columns = [arrays[key].tolist() for key in kinds]
     tensors = tuple(TensorRange(*row) for row in zip(*columns, strict=True))
     return Ranges(str(arrays["method"]), int(arrays["samples"]), str(arrays["digest"]), tensors)
 
 
 def _is_sound(ranges: Ranges) -> bool:
-    return all(np.isfinite(entry.amax) and entry.amax > 0 for entry in ranges.tensors)
+    numbers = [(entry.minimum, entry.maximum, entry.amax) for entry in ranges.tensors]
+    return all(np.isfinite(row).all() and row[2] > 0 for row in numbers)

@@ -39,6 +39,22 @@ def read_arrays(
         raise ValueError(f"it is damaged: {error}") from error
 
 
+def mapped_array(path: Path) -> Array:
+    """The array of an `.npy`, read from the file where it is used.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ValueError: if it is a pipe or a device, holds no array, or less than its header says.
+    """
+    kind = special_kind(path)
+    if kind is not None:
+        raise ValueError(f"it is {kind}")
+    try:
+        return np.load(str(path), mmap_mode="r", allow_pickle=False)
+    except _DAMAGE as error:
+        raise ValueError(f"it is damaged: {error}") from error
+
+
 def unpacked_bytes(path: Path) -> int:
     """How many bytes the arrays of an `.npz` take, as its directory and their headers say.
 

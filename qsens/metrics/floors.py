@@ -1,14 +1,14 @@
 """Floors of a run's Fréchet distances, from the features that its folder keeps."""
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qsens.device.npz_sizes import read_arrays
 from qsens.errors import ScoreError
-from qsens.evidence import load_evidence
+from qsens.evidence import is_features, load_evidence
 from qsens.floor import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
 from qsens.metrics.influence import measure_pair
 from qsens.precision import Precision
@@ -95,11 +95,10 @@ def _features(evidence: Path, number: int, kind: str) -> Array | None:
         found = load_evidence(evidence, number)
         return None if found is None else found.features
     try:
-        with np.load(evidence / REFERENCE_FEATURES, allow_pickle=False) as file:
-            features: Array = file["features"]
-            return features
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        features: Array = read_arrays(evidence / REFERENCE_FEATURES, ("features",))["features"]
+    except (OSError, ValueError):
         return None
+    return features if is_features(features) else None
 
 
 def _mean_distance(features: Array, images: int) -> float:

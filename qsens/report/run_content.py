@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from qsens.device.npz_sizes import read_arrays
 from qsens.errors import QsensError
-from qsens.evidence import evidence_path
+from qsens.evidence import evidence_path, is_pictures
 from qsens.floor import Floor, read_floors
 from qsens.interval_method import images_needed
 from qsens.latency_table import tables_of_run
@@ -175,16 +175,15 @@ def sample_pictures(run: Path, numbers: Iterable[int]) -> SamplePictures:
             continue
         try:
             images = _read_pictures(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError):
             continue
-        if images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.uint8 and images.size:
+        if is_pictures(images):
             found[int(match[1])] = path
     return SamplePictures(found)
 
 
 def _read_pictures(path: Path) -> Array:
-    with np.load(path, allow_pickle=False) as file:
-        images: Array = file["images"]
+    images: Array = read_arrays(path, ("images",))["images"]
     return images
 
 
