@@ -63,7 +63,7 @@ class FinishedRun:
         trials = f" (trial {', '.join(map(str, end.trials))})" if end.trials else ""
         lines = [f"\nSearch: {end.text}{trials}"]
         if self.selection is None and len(end.trials) == 1:
-            lines.append(f"Take that map: qsens export {self.folder} --target TARGET --trial {end.trials[0]}")
+            lines.append(f"Take that map: qsens export {self.folder} --for TARGET --trial {end.trials[0]}")
         return lines
 
     def to_json(self) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""Hints and documents name only commands and options that exist."""
+
+import ast
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from qsens.cli.main import main
+from qsens.device.main import _parser
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# That module writes the command line of another program.
+SOURCES = sorted({*(ROOT / "qsens").rglob("*.py")} - {ROOT / "qsens" / "backends" / "trtexec.py"})
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+# `qsens verify bundle --digest X`, up to the end of the line, the code span or the sentence.
+CALL = re.compile(r"\bqsens (?P<words>[a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)(?P<rest>[^\n`,;()]*)")
+# Options of other programs that hints and documents name.
+FOREIGN = {
+    *("--constraint", "--system-site-packages"),  # pip, venv
+    "--check",  # sha256sum
+    *("--format", "--query-gpu", "--query-compute-apps"),  # nvidia-smi
+    *("--onnx", "--save", "--profiling", "--export"),  # trtexec, nsys
+    *("--nthreads", "--no-dashboard", "--port"),  # dask
+    *(
+        "--ntasks",
+        "--cpus-per-task",
+        "--mem-per-cpu",
+        "--time",
+        "--images",
+        "--overlap",
+        "--requeue",
+    ),  # SLURM, kubectl
+    "--epochs",  # the script that fits the mouth reader
+}
+
+
+def _commands(command, words=()):
+    """Every command by the words that call it."""
+    found = {words: command}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found |= _commands(command.get_command(context, name), (*words, name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def options():
+    """The options of each command, by the words that call it."""
+    return {
+        words: {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
+        | {"--help"}
+        for words, command in _commands(main).items()
+    }
+
+
+def _texts_of(path):
+    """What a file says to people: a document's text, a module's strings."""
+    content = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return [content]
+    texts = []
+    for part in ast.walk(ast.parse(content)):
+        if isinstance(part, ast.JoinedStr):
+            texts.append(
+                "".join(str(piece.value) if isinstance(piece, ast.Constant) else "X" for piece in part.values)
+            )
+        elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+            texts.append(part.value)
+    return texts
+
+
+def _wrong(text, options):
+    scripts = {text for action in _parser()._actions for text in action.option_strings}
+    everything = set().union(*options.values()) | scripts | FOREIGN
+    for found in OPTION.findall(text):
+        if found not in everything:
+            yield found
+    for call in CALL.finditer(text):
+        words = tuple(call["words"].split())
+        command = next((words[:length] for length in (3, 2, 1) if words[:length] in options), None)
+        if command is None:
+            continue
+        for option in OPTION.findall(call["rest"]):
+            if option not in options[command] | options[()]:
+                yield f"qsens {' '.join(command)} {option}"
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_option_that_is_named_exists(path, options):
+    wrong = [found for text in _texts_of(path) for found in _wrong(text, options)]
+    assert not wrong
