@@ -10,9 +10,11 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from qsens.precision import Precision
@@ -26,10 +28,21 @@ TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
 HEADROOM = 0.08
 
 
+class _PlainFigure(Figure):
+    """A figure whose texts are shown as they are: a `$` in the name of a layer begins no mathematics."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        # Texts that exist know whether they are mathematics; those that drawing makes ask the settings.
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with mpl.rc_context({"text.parse_math": False}):
+            super().draw(renderer)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches, laid out so that nothing is cut off; it never touches a display."""
     engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, hspace=0.03, wspace=0.03)
-    return Figure(figsize=(width, height), layout=engine, facecolor="white")
+    return _PlainFigure(figsize=(width, height), layout=engine, facecolor="white")
 
 
 def set_layout(figure: Figure, **settings: Any) -> None:
@@ -52,9 +65,9 @@ def add_header(figure: Figure, title: str, handles: Mapping[str, Artist], note: 
     figure.text(left, 1 - 0.1 / height, title, va="top", fontsize=TITLE, fontweight="bold", color=INK)
     figure.text(left, 0.08 / height, "\n".join(lines), va="bottom", fontsize=SMALL, color=FAINT)
     if handles:
-        figure.legend(
+        legend = figure.legend(
             list(handles.values()),
-            list(handles),
+            [str(place) for place in range(len(handles))],  # a name that begins with "_" would be left out
             loc="upper left",
             bbox_to_anchor=(0.0, 1 - 0.32 / height),
             ncols=columns,
@@ -62,6 +75,8 @@ def add_header(figure: Figure, title: str, handles: Mapping[str, Artist], note: 
             frameon=False,
             borderaxespad=0.2,
         )
+        for text, name in zip(legend.get_texts(), handles, strict=True):
+            text.set_text(name)
 
 
 def marker_handle(marker: str, edge: str, face: str, size: float) -> Line2D:

@@ -1,5 +1,6 @@
 import io
 import sys
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -28,7 +29,15 @@ from report_studies import (
 from qsens.report.block_axis import block_spans, crowded_spans
 from qsens.report.boundary_data import boundary_curve
 from qsens.report.boundary_figure import boundary_figure
-from qsens.report.figure_style import render_png, render_svg, spread
+from qsens.report.figure_style import (
+    INK,
+    add_header,
+    marker_handle,
+    new_figure,
+    render_png,
+    render_svg,
+    spread,
+)
 from qsens.report.layer_names import cut_middle, short_names
 from qsens.report.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.report.plots import figures_of
@@ -211,3 +220,37 @@ def test_a_figure_of_screens_names_their_images_and_keeps_them_in_a_panel_of_the
     assert labels == ["FID[lite0] minus that of FP32", "FID[lite0] minus that of FP32, on 32 images"]
     captions = [entry.caption for entry in figures_of(both) if entry.name == "sensitivity-fid-lite0"]
     assert "Bars on 32 images are of maps that the search screened" in captions[0]
+
+
+MARKUP = ("$x^{$", "_under", r"\frac{", "<b>bold</b>", "a$b$c", "%s {0}", "$\\undefined$")
+
+
+def test_names_are_no_markup_in_figures():
+    layers = tuple(
+        replace(entry, name=f"{name}.{entry.index}", block=name)
+        for entry, name in zip(SMALL, MARKUP, strict=False)
+    )
+    metric = "fid[$a_{$]"
+    for study in (boundary_study(layers), isolating_study(layers), ends_study(layers, 2)):
+        named = [
+            replace(entry, scores=tuple(replace(score, metric=metric) for score in entry.scores[:1]))
+            for entry in study.trials
+        ]
+        for figure in figures_of(replace(study, trials=tuple(named)), samples=pictures(study, 1, 8)):
+            assert render_png(figure.figure)
+            assert render_svg(figure.figure, "salt")
+
+
+def test_a_text_with_dollars_is_drawn_as_it_is():
+    """Mathematics would drop the dollars and slant the letters."""
+    shown = {}
+    for text in ("$abc$", "_abc_"):
+        figure = new_figure(4, 2)
+        add_header(figure, text, {text: marker_handle("o", INK, INK, 5)}, text)
+        axes = figure.subplots()
+        axes.set_xticks([0, 1], [text, text])
+        shown[text] = render_svg(figure, "salt").decode()
+        assert [label.get_text() for label in figure.legends[0].get_texts()] == [text]
+    assert shown["$abc$"].count("<!-- $abc$ -->") == 5
+    assert "Oblique" not in shown["$abc$"]
+    assert shown["_abc_"].count("<!-- _abc_ -->") == 5
