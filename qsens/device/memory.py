@@ -32,6 +32,19 @@ def added_memory_bytes(work: Callable[[], object], *, root: Path = SYSTEM) -> in
     return max(0, top - before[0])
 
 
+def machine_memory_bytes(*, root: Path = SYSTEM) -> int | None:
+    """Memory of this machine, or of the control group that this process may use; `None` if not told."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return None
+    try:
+        limit = int((root / "sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # "max" says that there is none
+        return total
+    return min(total, limit)
+
+
 def gpu_memory_bytes(tool: Tool = output_of) -> int | None:
     """Device memory that this process holds, by `nvidia-smi`; `None` where it does not list the process."""
     listed = tool(("nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"))

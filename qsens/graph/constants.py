@@ -1,5 +1,6 @@
 """Folding what can be computed without any input: shape arithmetic, transposed or normalised weights."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,12 @@ from qsens.graph.draft import Draft, Values, attribute_of, is_onnx_domain, subgr
 # A folded tensor may be larger than what it was computed from only up to this size: expanded and tiled
 # constants stay nodes, so that folding cannot blow up the file.
 LARGEST_GROWTH_BYTES = 4 * 2**20
+# The work of these does not follow from the sizes of what they read and make; no exporter leaves them on
+# constants.
+_COSTLY = frozenset({"NonMaxSuppression", "RegexFullMatch"})
+_LARGEST_WINDOW = 1024
+_WINDOWS = ("kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape")
+_LARGEST_EINSUM = 2**33
 
 
 def fold_constants(draft: Draft, types: Mapping[str, onnx.TypeProto]) -> None:
@@ -86,6 +93,8 @@ def _origin(names: list[str], draft: Draft) -> str | None:
 def _is_small(node: onnx.NodeProto, names: list[str], draft: Draft) -> bool:
     """Whether folding keeps the size of the file within bounds."""
     constants = [draft.initializers[name] for name in dict.fromkeys(names)]
+    if not _is_quick(node, draft):
+        return False
     bound = max(LARGEST_GROWTH_BYTES, sum(_bytes_of(tensor) for tensor in constants))
     try:
         schema = onnx.defs.get_schema(node.op_type, draft.opset, "")
@@ -105,8 +114,27 @@ def _is_small(node: onnx.NodeProto, names: list[str], draft: Draft) -> bool:
     return all(_type_bytes(value) <= bound for value in inferred.values())
 
 
+def _is_quick(node: onnx.NodeProto, draft: Draft) -> bool:
+    """Whether the work of a node is in proportion to what it reads and makes."""
+    windows = (size for name in _WINDOWS for size in attribute_of(node, name, ()))
+    if node.op_type in _COSTLY or any(abs(size) > _LARGEST_WINDOW for size in windows):
+        return False
+    return node.op_type != "Einsum" or _einsum_products(node, draft) <= _LARGEST_EINSUM
+
+
+def _einsum_products(node: onnx.NodeProto, draft: Draft) -> int:
+    """Products that the sum runs over: every index takes all its values."""
+    terms = attribute_of(node, "equation", b"").decode(errors="replace").partition("->")[0].split(",")
+    sides = {
+        letter: side
+        for term, name in zip(terms, node.input, strict=False)
+        for letter, side in zip(term.replace(" ", ""), draft.initializers[name].dims, strict=False)
+    }
+    return math.prod(sides.values())
+
+
 def _bytes_of(tensor: onnx.TensorProto) -> int:
-    return int(np.prod(tensor.dims, dtype=np.int64)) * 8
+    return 8 * int(math.prod(tensor.dims))
 
 
 def _type_bytes(value: onnx.TypeProto) -> float:

@@ -119,31 +119,71 @@ class Draft:
         Raises:
             LoadError: if a node reads a tensor that nothing makes.
         """
-        known = {"", *self.input_names, *self.initializers}
-        waiting, placed = self.nodes, []
-        while waiting:
-            later = []
-            for node in waiting:
-                if all(name in known for name in tensors_read(node)):
-                    placed.append(node)
-                    known.update(node.output)
-                else:
-                    later.append(node)
-            if len(later) == len(waiting):
-                raise _unreadable(later[0], known)
-            waiting = later
-        self.nodes = placed
+        given = {"", *self.input_names, *self.initializers}
+        makers = self._makers(given)
+        readers: list[list[int]] = [[] for _ in self.nodes]
+        missing = []
+        for index, node in enumerate(self.nodes):
+            awaited = {makers.get(name, index) for name in tensors_read(node) if name not in given}
+            missing.append(len(awaited))
+            for maker in awaited:
+                readers[maker].append(index)
+        rounds = _rounds(missing, readers)
+        if len(rounds) < len(self.nodes):
+            first = next(index for index in range(len(self.nodes)) if index not in rounds)
+            placed = (name for index in rounds for name in self.nodes[index].output)
+            raise _unreadable(self.nodes[first], given.union(placed))
+        self.nodes = [self.nodes[index] for index in sorted(rounds, key=lambda at: (rounds[at], at))]
+
+    def _makers(self, given: set[str]) -> dict[str, int]:
+        """The place of each tensor's node. Raises `LoadError` for a tensor that is made twice."""
+        makers: dict[str, int] = {}
+        for index, node in enumerate(self.nodes):
+            for name in filter(None, node.output):
+                if name in makers or name in given:
+                    raise LoadError(
+                        f"node {node.name or node.op_type!r} makes tensor {name!r}, which is there already",
+                        "the graph is damaged or was put together wrongly; export it again",
+                    )
+                makers[name] = index
+        return makers
 
     def name_nodes(self) -> None:
         """Give every node a unique, non-empty name."""
         taken: set[str] = set()
         counts: Counter[str] = Counter()
+        tried: Counter[str] = Counter()
         for node in self.nodes:
             if not node.name:
                 node.name = f"{node.op_type}_{counts[node.op_type]}"
                 counts[node.op_type] += 1
-            node.name = first_free(node.name, taken)
-            taken.add(node.name)
+            wished = candidate = node.name
+            while candidate in taken:
+                # Goes on where the last node of that name ended: thousands may share one.
+                tried[wished] += 1
+                candidate = f"{wished}@{tried[wished] + 1}"
+            node.name = candidate
+            taken.add(candidate)
+
+
+def _rounds(missing: list[int], readers: list[list[int]]) -> dict[int, int]:
+    """In which pass over the nodes each can be placed, by place; those that never can are left out.
+
+    A node takes the pass of the last of its makers, or the one after it where that maker comes later.
+    `missing` counts the makers of each node and is used up, `readers` lists who waits for it.
+    """
+    rounds = {index: 0 for index, count in enumerate(missing) if not count}
+    waiting = list(rounds)
+    earliest = [0] * len(missing)
+    while waiting:
+        maker = waiting.pop()
+        for reader in readers[maker]:
+            earliest[reader] = max(earliest[reader], rounds[maker] + (maker > reader))
+            missing[reader] -= 1
+            if not missing[reader]:
+                rounds[reader] = earliest[reader]
+                waiting.append(reader)
+    return rounds
 
 
 def _unreadable(node: onnx.NodeProto, known: set[str]) -> LoadError:
@@ -204,12 +244,13 @@ def _captured(graph: onnx.GraphProto) -> list[str]:
 
 def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """The value of a `Constant` node as an initializer; `None` for sparse tensors and strings."""
-    if len(node.attribute) != 1:
+    if len(node.attribute) != 1 or len(node.output) != 1:
         return None
     attribute = node.attribute[0]
     if attribute.name == "value":
         tensor = _copy(attribute.t)
         tensor.name = node.output[0]
+        _check_values(tensor)
         return tensor
     kinds = {
         "value_float": np.float32,
@@ -223,6 +264,24 @@ def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return numpy_helper.from_array(np.asarray(value, kinds[attribute.name]), node.output[0])
 
 
+def _check_values(tensor: onnx.TensorProto) -> None:
+    """Raise `LoadError` for a constant whose data do not have the shape and type that it states."""
+    try:
+        _refuse_negative_sides(tensor)
+        numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LoadError(
+            f"constant {tensor.name!r} cannot be read ({str(error)[:200]})",
+            "the file is damaged; fetch or export it again",
+        ) from error
+
+
+def _refuse_negative_sides(tensor: onnx.TensorProto) -> None:
+    """NumPy takes one negative side for the one to be found out."""
+    if any(side < 0 for side in tensor.dims):
+        raise ValueError(f"tensor {tensor.name!r} is {'x'.join(map(str, tensor.dims))}")
+
+
 def _copy(message: Any) -> Any:
     twin = type(message)()
     twin.CopyFrom(message)
@@ -230,9 +289,14 @@ def _copy(message: Any) -> Any:
 
 
 def weights_digest(tensors: Iterable[onnx.TensorProto]) -> str:
-    """sha256 over the names, types, shapes and values of constants, whatever their order."""
+    """sha256 over the names, types, shapes and values of constants, whatever their order.
+
+    Raises:
+        KeyError, TypeError, ValueError: for a tensor that is damaged.
+    """
     digest = hashlib.sha256()
     for tensor in sorted(tensors, key=lambda tensor: tensor.name):
+        _refuse_negative_sides(tensor)
         digest.update(f"{tensor.name}:{tensor.data_type}:{list(tensor.dims)};".encode())
         digest.update(numpy_helper.to_array(tensor).tobytes())
     return digest.hexdigest()

@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import onnx
-import onnx.inliner
 
 from qsens.errors import LoadError
 from qsens.graph.constants import fold_constants
 from qsens.graph.draft import Draft, weights_digest
 from qsens.graph.fold import fold_batch_norms
+from qsens.graph.functions import inline_functions
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
 from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
@@ -42,8 +42,7 @@ def prepare_graph(model: onnx.ModelProto, *, input_shapes: Mapping[str, Shape] |
             else after folding.
         SpecError: if `input_shapes` names no input or does not fit it.
     """
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inline_functions(model)
     refuse_unusable(model)
     draft = Draft.take_apart(model)
     specs = input_specs(draft)

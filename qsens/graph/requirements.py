@@ -49,6 +49,7 @@ def refuse_unusable(model: onnx.ModelProto) -> None:
             "export it again with opset_version=17, or convert it with "
             "onnx.version_converter.convert_version(model, 17)",
         )
+    _refuse_other_versions(model)
     _refuse_quantized(model)
     fused = [node for node in model.graph.node if node.op_type in _RUNTIME_FUSED]
     if fused:
@@ -68,6 +69,15 @@ def _refuse_garbled(graph: onnx.GraphProto) -> None:
         raise LoadError(
             f"the graph holds the unreadable name {garbled!r}", "the file is damaged; fetch it again"
         )
+
+
+def _refuse_other_versions(model: onnx.ModelProto) -> None:
+    """Versions are small numbers; onnx's own checker takes no others."""
+    versions = {"operator set": [entry.version for entry in model.opset_import]}
+    for what, numbers in {**versions, "format version": [model.ir_version]}.items():
+        wrong = next((number for number in numbers if not 0 <= number < 2**31), None)
+        if wrong is not None:
+            raise LoadError(f"the graph states {what} {wrong}", "the file is damaged; fetch it again")
 
 
 def _refuse_quantized(model: onnx.ModelProto) -> None:

@@ -1,5 +1,6 @@
 """Running a graph in ONNX Runtime while it is prepared: observed shapes, equality checks, batching."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,17 @@ import onnxruntime
 
 from qsens.device.leftovers import temporary_folder
 from qsens.errors import LoadError
+from qsens.graph import limits
+from qsens.graph.limits import bound_memory
 from qsens.interfaces import InputSpec
 
 Values = np.ndarray[Any, np.dtype[Any]]
 
 # A serialized protobuf message cannot exceed 2 GiB; larger graphs go through a file with external data.
 _LARGEST_MESSAGE = 1_900_000_000
+# Two of them are compared in double precision.
+_LARGEST_OUTPUT_BYTES = 2**30
+_OUT_OF_ARENA = "BFCArena"
 _RUNTIME_ERRORS = (
     onnxruntime.capi.onnxruntime_pybind11_state.EPFail,
     onnxruntime.capi.onnxruntime_pybind11_state.Fail,
@@ -34,7 +40,9 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # ONNX Runtime would compute what is constant while it loads, where neither time nor memory are bounded.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    bound_memory(options)
     providers = ["CPUExecutionProvider"]
     try:
         if weight_bytes(model) < _LARGEST_MESSAGE:
@@ -54,7 +62,7 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 def weight_bytes(model: onnx.ModelProto) -> int:
     """Bytes of the initializers, about."""
-    return sum(int(np.prod(tensor.dims, dtype=np.int64)) * 4 for tensor in model.graph.initializer)
+    return sum(math.prod(tensor.dims) * 4 for tensor in model.graph.initializer)
 
 
 def random_inputs(
@@ -74,22 +82,56 @@ def random_inputs(
     return inputs
 
 
-def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Values]) -> list[Values]:
-    """All outputs.
+def run(
+    session: onnxruntime.InferenceSession, inputs: Mapping[str, Values], *, samples: int = 1
+) -> list[Values]:
+    """All outputs for a batch of `samples`.
 
     Raises:
-        LoadError: with ONNX Runtime's own words.
+        LoadError: with ONNX Runtime's own words, or if the run takes too long or too much memory.
     """
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
+    shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
+    limit_s = limits.LONGEST_SAMPLE_S * samples
     try:
-        return list(session.run(None, dict(inputs), options))
-    except _RUNTIME_ERRORS as error:
-        shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
+        outputs = limits.run_within(session, dict(inputs), limit_s=limit_s)
+    except TimeoutError as error:
         raise LoadError(
-            f"the generator cannot run on {shapes}: {_first_line(error)}",
-            "give the sizes it was made for with --input-shape NAME=1x3x96x96",
+            f"the generator did not finish {shapes} within {limit_s:g} s",
+            "a loop in the graph may have no end; if the generator is that slow, give smaller sizes with "
+            "--input-shape NAME=1x3x96x96",
         ) from error
+    except _RUNTIME_ERRORS as error:
+        raise _run_error(error, shapes) from error
+    _refuse_other_outputs(session, outputs)
+    return outputs
+
+
+def _run_error(error: Exception, shapes: str) -> LoadError:
+    if _OUT_OF_ARENA in str(error):
+        return LoadError(
+            f"the generator needs more than {limits.run_bytes() / 2**30:.1f} GiB for {shapes}",
+            "that is all a run of one sample may take here; give smaller sizes with --input-shape "
+            "NAME=1x3x96x96",
+        )
+    return LoadError(
+        f"the generator cannot run on {shapes}: {_first_line(error)}",
+        "give the sizes it was made for with --input-shape NAME=1x3x96x96",
+    )
+
+
+def _refuse_other_outputs(session: onnxruntime.InferenceSession, outputs: Sequence[object]) -> None:
+    for value, declared in zip(outputs, session.get_outputs(), strict=True):
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+            raise LoadError(
+                f"output {declared.name!r} is {declared.type}, not a tensor of numbers",
+                "export the generator with its pictures as the only outputs",
+            )
+        if value.nbytes > _LARGEST_OUTPUT_BYTES:
+            sides = "x".join(map(str, value.shape))
+            raise LoadError(
+                f"output {declared.name!r} is {sides} for one sample, {value.nbytes:,} bytes",
+                f"at most {_LARGEST_OUTPUT_BYTES:,} can be scored; export it or give it a smaller size",
+            )
 
 
 def _first_line(error: Exception) -> str:
@@ -122,7 +164,7 @@ def is_batchable(
         for index in range(2)
     ]
     try:
-        together = run(session, both)
+        together = run(session, both, samples=2)
         apart = [run(session, inputs) for inputs in singles]
     except LoadError:
         return False

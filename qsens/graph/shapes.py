@@ -1,5 +1,6 @@
 """Graph inputs, the concrete shapes a graph is examined at, and inferred tensor types."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import onnx
@@ -12,6 +13,8 @@ from qsens.interfaces import InputSpec
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
 # inference then works on graphs of any size.
 _LARGEST_SHAPE_CONSTANT = 1024
+# Of one sample of one input; the largest pictures that networks take are a hundredth of it.
+LARGEST_INPUT_ELEMENTS = 2**28
 Shape = tuple[int, ...]
 
 
@@ -21,7 +24,7 @@ def input_specs(draft: Draft) -> tuple[InputSpec, ...]:
     The first axis is a batch where its size is free, or is one and more axes follow.
 
     Raises:
-        LoadError: for an input without a shape, or a picture batch fixed at more than one.
+        LoadError: for an input without a shape or with sides below one, or a picture batch above one.
     """
     specs = tuple(_input_spec(value) for value in draft.header.graph.input)
     fixed = next((spec for spec in specs if len(spec.shape) >= 4 and not spec.is_batched), None)
@@ -41,6 +44,12 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
             "export the generator with example inputs, so that the number of axes is known",
         )
     sides = [side.dim_value if side.HasField("dim_value") else None for side in tensor_type.shape.dim]
+    if any(side is not None and side < 1 for side in sides):
+        written = "x".join("?" if side is None else str(side) for side in sides)
+        raise LoadError(
+            f"input {value.name!r} is {written} in the graph",
+            "sizes are 1 or more, or left free; export the generator again",
+        )
     if tensor_type.elem_type not in TensorProto.DataType.values():
         raise LoadError(
             f"input {value.name!r} has the unknown type {tensor_type.elem_type}", "the file is damaged"
@@ -57,14 +66,21 @@ def example_shapes(
 
     Raises:
         SpecError: if a given shape names no input or does not fit it.
-        LoadError: if a side is free in the graph and not given.
+        LoadError: if a side is free in the graph and not given, or an input is too large.
     """
     inputs = {spec.name: spec for spec in specs}
     given = given or {}
     for name in given:
         if name not in inputs:
             raise SpecError(f"no graph input named {name!r}", f"the inputs are {', '.join(inputs)}")
-    return {name: _example_shape(spec, given.get(name)) for name, spec in inputs.items()}
+    shapes = {name: _example_shape(spec, given.get(name)) for name, spec in inputs.items()}
+    for name, shape in shapes.items():
+        if math.prod(shape) > LARGEST_INPUT_ELEMENTS:
+            raise LoadError(
+                f"input {name!r} is {'x'.join(map(str, shape))}: {math.prod(shape):,} values a sample",
+                f"at most {LARGEST_INPUT_ELEMENTS:,} can be swept; export it or give it a smaller size",
+            )
+    return shapes
 
 
 def _example_shape(spec: InputSpec, given: Shape | None) -> Shape:

@@ -39,7 +39,7 @@ def _is_copy(node: onnx.NodeProto, draft: Draft) -> bool:
     if node.op_type != "Dropout" or (len(node.output) > 1 and node.output[1]):
         return False
     mode = node.input[2] if len(node.input) > 2 else ""
-    return not mode or (mode in draft.initializers and not draft.values(mode).item())
+    return not mode or (mode in draft.initializers and not draft.values(mode).any())
 
 
 def _rename_everywhere(nodes: list[onnx.NodeProto], old: str, new: str) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import os
 
 import numpy as np
 import onnx
@@ -98,3 +99,73 @@ def test_a_norm_without_parameters_is_refused_not_crashed_on(tmp_path):
     model.graph.output[0].name = "z"
     with pytest.raises(LoadError, match="which nothing makes"):
         prepare_graph(model)
+
+
+def outside(tensor, **entries):
+    """Have the tensor's data lie beside the model."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+def make_neighbours(folder):
+    os.mkfifo(folder / "pipe")
+    (folder / "zeros").symlink_to("/dev/zero")
+    (folder / "weights.bin").write_bytes(bytes(432))
+    with (folder / "large.bin").open("wb") as file:
+        file.truncate(2**43)
+
+
+EXTERNAL = {
+    "name_too_long": {"location": "a" * 5000},
+    "path_too_long": {"location": "/".join(["a" * 200] * 30)},
+    "name_with_nul": {"location": "a\0b"},
+    "no_name": {},
+    "pipe": {"location": "pipe"},
+    "device": {"location": "zeros"},
+    "outside_the_folder": {"location": "../weights.bin"},
+    "larger_than_its_shape": {"location": "large.bin"},
+    "longer_than_its_shape": {"location": "large.bin", "length": str(2**40)},
+    "negative_length": {"location": "weights.bin", "length": "-5"},
+    "offset_behind_the_end": {"location": "weights.bin", "offset": str(2**63)},
+    "length_of_5000_digits": {"location": "weights.bin", "length": "9" * 5000},
+}
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+@pytest.mark.parametrize("name", EXTERNAL)
+def test_external_data_that_is_none(name, where, tmp_path):
+    make_neighbours(tmp_path)
+    model = conv_model()
+    tensor = model.graph.initializer[0]
+    if where == "constant":
+        node = model.graph.node.add(op_type="Constant", output=["own"])
+        node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=tensor)
+        tensor = node.attribute[0].t
+    outside(tensor, **EXTERNAL[name])
+    path = tmp_path / "outside.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(LoadError, match=r"external data of .*outside\.onnx cannot be read") as raised:
+        open_onnx(path)
+    assert "\n" not in raised.value.message
+
+
+def test_external_data_beyond_the_memory_is_refused_before_it_is_read(tmp_path):
+    make_neighbours(tmp_path)
+    model = conv_model()
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend([2**41])
+    outside(model.graph.initializer[0], location="large.bin")
+    (tmp_path / "outside.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(LoadError, match=r"it holds 8,796,093,022,208 bytes, this machine has"):
+        open_onnx(tmp_path / "outside.onnx")
+
+
+def test_a_file_larger_than_any_onnx_file_is_not_read(tmp_path):
+    path = tmp_path / "large.onnx"
+    with path.open("wb") as file:
+        file.write(b"\x08\x08")
+        file.truncate(2**40)
+    with pytest.raises(LoadError, match="never larger than 2 GiB"):
+        open_onnx(path)
