@@ -158,7 +158,8 @@ def _plain(hint: Any, value: Any, name: str) -> Any:
     is_wrong = not isinstance(value, kinds) or isinstance(value, bool) is not (hint is bool)
     if is_wrong or (hint is int and value < 0):
         raise ValueError(f"{name!r} is {shown(value)}, not {_WORDS[hint]}")
-    return value
+    # Half a pair, as of a file name that is no UTF-8, can stand in JSON but in no other file.
+    return value.encode(errors="backslashreplace").decode() if hint is str else value
 
 
 def _named(kind: type[StrEnum], value: object, name: str) -> StrEnum:

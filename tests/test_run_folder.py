@@ -3,14 +3,18 @@
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from qsens.errors import RunFolderError
 from qsens.layers_table import layers_from_csv, layers_to_csv
 from qsens.precision import Precision, PrecisionMap
-from qsens.run_folder import RunFolder, RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run_folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
 from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
 
@@ -161,8 +165,16 @@ def test_a_run_without_layers_says_so(tmp_path):
         read_study(tmp_path)
 
 
-def test_layers_survive_their_table():
-    assert layers_from_csv(layers_to_csv(LAYERS), "layers.csv") == LAYERS
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=3, unique=True))
+@example(["=1+1", "a\rb", "'@"])
+def test_layers_survive_their_table(names):
+    named = [replace(LAYERS[0], name=name, block=name, index=place) for place, name in enumerate(names, 9)]
+    layers = (*LAYERS, *named)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "layers.csv")
+        path.write_bytes(layers_to_csv(layers).encode())
+        assert read_layers(path) == layers
 
 
 @pytest.mark.parametrize(
@@ -172,6 +184,16 @@ def test_layers_survive_their_table():
         (lambda text: text.replace("1x4x8x8", "1x4xx", 1).replace("1000", "many", 1), "line 2"),
         (lambda text: text.replace("fp16", "fp15", 1), "line 2.*fp15"),
         (lambda text: text[: text.index("1x4x8x8")], "line 2"),
+        (lambda text: text.replace("1000", "-1000", 1), "line 2.*'-1000' is not a whole number"),
+        (lambda text: text.replace("1000", "9" * 30, 1), "line 2.*is not a whole number"),
+        (lambda text: text.replace("1000", "9" * 5000, 1), "line 2.*'99999.*is not a whole number"),
+        (lambda text: text.replace("1000", "A" * 200_000, 1), "line 2 is no CSV"),
+        (
+            lambda text: text.replace("block0.conv1,", "block0.conv0,"),
+            "2 layers have the name .block0.conv0.",
+        ),
+        (lambda text: text.splitlines(keepends=True)[0], "lists no layer"),
+        (lambda text: "", "lists no layer"),
     ],
 )
 def test_a_damaged_table_of_layers_is_named(damage, message):

@@ -1,7 +1,5 @@
 """`qsens devices`: the same maps on several devices, from their latency files."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +10,7 @@ import click
 
 from qsens.cli.latency_text import ms_text
 from qsens.cli.text_table import text_table
+from qsens.csv_text import csv_of_records
 from qsens.errors import SpecError
 from qsens.latency_table import read_latency_table
 from qsens.report.devices_data import DeviceGroup, device_groups
@@ -87,11 +86,8 @@ def _write(out: Path, groups: Sequence[DeviceGroup]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(out, error) from error
-    text, records = io.StringIO(), device_records(groups)
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    text = csv_of_records(device_records(groups))
     figure = devices_figure(groups)
-    write_atomically(out / f"{STEM}.csv", text.getvalue().encode())
+    write_atomically(out / f"{STEM}.csv", text.encode())
     write_atomically(out / f"{STEM}.png", render_png(figure))
     write_atomically(out / f"{STEM}.svg", render_svg(figure, STEM))

@@ -1,16 +1,14 @@
 """Writes a comparison: JSON, CSV and figures."""
 
-import csv
-import io
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from qsens.atomic_write import write_atomically, write_error
 from qsens.comparing.comparison import Comparison
+from qsens.csv_text import csv_of_records
 from qsens.report.comparable import Scored
 from qsens.report.compare_differences import Difference, shown_maps
 from qsens.report.compare_metrics import SharedMetric
@@ -39,8 +37,10 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
         raise write_error(out, error) from error
     files = {
         f"{STEM}.json": (json.dumps(comparison_document(comparison), indent=2) + "\n").encode(),
-        f"{STEM}.csv": _csv(score_records(comparison)),
-        f"{STEM}-differences.csv": _csv([_plain(entry) for entry in comparison.differences]),
+        f"{STEM}.csv": csv_of_records(score_records(comparison)).encode(),
+        f"{STEM}-differences.csv": csv_of_records(
+            [_plain(entry) for entry in comparison.differences]
+        ).encode(),
     }
     figures = {
         f"{STEM}-boundary": compare_boundary_figure(comparison.runs, comparison.headline),
@@ -114,11 +114,3 @@ def _score_record(run: ComparedRun, metric: SharedMetric, subject: str, entry: S
 
 def _plain(entry: Difference) -> dict[str, Any]:
     return {**asdict(entry), "verdict": str(entry.verdict)}
-
-
-def _csv(records: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue().encode()

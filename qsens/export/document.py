@@ -1,7 +1,5 @@
 """`bundle.json` and the tables beside it: what is exported, what is expected of it, where it came from."""
 
-import csv
-import io
 import json
 import math
 import os
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qsens import __version__
+from qsens.csv_text import csv_text
 from qsens.device.audit import AskedLayer
 from qsens.device.bundle_files import DOCUMENT, SCHEMA_VERSION, Bundle
 from qsens.export.agreeing import AgreedGraph
@@ -98,12 +97,10 @@ def layers_table(asked: Sequence[AskedLayer], agreed: AgreedGraph) -> str:
     audit = {row.layer: row for row in agreed.engine.audit} if agreed.engine is not None else {}
     reasons = {entry.layer: entry.reason for entry in agreed.returned}
     columns = ("layer", "node", "engine_layer", "requested", "expected", "actual", "fused_with", "reason")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    rows = []
     for entry in asked:
         row = audit.get(entry.layer)
-        writer.writerow(
+        rows.append(
             [
                 entry.layer,
                 entry.node,
@@ -115,7 +112,7 @@ def layers_table(asked: Sequence[AskedLayer], agreed: AgreedGraph) -> str:
                 reasons.get(entry.layer) or (row.note if row is not None else ""),
             ]
         )
-    return text.getvalue()
+    return csv_text(columns, rows)
 
 
 def ranges_document(ranges: Ranges) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from qsens.atomic_write import write_atomically, write_error
 from qsens.audits import load_audit
+from qsens.csv_text import csv_text
 from qsens.decisions import read_decisions
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
@@ -128,10 +129,15 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
 
 def _write_tables(paths: ReportPaths, found: RunContent) -> None:
     trials = trials_table(found.study, found.timings)
-    write_atomically(paths.trials_csv, trials.to_csv(index=False).encode())
+    write_atomically(paths.trials_csv, _csv(trials))
     write_atomically(paths.trials_parquet, _parquet(trials))
     sensitivity = sensitivity_table(found.study, paired_error=found.paired_error)
-    write_atomically(paths.sensitivity_csv, sensitivity.to_csv(index=False).encode())
+    write_atomically(paths.sensitivity_csv, _csv(sensitivity))
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    cells = frame.astype(object).where(frame.notna(), None)
+    return csv_text([str(name) for name in frame.columns], cells.itertuples(index=False, name=None)).encode()
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -1,8 +1,6 @@
 """Makes the tables and figures of a request and writes them into its folder."""
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from qsens.atomic_write import write_atomically, write_error
+from qsens.csv_text import csv_of_records
 from qsens.interfaces import Progress
 from qsens.latency_table import read_latency_table
 from qsens.report.devices_data import device_groups
@@ -184,12 +183,7 @@ def _drawn(out: Path, stem: str, heading: str, figure: Figure, paragraphs: tuple
 
 
 def _write_csv(path: Path, records: Sequence[Mapping[str, object]]) -> None:
-    text = io.StringIO()
-    names: Iterable[str] = dict.fromkeys(name for record in records for name in record)
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, csv_of_records(records).encode())
 
 
 def _make_folder(path: Path) -> None:
