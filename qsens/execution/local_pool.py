@@ -1,31 +1,32 @@
 """Worker processes on this machine."""
 
-import _thread
 import contextlib
-import multiprocessing
-import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from types import FrameType, TracebackType
+from multiprocessing.connection import Connection, Pipe
+from types import TracebackType
 from typing import Any, Self
 
 from qsens.errors import SpecError
+from qsens.execution.local_worker import GRACE_S
 
-# How long a worker that is told to leave may take to clean up behind itself.
-GRACE_S = 2.0
+# What is meant for the driver and comes to its workers too: from a terminal, a scheduler of jobs.
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(eq=False)
 class _Place:
-    """One worker process. It leaves when `leash` closes, which the end of this process does too."""
+    """One worker process. It leaves when `tasks` closes, which the end of this process does too."""
 
-    executor: ProcessPoolExecutor
-    leash: Connection
+    process: "subprocess.Popen[bytes]"
+    tasks: Connection
+    results: Connection
     future: "Future[Any] | None" = None
 
     @property
@@ -36,8 +37,8 @@ class _Place:
 class LocalPool:
     """`size` processes, started when first needed and kept; none outlives this one.
 
-    Each is a `ProcessPoolExecutor` of its own: one that dies breaks its executor alone, so that what the
-    others are at goes on. Ctrl-C does not reach them: this process decides what becomes of their tasks.
+    One that dies breaks its own task alone: what the others are at goes on. Signals that ask to stop do not
+    reach them: this process decides what becomes of their tasks.
     """
 
     attempts = 3
@@ -48,14 +49,14 @@ class LocalPool:
 
     def submit(self, task: Callable[..., Any], /, *arguments: Any) -> "Future[Any]":
         """Run `task(*arguments)` in a free process; its module must be importable there."""
+        message = pickle.dumps((task, arguments))
         place = next((place for place in self._places if place.is_free), None)
-        with _interrupts_held():
-            if place is not None:
-                try:
-                    return self._run_in(place, task, *arguments)
-                except BrokenExecutor:  # it died while it had nothing to do
-                    self._clear_away(place)
-            return self._run_in(self._new_place(), task, *arguments)
+        if place is not None:
+            try:
+                return _run_in(place, message)
+            except OSError:  # it died while it had nothing to do
+                self._clear_away(place)
+        return _run_in(self._new_place(), message)
 
     def on_each(self, task: Callable[..., Any], /, *arguments: Any) -> Mapping[str, Any]:
         """Nothing: there is no other machine."""
@@ -70,26 +71,32 @@ class LocalPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _interrupts_held():
-            for place in self._places:
-                place.leash.close()
-            for place in list(self._places):
-                self._clear_away(place)
-
-    def _run_in(self, place: _Place, task: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        place.future = place.executor.submit(task, *arguments)
-        return place.future
+        for place in self._places:
+            place.tasks.close()
+        for place in list(self._places):
+            self._clear_away(place)
 
     def _new_place(self) -> _Place:
-        context = multiprocessing.get_context("spawn")
-        end, leash = context.Pipe(duplex=False)
-        executor = ProcessPoolExecutor(1, context, _live_on_leash, (end,))
-        self._places.append(_Place(executor, leash))
+        for_worker, tasks = Pipe(duplex=False)
+        results, of_worker = Pipe(duplex=False)
+        ends = for_worker.fileno(), of_worker.fileno()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from qsens.execution.local_worker import work; work{ends}"
+        )
+        command = [sys.executable, "-c", code]
+        with for_worker, of_worker, _stops_held():
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=ends)
+            self._places.append(_Place(process, tasks, results))
         return self._places[-1]
 
     def _clear_away(self, place: _Place) -> None:
-        place.leash.close()
-        place.executor.shutdown(wait=True, cancel_futures=True)
+        place.tasks.close()
+        try:
+            place.process.wait(2 * GRACE_S)
+        except subprocess.TimeoutExpired:
+            place.process.kill()
+            place.process.wait()
         self._places.remove(place)
 
 
@@ -100,29 +107,43 @@ def open_local_pool(size: int) -> LocalPool:
     return LocalPool(size)
 
 
+def _run_in(place: _Place, message: bytes) -> "Future[Any]":
+    place.tasks.send_bytes(message)
+    place.future = future = Future[Any]()
+    threading.Thread(target=_receive, args=(place, future), daemon=True).start()
+    return future
+
+
+def _receive(place: _Place, future: "Future[Any]") -> None:
+    try:
+        result, error = pickle.loads(place.results.recv_bytes())
+    except (EOFError, OSError):
+        place.process.wait()  # or the next task would be sent to a process that is just dying
+        error = BrokenExecutor("a worker process died in the middle of its task")
+    except Exception as found:  # a library's result that cannot be read here
+        error = found
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A process started meanwhile never sees Ctrl-C; this one does when the block ends."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _stops_held() -> Iterator[None]:
+    """A process started meanwhile never hears of a stop; this one does when the block ends."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    heard: list[int] = []
+    # Another thread may take a signal that this one does not.
+    is_main = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in HELD_SIGNALS if is_main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: heard.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _live_on_leash(leash: Connection) -> None:
-    """Make this worker process leave when the other end of `leash` is closed."""
-    signal.signal(signal.SIGUSR1, _leave)
-    threading.Thread(target=_leave_with, args=(leash,), daemon=True).start()
-
-
-def _leave_with(leash: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        leash.recv_bytes()
-    _thread.interrupt_main(signal.SIGUSR1)
-    time.sleep(GRACE_S)
-    os._exit(0)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for again in heard:
+            signal.raise_signal(again)

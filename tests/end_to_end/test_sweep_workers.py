@@ -79,9 +79,9 @@ def wait_for_lines(run, count, process):
 
 
 def workers_of(process):
-    """The worker processes of a driver, without multiprocessing's resource tracker."""
+    """The worker processes of a driver, without what they start."""
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if "local_worker" in " ".join(child.cmdline())]
 
 
 def test_two_workers_make_the_run_of_one_process(generator, photos, whole, tmp_path):

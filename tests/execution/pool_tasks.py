@@ -18,8 +18,17 @@ def fail(text):
     raise ValueError(text)
 
 
-def interrupt_myself():
-    os.kill(os.getpid(), signal.SIGINT)
+class UnpicklableError(Exception):
+    def __init__(self):
+        super().__init__("it holds a function", lambda: None)
+
+
+def fail_unpicklably():
+    raise UnpicklableError
+
+
+def interrupt_myself(number):
+    os.kill(os.getpid(), number)
     time.sleep(0.05)
     return "went on"
 

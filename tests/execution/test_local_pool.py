@@ -1,5 +1,6 @@
 """Worker processes: side by side, dying alone, deaf to Ctrl-C, gone with their driver."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,8 +69,41 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced(pool):
     until(works)
 
 
-def test_workers_do_not_hear_ctrl_c(pool):
-    assert pool.submit(pool_tasks.interrupt_myself).result() == "went on"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_workers_do_not_hear_what_asks_their_driver_to_stop(pool, number, is_first):
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(open_local_pool(1)) if is_first else pool
+        assert one.submit(pool_tasks.interrupt_myself, number).result() == "went on"
+
+
+def test_an_error_says_where_in_the_worker_it_was_raised(pool):
+    with pytest.raises(ValueError, match="too small") as caught:
+        pool.submit(pool_tasks.fail, "too small").result()
+    assert "pool_tasks.py" in caught.value.__notes__[0]
+
+
+def test_an_error_that_cannot_travel_comes_back_as_text(pool):
+    with pytest.raises(RuntimeError, match="it holds a function"):
+        pool.submit(pool_tasks.fail_unpicklably).result()
+    assert pool.submit(pool_tasks.double, 4).result() == 8
+
+
+def test_a_stop_while_a_worker_starts_comes_when_it_has_started(monkeypatch):
+    """Half a start would leave a process that nothing ends."""
+    start = subprocess.Popen
+
+    def interrupted_start(*arguments, **options):
+        process = start(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    monkeypatch.setattr("qsens.execution.local_pool.subprocess.Popen", interrupted_start)
+    with open_local_pool(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(pool_tasks.double, 1)
+        monkeypatch.undo()
+        assert pool.submit(pool_tasks.double, 21).result() == 42
 
 
 def test_closing_ends_every_process_at_once_even_a_busy_one(tmp_path):
@@ -102,10 +136,14 @@ def test_a_killed_driver_leaves_no_process_behind(tmp_path):
     )
     until(lambda: (tmp_path / "busy").exists() and (tmp_path / "busy").read_text() != "")
     worker = int((tmp_path / "busy").read_text())
-    assert psutil.pid_exists(worker)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    assert {process.pid for process in family} >= {worker}
+    assert not any("resource_tracker" in " ".join(process.cmdline()) for process in family), (
+        "where there are named semaphores, they stay when all processes are killed"
+    )
     driver.kill()
     driver.wait()
-    until(lambda: not psutil.pid_exists(worker), seconds=20)
+    until(lambda: not any(process.is_running() for process in family), seconds=20)
 
 
 def test_no_workers_are_refused():
