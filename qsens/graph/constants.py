@@ -15,7 +15,7 @@ from qsens.graph.draft import Draft, Values, attribute_of, is_onnx_domain, subgr
 LARGEST_GROWTH_BYTES = 4 * 2**20
 # The work of these does not follow from the sizes of what they read and make; no exporter leaves them on
 # constants.
-_COSTLY = frozenset({"NonMaxSuppression", "RegexFullMatch"})
+_COSTLY = frozenset({"NonMaxSuppression"})
 _LARGEST_WINDOW = 1024
 _WINDOWS = ("kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape")
 _LARGEST_EINSUM = 2**33
@@ -93,7 +93,7 @@ def _origin(names: list[str], draft: Draft) -> str | None:
 def _is_small(node: onnx.NodeProto, names: list[str], draft: Draft) -> bool:
     """Whether folding keeps the size of the file within bounds."""
     constants = [draft.initializers[name] for name in dict.fromkeys(names)]
-    if not _is_quick(node, draft):
+    if any(tensor.data_type == TensorProto.STRING for tensor in constants) or not _is_quick(node, draft):
         return False
     bound = max(LARGEST_GROWTH_BYTES, sum(_bytes_of(tensor) for tensor in constants))
     try:

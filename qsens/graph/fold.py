@@ -49,7 +49,22 @@ def _is_inference(norm: onnx.NodeProto, draft: Draft) -> bool:
 def _can_take(node: onnx.NodeProto, norm: onnx.NodeProto, draft: Draft) -> bool:
     constant = all(name in draft.initializers for name in node.input[1:] if name)
     plain = attribute_of(node, "alpha", 1.0) == attribute_of(node, "beta", 1.0) == 1.0
-    return node.op_type in _FOLDABLE and constant and plain and norm.input[0] not in draft.output_names
+    if node.op_type not in _FOLDABLE or norm.input[0] in draft.output_names:
+        return False
+    return constant and plain and _has_its_channels(node, norm, draft)
+
+
+def _has_its_channels(node: onnx.NodeProto, norm: onnx.NodeProto, draft: Draft) -> bool:
+    """Whether the normalisation has a value for each output channel of the node, as valid ones do."""
+    sides = draft.initializers[node.input[1]].dims
+    if len(sides) < 2:
+        return False
+    if node.op_type == "ConvTranspose":
+        channels = sides[1] * attribute_of(node, "group", 1)
+    else:
+        is_last = node.op_type == "Gemm" and not attribute_of(node, "transB", 0)
+        channels = sides[1] if is_last else sides[0]
+    return all(list(draft.initializers[name].dims) == [channels] for name in norm.input[1:5])
 
 
 def _normalisation(norm: onnx.NodeProto, draft: Draft) -> _Normalisation:

@@ -30,6 +30,9 @@ _HALF_TYPES = {
     TensorProto.DOUBLE: "float64",
 }
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Operators that the passes know by name: those of other domains do not have the same inputs.
+_KNOWN = _WEIGHTED | {"BatchNormalization", "CastLike", "Constant", "Dropout", "Identity", "Shape"}
+_WITH_SUBGRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
 def refuse_unusable(model: onnx.ModelProto) -> None:
@@ -69,6 +72,12 @@ def _refuse_garbled(graph: onnx.GraphProto) -> None:
         raise LoadError(
             f"the graph holds the unreadable name {garbled!r}", "the file is damaged; fetch it again"
         )
+    for node in graph.node:
+        if any(attribute.ref_attr_name for attribute in node.attribute):
+            raise LoadError(
+                f"node {node.name or node.op_type!r} takes an attribute from a function, but is in none",
+                "the file is damaged; export it again",
+            )
 
 
 def _refuse_other_versions(model: onnx.ModelProto) -> None:
@@ -106,7 +115,7 @@ def refuse_invalid(draft: Draft) -> None:
     """Run ONNX's own checker on every plain node.
 
     Raises:
-        LoadError: with the checker's words.
+        LoadError: with the checker's words, or naming a node of an operator set that is not known.
     """
     context = onnx.checker.C.CheckerContext()
     context.ir_version = draft.header.ir_version
@@ -114,8 +123,15 @@ def refuse_invalid(draft: Draft) -> None:
         "" if is_onnx_domain(entry.domain) else entry.domain: entry.version
         for entry in draft.header.opset_import
     }
-    # Branches of a control-flow node may leave out shapes that the checker asks for and nothing needs.
-    for node in (node for node in draft.nodes if not any(subgraphs(node))):
+    for node in draft.nodes:
+        if node.op_type in _KNOWN and not is_onnx_domain(node.domain):
+            raise LoadError(
+                f"node {node.name!r} is a {node.op_type} of the operator set {node.domain!r}, not of ONNX",
+                "export the generator with ONNX's own operators",
+            )
+        # Branches of a control-flow node may leave out shapes that the checker asks for and nothing needs.
+        if node.op_type in _WITH_SUBGRAPHS and any(subgraphs(node)):
+            continue
         try:
             onnx.checker.check_node(node, context)
         except (onnx.checker.ValidationError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _RUNTIME_ERRORS = (
     onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf,
     onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented,
     onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
+    UnicodeDecodeError,  # its message holds bytes of the file
 )
 
 
@@ -43,16 +45,22 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     # ONNX Runtime would compute what is constant while it loads, where neither time nor memory are bounded.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     bound_memory(options)
-    providers = ["CPUExecutionProvider"]
+    # Its fallback prints, and tries the same once more.
+    session = partial(
+        onnxruntime.InferenceSession,
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,
+    )
     try:
         if weight_bytes(model) < _LARGEST_MESSAGE:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+            return session(model.SerializeToString())
         with temporary_folder() as folder:
             path = folder / "model.onnx"
             twin = onnx.ModelProto()
             twin.CopyFrom(model)
             onnx.save(twin, path, save_as_external_data=True, location="weights.bin")
-            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+            return session(str(path))
     except _RUNTIME_ERRORS as error:
         raise LoadError(
             f"ONNX Runtime cannot load the graph: {_first_line(error)}",

@@ -50,7 +50,7 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
             f"input {value.name!r} is {written} in the graph",
             "sizes are 1 or more, or left free; export the generator again",
         )
-    if tensor_type.elem_type not in TensorProto.DataType.values():
+    if tensor_type.elem_type not in TensorProto.DataType.values() or not tensor_type.elem_type:
         raise LoadError(
             f"input {value.name!r} has the unknown type {tensor_type.elem_type}", "the file is damaged"
         )
@@ -127,9 +127,9 @@ def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict
         value.type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
+    except (onnx.shape_inference.InferenceError, ValueError) as error:  # ValueError: unknown types
         raise LoadError(
-            f"the graph's shapes contradict each other: {str(error).splitlines()[0]}",
+            f"the graph's shapes contradict each other: {str(error).strip().splitlines()[0][:300]}",
             "the file is damaged, or --input-shape does not suit the generator",
         ) from error
     graph = inferred.graph

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tiny_models import conv_model
+from tiny_models import conv_model, norm_node
 
 from qsens.errors import LoadError
 from qsens.graph import limits
@@ -270,3 +270,62 @@ def test_nodes_out_of_order_keep_the_order_of_passes():
     draft.sort_nodes()
     made = [node.output[0] for node in draft.nodes]
     assert made == ["unused", "c1", "r1", "picture", "p", "q", "extra", "sum", "final"]
+
+
+def changed(change):
+    model = conv_model()
+    change(model.graph)
+    return model
+
+
+def name_of_another_set(graph):
+    graph.node[0].domain = "own"
+
+
+def attribute_of_a_function(graph):
+    graph.node[0].attribute[0].ref_attr_name = "pads"
+
+
+def subgraph_as_a_number(graph):
+    graph.node[0].attribute.append(helper.make_attribute("group", branch([], "image")))
+
+
+def input_without_a_type(graph):
+    graph.input[0].type.tensor_type.elem_type = 0
+
+
+def output_of_an_unknown_type(graph):
+    graph.output[0].type.tensor_type.elem_type = 99
+
+
+def norm_of_other_channels(graph):
+    graph.node.append(norm_node("picture", "final"))
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ones(7, np.float32), name) for name in graph.node[-1].input[1:]
+    )
+    graph.output[0].name = "final"
+
+
+def text_that_is_none(graph):
+    graph.initializer.append(
+        TensorProto(name="text", data_type=TensorProto.STRING, dims=[1], string_data=[b"\xff"])
+    )
+    graph.node.append(helper.make_node("Cast", ["text"], ["final"], to=TensorProto.FLOAT))
+    graph.output[0].name = "final"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (name_of_another_set, "node 'first' is a Conv of the operator set 'own', not of ONNX"),
+        (attribute_of_a_function, "takes an attribute from a function, but is in none"),
+        (subgraph_as_a_number, "node 'first' is not valid ONNX"),
+        (input_without_a_type, "input 'image' has the unknown type 0"),
+        (output_of_an_unknown_type, "shapes contradict each other"),
+        (norm_of_other_channels, "ONNX Runtime cannot load the graph"),
+        (text_that_is_none, ""),
+    ],
+)
+def test_structures_that_no_exporter_writes(change, message, capfd):
+    refused(changed(change), message)
+    assert capfd.readouterr().out == ""
