@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qsens.cli.shown_text import steering
+from qsens.device.visible_text import visible_name
+
 if TYPE_CHECKING:
     from qsens.interfaces import Array, Extractor
     from qsens.trial import Score
@@ -73,5 +76,7 @@ def _features(folder: Path, extractor: "Extractor") -> "Array":
     from qsens.metrics.real_images import features_of_images
 
     images = open_real_images(folder)
-    with click.progressbar(length=len(images), label=folder.name, file=sys.stderr) as bar:
+    with click.progressbar(
+        length=len(images), label=visible_name(folder.name), file=steering(sys.stderr)
+    ) as bar:
         return features_of_images(images, extractor, lambda done, _, __: bar.update(done - bar.pos))

@@ -13,6 +13,7 @@ import click
 from qsens import __version__
 from qsens.cli.lazy_group import CommandTable, LazyGroup
 from qsens.cli.process import CommandProcess
+from qsens.cli.shown_text import only_shown
 from qsens.errors import QsensError
 
 # Name: module, attribute and one line of help. The modules load only when their command is used.
@@ -156,7 +157,8 @@ def run(process: CommandProcess) -> int:
     """Run the command line of this process; returns the exit status."""
     status = 0
     try:
-        main(prog_name="qsens", obj=process)
+        with only_shown():
+            main(prog_name="qsens", obj=process)
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise

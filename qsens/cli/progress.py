@@ -5,6 +5,9 @@ import sys
 import time
 from types import TracebackType
 
+from qsens.cli.shown_text import steering
+from qsens.device.visible_text import visible_name
+
 BAR_WIDTH = 24
 
 
@@ -40,10 +43,10 @@ class ProgressLine:
     def _write(self, done: int, total: int, label: str) -> None:
         filled = round(BAR_WIDTH * done / total) if total else BAR_WIDTH
         bar = "#" * filled + "-" * (BAR_WIDTH - filled)
-        line = f"[{bar}] {done}/{total} {self._time_left(done, total)} {label}"
+        line = f"[{bar}] {done}/{total} {self._time_left(done, total)} {visible_name(label)}"
         if self._is_terminal:
             # A line that wraps could not be written over.
-            sys.stderr.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
+            steering(sys.stderr).write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
             self._is_open = True
         elif self._phase == "maps":
             sys.stderr.write(f"{line}\n")

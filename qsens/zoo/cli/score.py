@@ -14,6 +14,7 @@ import click
 
 from qsens import __version__
 from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.shown_text import steering
 from qsens.cli.text_table import text_table
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
     generator = _open_generator(checkpoint, options)
     samples = _open_samples(data, options)
     meter, why_not = _sync_meter(options["syncnet"], samples, download=options["download"])
-    with click.progressbar(length=len(samples), label="frames", file=sys.stderr) as bar:
+    with click.progressbar(length=len(samples), label="frames", file=steering(sys.stderr)) as bar:
         scores = score_talker(
             talker_of(generator),
             samples,

@@ -1,0 +1,59 @@
+"""What a command writes to its terminal: nothing in a name or a message steers it."""
+
+import codecs
+import contextlib
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from qsens.device.visible_text import visible_text
+
+
+class ShownText:
+    """A text stream that shows control characters as escapes, and characters that it cannot write."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text; returns its length."""
+        encoding = self.stream.encoding or "utf-8"
+        self.stream.write(visible_text(text).encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def steering(stream: TextIO) -> TextIO:
+    """The stream that steers the terminal: for a line that is written over."""
+    return stream.stream if isinstance(stream, ShownText) else stream
+
+
+@contextlib.contextmanager
+def only_shown() -> Iterator[None]:
+    """Have stdout and stderr show what would steer a terminal."""
+    shown = {name: _shown(getattr(sys, name)) for name in ("stdout", "stderr")}
+    for name, stream in shown.items():
+        setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        for name, stream in shown.items():
+            if getattr(sys, name) is stream:  # click puts another one where the reader has gone away
+                setattr(sys, name, steering(stream))
+
+
+def _shown(stream: Any) -> Any:
+    if isinstance(stream, ShownText):
+        return stream
+    # click goes around a stream of ASCII and writes UTF-8 to the bytes below it.
+    if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
+        stream.reconfigure(encoding="utf-8")
+    return ShownText(stream)

@@ -1,0 +1,77 @@
+"""What a command writes: escapes in names never reach the terminal, and no character stops a command."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from qsens.cli.main import run
+from qsens.cli.process import CommandProcess
+from qsens.cli.progress import ProgressLine
+from qsens.cli.shown_text import only_shown, steering
+
+HOSTILE = b"a\x1b]0;title\x07\x1b[2J\r\x9b\xff\xe2\x80\xae".decode(errors="surrogateescape")
+
+
+def stream_of(encoding):
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_both_streams_show_what_would_steer(monkeypatch, name, encoding):
+    stream = stream_of(encoding)
+    monkeypatch.setattr(sys, name, stream)
+    with only_shown():
+        print(f"{HOSTILE}\t∞ é\n{HOSTILE}", file=getattr(sys, name))
+    assert getattr(sys, name) is stream
+    written = stream.buffer.getvalue()
+    assert not set(range(32)) & set(written) - set(b"\t\n")
+    assert b"\x9b" not in written
+    assert written.count(rb"a\x1b]0;title\x07\x1b[2J\r") == 2
+    assert ("∞ é" if encoding != "latin-1" else r"\u221e é").encode(stream.encoding) in written
+
+
+def test_a_name_on_the_command_line_is_shown(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["qsens", "report", f"/nowhere/{HOSTILE}"])
+    assert run(CommandProcess()) == 1
+    message = capfd.readouterr().err
+    assert r"no folder /nowhere/a\x1b]0;title\x07" in message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    "language", [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
+def test_bytes_in_a_path_stop_no_command(tmp_path, language):
+    folder = tmp_path / os.fsdecode(b"r\xff\x1bn")
+    folder.mkdir()
+    command = [sys.executable, "-m", "qsens", "select", folder]
+    done = subprocess.run(command, env={**os.environ, **language}, capture_output=True, timeout=120)
+    assert done.returncode == 1
+    assert b"is not a run folder" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"\x1b" not in done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_progress_line_is_written_over_but_its_label_steers_nothing(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with only_shown(), ProgressLine() as progress:
+        progress(1, 4, f"calibrating: {HOSTILE}")
+    assert terminal.getvalue().startswith("\r\x1b[K[")
+    assert "\x1b" not in terminal.getvalue().removeprefix("\r\x1b[K")
+
+
+def test_the_stream_behind_is_the_one_that_was_there():
+    stream = sys.stdout
+    with only_shown(), only_shown():
+        assert steering(sys.stdout) is stream
+    assert sys.stdout is stream
