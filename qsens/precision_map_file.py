@@ -1,7 +1,6 @@
 """`precision_map.json`: the chosen map with everything that says where it came from."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from qsens.layer import Layer
 from qsens.precision import Precision, PrecisionMap
 from qsens.reasons import Reason, reasons_of_selection
 from qsens.run_folder import Provenance
-from qsens.schema import check_schema
+from qsens.schema import check_schema, finite
 from qsens.selection import Selection
 from qsens.spec import SweepSpec
 from qsens.sweep import anchor_trial
@@ -148,7 +147,7 @@ def precision_map_document(
         "contents": dict(provenance.contents),
         "versions": dict(provenance.versions),
     }
-    return {key: _finite(value) for key, value in document.items()}
+    return {key: finite(value) for key, value in document.items()}
 
 
 def _model(spec: SweepSpec, provenance: Provenance) -> dict[str, str]:
@@ -218,12 +217,3 @@ def _latency(choice: LatencyChoice) -> dict[str, Any]:
         "file": table.path.name,
         "file_digest": table.digest,
     }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: a PSNR of identical images is written as `null`."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, list) else value

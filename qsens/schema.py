@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -133,6 +134,15 @@ def read_value(hint: Any, value: Any, name: str) -> Any:
     if hint in _WORDS:
         return _plain(hint, value, name)
     return _named(hint, value, name) if issubclass(hint, StrEnum) else _inner(hint, value, name)
+
+
+def finite(value: Any) -> Any:
+    """Plain values for JSON, which has no infinity: the PSNR of equal pictures is written as `null`."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def shown(value: object) -> str:

@@ -1,11 +1,11 @@
 """`qsens calibration`: writes and checks the manifest of a set of images or arrays."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.options import parse_range
 
 
@@ -47,7 +47,7 @@ def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts
     ends = None if value_range is None else (value_range[0], value_range[1])
     manifest = write_manifest(folder, SetFacts(value_range=ends, **facts))
     if as_json:
-        click.echo(json.dumps(manifest.to_json(), indent=2))
+        echo_json(manifest.to_json())
         return
     click.echo(
         f"{manifest.name}: {_summary(manifest.count, manifest.size)}, {manifest.licence}, {manifest.origin}"
@@ -71,7 +71,7 @@ def check(folder: Path, *, as_json: bool) -> None:
         raise DataError(f"{folder} has no manifest", f"write one: qsens calibration add {folder}")
     check_manifest(list_nested_files(folder) if manifest.opener else list_set_files(folder), manifest)
     if as_json:
-        click.echo(json.dumps(manifest.to_json(), indent=2))
+        echo_json(manifest.to_json())
         return
     click.echo(f"{manifest.name}: {_summary(manifest.count, manifest.size)}, all as the manifest says")
 

@@ -1,11 +1,11 @@
 """`qsens compare`: several runs in one table and one figure."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
 from qsens.comparing.comparison import CompareWish, Comparison, compare_runs
 from qsens.comparing.tables import ComparedTable, remarks_of, tables_of
@@ -44,7 +44,7 @@ def compare(
     comparison = compare_runs(runs, wish)
     written = () if out is None else write_comparison(comparison, out)
     if as_json:
-        click.echo(json.dumps(comparison_document(comparison), indent=2))
+        echo_json(comparison_document(comparison))
     else:
         click.echo(comparison_text(comparison))
         if out is not None:

@@ -1,6 +1,5 @@
 """`qsens devices`: the same maps on several devices, from their latency files."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.latency_text import ms_text
 from qsens.cli.text_table import text_table
 from qsens.csv_text import csv_of_records
@@ -35,7 +35,7 @@ def devices(files: tuple[Path, ...], *, all_maps: bool, out: Path | None, as_jso
     if out is not None:
         _write(out, groups)
     if as_json:
-        click.echo(json.dumps(device_records(groups), indent=2))
+        echo_json(device_records(groups))
         return
     click.echo(devices_table(groups))
     if out is not None:

@@ -1,6 +1,5 @@
 """`qsens doctor`: what this machine can run, and why not."""
 
-import json
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 
 from qsens import __version__
+from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.errors import install_hint
@@ -58,7 +58,7 @@ def doctor(*, as_json: bool) -> None:
         *(_extractor(name) for name in EXTRACTORS),
     )
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        echo_json([asdict(finding) for finding in findings])
         return
     words = {True: "yes", False: "NO", None: ""}
     rows = [(entry.topic, entry.name, words[entry.is_usable], entry.detail) for entry in findings]

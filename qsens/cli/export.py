@@ -1,12 +1,12 @@
 """`qsens export`: a scored map as a bundle for a runtime."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.errors import SpecError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def export(
         )
         exported = export_bundle(reopened, chosen, wanted)
         if as_json:
-            click.echo(json.dumps({"bundle": str(out), **exported.document}))
+            echo_json({"bundle": str(out), **exported.document}, indent=None)
         else:
             _show(exported)
 

@@ -1,6 +1,5 @@
 """`qsens fid`: distance between two folders of images."""
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.shown_text import steering
 from qsens.device.visible_text import visible_name
 
@@ -47,7 +47,7 @@ def fid(
     score = score_of_two_sets(features[folder_a], features[folder_b], extractor)
     counts = {str(folder): len(rows) for folder, rows in features.items()}
     if as_json:
-        click.echo(json.dumps({**asdict(score), "folders": counts}, indent=2))
+        echo_json({**asdict(score), "folders": counts})
     else:
         click.echo(score_text(score, counts))
     warning = sample_size_warning(score.images, extractor)

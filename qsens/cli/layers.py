@@ -1,6 +1,5 @@
 """`qsens layers`: the layers of a generator with their parameters and multiply-accumulates."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.options import PluginOption, parse_plugin_option
 from qsens.cli.text_table import text_table
 from qsens.errors import SpecError
@@ -69,7 +69,10 @@ def layers(
     if trust_checkpoint:
         options["trust_checkpoint"] = True
     graph = load_graph(open_generator(file, model, options), shapes)
-    click.echo(json.dumps(graph_summary(graph), indent=2) if as_json else graph_table(graph))
+    if as_json:
+        echo_json(graph_summary(graph))
+    else:
+        click.echo(graph_table(graph))
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -1,6 +1,5 @@
 """`qsens plan`: what a sweep would do, and how long it would take."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.options import spec_from_options, sweep_options
 from qsens.cli.text_table import text_table
 
@@ -34,9 +34,7 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
     planned = plan_sweep(assembled)
     if as_json:
         values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}
-        click.echo(
-            json.dumps({"plan": values, **_facts(assembled), "warnings": list(planned.warnings)}, indent=2)
-        )
+        echo_json({"plan": values, **_facts(assembled), "warnings": list(planned.warnings)})
         return
     for name, facts in _facts(assembled).items():
         rows = [(f"  {key}", text) for key, text in facts.items()]

@@ -1,10 +1,10 @@
 """`qsens plugins`: what is installed, from where, and what keeps it from working."""
 
-import json
 from dataclasses import asdict
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
 from qsens.plugins import list_plugins
 
@@ -15,7 +15,7 @@ def plugins(*, as_json: bool) -> None:
     """List plug-ins and what keeps one from working."""
     records = list_plugins()
     if as_json:
-        click.echo(json.dumps([asdict(record) for record in records], indent=2))
+        echo_json([asdict(record) for record in records])
         return
     rows = [
         (record.group, record.name, record.distribution, record.target, record.problem or "ok")

@@ -1,11 +1,11 @@
 """`qsens report`: figures, tables and the page of a run folder."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.reporting import make_report
 
 
@@ -35,7 +35,7 @@ def report(
     make_report(run, open_browser=open_browser, latency=latency, is_static=is_static)
     paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}
     if as_json:
-        click.echo(json.dumps(paths, indent=2))
+        echo_json(paths)
         return
     for name, path in paths.items():
         click.echo(f"{name.replace('_', ' '):<16} {path}")

@@ -1,6 +1,5 @@
 """`qsens select`: the cheapest precision map within a budget."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import click
 
 from qsens.audits import load_audit
 from qsens.budget import Budget
+from qsens.cli.json_output import echo_json
 from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.reason_text import reason_lines
 from qsens.cli.text_table import text_table
@@ -296,7 +296,7 @@ def _show_front(study: Study, metric: str, timings: Timings | None, *, as_json: 
             }
             for trial in front
         ]
-        click.echo(json.dumps({"metric": metric, "front": rows}, indent=2))
+        echo_json({"metric": metric, "front": rows})
         return
     click.echo(front_table(study, metric, timings))
     click.echo(f"\nChoose one with a budget: {budget_example(metric)}")

@@ -1,6 +1,5 @@
 """`qsens sweep`: score precision maps of a generator, choose one, write the report."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.options import default_out, spec_from_options, sweep_options, worker_options
 from qsens.cli.progress import ProgressLine
 from qsens.errors import QsensError, SpecError
@@ -109,7 +109,7 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
         click.echo(f"Warning: {warning}", err=True)
     finished = finish_run(study, assembled.spec, run.out)
     if as_json:
-        click.echo(json.dumps(finished.to_json()))
+        echo_json(finished.to_json(), indent=None)
     else:
         show_finished(finished)
     return finished

@@ -1,6 +1,5 @@
 """`qsens verify`: rebuild a bundle's engine, audit it, compare its pictures, score it again."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text_table import text_table
 from qsens.errors import SpecError, VerificationError
@@ -72,7 +72,7 @@ def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[st
         found = [{**asdict(score), "is_worse": score.is_worse} for score in scores]
         exit_code = VerificationError.exit_code if failures else 0
         verdict = {"ok": not failures, "exit_code": exit_code, "scores": found}
-        click.echo(json.dumps({**report.to_json(), **verdict}, indent=2))
+        echo_json({**report.to_json(), **verdict})
     elif scores:
         click.echo(f"\n{_scores_table(scores)}")
     return failures
@@ -110,7 +110,7 @@ def _compile(checked: "CheckedFiles", *, as_json: bool) -> None:
     if as_json:
         layers = [row.to_json() for row in compiled.audit]
         plain = {"compiled": True, "version": compiled.version, "plan_bytes": compiled.plan_bytes}
-        click.echo(json.dumps({**plain, "layers": layers, "warnings": list(compiled.warnings)}, indent=2))
+        echo_json({**plain, "layers": layers, "warnings": list(compiled.warnings)})
         return
     click.echo(
         f"TensorRT-RTX {compiled.version} compiled the graph: {compiled.plan_bytes / 2**20:.2f} MiB.\n"

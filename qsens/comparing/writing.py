@@ -13,6 +13,7 @@ from qsens.report.comparable import Scored
 from qsens.report.compare_differences import Difference, shown_maps
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
+from qsens.schema import finite
 from qsens.selection import int8_share
 
 STEM = "compare"
@@ -36,7 +37,7 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise write_error(out, error) from error
     files = {
-        f"{STEM}.json": (json.dumps(comparison_document(comparison), indent=2) + "\n").encode(),
+        f"{STEM}.json": _json(comparison_document(comparison)),
         f"{STEM}.csv": csv_of_records(score_records(comparison)).encode(),
         f"{STEM}-differences.csv": csv_of_records(
             [_plain(entry) for entry in comparison.differences]
@@ -114,3 +115,7 @@ def _score_record(run: ComparedRun, metric: SharedMetric, subject: str, entry: S
 
 def _plain(entry: Difference) -> dict[str, Any]:
     return {**asdict(entry), "verdict": str(entry.verdict)}
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return (json.dumps(finite(document), indent=2, allow_nan=False) + "\n").encode()

@@ -23,7 +23,6 @@ from qsens.export.chosen import ChosenMap
 from qsens.export.document import (
     BundleFacts,
     bundle_document,
-    finite,
     layers_table,
     ranges_document,
     relative_run,
@@ -35,6 +34,7 @@ from qsens.export.tensorrt_files import write_tensorrt_files
 from qsens.pictures import picture_output
 from qsens.precision import Precision, PrecisionMap
 from qsens.reopened import ReopenedRun
+from qsens.schema import finite
 
 GOLDEN_SAMPLES = 4
 Array = np.ndarray[Any, np.dtype[Any]]

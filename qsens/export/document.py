@@ -1,9 +1,8 @@
 """`bundle.json` and the tables beside it: what is exported, what is expected of it, where it came from."""
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from qsens.layer import macs_share, weight_bytes
 from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
 from qsens.reopened import ReopenedRun
-from qsens.schema import check_schema
+from qsens.schema import check_schema, finite
 from qsens.sweep import anchor_trial
 from qsens.trial import Trial
 
@@ -134,15 +133,6 @@ def relative_run(run: Path, out: Path) -> str | None:
     if out.is_relative_to(run) or (out.is_relative_to(here) and run.is_relative_to(here)):
         return Path(os.path.relpath(run, out)).as_posix()
     return None
-
-
-def finite(value: Any) -> Any:
-    """JSON has no infinity: a PSNR of identical images is written as `null`."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(entry) for key, entry in value.items()}
-    return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _model(facts: BundleFacts) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`qsens zoo score`: how good a talking-face generator is on clips of people it was not trained on."""
 
-import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from qsens import __version__
+from qsens.cli.json_output import echo_json
 from qsens.cli.options import PluginOption, parse_plugin_option
 from qsens.cli.shown_text import steering
 from qsens.cli.text_table import text_table
@@ -71,7 +71,7 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
     facts = {**_facts(generator), "data": str(data), "reference": options["reference"]}
     if as_json:
         margins = {name: getattr(scores, name) for name in _MARGINS}
-        click.echo(json.dumps({**asdict(scores), **margins, **facts, "lip_sync_note": why_not}, indent=2))
+        echo_json({**asdict(scores), **margins, **facts, "lip_sync_note": why_not})
         return
     click.echo(score_text(scores, facts))
     if why_not is not None:

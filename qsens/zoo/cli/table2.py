@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
 from qsens.errors import SpecError
 
@@ -34,7 +34,7 @@ def table2(*, as_json: bool, as_csv: bool) -> None:
     if as_csv:
         click.echo(_csv(rows), nl=False)
     elif as_json:
-        click.echo(json.dumps(_plain(rows, helper_rows()), indent=2))
+        echo_json(_plain(rows, helper_rows()))
     else:
         click.echo(_text(rows, helper_rows()))
 
