@@ -294,8 +294,13 @@ def input_without_a_type(graph):
     graph.input[0].type.tensor_type.elem_type = 0
 
 
-def weights_of_an_unknown_type(graph):
-    graph.initializer[0].data_type = 99
+def branch_of_an_unknown_type(graph):
+    sides = [branch([helper.make_node("Neg", ["picture"], [name])], name) for name in "ab"]
+    sides[0].output[0].type.tensor_type.elem_type = 99
+    choice = dict(zip(("then_branch", "else_branch"), sides, strict=True))
+    graph.initializer.append(numpy_helper.from_array(np.bool_(True), "t"))
+    graph.node.append(helper.make_node("If", ["t"], ["final"], **choice))
+    graph.output[0].name = "final"
 
 
 def norm_of_other_channels(graph):
@@ -321,7 +326,7 @@ def text_that_is_none(graph):
         (attribute_of_a_function, "takes an attribute from a function, but is in none"),
         (subgraph_as_a_number, "node 'first' is not valid ONNX"),
         (input_without_a_type, "input 'image' has the unknown type 0"),
-        (weights_of_an_unknown_type, "shapes contradict each other"),
+        (branch_of_an_unknown_type, "shapes contradict each other"),
         (norm_of_other_channels, "ONNX Runtime cannot load the graph"),
         (text_that_is_none, ""),
     ],
