@@ -7,6 +7,7 @@ import onnx
 from qsens.graph.draft import Draft
 from qsens.graph.requirements import refuse_unusable
 from qsens.graph.shapes import input_specs
+from qsens.graph.shown_names import with_shown_names
 from qsens.interfaces import InputSpec
 
 
@@ -17,7 +18,7 @@ def graph_inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
         LoadError: for a model that cannot be swept, an input without a shape, or a batch above one.
     """
     refuse_unusable(model)
-    return input_specs(Draft.take_apart(model))
+    return input_specs(Draft.take_apart(with_shown_names(model)))
 
 
 def free_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:

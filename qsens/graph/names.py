@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from qsens.device.visible_text import visible_name
+
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _OWN_WEIGHT = re.compile(r"^(weight(_v|_g|_orig)?|parametrizations\.weight\..*)$")
 _LOCAL_SUFFIX = re.compile(r"([._]weight)?$")
@@ -45,9 +47,13 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
     text = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
     try:
         scopes = ast.literal_eval(text) if text else []
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return []
-    return [_CALL_AGAIN.sub("", str(scope)) for scope in scopes] if isinstance(scopes, list) else []
+    return (
+        [_CALL_AGAIN.sub("", visible_name(str(scope))) for scope in scopes]
+        if isinstance(scopes, list)
+        else []
+    )
 
 
 def _module_of_call(path: Sequence[str], parameter: str | None) -> str:

@@ -22,6 +22,7 @@ from qsens.graph.shapes import (
     rank_of,
     value_infos,
 )
+from qsens.graph.shown_names import with_shown_names
 from qsens.graph.tidy import drop_zero_biases, remove_copies, settle_gemms
 from qsens.interfaces import InputSpec
 from qsens.layer import Layer
@@ -44,6 +45,7 @@ def prepare_graph(model: onnx.ModelProto, *, input_shapes: Mapping[str, Shape] |
     """
     model = inline_functions(model)
     refuse_unusable(model)
+    model = with_shown_names(model)
     draft = Draft.take_apart(model)
     specs = input_specs(draft)
     shapes = example_shapes(specs, input_shapes)
