@@ -18,6 +18,7 @@ from qsens.atomic_write import write_atomically, write_error
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
+from qsens.device.leftovers import remove_leftovers
 from qsens.errors import RunFolderError
 from qsens.journal import Journal, read_journal
 from qsens.layer import Layer
@@ -103,6 +104,8 @@ class RunFolder(RunPaths):
     def open(cls, path: Path, spec: SweepSpec) -> Iterator["RunFolder"]:
         """Create the folder or take up the run in it, and hold its lock until the `with` block ends.
 
+        What a killed process left half written is removed.
+
         Raises:
             RunFolderError: if another process writes it, it holds something else, it was made with another
                 spec (the differences are named), its journal is corrupt, or it cannot be written.
@@ -116,6 +119,8 @@ class RunFolder(RunPaths):
             with Journal(paths.journal_path, spec.digest) as journal:
                 for folder in (paths.evidence, paths.samples, paths.figures):
                     _make_folder(folder)
+                for folder in (path, paths.evidence, paths.samples, paths.figures):
+                    remove_leftovers(folder)
                 yield cls(path, spec, journal)
 
     def write_layers(self, layers: Sequence[Layer]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from qsens.device.leftovers import process_mark
 from qsens.errors import RunFolderError
 from qsens.layers_table import layers_from_csv, layers_to_csv
 from qsens.precision import Precision, PrecisionMap
@@ -82,6 +83,7 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
     fill(tmp_path)
     code = f"""
 from pathlib import Path
+from qsens.device.leftovers import process_mark
 from qsens.errors import RunFolderError
 from qsens.run_folder import RunFolder
 from qsens.spec import SweepSpec
@@ -105,6 +107,30 @@ def test_the_lock_is_given_back_after_an_error(tmp_path):
         raise ValueError("boom")
     with RunFolder.open(tmp_path, SPEC):
         pass
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from qsens.device.leftovers import process_mark
+from qsens.run_folder import RunFolder
+from qsens.spec import SweepSpec
+with RunFolder.open(Path(sys.argv[1]), SweepSpec(seed=1)) as folder:
+    for place in (folder.path, folder.evidence, folder.samples, folder.figures):
+        (place / f".half.npz.{process_mark()}.partial").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_half_written_goes_and_a_living_one_keeps_its_own(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    assert len(list(tmp_path.rglob("*.partial"))) == 4
+    assert (tmp_path / ".lock-owner").exists()
+    mine = tmp_path / f".report.html.{process_mark()}.partial"
+    mine.touch()
+    fill(tmp_path)
+    assert list(tmp_path.rglob("*.partial")) == [mine]
+    assert not (tmp_path / ".lock-owner").exists()
 
 
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
