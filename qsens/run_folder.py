@@ -17,8 +17,8 @@ from qsens import __version__
 from qsens.atomic_write import write_atomically, write_error
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
-from qsens.device.special_files import read_file
 from qsens.device.leftovers import remove_leftovers
+from qsens.device.special_files import read_file
 from qsens.errors import RunFolderError
 from qsens.journal import Journal, read_journal
 from qsens.layer import Layer
