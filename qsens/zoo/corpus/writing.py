@@ -1,11 +1,10 @@
 """Writes a corpus: many clips in parallel, each complete or absent, and what made them."""
 
-import multiprocessing
 import shutil
-import signal
 import tomllib
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from qsens.atomic_write import write_atomically, write_error
 from qsens.calibration.manifest import SetFacts, write_manifest
 from qsens.device.errors import reason_of
 from qsens.errors import DataError, RunFolderError, SpecError
+from qsens.execution.local_pool import open_local_pool
+from qsens.execution.runner import WorkersGoneError
 from qsens.zoo.audio.wave import write_wave
 from qsens.zoo.corpus.clip import ClipPlan, make_clip
 
@@ -143,22 +144,25 @@ def _make_all(folder: Path, plans: list[ClipPlan], jobs: int, progress: Progress
 
 
 def _make_in_parallel(folder: Path, plans: list[ClipPlan], jobs: int, progress: Progress) -> None:
-    # Spawned, not forked: a fork copies the locks of the caller's threads.
-    context = multiprocessing.get_context("spawn")
-    workers = min(jobs, len(plans))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool:
-        try:
-            waiting = [pool.submit(write_clip, folder, plan) for plan in plans]
-            for done, future in enumerate(as_completed(waiting)):
-                future.result()
-                progress(done + 1, len(plans), "corpus: clips")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    waiting, running, done = deque(plans), set[Future[object]](), 0
+    with open_local_pool(min(jobs, len(plans))) as pool:
+        while waiting or running:
+            while waiting and len(running) < pool.size:
+                running.add(pool.submit(write_clip, folder, waiting.popleft()))
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                _check_written(future)
+            done += len(ended)
+            progress(done, len(plans), "corpus: clips")
 
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _check_written(future: "Future[object]") -> None:
+    try:
+        future.result()
+    except BrokenExecutor as error:
+        raise WorkersGoneError(
+            "a process that wrote clips died", "out of memory? use fewer --jobs; what is written is kept"
+        ) from error
 
 
 def _check_folder(folder: Path, plan: CorpusPlan) -> None:
