@@ -11,9 +11,9 @@ import numpy as np
 from qsens.backends.asked import asked_layers
 from qsens.benching import BuiltEngine, Feeds, Subject
 from qsens.device.audit import LayerAudit, audit_layers
-from qsens.device.bundle_files import GOLDENS, Bundle, check_files, read_bundle
+from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
-from qsens.device.goldens import batch_of, read_goldens
+from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency_file import MeasuredGraph
 from qsens.device.opening import open_engine
 from qsens.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
@@ -113,16 +113,14 @@ def run_inputs(run: ReopenedRun) -> BenchInputs:
     return BenchInputs(feeds, "evaluation samples")
 
 
-def bundle_subject(folder: Path) -> tuple[Subject, BenchInputs, MeasuredGraph, Bundle]:
-    """The map of a bundle, whose files are checked first, with its golden inputs.
+def bundle_subject(bundle: Bundle) -> tuple[Subject, BenchInputs, MeasuredGraph]:
+    """The map of a bundle, whose files were checked, with its golden inputs.
 
     Raises:
-        QsensError: for a damaged bundle.
+        QsensError: for goldens that are not what the bundle says.
     """
     try:
-        check_files(folder)
-        bundle = read_bundle(folder)
-        goldens = read_goldens(folder / GOLDENS)
+        goldens = bundle_goldens(bundle)
     except DeviceError as error:
         raise QsensError(error.message, error.hint) from error
     document = bundle.document
@@ -147,7 +145,7 @@ def bundle_subject(folder: Path) -> tuple[Subject, BenchInputs, MeasuredGraph, B
 
     subject = Subject(MIXED, PrecisionMap.over(shape.assignment(names)), build)
     graph = MeasuredGraph(document["model"]["name"], document["model"]["graph"], names)
-    return subject, BenchInputs(feeds, "golden inputs"), graph, bundle
+    return subject, BenchInputs(feeds, "golden inputs"), graph
 
 
 def _chosen_trial(run: Path, study: Study) -> Trial | None:

@@ -143,8 +143,10 @@ def _bench_bundle(folder: Path, asked: BenchFlags) -> None:
     from dataclasses import replace
 
     from qsens.bench_subjects import bundle_subject
+    from qsens.export.verifying import checked_files
 
-    subject, inputs, graph, bundle = bundle_subject(folder)
+    bundle = checked_files(folder).bundle
+    subject, inputs, graph = bundle_subject(bundle)
     if asked.backend not in (None, bundle.runtime):
         raise SpecError(
             f"{folder} is a bundle for {bundle.runtime}, not for {asked.backend}", "leave out --backend"

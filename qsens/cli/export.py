@@ -97,7 +97,10 @@ def _show(exported: "ExportedBundle") -> None:
     for note in (*document["notes"], document["model"]["notice"]):
         if note:
             click.echo(f"Note: {note}", err=True)
-    click.echo(f"\nWritten: {exported.folder}\nCheck it: qsens verify {exported.folder}")
+    click.echo(
+        f"\nWritten: {exported.folder}\nDigest: {exported.digest}\n"
+        f"Check it: qsens verify {exported.folder} --digest {exported.digest}"
+    )
 
 
 def _audit_line(engine: "AuditedEngine") -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--digest", metavar="HEX", help="What qsens export printed; another bundle is refused.")
 @click.option("--no-latency", is_flag=True, help="Do not measure.")
 @click.option("--repeats", type=click.IntRange(min=1), default=50, show_default=True, help="Timed runs.")
 @click.option("--latency-json", type=click.Path(path_type=Path), help="Write the latency for `qsens select`.")
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
 @click.option("--compile-only", is_flag=True, help="Compile for TensorRT without a GPU; run nothing.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(bundle: Path, *, compile_only: bool, as_json: bool, **options: Any) -> None:
+def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: bool, **options: Any) -> None:
     """Rebuild the engine of the folder BUNDLE, audit its layers, compare its pictures, measure its latency.
 
     The verify.py in the bundle does the same on a device without qsens. Exit code 1: it is damaged or cannot
     be built here; 4: a layer runs in another precision, or pictures or scores are not what they should be.
     """
+    from qsens.export.bundle_script import is_digest
     from qsens.export.verifying import checked_files  # loads NumPy and onnx
 
+    if digest is not None and not is_digest(digest):
+        raise SpecError(f"{digest!r} is no digest", "give the 64 digits that qsens export printed")
     if options["no_latency"] and options["latency_json"] is not None:
         raise SpecError("--latency-json needs what --no-latency leaves out", "give one of the two")
-    checked = checked_files(bundle)
+    checked = checked_files(bundle, digest)
     if compile_only:
         if options["scores"] or options["latency_json"]:
             raise SpecError("--compile-only runs nothing", "leave --score and --latency-json out")

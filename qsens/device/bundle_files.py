@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 from qsens.device.audit import AskedLayer
 from qsens.device.errors import DeviceError, reason_of
+from qsens.device.json_text import parse_json
+from qsens.device.plain_values import PlainValue, check_distinct
+from qsens.device.special_files import read_file
 
 SCHEMA_VERSION = 1
 DOCUMENT = "bundle.json"
 MODEL = "model.onnx"
+WEIGHTS = "model.onnx.data"
 GOLDENS = "goldens.npz"
 CHECKSUMS = "SHA256SUMS"
 PRECISIONS = ("int8", "fp16", "fp32")
+# Flavours of the graph that each runtime takes.
+FLAVOURS = {"openvino": ("u8",), "onnxruntime": ("u8",), "tensorrt": ("strong", "weak")}
+LARGEST_BATCH = 2**16
+LARGEST_DOCUMENT_BYTES = 2**26
+# What one run may be fed: engines take a multiple of it.
+LARGEST_FEED_BYTES = 2**32
+# A range beyond these has no PSNR in float64.
+LARGEST_VALUE, LEAST_WIDTH = 1e12, 1e-12
+# Two pictures within one range are at least 0 dB alike, and bounds lie a few below what was measured.
+LEAST_BOUND_DB, LARGEST_BOUND_DB = -10.0, 100.0
+_DTYPES = {
+    **{"bool": 1, "int8": 1, "uint8": 1, "float16": 2, "int16": 2, "uint16": 2},
+    **{"float32": 4, "int32": 4, "uint32": 4, "float64": 8, "int64": 8, "uint64": 8},
+}
+_LARGEST_SIDE = 2**31
+_MOST_SAMPLES = 2**31
 _CHUNK_BYTES = 2**20
-_LISTED = 5
-_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,11 @@ class Bundle:
         return self.folder / MODEL
 
     @property
+    def golden_samples(self) -> int:
+        """How many samples the goldens have."""
+        return len(self.document["goldens"]["samples"])
+
+    @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Full shapes by input name, at the bundle's batch."""
         return {
@@ -89,38 +110,24 @@ def read_bundle(folder: Path) -> Bundle:
             "give the folder that `qsens export` wrote",
         )
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_DOCUMENT_BYTES:
+            raise ValueError(f"it is larger than {LARGEST_DOCUMENT_BYTES / 2**20:.0f} MiB")
+        document = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise DeviceError(f"cannot read {path}: {reason_of(error)}", "copy the bundle again") from error
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        found = document.get("schema_version") if isinstance(document, dict) else document
+    found = document.get("schema_version") if isinstance(document, dict) else document
+    if found != SCHEMA_VERSION or isinstance(found, bool):
         raise DeviceError(
-            f"{path} has schema version {found!r}, this script reads {SCHEMA_VERSION}",
+            f"{path} has schema version {str(found)[:20]}, this script reads {SCHEMA_VERSION}",
             "run the verify.py that lies in the bundle",
         )
     try:
-        return _bundle(folder, document)
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DeviceError(f"{path}: {what}", "copy the bundle again") from error
-
-
-def check_files(folder: Path) -> int:
-    """Compare every file with `SHA256SUMS`; returns how many there are.
-
-    Raises:
-        DeviceError: naming files that are missing, changed, or not part of the bundle.
-    """
-    sums = _read_checksums(folder / CHECKSUMS)
-    found = {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() or path.is_symlink()
-    } - {CHECKSUMS}
-    _refuse(sorted(sums.keys() - found), "missing")
-    _refuse(sorted(found - sums.keys()), "not part of the bundle", "delete what does not belong there")
-    _refuse([name for name in sorted(found) if _digest_or_none(folder / name) != sums[name]], "damaged")
-    return len(sums)
+        bundle = _bundle(folder, PlainValue(document))
+        _check_names(bundle)
+        _check_feed(bundle)
+    except ValueError as error:
+        raise DeviceError(f"{path}: {error}", "copy or export the bundle again") from error
+    return bundle
 
 
 def write_checksums(folder: Path) -> None:
@@ -139,68 +146,87 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _digest_or_none(path: Path) -> str | None:
-    try:
-        return file_digest(path)
-    except OSError:
-        return None
-
-
-def _refuse(names: Sequence[str], what: str, hint: str = "copy or export the bundle again") -> None:
-    if names:
-        more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-        raise DeviceError("{}: {}{}".format(what, ", ".join(names[:_LISTED]), more), hint)
-
-
-def _read_checksums(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DeviceError(f"cannot read {path}: {reason_of(error)}", "copy the bundle again") from error
-    matches = [_LINE.fullmatch(line) for line in lines]
-    if not all(matches):
-        number = next(place for place, match in enumerate(matches, 1) if match is None)
-        raise DeviceError(f"damaged: line {number} of {path.name}", "copy the bundle again")
-    return {match.group(2): match.group(1) for match in matches if match is not None}
-
-
-def _bundle(folder: Path, document: Mapping[str, Any]) -> Bundle:
-    low, high = (float(value) for value in document["picture"]["value_range"])
-    bounds = document["goldens"]["bounds"]
+def _bundle(folder: Path, document: PlainValue) -> Bundle:
+    runtime = document.at("runtime").one_of(tuple(FLAVOURS))
+    bounds = document.at("goldens").at("bounds")
+    _check_reported(document)
     return Bundle(
         folder=folder,
-        runtime=str(document["runtime"]),
-        flavour=str(document["flavour"]),
-        batch=_positive(document, "batch"),
-        inputs=tuple(_input(entry) for entry in document["inputs"]),
-        outputs=tuple(str(name) for name in document["outputs"]),
-        picture=str(document["picture"]["output"]),
-        value_range=(low, high),
-        asked=tuple(_asked(entry) for entry in document["layers"]),
-        float_pins=tuple((str(node), _precision(word)) for node, word in document["float_pins"]),
-        bounds=Bounds(float(bounds["fp32_psnr_db"]), float(bounds["exact_psnr_db"])),
-        document=document,
+        runtime=runtime,
+        flavour=document.at("flavour").one_of(FLAVOURS[runtime]),
+        batch=document.at("batch").whole(1, LARGEST_BATCH),
+        inputs=tuple(_input(entry) for entry in document.at("inputs").items(at_least=1)),
+        outputs=tuple(entry.text() for entry in document.at("outputs").items(at_least=1)),
+        picture=document.at("picture").at("output").text(),
+        value_range=_value_range(document.at("picture").at("value_range")),
+        asked=tuple(_asked(entry) for entry in document.at("layers").items(at_least=1)),
+        float_pins=tuple(_pin(entry) for entry in document.at("float_pins").items()),
+        bounds=Bounds(_bound(bounds.at("fp32_psnr_db")), _bound(bounds.at("exact_psnr_db"))),
+        document=document.value,
     )
 
 
-def _input(entry: Mapping[str, Any]) -> BundleInput:
-    shape = tuple(int(side) for side in entry["shape"])
-    return BundleInput(str(entry["name"]), str(entry["dtype"]), shape, bool(entry["is_batched"]))
+def _check_reported(document: PlainValue) -> None:
+    """Check what is only read later: for the goldens, and into a latency file."""
+    for sample in document.at("goldens").at("samples").items(at_least=1):
+        sample.whole(0, _MOST_SAMPLES)
+    for key in ("name", "graph"):
+        document.at("model").at(key).text()
+    document.at("map").at("digest").text()
+    deployed = document.at("map").at("deployed")
+    deployed.at("default").one_of(PRECISIONS)
+    for entry in deployed.at("overrides").entries():
+        entry.one_of(PRECISIONS)
 
 
-def _asked(entry: Mapping[str, Any]) -> AskedLayer:
-    requested, expected = _precision(entry["requested"]), _precision(entry["expected"])
-    return AskedLayer(str(entry["layer"]), str(entry["node"]), requested, expected)
+def _check_names(bundle: Bundle) -> None:
+    check_distinct([entry.name for entry in bundle.inputs], "inputs")
+    check_distinct(bundle.outputs, "outputs")
+    check_distinct([row.layer for row in bundle.asked], "layers")
+    check_distinct([row.node for row in bundle.asked], "layers")
+    if bundle.picture not in bundle.outputs:
+        raise ValueError(f"'picture.output' is {bundle.picture!r}, outputs are {', '.join(bundle.outputs)}")
+    layers = {row.layer for row in bundle.asked}
+    unknown = sorted(set(bundle.document["map"]["deployed"]["overrides"]) - layers)
+    if unknown:
+        raise ValueError(f"'map.deployed' names {unknown[0]!r}, which is not among 'layers'")
 
 
-def _positive(document: Mapping[str, Any], key: str) -> int:
-    value = document[key]
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key!r} is {value!r}, expected a number above zero")
-    return value
+def _check_feed(bundle: Bundle) -> None:
+    size = 0
+    for entry in bundle.inputs:
+        count = _DTYPES[entry.dtype]
+        for side in bundle.input_shapes[entry.name]:
+            count *= side
+        size += count
+    if size > LARGEST_FEED_BYTES:
+        raise ValueError(f"'batch' is {bundle.batch}: its inputs would take {size / 2**30:,.0f} GiB")
 
 
-def _precision(word: Any) -> str:
-    if word not in PRECISIONS:
-        raise ValueError(f"no precision named {word!r}")
-    return str(word)
+def _value_range(value: PlainValue) -> tuple[float, float]:
+    ends = [entry.number(-LARGEST_VALUE, LARGEST_VALUE) for entry in value.items()]
+    if len(ends) != 2 or not ends[0] + LEAST_WIDTH <= ends[1]:
+        raise value.unlike("[low, high]")
+    return ends[0], ends[1]
+
+
+def _input(entry: PlainValue) -> BundleInput:
+    shape = tuple(side.whole(1, _LARGEST_SIDE) for side in entry.at("shape").items())
+    dtype = entry.at("dtype").one_of(tuple(_DTYPES))
+    return BundleInput(entry.at("name").text(), dtype, shape, entry.at("is_batched").flag())
+
+
+def _asked(entry: PlainValue) -> AskedLayer:
+    requested, expected = (entry.at(key).one_of(PRECISIONS) for key in ("requested", "expected"))
+    return AskedLayer(entry.at("layer").text(), entry.at("node").text(), requested, expected)
+
+
+def _pin(entry: PlainValue) -> tuple[str, str]:
+    pair = tuple(entry.items())
+    if len(pair) != 2:
+        raise entry.unlike("[node, precision]")
+    return pair[0].text(), pair[1].one_of(PRECISIONS)
+
+
+def _bound(value: PlainValue) -> float:
+    return value.number(LEAST_BOUND_DB, LARGEST_BOUND_DB)

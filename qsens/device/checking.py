@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from qsens.device.audit import LayerAudit, audit_layers, mismatches
-from qsens.device.bundle_files import GOLDENS, Bundle, check_files, read_bundle
-from qsens.device.goldens import GoldenResult, Goldens, batch_of, compare_with_goldens, read_goldens
+from qsens.device.bundle_files import Bundle
+from qsens.device.goldens import GoldenResult, Goldens, batch_of, bundle_goldens, compare_with_goldens
 from qsens.device.latency import Latency, measure_latency
 from qsens.device.latency_file import (
     MapLatency,
@@ -24,10 +23,21 @@ from qsens.device.opening import open_engine
 if TYPE_CHECKING:
     from qsens.device.executed import DeviceEngine
 
-FINE, WRONG, MISMATCH = 0, 1, 4
+FINE, MISMATCH = 0, 4
 WARM_UP = 10
-REPEATS = 50
 PROFILE_REPEATS = 10
+
+
+@dataclass(frozen=True)
+class ComparedFiles:
+    """How many files are as they were exported, and the digest over them.
+
+    `compare_again` raises where one has changed since.
+    """
+
+    count: int
+    digest: str
+    compare_again: Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class BundleReport:
     """What a check found; `latency` and `layer_times` are `None` and empty where they were not measured."""
 
     bundle: Bundle
-    files: int
+    files: ComparedFiles
     runtime: str
     version: str
     build_s: float
@@ -56,7 +66,8 @@ class BundleReport:
             "bundle": str(self.bundle.folder),
             "ok": self.exit_code == FINE,
             "exit_code": self.exit_code,
-            "files": self.files,
+            "files": self.files.count,
+            "digest": self.files.digest,
             "runtime": {"name": self.runtime, "version": self.version},
             "batch": self.bundle.batch,
             "build_s": self.build_s,
@@ -97,33 +108,30 @@ def _label(deployed: Mapping[str, Any]) -> str:
     return "MIX" if deployed["overrides"] else str(deployed["default"]).upper()
 
 
-def check_bundle(folder: Path, *, repeats: int = REPEATS) -> BundleReport:
-    """Check files, rebuild, audit, compare with the goldens and measure; closes the engine.
+def check_engine(bundle: Bundle, files: ComparedFiles, *, repeats: int) -> BundleReport:
+    """Rebuild, audit, compare with the goldens and measure; closes the engine.
 
     `repeats` are the runs that are timed; 0 leaves the measuring out.
 
     Raises:
-        DeviceError: for a damaged bundle, a missing runtime, or an engine that cannot be built or run.
+        DeviceError: for goldens that are not what the document says, a missing runtime, or an engine that
+            cannot be built or run; and what `files.compare_again` raises.
     """
-    files = check_files(folder)
-    return check_engine(read_bundle(folder), files, repeats=repeats)
-
-
-def check_engine(bundle: Bundle, files: int, *, repeats: int = REPEATS) -> BundleReport:
-    """As `check_bundle`, of a bundle whose `files` files were found to be as exported."""
-    goldens = read_goldens(bundle.folder / GOLDENS)
+    goldens = bundle_goldens(bundle)
     start = time.perf_counter()
     engine = open_engine(bundle)
     build_s = time.perf_counter() - start
     try:
         report = _checked(bundle, goldens, engine, files, build_s)
+        # The runtime opened the files itself, after they were compared.
+        files.compare_again()
         return report if not repeats else _measured(report, goldens, engine, repeats)
     finally:
         engine.close()
 
 
 def _checked(
-    bundle: Bundle, goldens: Goldens, engine: DeviceEngine, files: int, build_s: float
+    bundle: Bundle, goldens: Goldens, engine: DeviceEngine, files: ComparedFiles, build_s: float
 ) -> BundleReport:
     # Some runtimes compile, and can be audited, when shapes are first run.
     compared = compare_with_goldens(engine.run, bundle, goldens)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import struct
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from qsens.device.bundle_files import Bundle, BundleInput
+from qsens.device.bundle_files import GOLDENS, Bundle, BundleInput
 from qsens.device.errors import DeviceError, reason_of
+from qsens.device.json_text import parse_json
+from qsens.device.npz_sizes import LARGEST_BYTES, read_arrays
+from qsens.device.plain_values import PlainValue, check_distinct
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 PSNR_CAP_DB = 100.0
 _ROLES = ("input", "fp32", "exact")
-# What NumPy and zipfile raise for a file that is missing, torn or has flipped bits.
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, struct.error, zipfile.BadZipFile, zlib.error)
+# Pictures shrink a few times; what shrinks a thousand times was made to fill the memory.
+_MOST_SHRUNK = 16
+_HINT = "copy or export the bundle again"
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,72 @@ def write_goldens(path: Path, goldens: Goldens) -> None:
 def read_goldens(path: Path) -> Goldens:
     """Read what `write_goldens` wrote. Raises `DeviceError` for a missing or damaged file."""
     try:
-        with np.load(str(path), allow_pickle=False) as file:
-            names = json.loads(str(file["names"]))
-            groups = [
-                {name: file[f"{role}_{place}"] for place, name in enumerate(names[role])} for role in _ROLES
-            ]
-    except _DAMAGE as error:
-        raise DeviceError(f"cannot read {path}: {reason_of(error)}", "copy the bundle again") from error
+        arrays = read_arrays(path, largest_bytes=max(LARGEST_BYTES, _MOST_SHRUNK * path.stat().st_size))
+        names = _names(arrays)
+        groups = [
+            {name: arrays[f"{role}_{place}"] for place, name in enumerate(names[role])} for role in _ROLES
+        ]
+    except KeyError as error:
+        raise DeviceError(f"cannot read {path}: it lacks the array {error}", _HINT) from error
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"cannot read {path}: {reason_of(error)}", _HINT) from error
     return Goldens(*groups)
+
+
+def bundle_goldens(bundle: Bundle) -> Goldens:
+    """The goldens of a bundle, which are what its document says.
+
+    Raises:
+        DeviceError: for a missing or damaged file, or arrays of other names, types, shapes or numbers.
+    """
+    path = bundle.folder / GOLDENS
+    goldens = read_goldens(path)
+    try:
+        _check_inputs(goldens, bundle)
+        _check_outputs(goldens, bundle)
+    except ValueError as error:
+        raise DeviceError(f"{path}: {error}", _HINT) from error
+    return goldens
+
+
+def _names(arrays: Mapping[str, Array]) -> dict[str, list[str]]:
+    """Tensor names by role."""
+    table = PlainValue(parse_json(str(arrays["names"])), "names")
+    names = {role: [entry.text() for entry in table.at(role).items()] for role in _ROLES}
+    for role, group in names.items():
+        check_distinct(group, f"names.{role}")
+    return names
+
+
+def _check_inputs(goldens: Goldens, bundle: Bundle) -> None:
+    _check_group("inputs", goldens.inputs, [entry.name for entry in bundle.inputs])
+    for entry in bundle.inputs:
+        array = goldens.inputs[entry.name]
+        found, wanted = (str(array.dtype), array.shape), (entry.dtype, (bundle.golden_samples, *entry.shape))
+        if found != wanted:
+            raise ValueError(f"input {entry.name!r} is {_described(*found)}, expected {_described(*wanted)}")
+
+
+def _check_outputs(goldens: Goldens, bundle: Bundle) -> None:
+    for what, group in (("FP32 outputs", goldens.fp32), ("exact outputs", goldens.exact)):
+        _check_group(what, group, bundle.outputs)
+        for name, array in group.items():
+            wanted = goldens.fp32[name].shape
+            if array.dtype != np.float32 or array.shape != wanted or array.ndim == 0:
+                raise ValueError(f"output {name!r} is {_described(str(array.dtype), array.shape)}")
+            if name == bundle.picture and (len(array) != bundle.golden_samples or not array.size):
+                raise ValueError(f"output {name!r} has shape {wanted} for {bundle.golden_samples} samples")
+            if not np.isfinite(array).all():
+                raise ValueError(f"output {name!r} holds NaN or infinite values")
+
+
+def _check_group(what: str, group: Mapping[str, Array], names: Sequence[str]) -> None:
+    if set(group) != set(names):
+        raise ValueError(f"the {what} are {', '.join(group) or 'none'}, expected {', '.join(names)}")
+
+
+def _described(dtype: str, shape: Sequence[int]) -> str:
+    return f"{dtype} {'x'.join(map(str, shape)) or 'without axes'}"
 
 
 def batch_of(
@@ -104,10 +163,17 @@ def batch_of(
 def run_in_batches(
     run: Run, inputs: Mapping[str, Array], entries: Sequence[BundleInput], size: int
 ) -> dict[str, Array]:
-    """Outputs of all samples, run in feeds of exactly `size`, which is all that a static engine takes."""
+    """Outputs of all samples, run in feeds of exactly `size`, which is all that a static engine takes.
+
+    Raises:
+        DeviceError: if the engine cannot run them, or gives outputs that do not belong together.
+    """
     count = len(next(iter(inputs.values())))
     parts = [run(batch_of(inputs, entries, start, size)) for start in range(0, count, size)]
-    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    try:
+        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    except (KeyError, ValueError) as error:
+        raise DeviceError(f"the engine gives outputs without samples: {error}", _HINT) from error
 
 
 def picture_psnr(values: Array, golden: Array, value_range: tuple[float, float]) -> float:
@@ -153,6 +219,8 @@ def _shape_problem(name: str, outputs: Mapping[str, Array], golden: Array) -> st
     values = np.asarray(outputs[name])
     if values.shape != golden.shape:
         return f"output {name!r} has shape {values.shape}, the golden has {golden.shape}"
+    if values.dtype.kind not in "biuf":
+        return f"output {name!r} is of the type {values.dtype}, which is no number"
     broken = int(np.count_nonzero(~np.isfinite(values)))
     return f"output {name!r} holds {broken} NaN or infinite values" if broken else None
 

@@ -10,7 +10,9 @@ from typing import Any, Mapping, Sequence
 
 from qsens.device.audit import LayerAudit, mismatches
 from qsens.device.errors import DeviceError, reason_of
+from qsens.device.json_text import parse_json
 from qsens.device.latency import Latency
+from qsens.device.special_files import read_file
 
 SCHEMA_VERSION = 1
 
@@ -122,11 +124,11 @@ def write_latency(path: Path, document: Mapping[str, Any]) -> None:
         DeviceError: if it cannot be written.
     """
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    partial = path.with_name("." + path.name + ".partial")
     try:
+        partial = path.with_name("." + path.name + ".partial")
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path without a name, or with NUL
         raise DeviceError(
             f"cannot write {path}: {reason_of(error)}", "check the folder and its space"
         ) from error
@@ -140,7 +142,7 @@ def read_latency(path: Path) -> dict[str, Any]:
     """
     hint = "write one with: qsens bench RUN --json FILE"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise DeviceError(f"cannot read the latency file {path}: {reason_of(error)}", hint) from error
     if not isinstance(document, dict) or "measurements" not in document:

@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 from typing import Iterator
 
+# Ends the names of what a process was about to replace: whoever knows where it belongs puts it back.
+REPLACED = ".replaced"
 _MARK = re.compile(r"of-([0-9a-f]{8})-(\d+)-(\d+)(?![0-9])")
 
 
@@ -29,9 +31,14 @@ def remove_leftovers(folder: str | Path) -> None:
     except OSError:
         return
     for entry in entries:
-        found = _MARK.search(entry.name)
-        if found is not None and _is_gone(found[1], int(found[2]), int(found[3])):
-            _remove(entry)
+        if is_left(entry.name) and not entry.name.endswith(REPLACED):
+            remove_entry(entry)
+
+
+def is_left(name: str) -> bool:
+    """Whether a name carries the mark of a process of this machine that is gone."""
+    found = _MARK.search(name)
+    return found is not None and _is_gone(found[1], int(found[2]), int(found[3]))
 
 
 @contextlib.contextmanager
@@ -51,7 +58,8 @@ def _tidy_once(place: str) -> None:
     remove_leftovers(place)
 
 
-def _remove(path: Path) -> None:
+def remove_entry(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, as far as the system lets."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return

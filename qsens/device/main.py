@@ -1,4 +1,4 @@
-"""The command line of a bundle's `verify.py`, and the text that it and `qsens verify` print."""
+"""The checks of a bundle's `verify.py` once its files are compared, and the text that they end in."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Sequence
 
 from qsens.device.audit import LayerAudit, mismatches
-from qsens.device.checking import FINE, MISMATCH, REPEATS, WRONG, BundleReport, check_bundle
+from qsens.device.bundle_model import open_bundle
+from qsens.device.checking import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
+from qsens.device.visible_text import visible_name, visible_text
 
 _HEADER = ("", "layer", "ONNX node", "engine layer", "asked", "expected", "runs")
 _WIDEST = 44
 _UNTOLD = "-"
 
 
-def main(arguments: Sequence[str], folder: Path) -> int:
+def main(options: argparse.Namespace, folder: Path, files: ComparedFiles) -> int:
     """Check the bundle in `folder`, print what was found, and return the exit code."""
-    options = _parser().parse_args(list(arguments))
     try:
-        report = check_bundle(folder, repeats=0 if options.no_latency else options.repeats)
+        repeats = 0 if options.no_latency else options.repeats
+        report = check_engine(open_bundle(folder), files, repeats=repeats)
         if options.latency_json is not None:
             write_latency(Path(options.latency_json), report.latency_json() or {})
     except DeviceError as error:
@@ -35,20 +37,22 @@ def main(arguments: Sequence[str], folder: Path) -> int:
 
 def report_text(report: BundleReport) -> str:
     """What a person reads of a check: the audit, the goldens, the latency and the verdict."""
-    return "\n".join(
-        [
-            f"{report.files} files are as they were exported.",
-            f"{report.runtime} {report.version} built the engine in {report.build_s:.1f} s, "
-            f"{report.size_bytes / 2**20:.2f} MiB.",
-            "",
-            audit_text(report.audit),
-            "",
-            *_golden_lines(report),
-            *_latency_lines(report),
-            "",
-            _verdict(report),
-        ]
-    )
+    return visible_text("\n".join(_report_lines(report)))
+
+
+def _report_lines(report: BundleReport) -> list[str]:
+    return [
+        f"{report.files.count} files are as they were exported; digest {report.files.digest}",
+        f"{report.runtime} {report.version} built the engine in {report.build_s:.1f} s, "
+        f"{report.size_bytes / 2**20:.2f} MiB.",
+        "",
+        audit_text(report.audit),
+        "",
+        *_golden_lines(report),
+        *_latency_lines(report),
+        "",
+        _verdict(report),
+    ]
 
 
 def audit_text(audit: Sequence[LayerAudit]) -> str:
@@ -57,13 +61,13 @@ def audit_text(audit: Sequence[LayerAudit]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     notes = sorted({f"{row.layer}: {row.note}" for row in audit if row.note})
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return visible_text("\n".join([*lines, *([""] if notes else []), *notes]))
 
 
 def _audit_row(row: LayerAudit) -> tuple[str, ...]:
     return (
         "!" if row.is_mismatch else "",
-        row.layer,
+        visible_name(row.layer),
         _short(row.node),
         _UNTOLD if row.engine_layer is None else _short(row.engine_layer),
         row.requested,
@@ -73,7 +77,8 @@ def _audit_row(row: LayerAudit) -> tuple[str, ...]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _WIDEST else name[: _WIDEST - 3] + "..."
+    shown = visible_name(name)
+    return shown if len(shown) <= _WIDEST else shown[: _WIDEST - 3] + "..."
 
 
 def _golden_lines(report: BundleReport) -> list[str]:
@@ -119,26 +124,6 @@ def _verdict(report: BundleReport) -> str:
 
 
 def _show_error(error: DeviceError) -> None:
-    sys.stderr.write(f"Error: {error.message}\n")
+    sys.stderr.write(f"Error: {visible_text(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"Hint: {error.hint}\n")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Rebuild this bundle's engine, audit its layers, compare its pictures with the goldens.",
-        epilog=f"Exit codes: {FINE} fine, {WRONG} damaged or not runnable, {MISMATCH} not what was scored.",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--repeats", type=_count, default=REPEATS, help=f"timed runs (default {REPEATS})")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--no-latency", action="store_true", help="do not measure")
-    what.add_argument("--latency-json", metavar="FILE", help="write the latency for `qsens select`")
-    return parser
+        sys.stderr.write(f"Hint: {visible_text(error.hint)}\n")

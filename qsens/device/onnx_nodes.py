@@ -13,6 +13,8 @@ from qsens.device.errors import DeviceError
 
 # Operators whose weights make them layers.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Operators whose result holds the same values as what they read.
+_PASSING = frozenset({"DequantizeLinear", "QuantizeLinear", "Cast"})
 # TensorProto.DataType of what a quantized graph holds.
 _DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10: np.float16}
 # Field numbers of onnx.proto.
@@ -68,11 +70,23 @@ class OnnxGraph:
 
     def is_constant(self, tensor: str) -> bool:
         """Whether `tensor` is an initializer or comes from one through DequantizeLinear or Cast alone."""
-        node = self.producers.get(tensor)
-        while node is not None and node.operator in {"DequantizeLinear", "QuantizeLinear", "Cast"}:
-            tensor = node.inputs[0]
-            node = self.producers.get(tensor)
-        return tensor in self.constants
+        return tensor in self._constant_tensors
+
+    @cached_property
+    def _constant_tensors(self) -> frozenset[str]:
+        found = set(self.constants)
+        for node in self.nodes:
+            if node.operator in _PASSING and node.inputs[:1] and node.inputs[0] in found:
+                found.update(node.outputs)
+        return frozenset(found)
+
+    def weighted_nodes(self) -> Iterator[OnnxNode]:
+        """Convolutions and matrix products of an activation with constants."""
+        for node in self.nodes:
+            weights = [name for name in node.inputs[1:] if name]
+            is_weighted = node.operator in WEIGHTED and weights and all(map(self.is_constant, weights))
+            if is_weighted and not self.is_constant(node.inputs[0]):
+                yield node
 
     def external_files(self) -> frozenset[str]:
         """Files beside the model that hold weights."""
@@ -85,7 +99,8 @@ class OnnxGraph:
     def names_behind(self, node: OnnxNode) -> tuple[str, ...]:
         """The nodes that `node` alone leads to, nearest first, up to the next weighted one or a fork."""
         found: list[str] = []
-        while len(node.outputs) == 1 and node.outputs[0] not in self.outputs:
+        # A graph that runs in a circle is refused by the runtime, which may come later.
+        while len(node.outputs) == 1 and node.outputs[0] not in self.outputs and len(found) < len(self.nodes):
             readers = self._readers.get(node.outputs[0], ())
             if len(readers) != 1 or readers[0].operator in WEIGHTED:
                 break
@@ -107,8 +122,8 @@ class OnnxGraph:
         Only nodes with one activation input are passed, those in `stops` not counted; empty where that
         does not lead to a weighted node.
         """
-        passed = []
-        while (node := self.producers.get(tensor)) is not None:
+        passed: list[OnnxNode] = []
+        while (node := self.producers.get(tensor)) is not None and len(passed) < len(self.nodes):
             passed.append(node)
             if node.operator in WEIGHTED:
                 return tuple(passed)
@@ -139,10 +154,52 @@ def read_onnx_graph(model: bytes) -> OnnxGraph:
             outputs=tuple(_text(_fields(part)[_VALUE_NAME][-1]) for part in graph.get(_GRAPH_OUTPUT, [])),
         )
     except (IndexError, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise DeviceError(
-            f"{len(model)} bytes that are no ONNX model ({type(error).__name__}: {error})",
-            "copy the file again; it may be truncated",
-        ) from error
+        raise _no_model(model, error) from error
+
+
+def external_locations(model: bytes) -> frozenset[str]:
+    """Every file that a serialised `ModelProto` refers to, in whatever part of it.
+
+    Raises:
+        DeviceError: if the bytes are no ONNX model.
+    """
+    found: set[str] = set()
+    parts = [("model", memoryview(model))]
+    try:
+        while parts:
+            kind, part = parts.pop()
+            for number, value in _read_message(part):
+                inner = _PARTS[kind].get(number)
+                if inner is not None and not isinstance(value, int):
+                    parts.append((inner, value))
+            if kind == "entry":
+                entry = _fields(part)
+                if _last_text(entry, _ENTRY_KEY) == "location":
+                    found.add(_last_text(entry, _ENTRY_VALUE))
+    except (IndexError, ValueError) as error:
+        raise _no_model(model, error) from error
+    return frozenset(found)
+
+
+# Where onnx.proto has tensors: kinds of message by field number.
+_PARTS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+    "entry": {},
+}
+
+
+def _no_model(model: bytes, error: Exception) -> DeviceError:
+    return DeviceError(
+        f"{len(model)} bytes that are no ONNX model ({type(error).__name__}: {error})",
+        "copy the file again; it may be truncated",
+    )
 
 
 def size_with_weights(model: bytes | str | Path, graph: OnnxGraph) -> int:

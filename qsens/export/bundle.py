@@ -1,6 +1,8 @@
 """Writes a bundle: a scored map as a folder that rebuilds and checks its engine on the target."""
 
+import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,8 +15,9 @@ import numpy as np
 
 import qsens.device
 from qsens.atomic_write import write_error
-from qsens.device.bundle_files import DOCUMENT, GOLDENS, Bundle, write_checksums
+from qsens.device.bundle_files import CHECKSUMS, DOCUMENT, GOLDENS, Bundle, write_checksums
 from qsens.device.goldens import GoldenResult, Goldens, compare_with_goldens, picture_psnr, write_goldens
+from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
 from qsens.device.opening import is_installed, open_engine
 from qsens.errors import RunFolderError, SpecError, VerificationError
 from qsens.export import bundle_script
@@ -55,11 +58,12 @@ class ExportOptions:
 class ExportedBundle:
     """A bundle on disk. `unaudited` says why this machine could not build its engine, `None` where it did.
 
-    `compared` is how this machine's engine did against the goldens.
+    `digest` is the sha256 of its checksums. `compared` is how this machine's engine did against the goldens.
     """
 
     folder: Path
     title: str
+    digest: str
     document: Mapping[str, Any]
     agreed: AgreedGraph
     compared: GoldenResult | None
@@ -112,7 +116,8 @@ def _export(run: ReopenedRun, chosen: ChosenMap, options: ExportOptions, folder:
         run_path=relative_run(run.path, options.out),
     )
     document = _write_files(facts, goldens)
-    return ExportedBundle(options.out, options.target.title, document, agreed, compared, unaudited)
+    digest = hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
+    return ExportedBundle(options.out, options.target.title, digest, document, agreed, compared, unaudited)
 
 
 def _write_files(facts: BundleFacts, goldens: Goldens) -> dict[str, Any]:
@@ -175,10 +180,11 @@ def _json(value: Mapping[str, Any]) -> str:
 @contextmanager
 def _written_beside(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` when all went well, and vanishes where it did not."""
-    _check_replaceable(out)
     try:
+        _tidy(out)
+        _check_replaceable(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f"{_beside(out)}-", suffix=".partial", dir=out.parent))
         partial.chmod(0o755)
     except OSError as error:
         raise write_error(out, error) from error
@@ -187,6 +193,24 @@ def _written_beside(out: Path) -> Iterator[Path]:
         _put_in_place(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _beside(out: Path) -> str:
+    """The name beside `out` of what this process writes there."""
+    return f".{out.name}.{process_mark()}"
+
+
+def _tidy(out: Path) -> None:
+    """Put back the bundle that a killed export had moved away, and remove what else such exports left."""
+    if not out.parent.is_dir():
+        return
+    for entry in sorted(out.parent.iterdir()):
+        if not entry.name.startswith(f".{out.name}.of-") or not is_left(entry.name):
+            continue
+        if entry.suffix == REPLACED and not os.path.lexists(out):
+            entry.rename(out)
+        else:
+            remove_entry(entry)
 
 
 def _check_replaceable(out: Path) -> None:
@@ -203,11 +227,23 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _put_in_place(partial: Path, out: Path) -> None:
-    earlier = partial.with_suffix(".replaced")
+    earlier = out.with_name(_beside(out) + REPLACED)
     try:
         if out.exists():
             out.rename(earlier)
-        partial.rename(out)
+        try:
+            partial.rename(out)
+        except OSError:
+            _put_back(earlier, out)
+            raise
     except OSError as error:
         raise write_error(out, error) from error
-    shutil.rmtree(earlier, ignore_errors=True)
+    remove_entry(earlier)
+
+
+def _put_back(earlier: Path, out: Path) -> None:
+    """Undo the first step of putting a bundle in place, unless another export was faster."""
+    if os.path.lexists(out):
+        remove_entry(earlier)
+    elif earlier.exists():
+        earlier.rename(out)

@@ -1,14 +1,17 @@
 """Checks a bundle with qsens at hand: the device's own checks, and compiling where nothing can run it."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qsens.device.audit import LayerAudit, audit_layers
-from qsens.device.bundle_files import DOCUMENT, Bundle, check_files, read_bundle
-from qsens.device.checking import BundleReport, check_engine
+from qsens.device.bundle_files import DOCUMENT, Bundle
+from qsens.device.bundle_model import open_bundle
+from qsens.device.checking import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
 from qsens.errors import BuildError, PluginError, RunFolderError, SpecError
+from qsens.export.bundle_script import Compared, Refused, compare
 from qsens.graph.lowered import Flavour
 from qsens.schema import check_schema
 
@@ -20,10 +23,10 @@ PROVES = (
 
 @dataclass(frozen=True)
 class CheckedFiles:
-    """A bundle whose `files` files are as they were exported."""
+    """A bundle whose files are as they were exported."""
 
     bundle: Bundle
-    files: int
+    files: ComparedFiles
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,32 @@ class CompiledBundle:
     warnings: tuple[str, ...]
 
 
-def checked_files(folder: Path) -> CheckedFiles:
-    """Compare all files with their checksums, and `bundle.json` with the published schema.
+def checked_files(folder: Path, digest: str | None = None) -> CheckedFiles:
+    """Compare all files with their checksums, those with `digest`; read `bundle.json`.
 
     Raises:
-        RunFolderError: naming what is missing, damaged, or not part of the bundle.
+        RunFolderError: naming what is missing, damaged, or not part of the bundle, or the other digest.
         SpecError: naming the key that is wrong.
     """
     if not (folder / DOCUMENT).is_file():
         raise RunFolderError(
             f"{folder} is not a bundle: it has no {DOCUMENT}", "write one with: qsens export"
         )
+    compared = _compared(folder, digest)
     try:
-        files = check_files(folder)
-        bundle = read_bundle(folder)
+        bundle = open_bundle(folder)
     except DeviceError as error:
         raise RunFolderError(error.message, error.hint) from error
     check_schema(bundle.document, "bundle", str(folder / DOCUMENT))
-    return CheckedFiles(bundle, files)
+    again = partial(_compared, folder, compared.digest)
+    return CheckedFiles(bundle, ComparedFiles(compared.files, compared.digest, again))
+
+
+def _compared(folder: Path, digest: str | None) -> Compared:
+    try:
+        return compare(folder, digest)
+    except Refused as error:
+        raise RunFolderError(error.message, error.hint) from error
 
 
 def verify_engine(checked: CheckedFiles, *, repeats: int) -> BundleReport:

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from qsens.cli.main import main
-from qsens.device.main import _parser
+from qsens.export.bundle_script import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,7 +74,7 @@ def _texts_of(path):
 
 
 def _wrong(text, options):
-    scripts = {text for action in _parser()._actions for text in action.option_strings}
+    scripts = {text for action in parser()._actions for text in action.option_strings}
     everything = set().union(*options.values()) | scripts | FOREIGN
     for found in OPTION.findall(text):
         if found not in everything:

@@ -10,11 +10,12 @@ import onnx
 import pytest
 
 from qsens.backends.calibration_cache import read_calibration_cache
-from qsens.device.bundle_files import check_files, read_bundle
+from qsens.device.bundle_files import read_bundle
 from qsens.device.goldens import picture_psnr, read_goldens
 from qsens.errors import RunFolderError, SpecError, VerificationError
 from qsens.export import bundle as bundle_module
 from qsens.export.bundle import ExportOptions, export_bundle
+from qsens.export.bundle_script import compare
 from qsens.export.chosen import map_of_trial
 from qsens.export.document import relative_run
 from qsens.export.targets import TARGETS
@@ -35,7 +36,7 @@ def test_every_file_is_there_and_covered_by_a_checksum(ort_bundle):
         *("verify.py", "README.md", "qsens/__init__.py", "qsens/device/main.py"),
     ):
         assert name in listed
-    assert check_files(folder) == len(listed)
+    assert compare(folder).files == len(listed)
     assert not list(folder.parent.glob(".*.partial"))
 
 
@@ -102,7 +103,7 @@ def test_a_bundle_for_tensorrt_says_how_to_build_without_python(
     ranges = {entry.tensor: entry.amax for entry in reopened.ranges.tensors}
     assert cache.scales["image"] == np.float32(ranges["image"]) / np.float32(127)
     assert (exported.folder / "fp32.onnx").exists() == (target == "tensorrt-legacy")
-    check_files(exported.folder)
+    compare(exported.folder)
 
 
 def test_a_fixed_batch_is_not_exported_for_more(reopened, tmp_path):
@@ -126,13 +127,13 @@ def test_what_is_not_a_bundle_is_not_overwritten(reopened, tmp_path):
 def test_nothing_is_written_inside_another_bundle(reopened, bundle):
     with pytest.raises(RunFolderError, match="would lie inside the bundle"):
         export(reopened, bundle / "trial-0001")
-    check_files(bundle)
+    compare(bundle)
 
 
 def test_an_earlier_bundle_is_replaced(reopened, bundle):
     (bundle / "old.txt").write_text("of the earlier export")
     export(reopened, bundle, golden_samples=1)
-    check_files(bundle)
+    compare(bundle)
     assert len(read_goldens(bundle / "goldens.npz")) == 1
     assert not list(bundle.parent.glob(".*"))
 
