@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qsens.budget import Budget
 from qsens.comparing.gate import GateResult, Limits, gate_of, released_run
+from qsens.device.visible_text import visible_name
 from qsens.errors import BudgetError, SpecError
 from qsens.floor import read_floors
 from qsens.paired_errors import contrast_errors, paired_errors
@@ -159,7 +160,7 @@ def _read_run(path: Path, label: str) -> ComparedRun:
     provenance, document, kept = read_provenance(path), chosen_document(path, study), read_floors(path)
     number = None if document is None else document["trial"]
     return ComparedRun(
-        label=label,
+        label=visible_name(label),
         path=path,
         study=study,
         spec=read_run_spec(path),

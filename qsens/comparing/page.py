@@ -3,12 +3,12 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from html import escape
 
 from qsens.comparing.comparison import Comparison
 from qsens.comparing.tables import ComparedTable, Remarks, remarks_of, tables_of
 from qsens.report.document import page_content
 from qsens.report.page import render_pages
+from qsens.report.page_text import escape
 
 CAPTIONS = {
     "compare-boundary": "The boundary curves of all runs",

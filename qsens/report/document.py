@@ -13,6 +13,7 @@ from qsens.atomic_write import write_atomically, write_error
 from qsens.audits import load_audit
 from qsens.csv_text import csv_text
 from qsens.decisions import read_decisions
+from qsens.device.visible_text import visible_name
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.metric_names import headline_metrics
@@ -108,7 +109,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         sensitivity_of(study, metric, found.paired_error) for metric in headline_metrics(study.metrics)
     ]
     return PageContent(
-        run_name=run.resolve().name,
+        run_name=visible_name(run.resolve().name),
         study=study,
         chosen=chosen,
         verdict=found.verdict,

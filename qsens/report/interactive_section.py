@@ -3,16 +3,18 @@
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from html import escape
 from importlib.util import find_spec
+from typing import Any
 
+from qsens.device.visible_text import visible_text
 from qsens.precision import Precision
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import MOST_CHARACTERS, pack_pictures
 from qsens.report.page_assets import read_asset
 from qsens.report.page_content import PageContent
+from qsens.report.page_text import escape
 from qsens.sweep import anchor_trial
 
 MISSING = (
@@ -54,9 +56,20 @@ def interactive_scripts(runs: Sequence[PageContent]) -> str:
 
 
 def script_json(value: object) -> str:
-    """JSON that can stand in a script element: no text in it can end the element or open a comment."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    """JSON that can stand in a script element: no text in it can end the element or open a comment.
+
+    What nobody would see in a text is shown.
+    """
+    text = json.dumps(_shown(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible_text(value)
+    if isinstance(value, Mapping):
+        return {key: _shown(entry) for key, entry in value.items()}
+    return [_shown(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def static_notice() -> str:

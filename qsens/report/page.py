@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from html import escape
 
 from qsens.interfaces import Decision
 from qsens.report.finding import Finding
@@ -19,6 +18,7 @@ from qsens.report.page_content import PageContent, Picture
 from qsens.report.page_layers import layer_table
 from qsens.report.page_runs import comparison, run_switch
 from qsens.report.page_tables import score_table, screened_images, trial_table
+from qsens.report.page_text import escape
 from qsens.selection import built_map, int8_share
 from qsens.trial import Outcome, Study
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from qsens.device.audit import LayerAudit
@@ -12,6 +11,7 @@ from qsens.precision import Precision
 from qsens.report.metric_names import format_value, short_name
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import chip, number_cell, sortable_table
+from qsens.report.page_text import escape
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.selection import Z95
 from qsens.timings import Timings

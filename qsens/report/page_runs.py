@@ -1,7 +1,6 @@
 """What a page of several runs has above them: the switch, and a table that compares their headline scores."""
 
 from collections.abc import Sequence
-from html import escape
 
 from qsens.precision import Precision
 from qsens.report.comparable import reference_of
@@ -9,6 +8,7 @@ from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import headline_metrics, short_name
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import number_cell, score_text, sortable_table
+from qsens.report.page_text import escape
 from qsens.selection import built_map, int8_share
 from qsens.sweep import anchor_trial
 from qsens.trial import Trial

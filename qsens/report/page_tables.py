@@ -1,13 +1,13 @@
 """Tables of the report page as HTML: reference scores and the trials; cells that all tables share."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from qsens.layer import Layer, macs_share
 from qsens.precision import Precision, PrecisionMap
 from qsens.psnr import shown_value
 from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import axis_title, format_value, short_name
+from qsens.report.page_text import escape
 from qsens.report.tables import differing_layers
 from qsens.selection import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial

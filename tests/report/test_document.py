@@ -1,4 +1,6 @@
+import io
 import json
+import os
 import re
 from dataclasses import replace
 from html import escape
@@ -91,6 +93,22 @@ def test_the_page_is_well_formed_and_fetches_nothing(run):
         if address.startswith("evidence/"):
             assert (run / address).exists()
     assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]+", "", page))
+
+
+def test_what_nobody_would_see_is_shown(tmp_path):
+    name = os.fsdecode(b"run \xff\x1b[2J\xe2\x80\xae")
+    study = messy_study()
+    trials = list(study.trials)
+    trials[3] = failed(3, trials[3].requested, f"cannot read {name}\0\r\n=1+1")
+    run = write_run(tmp_path / name, replace(study, trials=tuple(trials)), budget="5.0")
+    for is_static in (True, False):
+        page = write_report(run, is_static=is_static).read_text(encoding="utf-8")
+        assert r"Precision sensitivity of run \udcff\x1b[2J\u202e" in page
+        assert r"cannot read run \udcff\x1b[2J\u202e\x00\r" in page
+        assert not set(page) & set("\0\r\x1b\u202e")
+    errors = pd.read_csv(report_paths(run).trials_csv)["error"].dropna().tolist()
+    parquet = io.BytesIO(report_paths(run).trials_parquet.read_bytes())
+    assert errors == pd.read_parquet(parquet)["error"].dropna().tolist()
 
 
 def test_text_from_the_run_is_escaped(run):

@@ -201,7 +201,7 @@ def test_there_are_no_pictures_without_those_of_fp32():
 
 def test_texts_cannot_end_a_script():
     assert "<" not in script_json({"name": EVIL})
-    assert json.loads(script_json({"name": EVIL + "\u2028"})) == {"name": EVIL + "\u2028"}
+    assert json.loads(script_json({"name": EVIL + "\u2028"})) == {"name": EVIL + r"\u2028"}
     layers = (layer(0, EVIL, EVIL, 10), *style_layers()[1:4])
     content = content_of(boundary_study(layers), reasons={EVIL: EVIL}, run_name=EVIL)
     assert "alert(1)</script>" not in render_page(content)
