@@ -24,6 +24,7 @@ from qsens.interfaces import (
     Backend,
     Extractor,
     Generator,
+    InputSpec,
     Metric,
     OutputRule,
     Progress,
@@ -107,7 +108,7 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     graph = replace(graph, layers=pin_layers(layers, spec.pinned))
     if spec.output == OutputRule():
         spec = replace(spec, output=getattr(generator, "output", spec.output))
-    reference = None if spec.reference is None else open_real_images(Path(spec.reference), inputs)
+    reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
     metrics = open_metrics(spec)
     strategy = open_strategy(spec)
     check_before_calibrating(spec, graph, strategy, metrics)
@@ -128,6 +129,10 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
         extractor=extractor,
         reference=reference,
     )
+
+
+def _open_reference(folder: Path, spec: SweepSpec, inputs: Sequence[InputSpec]) -> RealImages:
+    return open_real_images(folder, inputs, largest_megapixels=spec.largest_picture_megapixels)
 
 
 RunnerFactory = Callable[[Assembled, RunFolder], TrialRunner]

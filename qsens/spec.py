@@ -20,7 +20,9 @@ CROPS = ("none", "center")
 LAYER_ORDERS = ("execution", "definition")
 
 PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "evaluation", "reference"})
-NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard"})
+NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard", "largest_picture_megapixels"})
+# Phones take up to 50; a picture of that size takes a second and a gigabyte to decode and resize.
+LARGEST_PICTURE_MEGAPIXELS = 50
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -66,6 +68,7 @@ class SweepSpec:
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
     a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
     or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
+    Larger pictures than `largest_picture_megapixels` are refused by their header.
     """
 
     checkpoint: str | None = None
@@ -98,6 +101,7 @@ class SweepSpec:
     seed: int = 0
     batch_size: int = 8
     threads: int = 0
+    largest_picture_megapixels: int = LARGEST_PICTURE_MEGAPIXELS
     budget: str | None = None
     guard: str | None = None
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from qsens.calibration.input_shapes import fits_shape, shape_text
 from qsens.device.errors import reason_of
+from qsens.device.npz_sizes import read_arrays
+from qsens.device.special_files import special_kind
 from qsens.errors import DataError
 from qsens.interfaces import InputSpec
 
@@ -73,8 +75,7 @@ def read_array(path: Path, spec: InputSpec) -> NDArray[Any]:
 
 def check_readable(path: Path) -> None:
     """Read every array of a file. Raises `DataError` if one is damaged."""
-    for key in _read_headers(path):
-        _read_member(path, key)
+    _read_members(path, None)
 
 
 def _check_fit(path: Path, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -94,6 +95,8 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def _read_headers(path: Path) -> Mapping[str, ArrayHeader]:
+    if kind := special_kind(path):
+        raise DataError(f"{path} is {kind}, not an .npz file", "remove it from the folder")
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -109,11 +112,14 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> ArrayHeader:
 
 
 def _read_member(path: Path, key: str) -> NDArray[Any]:
+    values: NDArray[Any] = _read_members(path, [key])[key]
+    return values
+
+
+def _read_members(path: Path, keys: Sequence[str] | None) -> Mapping[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values: NDArray[Any] = arrays[key]
-            return values
-    except Exception as error:  # as in _read_headers
+        return read_arrays(path, keys)
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
 
 

@@ -19,6 +19,7 @@ from qsens.calibration.images import (
 from qsens.calibration.input_shapes import fits_shape, image_sides, shape_text
 from qsens.errors import DataError, SpecError
 from qsens.interfaces import InputRule, InputSpec
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 
@@ -47,10 +48,17 @@ class ImageFeed:
         SpecError: for a rule that does not fit it.
     """
 
-    def __init__(self, spec: InputSpec, rule: InputRule, files: SetFiles) -> None:
+    def __init__(
+        self,
+        spec: InputSpec,
+        rule: InputRule,
+        files: SetFiles,
+        largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS,
+    ) -> None:
         self._spec = spec
         self._rule = rule
         self._files = files
+        self._largest_megapixels = largest_megapixels
         sides = image_sides(spec)
         if sides is None:
             raise SpecError(
@@ -59,12 +67,12 @@ class ImageFeed:
             )
         _check_channels(spec, rule, sides[0])
         _check_range(spec, rule)
-        self._size = _checked_size(spec, rule, files)
+        self._size = _checked_size(spec, rule, files, largest_megapixels)
 
     def read(self, index: int) -> NDArray[Any]:
         """Floats (3, H, W), or (1, H, W) for gray, with the graph's leading 1 where it has one."""
         path = self._files.paths[index]
-        pixels = prepare_image(read_image(path), self._rule)
+        pixels = prepare_image(read_image(path, self._largest_megapixels), self._rule)
         if pixels.shape[1:] != self._size:
             raise DataError(
                 f"{path} is {size_text(pixels.shape[1:])}, but was {size_text(self._size)} when opened",
@@ -144,20 +152,22 @@ def _check_range(spec: InputSpec, rule: InputRule) -> None:
         )
 
 
-def _checked_size(spec: InputSpec, rule: InputRule, files: SetFiles) -> tuple[int, int]:
+def _checked_size(
+    spec: InputSpec, rule: InputRule, files: SetFiles, largest_megapixels: int
+) -> tuple[int, int]:
     sides = image_sides(spec)
     wanted = sides[1:] if sides is not None else (None, None)
     if rule.resize is not None:
         # Reads every header all the same, so that a file that is no image is found now.
         for path in files.paths:
-            read_image_size(path)
+            read_image_size(path, largest_megapixels)
         if not fits_shape(rule.resize, wanted):
             raise SpecError(
                 f"resize {size_text(rule.resize)} does not fit input {spec.name!r} {shape_text(spec)}",
                 f"use --resize {size_text(wanted)}",
             )
         return rule.resize
-    size = common_size(files.paths)
+    size = common_size(files.paths, largest_megapixels)
     if not fits_shape(size, wanted):
         fixed = [side or own for side, own in zip(wanted, size, strict=True)]
         raise DataError(

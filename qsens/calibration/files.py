@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from qsens.device.errors import reason_of
+from qsens.device.special_files import special_kind
 from qsens.errors import DataError
 
 IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp")
@@ -40,6 +41,8 @@ class SetFiles:
 def file_sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file, read in pieces. Raises `DataError` if it cannot be read."""
     try:
+        if kind := special_kind(path):
+            raise DataError(f"{path} is {kind}, not a file", "give a file")
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
@@ -50,10 +53,14 @@ def list_files(folder: Path, extensions: Sequence[str]) -> tuple[Path, ...]:
     """Files directly in `folder` with one of the extensions (any case), sorted by name; none hidden.
 
     Raises:
-        DataError: if the folder does not exist, cannot be listed or holds no such file.
+        DataError: if the folder does not exist, cannot be listed, holds no such file, or a link to nothing, a
+            pipe or a device under such a name.
     """
     entries = _entries(folder)
-    found = tuple(path for path in entries if path.is_file() and path.suffix.lower() in extensions)
+    named = tuple(path for path in entries if path.suffix.lower() in extensions)
+    for path in named:
+        _refuse_what_is_no_file(path)
+    found = tuple(path for path in named if path.is_file())
     if not found:
         raise DataError(f"nothing to read in {folder}", _what_was_looked_for(entries, extensions))
     return found
@@ -85,10 +92,21 @@ def list_nested_files(folder: Path) -> SetFiles:
     found: list[Path] = []
     for entry in _entries(folder):
         if entry.is_dir():
-            found += [path for path in entry.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
+            visible = [path for path in entry.rglob("*") if not _is_hidden(path, folder)]
+            for path in visible:
+                _refuse_what_is_no_file(path)
+            found += [path for path in visible if path.is_file()]
     if not found:
         raise DataError(f"nothing to read in the subfolders of {folder}", "check the path")
     return SetFiles(folder, tuple(sorted(found, key=lambda path: path.as_posix())), are_images=False)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """A set without one of its files would be another set."""
+    if kind := special_kind(path):
+        raise DataError(f"{path} is {kind}, not a file", "remove it from the folder")
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to nothing", "restore what it points to, or remove it")
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
@@ -100,7 +118,7 @@ def _entries(folder: Path) -> list[Path]:
         raise DataError(f"{folder} is a file", "give the folder that holds the images")
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL
         raise DataError(f"cannot list folder {folder}: {reason_of(error)}", "check the path") from error
     return [path for path in entries if not path.name.startswith(".")]
 

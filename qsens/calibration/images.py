@@ -1,5 +1,6 @@
 """Image files to pixels: reading, cropping, resizing and the value range a generator expects."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,10 @@ from PIL import Image, ImageOps
 
 from qsens.calibration.files import IMAGE_EXTENSIONS, list_files
 from qsens.device.errors import reason_of
+from qsens.device.special_files import special_kind
 from qsens.errors import DataError
 from qsens.interfaces import InputRule
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 RESIZE_FILTER = "bicubic with antialias, float32"
 _ORIENTATION = 0x0112
@@ -28,32 +31,34 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return list_files(folder, IMAGE_EXTENSIONS)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS) -> NDArray[np.uint8]:
     """Pixels of one file: uint8 (H, W, 3), 0 to 255, RGB.
 
     EXIF orientation is applied, gray is repeated to three channels, 16-bit gray is rounded to 8 bits,
     transparency is composited over white. Embedded colour profiles are not applied.
 
     Raises:
-        DataError: if the file is corrupt, truncated, animated or no PNG, JPEG or WebP.
+        DataError: if the file is corrupt, truncated, animated, too large or no PNG, JPEG or WebP.
     """
-    with _opened(path) as picture:
+    with opened_image(path, largest_megapixels) as picture:
         return _rgb_pixels(ImageOps.exif_transpose(picture))
 
 
-def read_image_size(path: Path) -> tuple[int, int]:
+def read_image_size(path: Path, largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS) -> tuple[int, int]:
     """(height, width) as `read_image` would return it, from the header alone.
 
     Raises:
         DataError: as `read_image`, where the header shows it.
     """
-    with _opened(path) as picture:
+    with opened_image(path, largest_megapixels) as picture:
         is_turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         width, height = int(picture.width), int(picture.height)
         return (width, height) if is_turned else (height, width)
 
 
-def common_size(paths: Sequence[Path]) -> tuple[int, int]:
+def common_size(
+    paths: Sequence[Path], largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS
+) -> tuple[int, int]:
     """(height, width) shared by all the images.
 
     Raises:
@@ -61,7 +66,7 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
     """
     sizes: dict[tuple[int, int], Path] = {}
     for path in paths:
-        sizes.setdefault(read_image_size(path), path)
+        sizes.setdefault(read_image_size(path, largest_megapixels), path)
         if len(sizes) > 1:
             first, second = sizes.items()
             raise DataError(
@@ -109,10 +114,18 @@ def size_text(size: tuple[int | None, ...]) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened_image(path: Path, largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS) -> Iterator[Image.Image]:
+    """A PNG, JPEG or WebP file whose header was read; what goes wrong in the block names the file.
+
+    Raises:
+        DataError: for a file that is none of these, animated, or larger than that.
+    """
+    if kind := special_kind(path):
+        raise DataError(f"{path} is {kind}, not an image", "remove it from the folder")
     # Pillow reports damage with whatever its decoders run into, SyntaxError for a broken PNG included.
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as picture:
+        with _header(path) as picture:
+            _refuse_large(path, picture.size, largest_megapixels)
             # A phone's JPEG may carry a second picture (MPO); the first is the photograph.
             frames = 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
             if frames > 1:
@@ -120,10 +133,29 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield picture
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is a picture of more than 178 megapixels", "save it smaller") from error
     except Exception as error:
         raise DataError(
             f"cannot read image {path}: {reason_of(error)}", "replace the file or remove it from the folder"
         ) from error
+
+
+def _header(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow warns from 89 megapixels on; our own limit holds where it is lower, and the user set it else.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=("PNG", "JPEG", "WEBP"))
+
+
+def _refuse_large(path: Path, size: tuple[int, int], largest_megapixels: int) -> None:
+    """Check the size that the header states: a small file can decode to gigabytes."""
+    width, height = size
+    if width * height > largest_megapixels * 1_000_000:
+        raise DataError(
+            f"{path} is {size_text((height, width))}, {width * height / 1e6:,.0f} megapixels",
+            f"pictures have at most {largest_megapixels} here: save it smaller, or raise --largest-picture",
+        )
 
 
 def _rgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +12,13 @@ from qsens.calibration.arrays import check_readable
 from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_nested_files, list_set_files
 from qsens.calibration.images import read_image
 from qsens.device.errors import reason_of
+from qsens.device.special_files import special_kind
 from qsens.errors import DataError, SpecError
-from qsens.schema import check_schema
+from qsens.schema import check_schema, parse_toml
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 MANIFEST_NAME = "manifest.toml"
+_LARGEST_VALUE = 1e30  # FP32, in which images are scaled, ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         DataError: naming the key that is unknown, missing or wrong.
     """
     path = folder / MANIFEST_NAME
+    if kind := special_kind(path):
+        raise DataError(f"{path} is {kind}, not a file", _how_to_correct(path))
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parse_toml(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -102,7 +106,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     return _checked(_manifest_from_values(values), path)
 
 
-def write_manifest(folder: Path, facts: SetFacts) -> Manifest:
+def write_manifest(
+    folder: Path, facts: SetFacts, *, largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS
+) -> Manifest:
     """Describe the files of a folder in its `manifest.toml`, after reading every one of them in full.
 
     Called again, it updates checksums, count and size, and keeps what `facts` leaves open. Images and
@@ -119,7 +125,8 @@ def write_manifest(folder: Path, facts: SetFacts) -> Manifest:
     previous = read_manifest(folder)
     opener = facts.opener or (previous and previous.opener)
     files = list_nested_files(folder) if opener else list_set_files(folder)
-    manifest = _described(files, facts, previous)
+    size = _size_after_reading(files, largest_megapixels)
+    manifest = _described(files, facts, previous, size)
     path = folder / MANIFEST_NAME
     values = manifest.to_json()
     check_schema(values, "calibration_manifest", str(path))
@@ -179,10 +186,17 @@ def _checked(manifest: Manifest, path: Path) -> Manifest:
         raise DataError(
             f"{path}: file {without!r} has no clip, others have", "state a clip for all files or none"
         )
-    if manifest.value_range is not None and manifest.value_range[0] >= manifest.value_range[1]:
-        low, high = manifest.value_range
-        raise DataError(f"{path}: value_range is {low:g}..{high:g}", "give the lower end first")
+    low, high = manifest.value_range or (0.0, 1.0)
+    if not is_range(low, high):
+        raise DataError(
+            f"{path}: value_range is {low:g}..{high:g}", "give two finite numbers, the lower one first"
+        )
     return _with_image_keys(manifest, path)
+
+
+def is_range(low: float, high: float) -> bool:
+    """Whether images can be scaled to that range: two numbers far from the end of FP32, in order."""
+    return -_LARGEST_VALUE <= low < high <= _LARGEST_VALUE
 
 
 def _how_to_correct(path: Path) -> str:
@@ -202,7 +216,9 @@ def _overall_sha256(files: Sequence[ManifestFile]) -> str:
     return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in files).encode()).hexdigest()
 
 
-def _described(files: SetFiles, facts: SetFacts, previous: Manifest | None) -> Manifest:
+def _described(
+    files: SetFiles, facts: SetFacts, previous: Manifest | None, size: tuple[int, int] | None
+) -> Manifest:
     listed = tuple(
         ManifestFile(name, checksum, _clip_of(name, facts, previous))
         for name, checksum in zip(files.names, files.checksums, strict=True)
@@ -221,7 +237,7 @@ def _described(files: SetFiles, facts: SetFacts, previous: Manifest | None) -> M
         origin=str(origin),
         sha256=_overall_sha256(listed),
         files=listed,
-        size=_size_after_reading(files),
+        size=size,
         colour_order=facts.colour_order or kept.colour_order,
         value_range=facts.value_range or kept.value_range,
         opener=facts.opener or kept.opener,
@@ -229,14 +245,14 @@ def _described(files: SetFiles, facts: SetFacts, previous: Manifest | None) -> M
     )
 
 
-def _size_after_reading(files: SetFiles) -> tuple[int, int] | None:
+def _size_after_reading(files: SetFiles, largest_megapixels: int) -> tuple[int, int] | None:
     """Read every file in full; the size that all images share, else `None`."""
     if not files.are_images:
         for path in files.paths:
             if path.suffix.lower() in ARRAY_EXTENSIONS:
                 check_readable(path)
         return None
-    sizes = {read_image(path).shape[:2] for path in files.paths}
+    sizes = {read_image(path, largest_megapixels).shape[:2] for path in files.paths}
     return sizes.pop() if len(sizes) == 1 else None
 
 

@@ -15,6 +15,7 @@ from qsens.calibration.manifest import read_manifest
 from qsens.calibration.sets import open_sample_set
 from qsens.errors import DataError
 from qsens.interfaces import InputSpec, SampleSet, annotation_of
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,7 +33,12 @@ class RealImages(Protocol):
         ...
 
 
-def open_real_images(folder: Path, inputs: Sequence[InputSpec] = ()) -> RealImages:
+def open_real_images(
+    folder: Path,
+    inputs: Sequence[InputSpec] = (),
+    *,
+    largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS,
+) -> RealImages:
     """The images directly in `folder`; where its manifest names an opener, the targets of that set.
 
     `inputs` are the generator's, which an opener may need.
@@ -43,7 +49,7 @@ def open_real_images(folder: Path, inputs: Sequence[InputSpec] = ()) -> RealImag
     """
     manifest = read_manifest(folder)
     if manifest is None or manifest.opener is None:
-        return FolderImages(folder, list_images(folder))
+        return FolderImages(folder, list_images(folder), largest_megapixels)
     samples = open_sample_set(str(folder), inputs=inputs, rules={}, seed=0)
     if "target" not in annotation_of(samples, 0):
         raise DataError(
@@ -59,6 +65,7 @@ class FolderImages:
 
     folder: Path
     paths: tuple[Path, ...]
+    largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,7 +76,7 @@ class FolderImages:
         return SetFiles(self.folder, self.paths, are_images=True).digest
 
     def image(self, index: int) -> Array:
-        return read_image(self.paths[index]).transpose(2, 0, 1)
+        return read_image(self.paths[index], self.largest_megapixels).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)

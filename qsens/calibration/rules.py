@@ -1,13 +1,12 @@
 """Where each graph input comes from: checking the rules given, and inferring those that are not."""
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qsens.calibration.images import size_text
 from qsens.calibration.input_shapes import image_sides, looks_like_an_image, shape_text
-from qsens.calibration.manifest import Manifest
+from qsens.calibration.manifest import Manifest, is_range
 from qsens.errors import SpecError
 from qsens.interfaces import InputRule, InputSpec
 
@@ -81,8 +80,11 @@ def _check_rule(name: str, rule: InputRule) -> None:
         if value not in allowed:
             raise SpecError(f"input {name!r}: {key} is {value!r}", f"use {', '.join(allowed)}")
     low, high = rule.value_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise SpecError(f"input {name!r}: value_range is {low:g}..{high:g}", "give the lower end first")
+    if not is_range(low, high):
+        raise SpecError(
+            f"input {name!r}: value_range is {low:g}..{high:g}",
+            "give two finite numbers, the lower one first",
+        )
     if rule.resize is not None and min(rule.resize) < 1:
         raise SpecError(
             f"input {name!r}: resize is {size_text(rule.resize)}", "give height x width in pixels"

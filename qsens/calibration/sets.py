@@ -22,6 +22,7 @@ from qsens.calibration.splits import split_sample_set, subset
 from qsens.errors import DataError, SpecError
 from qsens.interfaces import InputRule, InputSpec, SampleSet
 from qsens.plugins import create
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 if TYPE_CHECKING:
     from qsens.interfaces import Sample
@@ -75,12 +76,14 @@ def open_sample_set(
     rules: Mapping[str, InputRule],
     seed: int,
     count: int | None = None,
+    largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS,
 ) -> SampleSet:
     """Open a folder of images, of `.npz` files or with an opener, `noise`, or `package.module:factory`.
 
     `rules` are by graph input name; `*` names the image input that has no rule of its own. A manifest in
     the folder is checked, and supplies what the rules leave open. `count` takes that many samples, chosen
-    by `seed`; `None` takes all. Every file's header is checked here, its content when it is read.
+    by `seed`; `None` takes all. Pictures beyond `largest_megapixels` are refused. Every file's header is
+    checked here, its content when it is read.
 
     Raises:
         DataError: for files that are missing, damaged, of wrong size or shape, or too few.
@@ -95,7 +98,7 @@ def open_sample_set(
     if _FACTORY.fullmatch(source) and not folder.exists():
         opened = open_plugin_set(source, inputs, seed, count)
     else:
-        opened = _open_folder(folder, inputs, rules, seed)
+        opened = _open_folder(folder, inputs, rules, seed, largest_megapixels)
     return opened if count is None else subset(opened, count, seed)
 
 
@@ -110,7 +113,11 @@ def _open_noise(
 
 
 def _open_folder(
-    folder: Path, inputs: Sequence[InputSpec], rules: Mapping[str, InputRule], seed: int
+    folder: Path,
+    inputs: Sequence[InputSpec],
+    rules: Mapping[str, InputRule],
+    seed: int,
+    largest_megapixels: int,
 ) -> SampleSet:
     manifest = read_manifest(folder)
     if manifest is not None and manifest.opener is not None:
@@ -125,7 +132,12 @@ def _open_folder(
     completed = (
         rules_for_images(inputs, rules, manifest) if files.are_images else rules_for_arrays(inputs, rules)
     )
-    feeds = {spec.name: _feed(spec, completed[spec.name], files, seed) for spec in inputs}
+    feeds = {
+        spec.name: ImageFeed(spec, completed[spec.name], files, largest_megapixels)
+        if completed[spec.name].source == "image"
+        else _other_feed(spec, completed[spec.name], files, seed)
+        for spec in inputs
+    }
     return FeedSampleSet(
         manifest.name if manifest is not None else folder.absolute().name,
         feeds,
@@ -144,9 +156,7 @@ def _open_with_plugin(folder: Path, inputs: Sequence[InputSpec], seed: int, mani
     return PluginSampleSet(opener, opened, inputs, name=manifest.name, facts=facts)
 
 
-def _feed(spec: InputSpec, rule: InputRule, files: SetFiles, seed: int) -> Feed:
-    if rule.source == "image":
-        return ImageFeed(spec, rule, files)
+def _other_feed(spec: InputSpec, rule: InputRule, files: SetFiles, seed: int) -> Feed:
     if rule.source == "array":
         return ArrayFeed(spec, files)
     return _unfiled_feed(spec, rule, seed)

@@ -55,7 +55,12 @@ def _open_set(source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: 
     is_endless = source == "noise" or (":" in source and not Path(source).exists())
     rules = {ANY_IMAGE: spec.image_rule, **dict(spec.inputs)}
     return open_sample_set(
-        source, inputs=inputs, rules=rules, seed=spec.seed, count=limit if is_endless else None
+        source,
+        inputs=inputs,
+        rules=rules,
+        seed=spec.seed,
+        count=limit if is_endless else None,
+        largest_megapixels=spec.largest_picture_megapixels,
     )
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from qsens.cli.json_output import echo_json
-from qsens.cli.options import parse_range
+from qsens.cli.options import largest_picture_option, parse_range
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 
 @click.group()
@@ -34,8 +35,16 @@ def calibration() -> None:
     "--clip-pattern", metavar="REGEX", help="Its first group, found in a file name, is the file's clip."
 )
 @click.option("--opener", help="Plug-in of group qsens.sets that reads the files in the subfolders.")
+@largest_picture_option(default=LARGEST_PICTURE_MEGAPIXELS)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts: Any) -> None:
+def add(
+    folder: Path,
+    *,
+    as_json: bool,
+    value_range: list[float] | None,
+    largest_picture_megapixels: int,
+    **facts: Any,
+) -> None:
     """Write FOLDER/manifest.toml: count, size, colour, range, licence, origin and checksums.
 
     Run again after adding or removing files: what is not stated anew is kept. The files themselves are
@@ -45,7 +54,9 @@ def add(folder: Path, *, as_json: bool, value_range: list[float] | None, **facts
     from qsens.calibration.manifest import MANIFEST_NAME, SetFacts, write_manifest
 
     ends = None if value_range is None else (value_range[0], value_range[1])
-    manifest = write_manifest(folder, SetFacts(value_range=ends, **facts))
+    manifest = write_manifest(
+        folder, SetFacts(value_range=ends, **facts), largest_megapixels=largest_picture_megapixels
+    )
     if as_json:
         echo_json(manifest.to_json())
         return

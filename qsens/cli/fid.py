@@ -4,13 +4,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qsens.cli.json_output import echo_json
+from qsens.cli.options import largest_picture_option
 from qsens.cli.shown_text import steering
 from qsens.device.visible_text import visible_name
+from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 if TYPE_CHECKING:
     from qsens.interfaces import Array, Extractor
@@ -27,9 +29,10 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--inception-weights", "weights", type=PATH, help="File of pytorch-fid's Inception weights.")
 @click.option("--download", is_flag=True, help="Fetch the Inception weights (96 MB) where they are missing.")
+@largest_picture_option(default=LARGEST_PICTURE_MEGAPIXELS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fid(
-    folder_a: Path, folder_b: Path, *, name: str | None, weights: Path | None, download: bool, as_json: bool
+    folder_a: Path, folder_b: Path, *, largest_picture_megapixels: int, as_json: bool, **wanted: Any
 ) -> None:
     """Distance between the images of two folders, with its 95 % interval.
 
@@ -37,13 +40,12 @@ def fid(
     """
     # numpy, SciPy and ONNX Runtime take half a second to load.
     from qsens.metrics.collected import sample_size_warning
-    from qsens.metrics.extractors import default_extractor_name, load_extractor
     from qsens.metrics.fid import score_of_two_sets
 
-    extractor = load_extractor(
-        name or default_extractor_name(weights), inception_weights=weights, download=download
-    )
-    features = {folder: _features(folder, extractor) for folder in (folder_a, folder_b)}
+    extractor = _open_extractor(**wanted)
+    features = {
+        folder: _features(folder, extractor, largest_picture_megapixels) for folder in (folder_a, folder_b)
+    }
     score = score_of_two_sets(features[folder_a], features[folder_b], extractor)
     counts = {str(folder): len(rows) for folder, rows in features.items()}
     if as_json:
@@ -70,12 +72,20 @@ def score_text(score: "Score", counts: Mapping[str, int]) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
-def _features(folder: Path, extractor: "Extractor") -> "Array":
+def _open_extractor(*, name: str | None, weights: Path | None, download: bool) -> "Extractor":
+    from qsens.metrics.extractors import default_extractor_name, load_extractor  # deferred as above
+
+    return load_extractor(
+        name or default_extractor_name(weights), inception_weights=weights, download=download
+    )
+
+
+def _features(folder: Path, extractor: "Extractor", largest_megapixels: int) -> "Array":
     """Features of a folder, with a bar on stderr."""
     from qsens.calibration.reference import open_real_images  # deferred: loads numpy and Pillow
     from qsens.metrics.real_images import features_of_images
 
-    images = open_real_images(folder)
+    images = open_real_images(folder, largest_megapixels=largest_megapixels)
     with click.progressbar(
         length=len(images), label=visible_name(folder.name), file=steering(sys.stderr)
     ) as bar:

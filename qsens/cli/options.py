@@ -1,6 +1,6 @@
 """The options that `sweep`, `plan` and `demo` share, and how they become a `SweepSpec`."""
 
-import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,15 +10,28 @@ from typing import Any
 
 import click
 
+from qsens.device.json_text import parse_json
 from qsens.errors import SpecError
-from qsens.spec import COLOUR_ORDERS, CROPS, LAYER_ORDERS, PLACEMENTS, RANGE_METHODS, WEIGHT_SCALES, SweepSpec
+from qsens.schema import load_schema
+from qsens.spec import (
+    COLOUR_ORDERS,
+    CROPS,
+    LARGEST_PICTURE_MEGAPIXELS,
+    LAYER_ORDERS,
+    PLACEMENTS,
+    RANGE_METHODS,
+    WEIGHT_SCALES,
+    SweepSpec,
+)
 from qsens.spec_file import merge_values, read_spec_values, spec_from_values
 
 Command = Callable[..., Any]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
-_SIDES = re.compile(r"\d+(x\d+)*")
+# More digits than any size has would take int() long, or end it.
+_SIDES = re.compile(r"[0-9]{1,12}(x[0-9]{1,12})*")
+LARGEST_SIDE = 8192
 _OPTION_GROUPS = ("model", "backend", "strategy")
 
 # Flags that set the spec key of the same name.
@@ -43,13 +56,20 @@ _PLAIN = (
     "seed",
     "batch_size",
     "threads",
+    "largest_picture_megapixels",
 )
+
+
+def whole_number(key: str) -> click.IntRange:
+    """Whole numbers within the bounds that the schema sets for a spec key."""
+    entry = load_schema("spec")["properties"][key]
+    return click.IntRange(min=entry["minimum"], max=entry["maximum"])
 
 
 def parse_range(text: str) -> list[float]:
     """Read `LOW..HIGH`, for example `-1..1`."""
     match = _RANGE.fullmatch(text.strip())
-    if match is None or float(match[1]) >= float(match[2]):
+    if match is None or not float(match[1]) < float(match[2]) < math.inf:
         raise click.BadParameter(f"{text!r} is not a range: write LOW..HIGH, for example -1..1 or 0..255")
     return [float(match[1]), float(match[2])]
 
@@ -57,8 +77,10 @@ def parse_range(text: str) -> list[float]:
 def parse_size(text: str) -> list[int]:
     """Read `HxW` in pixels."""
     sides = [int(side) for side in text.split("x")] if _SIDES.fullmatch(text) else []
-    if len(sides) != 2 or min(sides) < 1:
-        raise click.BadParameter(f"{text!r} is not a size: write HxW in pixels, for example 256x256")
+    if len(sides) != 2 or min(sides) < 1 or max(sides) > LARGEST_SIDE:
+        raise click.BadParameter(
+            f"{text!r} is not a size: write HxW in pixels, for example 256x256, at most {LARGEST_SIDE}"
+        )
     return sides
 
 
@@ -87,14 +109,23 @@ def parse_plugin_option(text: str) -> PluginOption:
         groups = ", ".join(_OPTION_GROUPS)
         raise click.BadParameter(f"{text!r} is not an option: write GROUP.KEY=VALUE with GROUP in {groups}")
     try:
-        return PluginOption(group, name, json.loads(value))
+        return PluginOption(group, name, parse_json(value))
     except ValueError:
         return PluginOption(group, name, value)
 
 
 _PATH = click.Path(path_type=Path)
-_COUNT = click.IntRange(min=1)
+MOST_WORKERS = 1024
 _range_option = partial(click.option, type=parse_range, metavar="LOW..HIGH")
+
+largest_picture_option = partial(
+    click.option,
+    "--largest-picture",
+    "largest_picture_megapixels",
+    type=whole_number("largest_picture_megapixels"),
+    metavar="MEGAPIXELS",
+    help=f"Refuse larger images before they are decoded; {LARGEST_PICTURE_MEGAPIXELS} if left out.",
+)
 
 # Every option is absent unless given: defaults live in `SweepSpec` only.
 _OPTIONS = (
@@ -104,11 +135,19 @@ _OPTIONS = (
     click.option("--calibration", metavar="SET", help="Folder, 'noise' or package.module:factory."),
     click.option("--evaluation", metavar="SET", help="The same; held out from calibration if absent."),
     click.option("--reference", metavar="FOLDER", help="Real images for FID and KID."),
-    click.option("--calibration-samples", type=_COUNT, help="Samples that ranges are measured on."),
-    click.option("--evaluation-samples", type=click.IntRange(min=2), help="Samples that maps are scored on."),
+    click.option(
+        "--calibration-samples",
+        type=whole_number("calibration_samples"),
+        help="Samples that ranges are measured on.",
+    ),
+    click.option(
+        "--evaluation-samples",
+        type=whole_number("evaluation_samples"),
+        help="Samples that maps are scored on.",
+    ),
     click.option(
         "--screen-samples",
-        type=click.IntRange(min=0),
+        type=whole_number("screen_samples"),
         help="Samples of a first, cheap score, for strategies that screen; 0: none.",
     ),
     click.option("--strategy", metavar="NAME", help="Which maps to try; several joined by +."),
@@ -151,6 +190,7 @@ _OPTIONS = (
         help="What 0..255 becomes in the generator's input.",
     ),
     click.option("--colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the input."),
+    largest_picture_option(),
     click.option("--output", "output_name", metavar="NAME", help="Output that is the picture."),
     click.option(
         "--output-range", type=parse_range, metavar="LOW..HIGH", help="Output values that become 0..255."
@@ -166,15 +206,20 @@ _OPTIONS = (
         metavar="GROUP.KEY=VALUE",
         help="Option of a plug-in.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
-    click.option("--batch-size", type=_COUNT, help="Samples that run at once."),
-    click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 leaves it to the backend."),
+    click.option("--seed", type=whole_number("seed"), help="Seed of everything random."),
+    click.option("--batch-size", type=whole_number("batch_size"), help="Samples that run at once."),
+    click.option("--threads", type=whole_number("threads"), help="CPU threads; 0 leaves it to the backend."),
     click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
 )
 
 # No part of a spec: results do not depend on them.
 _WORKER_OPTIONS = (
-    click.option("--workers", type=_COUNT, metavar="N", help="Processes here that score maps side by side."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1, max=MOST_WORKERS),
+        metavar="N",
+        help="Processes here that score maps side by side.",
+    ),
     click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do, tcp://host:8786."),
 )
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from qsens.calibration.images import opened_image
 from qsens.device.errors import reason_of
 from qsens.errors import DataError
 
@@ -85,13 +85,8 @@ def read_frame(clip: Clip, number: int, size: int = FACE_SIZE) -> NDArray[np.uin
         DataError: if the file is missing or broken.
     """
     path = clip.frame_path(number)
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(
-            f"cannot read {path}: {reason_of(error)}", "prepare the clip again, or remove it"
-        ) from error
+    with opened_image(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
     return pixels if pixels.shape[:2] == (size, size) else resize_bilinear(pixels, size)
 
 
@@ -112,7 +107,7 @@ def read_mouth(clip: Clip) -> NDArray[np.float32] | None:
         mouth = np.array([rows[number] for number in clip.frames], dtype=np.float32)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}", hint) from error
     except KeyError as error:
         raise DataError(f"{path} has no row or column for {error}", hint) from error
