@@ -1,5 +1,6 @@
 """Reads, merges and writes `spec.toml`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from qsens import __version__
 from qsens.atomic_write import write_atomically
 from qsens.device.errors import reason_of
 from qsens.device.special_files import read_file
+from qsens.device.visible_text import visible_name
 from qsens.errors import SpecError
 from qsens.schema import check_schema, parse_toml
 from qsens.spec import PATH_FIELDS, SweepSpec, is_path
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def read_spec(path: Path) -> SweepSpec:
@@ -36,7 +40,9 @@ def read_spec_values(path: Path) -> dict[str, Any]:
             "strings need quotes, lists need brackets, the text is UTF-8",
         ) from error
     check_schema(values, "spec", str(path))
-    return with_absolute_paths(values, path.parent)
+    absolute = with_absolute_paths(values, path.parent)
+    _check_texts(absolute, str(path))
+    return absolute
 
 
 def spec_from_values(
@@ -50,7 +56,9 @@ def spec_from_values(
         SpecError: naming the key that is unknown or wrong.
     """
     check_schema(values, "spec", where)
-    return SweepSpec.from_mapping(merge_values(base or {}, with_absolute_paths(values, Path.cwd())))
+    absolute = with_absolute_paths(values, Path.cwd())
+    _check_texts(absolute, where)
+    return SweepSpec.from_mapping(merge_values(base or {}, absolute))
 
 
 def merge_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +100,16 @@ def write_spec(path: Path, spec: SweepSpec) -> None:
     absent = [name for name in SweepSpec.__dataclass_fields__ if name not in values]
     header = f"# Written by qsens {__version__}. Not set: {', '.join(absent) or 'nothing'}.\n"
     write_atomically(path, (header + tomli_w.dumps(values)).encode())
+
+
+def _check_texts(values: Any, where: str) -> None:
+    """Raise `SpecError` for a text that a TOML file cannot hold, or that no path can be."""
+    if isinstance(values, Mapping | list | tuple):
+        for entry in (*values.keys(), *values.values()) if isinstance(values, Mapping) else values:
+            _check_texts(entry, where)
+    elif isinstance(values, str) and _NO_TEXT.search(values):
+        fault = "holds a NUL" if "\0" in values else "is no UTF-8"
+        raise SpecError(f"{where}: {visible_name(values)} {fault}", "rename it, or give a link to it")
 
 
 def _normalized(path: Path) -> Path:

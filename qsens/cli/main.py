@@ -75,6 +75,10 @@ class MainGroup(LazyGroup):
         added = {name: entry for table in command_tables() for name, entry in table.items()}
         return {**COMMANDS, **{name: entry for name, entry in added.items() if name not in COMMANDS}}
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with only_shown():
+            return super().main(*arguments, **options)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
@@ -157,8 +161,7 @@ def run(process: CommandProcess) -> int:
     """Run the command line of this process; returns the exit status."""
     status = 0
     try:
-        with only_shown():
-            main(prog_name="qsens", obj=process)
+        main(prog_name="qsens", obj=process)
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise
