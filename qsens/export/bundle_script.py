@@ -97,7 +97,7 @@ def file_names(folder: Path) -> Set[str]:
                 foreign.append(f"{name} (no file)")
             elif f"{name}/" not in FOLDERS:
                 foreign.append(f"{name} (a folder)")
-    refuse("not part of the bundle", foreign, "delete what does not belong there")
+        refuse("not part of the bundle", foreign, "delete what does not belong there")
     return found - {CHECKSUMS}
 
 
@@ -235,6 +235,15 @@ def failed(message: str, hint: str) -> int:
     return 1
 
 
+def failed_system(error: OSError) -> int:
+    """Say what the system refused; nothing where whoever reads the output has enough."""
+    # Python would try to write the rest of the output at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return OUTPUT_CLOSED
+    return failed(f"{error.filename or 'the output'}: {error.strerror}", "check its space and permissions")
+
+
 def checked(options: argparse.Namespace) -> int:
     """Compare the files and run the bundle's own copy of the checks; returns the exit code."""
     if not (FOLDER / "qsens").is_dir():
@@ -268,10 +277,10 @@ def main() -> int:
         return failed(error.message, error.hint)
     except ModuleNotFoundError as error:
         return failed(f"{error.name} is not installed here", f"pip install {error.name}")
-    except BrokenPipeError:
-        # Whoever reads has enough; Python would try to write the rest at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OUTPUT_CLOSED
+    except MemoryError:
+        return failed("there is not enough memory for this bundle", "check it on a machine with more")
+    except OSError as error:
+        return failed_system(error)
     except KeyboardInterrupt:
         return STOPPED
 
