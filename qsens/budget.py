@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from qsens.errors import SpecError
+from qsens.schema import shown
 
 # Where a run states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"
@@ -22,9 +23,9 @@ class Budget:
     def parse(cls, text: str) -> "Budget":
         """Read `2.0` (points) or `5%` (of FP32's score). Raises `SpecError` for anything else."""
         match = _AMOUNT.fullmatch(text)
-        if match is None:
+        if match is None or not math.isfinite(float(match[1])):
             raise SpecError(
-                f"cannot read the budget {text!r}",
+                f"cannot read the budget {shown(text)}",
                 "write points (2.0), a share of FP32's score (5%), or the least dB of PSNR (35)",
             )
         return cls(float(match[1]) / (100 if match[2] else 1), bool(match[2]))

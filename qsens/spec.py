@@ -35,11 +35,12 @@ class Options:
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "Options":
         """Options from plain values. Raises `SpecError` for a value that TOML and JSON cannot both hold."""
-        if None in values.values():
+        if _holds_absent(values):
             raise SpecError(f"options {dict(values)!r} hold a value that is absent", "leave the option out")
         try:
-            return cls(tuple(sorted((name, json.dumps(value)) for name, value in values.items())))
-        except TypeError as error:
+            texts = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+            return cls(tuple(sorted(texts.items())))
+        except (TypeError, ValueError) as error:
             raise SpecError(
                 f"options {dict(values)!r}: {error}", "use numbers, texts, lists or true"
             ) from None
@@ -54,6 +55,12 @@ class Options:
 
     def __bool__(self) -> bool:
         return bool(self.pairs)
+
+
+def _holds_absent(value: object) -> bool:
+    if isinstance(value, Mapping | list | tuple):
+        return any(map(_holds_absent, value.values() if isinstance(value, Mapping) else value))
+    return value is None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The spec: defaults, digest, differences, TOML."""
 
+import math
+import os
 import pickle
 from dataclasses import fields, replace
 from pathlib import Path
@@ -209,3 +211,38 @@ def test_plain_values_make_the_same_spec(options, seed, value_range):
         model_options=Options.of(options), seed=seed, image_rule=InputRule(value_range=value_range)
     )
     assert SweepSpec.from_mapping(spec.to_mapping()) == spec
+
+
+@pytest.mark.parametrize("value", [None, [None], {"a": [{"b": None}]}, math.nan, [math.inf], object()])
+def test_options_that_toml_and_json_cannot_both_hold_are_refused(value):
+    with pytest.raises(SpecError, match="options"):
+        Options.of({"x": value})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seed = " + "9" * 5000, "is not TOML"),
+        ("seed = 99999999999999999999", "is not TOML: it holds a whole number beyond 64 bits"),
+        ("percentile = nan", "is not TOML: it holds a number that is nan"),
+        ("image_rule = {value_range = [0, inf]}", "is not TOML: it holds a number that is inf"),
+        ("model_options = {a = " + "[" * 2000 + "]" * 2000 + "}", "is not TOML: it is nested"),
+        ('checkpoint = "a\\u0000b"', r"a\\x00b holds a NUL"),
+    ],
+)
+def test_a_value_beyond_bounds_is_named(tmp_path, line, message):
+    path = tmp_path / "spec.toml"
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(SpecError, match=message):
+        read_spec(path)
+
+
+def test_a_text_that_is_no_utf8_is_refused():
+    with pytest.raises(SpecError, match=r"command line: .*\\udcff is no UTF-8"):
+        spec_from_values({"model": "a\udcff"}, "command line")
+
+
+def test_a_pipe_is_no_spec(tmp_path):
+    os.mkfifo(tmp_path / "spec.toml")
+    with pytest.raises(SpecError, match="it is a pipe"):
+        read_spec(tmp_path / "spec.toml")
