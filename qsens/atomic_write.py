@@ -1,5 +1,6 @@
 """Files that are either complete or absent, and what a full disk is called."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -7,19 +8,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qsens.device.errors import reason_of
+from qsens.device.leftovers import is_left, process_mark
 from qsens.errors import RunFolderError
 
+_PARTIAL = ".partial"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write bytes, or let a function write them, to a neighbour that then takes the name `path`.
 
+    The neighbour's name is this process's own; those that killed processes left are removed.
+
     Raises:
         RunFolderError: if the file cannot be written; an earlier version stays as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{process_mark()}{_PARTIAL}")
     try:
+        _remove_left(path)
         with partial.open("wb") as file:
             if callable(content):
                 content(file)
@@ -29,8 +35,19 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _remove_left(path: Path) -> None:
+    start = f".{path.name}."
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start)]
+    for name in names:
+        if name.endswith(_PARTIAL) and is_left(name):
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def write_error(path: Path, error: OSError) -> RunFolderError:

@@ -1,14 +1,17 @@
 """`manifest.toml` of a set folder: what the files are, where they come from, and their checksums."""
 
+import fcntl
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qsens.atomic_write import write_atomically
 from qsens.calibration.arrays import check_readable
+from qsens.calibration.clip_names import clips_by_pattern
 from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_nested_files, list_set_files
 from qsens.calibration.images import read_image
 from qsens.device.errors import reason_of
@@ -122,17 +125,17 @@ def write_manifest(
     # tomli_w is only needed where a manifest is written.
     import tomli_w
 
-    previous = read_manifest(folder)
-    opener = facts.opener or (previous and previous.opener)
-    files = list_nested_files(folder) if opener else list_set_files(folder)
-    size = _size_after_reading(files, largest_megapixels)
-    manifest = _described(files, facts, previous, size)
-    path = folder / MANIFEST_NAME
-    values = manifest.to_json()
-    check_schema(values, "calibration_manifest", str(path))
-    header = "# Written by `qsens calibration add`; run it again after changing the files.\n"
-    write_atomically(path, (header + tomli_w.dumps(_checked(manifest, path).to_json())).encode())
-    return manifest
+    with _alone(folder):
+        previous = read_manifest(folder)
+        opener = facts.opener or (previous and previous.opener)
+        files = list_nested_files(folder) if opener else list_set_files(folder)
+        size = _size_after_reading(files, largest_megapixels)
+        manifest = _described(files, facts, previous, size)
+        path = folder / MANIFEST_NAME
+        check_schema(manifest.to_json(), "calibration_manifest", str(path))
+        header = "# Written by `qsens calibration add`; run it again after changing the files.\n"
+        write_atomically(path, (header + tomli_w.dumps(_checked(manifest, path).to_json())).encode())
+        return manifest
 
 
 def check_manifest(files: SetFiles, manifest: Manifest) -> None:
@@ -219,8 +222,9 @@ def _overall_sha256(files: Sequence[ManifestFile]) -> str:
 def _described(
     files: SetFiles, facts: SetFacts, previous: Manifest | None, size: tuple[int, int] | None
 ) -> Manifest:
+    clips = _clips(files.names, facts, previous)
     listed = tuple(
-        ManifestFile(name, checksum, _clip_of(name, facts, previous))
+        ManifestFile(name, checksum, clips[name])
         for name, checksum in zip(files.names, files.checksums, strict=True)
     )
     licence = facts.licence or (previous and previous.licence)
@@ -256,22 +260,23 @@ def _size_after_reading(files: SetFiles, largest_megapixels: int) -> tuple[int, 
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _clip_of(name: str, facts: SetFacts, previous: Manifest | None) -> str | None:
-    pattern = facts.clip_pattern
-    if pattern is None and "/" in name:
-        return name.rpartition("/")[0]
-    if pattern is None:
-        known = previous.files if previous else ()
-        return next((file.clip for file in known if file.name == name), None)
+def _clips(names: Sequence[str], facts: SetFacts, previous: Manifest | None) -> Mapping[str, str | None]:
+    if facts.clip_pattern is not None:
+        return clips_by_pattern(facts.clip_pattern, names)
+    known = {file.name: file.clip for file in previous.files} if previous else {}
+    return {name: name.rpartition("/")[0] if "/" in name else known.get(name) for name in names}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer of a manifest at a time: each keeps what the one before stated."""
     try:
-        match = re.search(pattern, name)
-        clip = match.group(1) if match else None
-    except (re.error, IndexError) as error:
-        raise SpecError(
-            f"clip pattern {pattern!r}: {error}", "use one group, such as '(.+)_[0-9]+'"
-        ) from error
-    if not clip:
-        raise SpecError(
-            f"clip pattern {pattern!r} finds no clip in {name!r}", "use a pattern that fits every name"
-        )
-    return clip
+        number = os.open(folder, os.O_RDONLY)
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL
+        raise DataError(f"cannot list folder {folder}: {reason_of(error)}", "check the path") from error
+    try:
+        # The folder itself is locked, so that no lock file stays in people's sets.
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)

@@ -1,4 +1,5 @@
 import hashlib
+import threading
 import tomllib
 
 import numpy as np
@@ -7,6 +8,7 @@ import tomli_w
 from calibration_sets import pixels, write_arrays, write_images
 from PIL import Image
 
+from qsens.calibration import manifest
 from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
 from qsens.errors import DataError, SpecError
@@ -199,3 +201,21 @@ def test_the_manifest_of_a_written_npz_stays_valid_after_numpy_reads_it(tmp_path
     with np.load(folder / "000.npz") as arrays:
         assert set(arrays) == {"mel", "face"}
     check(folder)
+
+
+def test_two_that_write_a_manifest_at_once_keep_what_both_state(described, monkeypatch):
+    read_all = manifest._size_after_reading
+    second = threading.Thread(target=write_manifest, args=(described, SetFacts(name="people")))
+
+    def read_while_another_comes(*arguments):
+        monkeypatch.setattr(manifest, "_size_after_reading", read_all)
+        second.start()
+        second.join(0.3)  # ends in that time where nothing makes it wait
+        return read_all(*arguments)
+
+    monkeypatch.setattr(manifest, "_size_after_reading", read_while_another_comes)
+    write_manifest(described, SetFacts(licence="MIT"))
+    second.join()
+    written = read_manifest(described)
+    assert (written.name, written.licence) == ("people", "MIT")
+    assert not list(described.glob(".*"))

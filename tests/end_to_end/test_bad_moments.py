@@ -20,6 +20,7 @@ from tiny_runs import (
     write_images,
 )
 
+from qsens.device.leftovers import process_mark
 from qsens.run_folder import RunFolder, RunPaths, read_run_spec
 
 MAPS = 9
@@ -29,7 +30,7 @@ def fill_disk_for(path):
     """Writing this file fails as on a full disk: what becomes the file is the device that is always full."""
     if path.name != "spec.toml":  # what a folder is known by; the others are written only where absent
         path.unlink(missing_ok=True)
-    path.with_name(f".{path.name}.partial").symlink_to("/dev/full")
+    path.with_name(f".{path.name}.{process_mark()}.partial").symlink_to("/dev/full")
 
 
 @contextmanager
