@@ -1,5 +1,6 @@
 """Goldens: read back, run in whole batches, and compared on what a viewer sees."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -13,6 +14,7 @@ from qsens.device.errors import DeviceError
 from qsens.device.goldens import (
     Goldens,
     batch_of,
+    bundle_goldens,
     compare_with_goldens,
     picture_psnr,
     read_goldens,
@@ -144,3 +146,92 @@ def test_a_result_is_plain_values():
     result = compared({"picture": PICTURE})
     assert result.to_json()["fp32_psnr_db"] == 100.0
     assert replace(result, problems=("x",)).to_json()["problems"] == ["x"]
+
+
+SAMPLES = {"goldens": {"samples": [0, 3, 6, 8, 9]}}
+NAMES = {"input": ["image", "style/a"], "fp32": ["picture"], "exact": ["picture"]}
+ARRAYS = {
+    "input_0": INPUTS["image"],
+    "input_1": INPUTS["style/a"],
+    "fp32_0": np.ones((5, 1), np.float32),
+    "exact_0": np.ones((5, 1), np.float32),
+}
+
+
+def of_bundle(folder, names=NAMES, **changes):
+    """The goldens of a bundle in `folder`, whose arrays are changed; `None` leaves one out."""
+    arrays = {key: value for key, value in {**ARRAYS, **changes}.items() if value is not None}
+    text = names if isinstance(names, (str, np.ndarray)) else json.dumps(names)
+    np.savez_compressed(folder / "goldens.npz", names=np.array(text), **arrays)
+    return bundle_goldens(replace(bundle_with(), folder=folder, document=SAMPLES))
+
+
+def test_goldens_that_are_what_the_document_says_are_read(tmp_path):
+    assert len(of_bundle(tmp_path)) == 5
+
+
+def test_a_second_output_need_not_be_by_sample(tmp_path):
+    names = {**NAMES, "fp32": ["picture", "scale"], "exact": ["picture", "scale"]}
+    more = {"fp32_1": np.ones(2, np.float32), "exact_1": np.ones(2, np.float32)}
+    bundle = replace(bundle_with(), folder=tmp_path, document=SAMPLES, outputs=("picture", "scale"))
+    np.savez(tmp_path / "goldens.npz", names=np.array(json.dumps(names)), **ARRAYS, **more)
+    assert set(bundle_goldens(bundle).exact) == {"picture", "scale"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_0": INPUTS["image"][:0]}, "input 'image' is float32 0x2, expected float32 5x2"),
+        ({"input_0": INPUTS["image"][:4]}, "input 'image' is float32 4x2"),
+        ({"input_0": INPUTS["image"].astype(np.float64)}, "input 'image' is float64 5x2"),
+        ({"input_0": np.array(3.0, np.float32)}, "input 'image' is float32 without axes"),
+        ({"input_0": np.array(["text"] * 5)}, "input 'image' is <U4 5"),
+        ({"input_0": np.array([None] * 5, dtype=object)}, "it is damaged: Object arrays"),
+        ({"exact_0": np.ones((4, 1), np.float32)}, "output 'picture' is float32 4x1"),
+        ({"exact_0": np.ones((5, 1))}, "output 'picture' is float64"),
+        ({"fp32_0": np.array(1, np.float32), "exact_0": np.array(1, np.float32)}, "is float32 without axes"),
+        ({"fp32_0": np.ones((4, 1), np.float32), "exact_0": np.ones((4, 1), np.float32)}, "for 5 samples"),
+        ({"fp32_0": np.ones((5, 0), np.float32), "exact_0": np.ones((5, 0), np.float32)}, "for 5 samples"),
+        ({"fp32_0": np.full((5, 1), np.nan, np.float32)}, "output 'picture' holds NaN or infinite values"),
+        ({"exact_0": np.full((5, 1), np.inf, np.float32)}, "output 'picture' holds NaN or infinite values"),
+        ({"exact_0": None}, "it lacks the array 'exact_0'"),
+        ({"names": ""}, "cannot read"),
+        ({"names": "[" * 100_000}, "nested more than 64 levels deep"),
+        ({"names": "{}"}, "'names.input' is missing"),
+        ({"names": np.arange(3)}, "cannot read"),
+        ({"names": {**NAMES, "exact": []}}, "the exact outputs are none, expected picture"),
+        ({"names": {**NAMES, "fp32": ["other"]}}, "the FP32 outputs are other, expected picture"),
+        ({"names": {**NAMES, "input": ["image"]}}, "the inputs are image, expected image, style/a"),
+        ({"names": {**NAMES, "input": ["image", "image"]}}, "'names.input' names 'image' twice"),
+        ({"names": {**NAMES, "input": 3}}, "'names.input' is 3"),
+        ({"names": {**NAMES, "input": [None, "image"]}}, "'names.input.0' is None"),
+    ],
+    ids=range(24),
+)
+def test_goldens_of_something_else_are_refused_by_name(tmp_path, changes, message):
+    with pytest.raises(DeviceError) as caught:
+        of_bundle(tmp_path, **changes)
+    assert message in caught.value.message
+    assert "goldens.npz" in caught.value.message
+    assert caught.value.hint
+
+
+def test_goldens_that_unpack_to_gigabytes_are_refused_by_their_size(tmp_path, monkeypatch):
+    of_bundle(tmp_path)
+    monkeypatch.setattr("qsens.device.goldens.LARGEST_BYTES", 10_000)
+    with pytest.raises(DeviceError, match="it would unpack to 400,"):
+        of_bundle(tmp_path, input_0=np.zeros((50_000, 2), np.float32))
+
+
+def test_outputs_that_do_not_belong_together_are_an_error():
+    with pytest.raises(DeviceError, match="outputs without samples"):
+        run_in_batches(lambda feed: {"picture": np.float32(1)}, INPUTS, ENTRIES, 2)
+    with pytest.raises(DeviceError, match="gives outputs without samples"):
+        run_in_batches(
+            lambda feed: {"picture": np.ones((2, int(feed["image"][0, 0]) + 1))}, INPUTS, ENTRIES, 2
+        )
+
+
+def test_values_that_are_no_numbers_are_a_problem():
+    result = compared({"picture": np.array([["text"]] * 5)})
+    assert result.problems == ("output 'picture' is of the type <U4, which is no number",)

@@ -1,9 +1,13 @@
 """A bundle on disk: what it holds, where it may be written, and that it is complete or absent."""
 
 import csv
+import errno
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +16,7 @@ import pytest
 from qsens.backends.calibration_cache import read_calibration_cache
 from qsens.device.bundle_files import read_bundle
 from qsens.device.goldens import picture_psnr, read_goldens
+from qsens.device.leftovers import remove_leftovers
 from qsens.errors import RunFolderError, SpecError, VerificationError
 from qsens.export import bundle as bundle_module
 from qsens.export.bundle import ExportOptions, export_bundle
@@ -146,6 +151,85 @@ def test_a_failed_export_leaves_the_earlier_bundle(reopened, bundle, monkeypatch
 
     monkeypatch.setattr(bundle_module, "exact_outputs", fail)
     with pytest.raises(VerificationError):
+        export(reopened, bundle)
+    assert (bundle / "SHA256SUMS").read_text() == before
+    assert not list(bundle.parent.glob(".*"))
+
+
+def left_by_a_killed_export(out, kind):
+    """A folder as a killed export of `out` leaves it: its mark is that of a process that has ended."""
+    code = "from qsens.device.leftovers import process_mark; print(process_mark())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    left = out.with_name(f".{out.name}.{done.stdout.strip()}{kind}")
+    left.mkdir()
+    (left / "model.onnx").write_text("left")
+    return left
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(reopened, bundle):
+    out = bundle
+    left = [left_by_a_killed_export(out, kind) for kind in ("-x1.partial", ".replaced")]
+    other = left_by_a_killed_export(out.with_name("bundle.other"), "-x2.partial")
+    living = out.with_name(f"{bundle_module._beside(out)}-x3.partial")
+    living.mkdir()
+    export(reopened, out, golden_samples=1)
+    assert not any(path.exists() for path in left)
+    assert other.exists()
+    assert living.exists()
+
+
+def test_a_bundle_that_a_killed_export_moved_away_comes_back(reopened, bundle, monkeypatch):
+    left = left_by_a_killed_export(bundle, ".replaced")
+    shutil.rmtree(left)
+    bundle.rename(left)
+
+    def fail(*_):
+        raise VerificationError("no")
+
+    monkeypatch.setattr(bundle_module, "exact_outputs", fail)
+    with pytest.raises(VerificationError):
+        export(reopened, bundle)
+    compare(bundle)
+    assert not list(bundle.parent.glob(".*"))
+
+
+def test_tidying_elsewhere_does_not_take_a_bundle_that_was_moved_away(bundle):
+    left = left_by_a_killed_export(bundle, ".replaced")
+    partial = left_by_a_killed_export(bundle, "-x1.partial")
+    remove_leftovers(bundle.parent)
+    assert left.exists()
+    assert not partial.exists()
+
+
+def test_of_two_exports_at_once_the_slower_one_keeps_what_the_faster_wrote(reopened, bundle, monkeypatch):
+    rename = Path.rename
+
+    def rename_late(path, target):
+        """Another export takes the place once the earlier bundle is moved away."""
+        result = rename(path, target)
+        if str(target).endswith(".replaced"):
+            shutil.copytree(target, bundle)
+        return result
+
+    monkeypatch.setattr(Path, "rename", rename_late)
+    with pytest.raises(RunFolderError, match="cannot write"):
+        export(reopened, bundle)
+    monkeypatch.undo()
+    compare(bundle)
+    assert not list(bundle.parent.glob(".*"))
+
+
+def test_a_bundle_that_cannot_be_replaced_stays(reopened, bundle, monkeypatch):
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path.suffix == ".partial":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    before = (bundle / "SHA256SUMS").read_text()
+    with pytest.raises(RunFolderError, match="Input/output error"):
         export(reopened, bundle)
     assert (bundle / "SHA256SUMS").read_text() == before
     assert not list(bundle.parent.glob(".*"))

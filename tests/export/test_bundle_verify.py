@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qsens.device import checking
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import Goldens, read_goldens, write_goldens
 from qsens.errors import BuildError, RunFolderError, SpecError
@@ -152,6 +153,19 @@ def test_pictures_beyond_the_bounds_are_a_mismatch(bundle):
     report = verify_engine(checked_files(bundle), repeats=0)
     assert report.exit_code == 4
     assert report.goldens.problems[0].startswith("PSNR against the FP32 pictures is 2")
+
+
+def test_a_file_that_changes_while_it_is_checked_is_found(bundle, monkeypatch):
+    def open_engine(opened):
+        engine = onnxruntime_engine(opened)
+        (bundle / "model.onnx").write_bytes(b"another graph")
+        return engine
+
+    onnxruntime_engine = checking.open_engine
+    checked = checked_files(bundle)
+    monkeypatch.setattr(checking, "open_engine", open_engine)
+    with pytest.raises(RunFolderError, match=r"damaged: model\.onnx"):
+        verify_engine(checked, repeats=0)
 
 
 def test_a_damaged_bundle_is_refused(bundle):
