@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
@@ -42,8 +42,11 @@ class LearningRate(pl.Callback):
                 group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Stopping(pl.Callback):
-    """Stops after the current step on Ctrl-C or SIGTERM, and when the minutes are used up.
+    """Stops after the current step on Ctrl-C, SIGTERM or SIGHUP, and when the minutes are used up.
 
     A second Ctrl-C stops at once.
     """
@@ -51,13 +54,19 @@ class Stopping(pl.Callback):
     def __init__(self, spec: TrainingSpec) -> None:
         self._seconds = math.inf if spec.max_minutes is None else spec.max_minutes * 60
         self._before: dict[int, Any] = {}
+        self._signal: int | None = None
         self.is_interrupted = False
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         # Handlers can be set in the main thread only; elsewhere Python's own stay.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._interrupt)
+            found = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+            self._before = {number: it for number, it in found.items() if it is not signal.SIG_IGN}
+            self._listen()
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        # Lightning has taken SIGTERM meanwhile, and would end with an exception of its own.
+        self._listen()
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         is_late = module.seconds_spent >= self._seconds
@@ -73,11 +82,22 @@ class Stopping(pl.Callback):
         """Give the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before.clear()
+
+    def raise_interrupt(self) -> NoReturn:
+        """Tell whoever had the signal of it, now that all is saved. Raises `KeyboardInterrupt`."""
+        handler = self._before.get(self._signal) if self._signal is not None else None
+        if callable(handler):
+            handler(self._signal, None)
+        raise KeyboardInterrupt
+
+    def _listen(self) -> None:
+        for number in self._before:
+            signal.signal(number, self._interrupt)
 
     def _interrupt(self, number: int, _frame: object) -> None:
+        self._signal = number
         if self.is_interrupted:
-            raise KeyboardInterrupt
+            self.raise_interrupt()
         self.is_interrupted = True
 
 

@@ -76,7 +76,7 @@ def run_training(module: TrainingModule, progress: Progress) -> TrainingResult:
         finally:
             stopping.restore_handlers()
         if stopping.is_interrupted:
-            raise KeyboardInterrupt
+            stopping.raise_interrupt()
         # Lightning moves the module to the CPU when it has finished.
         return _finish(module.to(device), spec.out)
 

@@ -25,12 +25,12 @@ def silent(*_):
     """A progress that shows nothing."""
 
 
-def interrupting(at):
-    """A progress that presses Ctrl-C when step `at` is reported."""
+def interrupting(at, number=signal.SIGINT):
+    """A progress that presses Ctrl-C, or sends another signal, when step `at` is reported."""
 
     def progress(done, *_):
         if done == at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     return progress
 
@@ -132,6 +132,22 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert_same_weights(whole.out, parts.out, "expert" if kind == "expert" else "generator")
     for one, other in zip(rows(whole.out), rows(parts.out), strict=True):
         assert one["loss"] == other["loss"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_listens_for_a_signal_hears_of_it_when_the_run_is_saved(make_spec, number):
+    spec, heard = make_spec("talker", "run"), []
+
+    def listen(*arguments):
+        heard.append((arguments[0], (spec.out / CHECKPOINT_NAME).exists()))
+
+    before = signal.signal(number, listen)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(spec, interrupting(2, number))
+    finally:
+        signal.signal(number, before)
+    assert heard == [(number, True)]
 
 
 @pytest.mark.slow
