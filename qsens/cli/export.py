@@ -56,7 +56,7 @@ def export(
         )
         exported = export_bundle(reopened, chosen, wanted)
         if as_json:
-            echo_json({"bundle": str(out), **exported.document}, indent=None)
+            echo_json({"bundle": str(out), "digest": exported.digest, **exported.document}, indent=None)
         else:
             _show(exported)
 

@@ -23,7 +23,7 @@ PRECISIONS = ("int8", "fp16", "fp32")
 # Flavours of the graph that each runtime takes.
 FLAVOURS = {"openvino": ("u8",), "onnxruntime": ("u8",), "tensorrt": ("strong", "weak")}
 LARGEST_BATCH = 2**16
-LARGEST_DOCUMENT_BYTES = 2**26
+LARGEST_DOCUMENT_BYTES = 2**24
 # What one run may be fed: engines take a multiple of it.
 LARGEST_FEED_BYTES = 2**32
 # A range beyond these has no PSNR in float64.

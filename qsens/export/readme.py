@@ -62,18 +62,23 @@ _PAGE = """\
 ## Check it
 
 ```sh
-python verify.py
+python verify.py --digest HEX
 ```
 
 It needs {needs} (Python 3.8 or later) and nothing of qsens. It compares all files with
-`SHA256SUMS`, builds the engine, asks it what every layer really runs in, compares its pictures with
-`goldens.npz`, and measures latency. `--json` prints JSON, `--no-latency` leaves the measuring out,
-`--latency-json FILE` writes a latency file that `qsens select` and `qsens devices` read.
+`SHA256SUMS` before it runs any of them, builds the engine, asks it what every layer really runs in, compares
+its pictures with `goldens.npz`, and measures latency. `--json` prints JSON, `--no-latency` leaves the
+measuring out, `--latency-json FILE` writes a latency file that `qsens select` and `qsens devices` read.
+
+HEX is the digest that `qsens export` printed: the sha256 of `SHA256SUMS`, which no file of the bundle can
+tell. Without it damage is found, but whoever changes a file can change its sum, and this script, as well: take
+the digest from whom you have the bundle, and compare `sha256sum SHA256SUMS` with it before you run anything of
+a bundle that you do not trust. Run the script by its name, never with `python -m`.
 
 | exit code | meaning |
 |---|---|
 | 0 | fine |
-| 1 | damaged, or the runtime is missing or refuses the graph |
+| 1 | damaged, another digest, or the runtime is missing or refuses the graph |
 | 4 | a layer runs in another precision than `layers.csv` expects, or the pictures are too far off |
 
 The pictures must reach {fp32:.1f} dB PSNR against FP32's and {exact:.1f} dB against those that were scored:

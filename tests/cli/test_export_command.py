@@ -153,6 +153,19 @@ def test_a_score_worse_than_the_runs_ends_with_4(bundle):
     assert "the run scored 500" in result.stderr
 
 
+def test_the_digest_that_export_prints_is_what_verify_holds_against(run):
+    exported = qsens("export", run, "--for", "onnxruntime", "--trial", "1")
+    out = run / "bundle-onnxruntime"
+    digest = exported.stdout.split("Digest: ")[1].split()[0]
+    assert qsens("verify", out, "--no-latency", "--digest", digest).exit_code == 0
+    as_json = qsens("export", run, "--for", "onnxruntime", "--trial", "2", "--json")
+    other = json.loads(as_json.stdout)["digest"]
+    result = qsens("verify", out, "--no-latency", "--digest", digest)
+    assert result.exit_code == 1
+    assert f"Error: the bundle's digest is {other}, not {digest}" in result.stderr
+    assert qsens("verify", out, "--digest", digest[1:]).exit_code == 2
+
+
 def test_flags_that_exclude_each_other_are_refused(bundle):
     assert qsens("verify", bundle, "--no-latency", "--latency-json", "x.json").exit_code == 2
     assert qsens("verify", bundle, "--compile-only", "--score").exit_code == 2

@@ -181,7 +181,7 @@ def test_a_document_that_is_none_is_refused(folder, text):
 def test_a_document_that_would_fill_the_memory_or_never_end_is_not_read(folder):
     with (folder / DOCUMENT).open("r+b") as file:
         file.truncate(2**40)
-    with pytest.raises(DeviceError, match="larger than 64 MiB"):
+    with pytest.raises(DeviceError, match="larger than 16 MiB"):
         read_bundle(folder)
     (folder / DOCUMENT).unlink()
     os.mkfifo(folder / DOCUMENT)
