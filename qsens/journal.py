@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +57,17 @@ def read_journal(path: Path) -> JournalContent:
     digest = _read_header(path, values[0]) if values else None
     trials = tuple(_read_trial(path, number, value) for number, value in enumerate(values[1:], start=2))
     return JournalContent(digest, trials, sum(len(line) + 1 for line in lines))
+
+
+def check_numbers(path: Path, trials: Sequence[Trial]) -> None:
+    """Check that the trials of the journal in `path` are numbered by their place, before more are added.
+
+    Raises:
+        RunFolderError: naming the line of the first that is not.
+    """
+    for place, trial in enumerate(trials):
+        if trial.number != place:
+            raise _corrupt(path, place + 2, f"trial {trial.number} stands where trial {place} belongs")
 
 
 class Journal:
@@ -146,7 +158,8 @@ def _read_trial(path: Path, number: int, value: dict[str, Any]) -> Trial:
 def _corrupt(path: Path, number: int, reason: str) -> RunFolderError:
     remedy = "begin a new folder with --out"
     if number > 1:
-        remedy = f"delete that line to lose only its trial, or {remedy}"
+        # Trials are numbered by their place: one less in the middle would have a number given twice.
+        remedy = f"delete that line and those after it to lose only their trials, or {remedy}"
     return RunFolderError(f"line {number} of {path} is corrupt: {reason}", remedy)
 
 

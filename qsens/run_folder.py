@@ -20,13 +20,13 @@ from qsens.device.json_text import parse_json
 from qsens.device.leftovers import remove_leftovers
 from qsens.device.special_files import read_file
 from qsens.errors import RunFolderError
-from qsens.journal import Journal, read_journal
+from qsens.journal import Journal, check_numbers, read_journal
 from qsens.layer import Layer
 from qsens.layers_table import layers_from_csv, layers_to_csv
-from qsens.schema import read_record
+from qsens.schema import read_record, shown
 from qsens.spec import SweepSpec, difference
 from qsens.spec_file import read_spec, write_spec
-from qsens.trial import Study
+from qsens.trial import Study, Trial
 
 # The libraries whose versions can change a score.
 RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch", "torchvision")
@@ -117,6 +117,7 @@ class RunFolder(RunPaths):
             _check_same_spec(paths, spec)
             write_spec(paths.spec_path, spec)
             with Journal(paths.journal_path, spec.digest) as journal:
+                check_numbers(journal.path, journal.trials)
                 for folder in (paths.evidence, paths.samples, paths.figures):
                     _make_folder(folder)
                 for folder in (path, paths.evidence, paths.samples, paths.figures):
@@ -180,7 +181,22 @@ def read_study(path: Path) -> Study:
         raise RunFolderError(
             f"{path} holds no layers yet", "the run stopped before its first map: start the sweep again"
         )
-    return Study(journal.spec_digest, read_layers(paths.layers_path), journal.trials)
+    layers = read_layers(paths.layers_path)
+    _check_layers(paths, layers, journal.trials)
+    return Study(journal.spec_digest, layers, journal.trials)
+
+
+def _check_layers(paths: RunPaths, layers: Sequence[Layer], trials: Sequence[Trial]) -> None:
+    known = {layer.name for layer in layers}
+    for place, trial in enumerate(trials):
+        maps = [entry for entry in (trial.requested, trial.applied) if entry is not None]
+        unknown = {name for entry in maps for name, _ in entry.overrides} - known
+        if unknown:
+            raise RunFolderError(
+                f"line {place + 2} of {paths.journal_path} names the layer {shown(min(unknown))}, "
+                f"which {paths.layers_path.name} does not list",
+                "restore both files of the run, or begin a new folder with --out",
+            )
 
 
 def read_run_spec(path: Path) -> SweepSpec:

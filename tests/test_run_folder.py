@@ -11,10 +11,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from qsens.audits import audit_path, load_audit
+from qsens.decisions import read_decisions
 from qsens.device.leftovers import process_mark
-from qsens.errors import RunFolderError
+from qsens.errors import RunFolderError, SpecError
+from qsens.floor import FLOORS, read_floors
 from qsens.layers_table import layers_from_csv, layers_to_csv
 from qsens.precision import Precision, PrecisionMap
+from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
 from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
@@ -84,7 +88,11 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
     code = f"""
 from pathlib import Path
 from qsens.device.leftovers import process_mark
-from qsens.errors import RunFolderError
+from qsens.audits import audit_path, load_audit
+from qsens.decisions import read_decisions
+from qsens.errors import RunFolderError, SpecError
+from qsens.floor import FLOORS, read_floors
+from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder
 from qsens.spec import SweepSpec
 try:
@@ -113,6 +121,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from qsens.device.leftovers import process_mark
+from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder
 from qsens.spec import SweepSpec
 with RunFolder.open(Path(sys.argv[1]), SweepSpec(seed=1)) as folder:
@@ -232,3 +241,72 @@ def test_a_damaged_provenance_is_named(tmp_path):
     RunPaths(tmp_path).provenance_path.write_text("{", encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"provenance\.json"):
         read_provenance(tmp_path)
+
+
+def test_a_trial_of_other_layers_is_named(tmp_path):
+    fill(tmp_path)
+    with RunFolder.open(tmp_path, SPEC) as folder:
+        folder.journal.append(
+            example_trial(1, PrecisionMap(Precision.FP16, (("other", Precision.INT8),)), LAYERS)
+        )
+    with pytest.raises(RunFolderError, match=r"line 3 of .*journal.jsonl names the layer 'other'"):
+        read_study(tmp_path)
+
+
+def test_a_journal_whose_trials_lack_one_is_read_but_not_taken_up(tmp_path):
+    """The next trial would have the number of one that is there, and replace its evidence."""
+    fill(tmp_path)
+    with RunFolder.open(tmp_path, SPEC) as folder:
+        folder.journal.append(example_trial(2, PrecisionMap(Precision.FP16), LAYERS))
+    assert [trial.number for trial in read_study(tmp_path).trials] == [0, 2]
+    wrong = pytest.raises(RunFolderError, match=r"line 3 of .* trial 2 stands where trial 1 belongs")
+    with wrong as caught, RunFolder.open(tmp_path, SPEC):
+        pass
+    assert "delete that line and those after it" in caught.value.hint
+
+
+def _pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def _folder(path):
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(b"[" * 100_000 + b"]" * 100_000),
+    lambda path: path.write_bytes(b"\xff\xfe{}"),
+    lambda path: path.write_bytes(b"9" * 5000),
+    lambda path: path.write_bytes(b"null"),
+    lambda path: path.write_bytes(b'{"created": 1, "contents": {}, "versions": {}}'),
+    lambda path: path.write_bytes(b'{"created": "x", "contents": [], "versions": {}}'),
+    lambda path: path.write_bytes(b'{"created": "x", "contents": {"graph": null}, "versions": {}}'),
+    lambda path: path.write_bytes(b'[{"text": 1, "trials": [0]}]'),
+    lambda path: path.write_bytes(b'[{"text": "x", "trials": [1.5]}]'),
+    lambda path: path.write_bytes(b'[{"text": "x", "trials": [99999999999999999999]}]'),
+    lambda path: path.write_bytes(b'[{"layer": "a", "node": 3}]'),
+    lambda path: path.write_bytes(b'{"against": {}, "floors": {"fid": {"label": "x", "value": NaN}}}'),
+    lambda path: path.write_bytes(b'{"against": {"fid": 1}, "floors": {}}'),
+    _pipe,
+    _folder,
+])  # fmt: skip
+def test_a_damaged_file_of_the_folder_is_absent_or_named(tmp_path, spoil):
+    """What can be made again counts as absent; what cannot is named."""
+    fill(tmp_path)
+    paths = RunPaths(tmp_path)
+    for path in (paths.provenance_path, paths.decisions_path, audit_path(paths.evidence, 0)):
+        spoil(path)
+    spoil(paths.evidence / FLOORS)
+    assert read_decisions(paths.decisions_path) == ()
+    assert load_audit(paths.evidence, 0) == {}
+    assert read_floors(tmp_path) is None
+    with pytest.raises(RunFolderError, match=r"cannot read .*provenance\.json"):
+        read_provenance(tmp_path)
+    spoil(paths.precision_map_path)
+    with pytest.raises(SpecError, match=r"precision_map\.json"):
+        read_precision_map(paths.precision_map_path)
+    spoil(paths.layers_path)
+    with pytest.raises(RunFolderError, match=r"layers\.csv"):
+        read_study(tmp_path)
