@@ -71,9 +71,9 @@ its pictures with `goldens.npz`, and measures latency. `--json` prints JSON, `--
 measuring out, `--latency-json FILE` writes a latency file that `qsens select` and `qsens devices` read.
 
 HEX is the digest that `qsens export` printed: the sha256 of `SHA256SUMS`, which no file of the bundle can
-tell. Without it damage is found, but whoever changes a file can change its sum, and this script, as well: take
-the digest from whom you have the bundle, and compare `sha256sum SHA256SUMS` with it before you run anything of
-a bundle that you do not trust. Run the script by its name, never with `python -m`.
+tell. Without it damage is found, but whoever changes a file can change its sum, and this script, as well:
+take the digest from whom you have the bundle, and compare `sha256sum SHA256SUMS` with it before you run
+anything of a bundle that you do not trust. Run the script by its name, never with `python -m`.
 
 | exit code | meaning |
 |---|---|
