@@ -47,11 +47,9 @@ class CommandProcess:
 
     def words_of_stop(self, message: str = "stopped") -> str:
         """The message of a stop as a sentence, which names the signal where it was not Ctrl-C."""
-        details = message.removeprefix("stopped")
-        if self.stopped_by not in (None, signal.SIGINT):
-            separator = "; " if details else ""
-            details = f" by {self.stopped_by.name}{separator}{details.lstrip(', ')}"
-        return f"Stopped{details}"
+        number = self.stopped_by
+        name = "" if number is None or number is signal.SIGINT else f" by {number.name}"
+        return f"Stopped{name}{message.removeprefix('stopped')}"
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         if self.stopped_by is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from qsens.device.errors import DeviceError
+from qsens.device.leftovers import process_mark, remove_leftovers
 from qsens.device.tensorrt_module import Features, collecting_logger, features_of
 from qsens.device.tensorrt_names import nodes_in_layer_name, nodes_in_metadata
 
@@ -255,7 +255,8 @@ def _attach_timing_cache(config: Any, path: Path | None) -> Path | None:
 def _save_timing_cache(config: Any, path: Path) -> None:
     """Write beside and rename: another process may be reading, and the last to finish knows most."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_leftovers(path.parent)
+    partial = path.with_name(f".{path.name}.{process_mark()}.partial")
     partial.write_bytes(bytes(config.get_timing_cache().serialize()))
     partial.replace(path)
 

@@ -91,7 +91,7 @@ def run_probe(body, name, before=""):
 @pytest.mark.parametrize(("name", "code"), CODES.items())
 def test_a_signal_ends_a_command_with_its_code_and_is_named(name, code):
     result = run_probe(STOP_SAID, name)
-    words = "Stopped after 3 maps" if name == "SIGINT" else f"Stopped by {name}; after 3 maps"
+    words = "Stopped after 3 maps" if name == "SIGINT" else f"Stopped by {name} after 3 maps"
     assert (result.returncode, result.stderr) == (code, f"{words}\nHint: go on\n")
 
 
