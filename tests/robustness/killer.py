@@ -261,11 +261,13 @@ def run_case(setup: Setup, seed: int) -> tuple[str, Counter[str], list[str]]:
     folder = Path(tempfile.mkdtemp(dir=setup.root, prefix=f"case-{seed}-"))
     _make_place(setup, kind, folder)
     case = _Case(setup, kind, folder, chance)
-    before = set(SHARED_MEMORY.iterdir())
+    shared = set(SHARED_MEMORY.iterdir())
     for _ in range(chance.choice((1, 1, 2, 3))):
         case.kill_once()
     case.finish()
-    case.count("files left", len(set(SHARED_MEMORY.iterdir()) - before), "shared memory")
+    # Other programs of the machine come and go there.
+    left = _lasting(lambda: [str(path) for path in set(SHARED_MEMORY.iterdir()) - shared])
+    case.count("files left", len(left), left)
     if not case.problems:
         shutil.rmtree(folder)
     return kind.name, case.counts, [f"case {seed} ({kind.name}): {text}" for text in case.problems]
@@ -352,7 +354,7 @@ class _Case:
         self.count("wrong codes", command.status != 0, f"the last run: {command.status} {command.said()}")
         numbers = [json.loads(line)["number"] for line in _journal_lines(self._folder)[1:]]
         self.count("trials repeated", len(numbers) - len(set(numbers)), numbers)
-        left = _living(self._sessions)
+        left = _lasting(lambda: list(_processes_of(set(self._sessions))))
         self.count("processes left", len(left), left)
         found, expected = _files_of(self._folder), self._expected.files
         added = sorted(set(found) - set(expected))
@@ -362,10 +364,10 @@ class _Case:
         self.count("other results", len(other), other)
 
 
-def _living(sessions: list[int]) -> list[str]:
-    """Processes of those sessions that are still there after a while."""
+def _lasting(find: Callable[[], list[str]]) -> list[str]:
+    """Those found that are still there after a while."""
     deadline = time.monotonic() + GONE_S
-    while found := list(_processes_of(set(sessions))):
+    while found := find():
         if time.monotonic() > deadline:
             return found
         time.sleep(0.05)
