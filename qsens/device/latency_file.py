@@ -12,6 +12,7 @@ from qsens.device.audit import LayerAudit, mismatches
 from qsens.device.errors import DeviceError, reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.latency import Latency
+from qsens.device.leftovers import process_mark, remove_entry
 from qsens.device.special_files import read_file
 
 SCHEMA_VERSION = 1
@@ -125,9 +126,12 @@ def write_latency(path: Path, document: Mapping[str, Any]) -> None:
     """
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     try:
-        partial = path.with_name("." + path.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        partial = path.with_name(f".{path.name}.{process_mark()}.partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            remove_entry(partial)
     except (OSError, ValueError) as error:  # a path without a name, or with NUL
         raise DeviceError(
             f"cannot write {path}: {reason_of(error)}", "check the folder and its space"
@@ -143,6 +147,8 @@ def read_latency(path: Path) -> dict[str, Any]:
     hint = "write one with: qsens bench RUN --json FILE"
     try:
         document = parse_json(read_file(path))
+        # Halves of characters, which JSON can hold, go into no report.
+        json.dumps(document, ensure_ascii=False).encode()
     except (OSError, ValueError) as error:
         raise DeviceError(f"cannot read the latency file {path}: {reason_of(error)}", hint) from error
     if not isinstance(document, dict) or "measurements" not in document:

@@ -1,6 +1,8 @@
 """The latency file: what is written is read back, whole, and nothing else is taken for one."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -96,10 +98,16 @@ WRONG = [
     (json.dumps({"measurements": [], "schema_version": 99}), "schema version 99"),
     (json.dumps({"schema_version": 1}), "holds no 'measurements'"),
     (json.dumps([1]), "holds no 'measurements'"),
+    ('{"measurements": ' + "[" * 100_000, "nested more than 64 levels deep"),
+    ('{"measurements": [NaN]}', "holds a number that is nan"),
+    ('{"measurements": [1e999]}', "holds a number that is inf"),
+    (f'{{"measurements": [{"9" * 100}]}}', "a whole number beyond 64 bits"),
+    (f'{{"measurements": [{"9" * 5000}]}}', "cannot read the latency file"),
+    ('{"measurements": ["\\ud800"]}', "surrogates not allowed"),
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), WRONG)
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=range(len(WRONG)))
 def test_something_else_is_refused(tmp_path, text, message):
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -107,11 +115,27 @@ def test_something_else_is_refused(tmp_path, text, message):
         read_latency(path)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DeviceError, match="it is a pipe"):
+        read_latency(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("place", ["/", "a\0b.json"])
+def test_a_path_that_can_be_no_file_is_an_error(place):
+    with pytest.raises(DeviceError, match="cannot write"):
+        write_latency(Path(place), document())
+
+
 def test_an_absent_file_and_an_unwritable_folder_are_one_error(tmp_path):
     with pytest.raises(DeviceError, match=r"absent\.json"):
         read_latency(tmp_path / "absent.json")
     with pytest.raises(DeviceError, match="cannot write"):
         write_latency(tmp_path / "no" / "folder.json", document())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DeviceError, match="cannot write"):
+        write_latency(tmp_path / "folder", document())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_number_that_json_does_not_know_is_never_written(tmp_path):
