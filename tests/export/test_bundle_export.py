@@ -15,7 +15,7 @@ import pytest
 
 from qsens.backends.calibration_cache import read_calibration_cache
 from qsens.device.bundle_files import read_bundle
-from qsens.device.goldens import picture_psnr, read_goldens
+from qsens.device.goldens import bundle_goldens, picture_psnr, read_goldens
 from qsens.device.leftovers import remove_leftovers
 from qsens.errors import RunFolderError, SpecError, VerificationError
 from qsens.export import bundle as bundle_module
@@ -24,6 +24,7 @@ from qsens.export.bundle_script import compare
 from qsens.export.chosen import map_of_trial
 from qsens.export.document import relative_run
 from qsens.export.targets import TARGETS
+from qsens.export.verifying import checked_files
 from qsens.precision_map_file import read_precision_map
 from qsens.schema import check_schema
 
@@ -116,6 +117,17 @@ def test_a_fixed_batch_is_not_exported_for_more(reopened, tmp_path):
     fixed = replace(reopened, plan=replace(reopened.plan, graph=graph))
     with pytest.raises(SpecError, match="one sample at a time, not 2"):
         export(fixed, tmp_path / "out", batch=2)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("trial", [1, 2, 3])
+def test_bundles_of_every_target_and_map_are_opened_by_their_check(reopened, tmp_path, target, trial):
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    exported = export(reopened, tmp_path / "out", target, trial)
+    checked = checked_files(exported.folder, exported.digest)
+    assert len(bundle_goldens(checked.bundle)) == 4
+    assert len(checked.bundle.asked) == 5
 
 
 def test_what_is_not_a_bundle_is_not_overwritten(reopened, tmp_path):

@@ -100,7 +100,7 @@ LISTED = [
     *("hashlib.py", "numpy.py", "numpy.pyc", "sitecustomize.py", "usercustomize.py", "more.pth", "more.zip"),
     *("libcudart.so.12", "more.so", "more.pyd", "more.dll", "more.dylib", "nvidia-smi", "nvidia-smi.exe"),
     *("qsens/numpy.so", "qsens/device/main.pyc", "qsens/device/main.cpython-311-x86_64-linux-gnu.so"),
-    *("qsens/device/more.json", "pyvenv.cfg", ".env", "-rf.txt", "a b.txt", "a\\b.txt", "caf\u00e9.txt"),
+    *("qsens/device/more.json", "pyvenv.cfg", ".env", "-rf.txt", "a b.txt", "a\\b.txt", "gr\u00f6sse.txt"),
 ]
 
 
