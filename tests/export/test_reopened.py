@@ -85,6 +85,6 @@ def test_without_ranges_the_sweep_must_run_first(project, damage):
 
 def test_other_layers_are_refused(project):
     path = project / "run" / "layers.csv"
-    path.write_text(path.read_text().replace("middle,middle", "centre,middle"))
+    path.write_text(path.read_text().replace("middle,middle", "middle,centre"))
     with pytest.raises(RunFolderError, match="other layers"):
         reopen_run(project / "run")
