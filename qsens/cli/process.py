@@ -3,8 +3,10 @@
 import atexit
 import contextlib
 import os
+import select
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RAISE_AGAIN_S = 0.01
+LOOK_S = 0.1
 # A terminal that closes and a machine that shuts down send several at once; a person takes longer.
 TOGETHER_S = 0.5
+# How long native code may keep this process from hearing of a signal.
+PATIENCE_S = 10.0
 
 
 class CommandProcess:
@@ -24,6 +29,7 @@ class CommandProcess:
     def __init__(self) -> None:
         self.stopped_by: signal.Signals | None = None
         self._stopped_s = 0.0
+        self._heard_s = 0.0
         self._owner = os.getpid()
         self._is_ending = False
         self._status = 1
@@ -34,6 +40,7 @@ class CommandProcess:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._hear)
         _open_closed_streams()
+        self._start_watch()
         sys.unraisablehook = self._hear_again
         # The first to be registered is the last to be called. What the interpreter and libraries take down
         # after that may hang or crash, and a signal would kill: Python no longer listens then.
@@ -52,6 +59,7 @@ class CommandProcess:
         return f"Stopped{name}{message.removeprefix('stopped')}"
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
+        self._heard_s = time.monotonic()
         if self.stopped_by is None:
             self.stopped_by, self._stopped_s = signal.Signals(number), time.monotonic()
             if not self._is_ending:
@@ -70,6 +78,38 @@ class CommandProcess:
         # Raised in here it would be dropped again.
         signal.signal(signal.SIGALRM, lambda _, frame: self._hear(number, frame))
         signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_S)
+
+    def _start_watch(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        # What a library forks is ended by signals as any process, and not this one with it.
+        os.register_at_fork(after_in_child=_forget_signals)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
+
+    def _watch(self, pipe: int) -> None:
+        """End where a signal stays unheard, or the next one: native code may never return."""
+        unheard: list[int] = []
+        since_s = 0.0
+        while True:
+            if self._heard_s > since_s - TOGETHER_S:
+                unheard = []
+            ready, _, _ = select.select([pipe], [], [], LOOK_S if unheard else None)
+            came = [number for number in os.read(pipe, 64) if self._is_for_me(number)] if ready else []
+            now = time.monotonic()
+            if not unheard:
+                unheard, since_s = came, now
+            elif now - since_s >= (TOGETHER_S if came or self.stopped_by is not None else PATIENCE_S):
+                self._end_unheard(unheard[0])
+
+    def _end_unheard(self, number: int) -> NoReturn:
+        self.stopped_by = self.stopped_by or signal.Signals(number)
+        with contextlib.suppress(OSError):
+            os.write(2, f"{self.words_of_stop()}\n".encode())
+        os._exit(128 + self.stopped_by)
+
+    def _is_for_me(self, number: int) -> bool:
+        return number in STOP_SIGNALS and signal.getsignal(number) == self._hear
 
     def _leave_last(self) -> None:
         if os.getpid() == self._owner:  # not a fork that a library made
@@ -92,3 +132,10 @@ def _open_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - it takes no names
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
+def _forget_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)

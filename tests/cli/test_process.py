@@ -80,6 +80,27 @@ WHILE_JOINING = """
         threading.Event().wait()
     threading.Thread(target=last).start()
 """
+IN_NATIVE_CODE = """
+    import ctypes
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    mutex = ctypes.create_string_buffer(64)
+    def press():
+        while True:
+            send()
+            time.sleep({pause})
+    threading.Thread(target=press, daemon=True).start()
+    lock(mutex)
+    lock(mutex)
+"""
+IN_A_FORK = """
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    time.sleep(0.5)
+"""
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -110,6 +131,24 @@ def test_a_signal_ends_a_command_with_its_code_and_is_named(name, code):
 def test_a_signal_at_a_bad_moment_ends_without_a_traceback(body, said):
     result = run_probe(body, "SIGTERM")
     assert (result.returncode, result.stderr, result.stdout) == (143, said, "")
+
+
+@pytest.mark.parametrize(
+    ("pause", "before"),
+    [
+        pytest.param(0.1, "", id="again and again"),
+        pytest.param(60, "qsens.cli.process.PATIENCE_S = 0.1", id="once"),
+    ],
+)
+def test_a_signal_ends_a_command_that_native_code_keeps_from_hearing_it(pause, before):
+    """ONNX Runtime may hang with as many threads as one asks for."""
+    result = run_probe(IN_NATIVE_CODE.format(pause=pause), "SIGTERM", f"import qsens.cli.process\n{before}")
+    assert (result.returncode, result.stderr, result.stdout) == (143, "Stopped by SIGTERM\n", "")
+
+
+def test_a_signal_to_a_fork_ends_the_fork_alone():
+    result = run_probe(IN_A_FORK, "SIGTERM", "import qsens.cli.process; qsens.cli.process.PATIENCE_S = 0.1")
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", "-15\n")
 
 
 @pytest.mark.parametrize(("name", "said"), [("SIGINT", "Stopped\n"), ("SIGHUP", "Stopped by SIGHUP\n")])
