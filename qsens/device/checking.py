@@ -19,12 +19,19 @@ from qsens.device.latency_file import (
 )
 from qsens.device.machine import describe_device
 from qsens.device.opening import open_engine
+from qsens.device.time_limit import process_limit
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from qsens.device.executed import DeviceEngine
+
+    Array = np.ndarray[Any, Any]
 
 FINE, MISMATCH = 0, 4
 WARM_UP = 10
+# A batch of the slowest generator on the slowest board takes less by far.
+LONGEST_RUN_S = 600.0
 PROFILE_REPEATS = 10
 
 
@@ -133,8 +140,12 @@ def check_engine(bundle: Bundle, files: ComparedFiles, *, repeats: int) -> Bundl
 def _checked(
     bundle: Bundle, goldens: Goldens, engine: DeviceEngine, files: ComparedFiles, build_s: float
 ) -> BundleReport:
+    def run(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        with process_limit(LONGEST_RUN_S, "one run of the engine"):
+            return engine.run(feeds)
+
     # Some runtimes compile, and can be audited, when shapes are first run.
-    compared = compare_with_goldens(engine.run, bundle, goldens)
+    compared = compare_with_goldens(run, bundle, goldens)
     return BundleReport(
         bundle=bundle,
         files=files,

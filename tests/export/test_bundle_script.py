@@ -10,7 +10,9 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import read_goldens
@@ -370,6 +372,44 @@ def test_a_name_that_steers_a_terminal_is_shown_as_text(bundle):
     assert done.returncode == 0, done.stderr
     assert "\\x1b[2Jfirst\\ud800" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def make_endless(folder):
+    """Put a loop without an end before the first layer of a bundle's graph."""
+    model = onnx.load(folder / "model.onnx")
+    body = helper.make_graph(
+        [helper.make_node("Identity", [a], [b]) for a, b in (("going", "go"), ("before", "after"))],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    for node in model.graph.node:
+        node.input[:] = ["looped" if name == "image" else name for name in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    model.graph.node.insert(0, helper.make_node("Loop", ["", "always", "image"], ["looped"], body=body))
+    onnx.save(model, folder / "model.onnx")
+    write_checksums(folder)
+
+
+def test_an_engine_that_never_ends_is_ended(bundle):
+    make_endless(bundle)
+    code = (
+        "import sys; from pathlib import Path; from qsens.device import checking\n"
+        "from qsens.export.verifying import checked_files, verify_engine\n"
+        "checking.LONGEST_RUN_S = 0.5; verify_engine(checked_files(Path(sys.argv[1])), repeats=0)"
+    )
+    done = run("-c", code, bundle, cwd=bundle.parent)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: one run of the engine took longer than 0.5 s\nHint: its graph may never end\n"
+    )
 
 
 def test_whoever_reads_the_output_may_have_enough(bundle):
