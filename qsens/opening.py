@@ -8,6 +8,7 @@ from qsens.errors import SpecError
 from qsens.interfaces import Backend, Extractor, Generator, Metric, Strategy
 from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
 from qsens.plugins import create, option_names
+from qsens.schema import check_schema
 from qsens.spec import SweepSpec
 from qsens.strategies.chain import Chain
 
@@ -52,6 +53,7 @@ def open_backend(spec: SweepSpec) -> Backend:
     options = spec.backend_options.to_dict()
     if "threads" in option_names("backends", spec.backend):
         options.setdefault("threads", spec.threads)
+        check_schema({"threads": options["threads"]}, "spec", "the backend's options")
     backend: Backend = create("backends", spec.backend, options)
     return backend
 

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -101,6 +102,42 @@ def machine_problem(group: str, name: str) -> str | None:
     module = sys.modules.get(load_plugin(group, name).__module__)
     ask = getattr(module, "problem", None)
     return None if ask is None else ask()
+
+
+def failure_in_plugin(error: BaseException) -> PluginError | None:
+    """What to say of an exception that the code of a plug-in raised; `None` where none was at work.
+
+    Of the traceback the message keeps the lines in the plug-in's own files.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames]
+    group, entry = next(
+        (
+            (group, entry)
+            for group in GROUPS
+            for entry in _entries(group)
+            if _package_of(entry) in packages and _package_of(entry) != "qsens"
+        ),
+        (None, None),
+    )
+    if group is None or entry is None:
+        return None
+    own = [
+        (frame, line)
+        for (frame, line), package in zip(frames, packages, strict=True)
+        if package == _package_of(entry)
+    ]
+    lines = "".join(traceback.StackSummary.extract(iter(own)).format()).rstrip()
+    return PluginError(
+        f"the {_noun(group)} {entry.name!r} ({_distribution(entry)}) failed: "
+        f"{type(error).__name__}: {error}\n{lines}",
+        "this is a mistake in the plug-in: correct it or report it to its authors; qsens --debug shows the "
+        "whole traceback",
+    )
+
+
+def _package_of(entry: EntryPoint) -> str:
+    return entry.module.partition(".")[0]
 
 
 def command_tables() -> tuple[Mapping[str, tuple[str, str]], ...]:

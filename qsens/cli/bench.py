@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from qsens.atomic_write import write_error
-from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.options import PluginOption, parse_plugin_option, whole_number
 from qsens.cli.progress import ProgressLine
 from qsens.device.machine import load_average
 from qsens.errors import SpecError
@@ -79,8 +79,10 @@ class BenchFlags:
 @click.option(
     "--batch", "batches", type=parse_batches, default="1", show_default=True, help="Sizes, for example 1,16."
 )
-@click.option("--repeats", type=click.IntRange(min=3), default=DEFAULT_REPEATS, show_default=True)
-@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 leaves it to the runtime.")
+@click.option(
+    "--repeats", type=click.IntRange(min=3, max=1_000_000), default=DEFAULT_REPEATS, show_default=True
+)
+@click.option("--threads", type=whole_number("threads"), help="CPU threads; 0 leaves it to the runtime.")
 @click.option(
     "--option",
     "options",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qsens.cli.json_output import echo_json
+from qsens.cli.options import whole_number
 from qsens.errors import SpecError
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
     "--trial", "trials", multiple=True, type=click.IntRange(min=0), help="Trial; repeat for several."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; RUN/bundle-TARGET without it.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Samples at once.")
 @click.option(
-    "--goldens", type=click.IntRange(min=1), default=4, show_default=True, help="Golden samples to keep."
+    "--batch", type=whole_number("batch_size"), default=1, show_default=True, help="Samples at once."
+)
+@click.option(
+    "--goldens",
+    type=click.IntRange(min=1, max=10_000),
+    default=4,
+    show_default=True,
+    help="Golden samples to keep.",
 )
 @click.option("--strict", is_flag=True, help="Refuse an engine that does not run the map as it is (exit 4).")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")

@@ -121,7 +121,16 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure("out of memory", "use a smaller --batch-size or fewer --evaluation-samples", 1)
     if isinstance(error, ModuleNotFoundError):
         return _missing_module(error)
-    return _failure_of_system(error) if isinstance(error, OSError) else None
+    failure = _failure_of_system(error) if isinstance(error, OSError) else None
+    return failure or _failure_in_plugin(error)
+
+
+def _failure_in_plugin(error: BaseException) -> Failure | None:
+    # Reading installed metadata is slow, and only a failure needs it.
+    from qsens.plugins import failure_in_plugin
+
+    found = failure_in_plugin(error)
+    return None if found is None else Failure(found.message, found.hint, found.exit_code)
 
 
 def _failure_of_system(error: OSError) -> Failure | None:

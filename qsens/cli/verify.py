@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--digest", metavar="HEX", help="What qsens export printed; another bundle is refused.")
 @click.option("--no-latency", is_flag=True, help="Do not measure.")
-@click.option("--repeats", type=click.IntRange(min=1), default=50, show_default=True, help="Timed runs.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1, max=1_000_000), default=50, show_default=True, help="Timed runs."
+)
 @click.option("--latency-json", type=click.Path(path_type=Path), help="Write the latency for `qsens select`.")
 @click.option("--score", "scores", is_flag=True, help="Score the engine on the run's evaluation set.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where that set is now.")

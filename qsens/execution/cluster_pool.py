@@ -1,6 +1,8 @@
 """Workers of a Dask cluster, on this machine or on others."""
 
 import logging
+import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,6 +15,8 @@ from qsens.errors import SpecError
 from qsens.execution.runner import WorkersGoneError
 
 CONNECT_S = 10.0
+_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")
+_ADDRESS = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):([0-9]{1,5})/?")
 # A cluster may need minutes to start its first worker, and a lost one may be replaced.
 FIRST_WORKER_S = 300.0
 WITHOUT_WORKERS_S = 120.0
@@ -107,6 +111,7 @@ def open_cluster_pool(address: str) -> ClusterPool:
         ModuleNotFoundError: if `distributed` is not installed.
         WorkersGoneError: if there is no scheduler or no worker.
     """
+    _check_address(address)
     from distributed import Client  # an extra that takes a second to load
 
     # What it logs of a lost scheduler, tracebacks and all, reaches the user as one error of ours.
@@ -116,9 +121,7 @@ def open_cluster_pool(address: str) -> ClusterPool:
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (ValueError, TypeError) as error:
-        raise SpecError(
-            f"{address!r} is no address of a scheduler: {error}", "write --cluster tcp://HOST:8786"
-        ) from error
+        raise _no_address(address, str(error)) from error
     except OSError as error:
         raise WorkersGoneError(
             f"no Dask scheduler answers at {address}",
@@ -133,3 +136,22 @@ def open_cluster_pool(address: str) -> ClusterPool:
             f"start some with `dask worker {address} --nthreads 1`",
         ) from error
     return ClusterPool(client, address)
+
+
+def _check_address(address: str) -> None:
+    """Raise `SpecError` for what a client would try to reach for long, or fail to take apart again."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise _no_address(address, "it is not HOST:PORT")
+    if match[1] not in (None, *_SCHEMES):
+        raise _no_address(address, f"{match[1]!r} is not one of {', '.join(_SCHEMES)}")
+    if not 1 <= int(match[3]) <= 65535:
+        raise _no_address(address, f"no port has the number {match[3]}")
+    try:
+        socket.getaddrinfo(match[2].strip("[]"), int(match[3]), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise _no_address(address, f"no host is known as {match[2]!r}") from error
+
+
+def _no_address(address: str, reason: str) -> SpecError:
+    return SpecError(f"{address!r} is no address of a scheduler: {reason}", "write --cluster tcp://HOST:8786")

@@ -220,3 +220,70 @@ def test_a_plan_refuses_what_a_sweep_would(generator, photos):
     small = [value for value in SMALL if value not in ("--metric", "psnr")]
     result = qsens("plan", generator, "--calibration", photos, *small, "--metric", "psnr", "--pin", "x=fp16")
     assert_says(result, "pattern 'x' matches no layer", "", exit_code=2)
+
+
+FAILING = """
+class Failing:
+    name, digest, flavour, provider = "failing", "0", "exact", "cpu"
+    lower_is_better, needs_features, needs_reference = True, False, False
+
+    def __init__(self, *_):
+        pass
+
+    def fail(self, *_):
+        return {}["its own key"]
+
+    export = build = propose = label = start = fail
+"""
+
+
+@pytest.fixture
+def failing_plugin(tmp_path, monkeypatch):
+    """An installed distribution whose plug-ins raise in whatever they are called for."""
+    site = tmp_path / "site"
+    groups = ("generators", "backends", "metrics", "strategies")
+    install(
+        site,
+        "failing-tools",
+        "".join(f"[qsens.{group}]\nfailing = failing_plugin:Failing\n" for group in groups),
+    )
+    (site / "failing_plugin.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(site)
+
+
+@pytest.mark.parametrize("flag", ["--model", "--backend", "--strategy", "--metric"])
+def test_a_mistake_in_a_plugin_shows_the_lines_of_the_plugin_alone(
+    flag, failing_plugin, generator, photos, tmp_path
+):
+    result = sweep(generator, photos, tmp_path / "run", flag, "failing")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("Error: "))
+    assert "'failing' (failing-tools) failed: KeyError: 'its own key'" in lines[start]
+    places = [line for line in lines[start:] if line.strip().startswith("File ")]
+    assert places
+    assert all("failing_plugin.py" in place for place in places)
+    assert lines[-1].startswith("Hint: ")
+    assert "--debug" in lines[-1]
+
+
+def test_a_mistake_in_a_plugin_can_be_seen_whole(failing_plugin, generator, photos, tmp_path):
+    result = qsens(
+        "--debug",
+        "sweep",
+        generator,
+        "--calibration",
+        photos,
+        "--out",
+        tmp_path / "run",
+        "--model",
+        "failing",
+    )
+    assert "Traceback" in result.stderr
+    assert "qsens/opening.py" in result.stderr or "qsens/assemble.py" in result.stderr
+
+
+@pytest.mark.parametrize("threads", [-1, 100_000])
+def test_threads_of_a_backend_have_the_bounds_of_the_spec(threads, generator, photos, tmp_path):
+    result = sweep(generator, photos, tmp_path / "run", "--option", f"backend.threads={threads}")
+    assert_says(result, f"'threads' is {threads}", "up to 1,024", exit_code=2)
