@@ -85,7 +85,8 @@ class CommandProcess:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         # What a library forks is ended by signals as any process, and not this one with it.
         os.register_at_fork(after_in_child=_forget_signals)
-        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # a machine without a thread to spare
+            threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
     def _watch(self, pipe: int) -> None:
         """End where a signal stays unheard, or the next one: native code may never return."""
