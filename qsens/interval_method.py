@@ -48,5 +48,6 @@ def images_needed(difference_se: float, images: int, half_width: float) -> int:
     """
     if not half_width > 0.0:
         raise SpecError(f"half_width={half_width}", "ask for a precision above 0")
-    ratio = NormalDist().inv_cdf(0.975) * difference_se / half_width
+    # An error beyond all measure, as a damaged record may hold, asks for more than anybody has.
+    ratio = min(NormalDist().inv_cdf(0.975) * difference_se / half_width, 1e9)
     return max(2, math.ceil(images * ratio**2))

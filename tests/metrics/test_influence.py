@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -261,3 +262,8 @@ def test_labels_and_pairs_must_fit():
         standard_error(np.zeros(3), np.zeros(2))
     with pytest.raises(DataError, match="influence of 3 and of 4 images"):
         paired_standard_error(np.zeros(3), np.zeros(4))
+
+
+@pytest.mark.parametrize(("error", "half_width"), [(1e308, 1e-300), (1e200, 1.0), (math.inf, 1.0)])
+def test_images_needed_stays_a_number(error, half_width):
+    assert images_needed(error, 400, half_width) > 1e9
