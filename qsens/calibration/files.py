@@ -41,8 +41,7 @@ class SetFiles:
 def file_sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file, read in pieces. Raises `DataError` if it cannot be read."""
     try:
-        if kind := special_kind(path):
-            raise DataError(f"{path} is {kind}, not a file", "give a file")
+        refuse_special(path)
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
@@ -101,10 +100,15 @@ def list_nested_files(folder: Path) -> SetFiles:
     return SetFiles(folder, tuple(sorted(found, key=lambda path: path.as_posix())), are_images=False)
 
 
+def refuse_special(path: Path) -> None:
+    """Raise `DataError` for a pipe, a device or a socket, which reading may never leave."""
+    if kind := special_kind(path):
+        raise DataError(f"{path} is {kind}, not a file", "give a file, or remove it from the folder")
+
+
 def _refuse_what_is_no_file(path: Path) -> None:
     """A set without one of its files would be another set."""
-    if kind := special_kind(path):
-        raise DataError(f"{path} is {kind}, not a file", "remove it from the folder")
+    refuse_special(path)
     if path.is_symlink() and not path.exists():
         raise DataError(f"{path} is a link to nothing", "restore what it points to, or remove it")
 

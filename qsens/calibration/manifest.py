@@ -98,7 +98,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise DataError(f"{path} is {kind}, not a file", _how_to_correct(path))
     try:
         values = parse_toml(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}", _how_to_correct(path)) from error
@@ -271,7 +271,7 @@ def _clips(names: Sequence[str], facts: SetFacts, previous: Manifest | None) -> 
 def _alone(folder: Path) -> Iterator[None]:
     """One writer of a manifest at a time: each keeps what the one before stated."""
     try:
-        number = os.open(folder, os.O_RDONLY)
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # opening a pipe may never end
     except (OSError, ValueError) as error:  # ValueError: a name with NUL
         raise DataError(f"cannot list folder {folder}: {reason_of(error)}", "check the path") from error
     try:

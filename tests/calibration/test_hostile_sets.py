@@ -13,7 +13,7 @@ from calibration_sets import opened
 from PIL import Image
 
 from qsens.calibration.images import read_image, read_image_size
-from qsens.calibration.manifest import MANIFEST_NAME, read_manifest
+from qsens.calibration.manifest import MANIFEST_NAME, SetFacts, read_manifest, write_manifest
 from qsens.calibration.reference import open_real_images
 from qsens.errors import DataError
 
@@ -90,6 +90,14 @@ def test_what_is_no_file_is_refused_in_a_set(kind, name, tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     make_special(folder / name, kind)
     refused(lambda: opened(folder), f"{name} is {kind}", "remove it")
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize("use", [opened, open_real_images, lambda folder: write_manifest(folder, SetFacts())])
+def test_what_is_no_folder_is_refused_as_a_set(use, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_special(tmp_path / "set", kind)
+    refused(lambda: use(tmp_path / "set"), f"cannot list folder {tmp_path / 'set'}")
 
 
 @pytest.mark.parametrize("kind", SPECIAL[:2])

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from qsens.calibration.files import refuse_special
 from qsens.device.errors import reason_of
 from qsens.errors import DataError
 
 SAMPLE_RATE = 16_000
+# Resampling takes memory in proportion to the rates; sound is recorded between these.
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 
 _HINT = "give a PCM or float wave file; convert others with: ffmpeg -i INPUT -ac 1 -ar 16000 audio.wav"
 _LOUDEST_FLOAT = 1.5  # some float files overshoot full scale a little; integer values in float are refused
@@ -49,7 +52,7 @@ def read_wave(path: Path) -> Wave:
         DataError: if the file is missing, no wave file, cut short, empty, or holds NaN or infinite values.
     """
     rate, values = _read_file(path)
-    if values.size == 0 or rate < 1:
+    if values.size == 0 or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise DataError(f"{path} holds {values.size} samples at {rate} Hz", _HINT)
     samples = _full_scale(path, values)
     if samples.ndim > 1:
@@ -72,6 +75,7 @@ def to_sample_rate(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
 
 
 def _read_file(path: Path) -> tuple[int, NDArray[Any]]:
+    refuse_special(path)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

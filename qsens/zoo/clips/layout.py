@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.calibration.files import refuse_special
 from qsens.calibration.images import opened_image
 from qsens.device.errors import reason_of
 from qsens.errors import DataError
@@ -97,6 +98,7 @@ def read_mouth(clip: Clip) -> NDArray[np.float32] | None:
         DataError: if the file is malformed or lacks one of the clip's frames.
     """
     path = clip.folder / MOUTH_NAME
+    refuse_special(path)
     hint = f"columns: {','.join(MOUTH_COLUMNS)}, one row a frame, values 0 to 1"
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -146,6 +148,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _listed_names(filelist: Path) -> list[str]:
+    refuse_special(filelist)
     try:
         lines = filelist.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

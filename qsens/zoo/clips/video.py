@@ -10,6 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.calibration.files import refuse_special
 from qsens.device.errors import reason_of
 from qsens.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE, Wave
@@ -104,6 +105,7 @@ def read_sound(path: Path) -> Wave:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The container; whatever FFmpeg raises while it is open becomes a `DataError`."""
+    refuse_special(path)
     try:
         with av.open(str(path)) as container:
             yield container
