@@ -36,15 +36,15 @@ class CommandProcess:
 
     def begin(self) -> None:
         """Take signals as requests to stop, but for those that are ignored, as `nohup` does."""
+        # The first to be registered is the last to be called. What the interpreter and libraries take down
+        # after that may hang or crash, and a signal would kill: Python no longer listens then.
+        atexit.register(self._leave_last)
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._hear)
         _open_closed_streams()
         self._start_watch()
         sys.unraisablehook = self._hear_again
-        # The first to be registered is the last to be called. What the interpreter and libraries take down
-        # after that may hang or crash, and a signal would kill: Python no longer listens then.
-        atexit.register(self._leave_last)
 
     def end(self, status: int) -> NoReturn:
         """End with that status, or the one of the signal that came; a signal now ends at once."""

@@ -190,10 +190,11 @@ def _become(kind: Kind, folder: Path, errors: Path, hear: Callable[[str, object]
         sys.argv = ["qsens", *kind.arguments]
         sys.addaudithook(hear)
         qsens.__main__.main()
-    except SystemExit:
+    except SystemExit as end:
         # What the interpreter does at its end.
         threading._shutdown()
         atexit._run_exitfuncs()
+        os._exit(end.code)
     except BaseException:
         traceback.print_exc()
     finally:
