@@ -268,7 +268,10 @@ def _become(command: Sequence[str], folder: Path, said: Path) -> None:
     code = 99
     try:
         from qsens.cli.main import main
+        from qsens.graph import limits
 
+        # Two minutes for one sample is what a user may wait for, a hundred loops without end are not.
+        limits.LONGEST_SAMPLE_S = 5.0
         main([*command])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
