@@ -71,9 +71,11 @@ class CommandProcess:
 
     def _hear_again(self, unraisable: "UnraisableHookArgs") -> None:
         """Raise a stop again that came where Python drops exceptions, such as a destructor."""
-        if self.stopped_by is None or not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if self.stopped_by is None:
             sys.__unraisablehook__(unraisable)
             return
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            return  # a stop leaves things half open, a zip archive for one, that say so when they go
         number, self.stopped_by = self.stopped_by, None
         # Raised in here it would be dropped again.
         signal.signal(signal.SIGALRM, lambda _, frame: self._hear(number, frame))

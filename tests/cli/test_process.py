@@ -59,6 +59,15 @@ IN_A_DESTRUCTOR = """
     while True:
         time.sleep(0.01)
 """
+LEAVES_SOMETHING_HALF_OPEN = """
+    class Archive:
+        def __del__(self):
+            raise ValueError("seek of closed file")
+    def write():
+        archive = Archive()
+        send()
+    write()
+"""
 BECOMES_ANOTHER = """
     try:
         send()
@@ -122,6 +131,7 @@ def test_a_signal_ends_a_command_with_its_code_and_is_named(name, code):
         pytest.param("send()", "Stopped by SIGTERM\n", id="anywhere"),
         pytest.param(TWICE, "", id="again and again"),
         pytest.param(IN_A_DESTRUCTOR, "Stopped by SIGTERM\n", id="where Python drops exceptions"),
+        pytest.param(LEAVES_SOMETHING_HALF_OPEN, "Stopped by SIGTERM\n", id="in the middle of a write"),
         pytest.param(BECOMES_ANOTHER, "Stopped by SIGTERM\n", id="as another exception"),
         pytest.param(SWALLOWED, "", id="swallowed"),
         pytest.param(AT_EXIT, "", id="at exit"),
