@@ -100,13 +100,24 @@ class Trial:
         if not isinstance(value, Mapping):
             raise ValueError(f"{shown(value)} is no table")
         applied = value.get("applied")
-        return read_record(
+        trial = read_record(
             cls,
             value,
             requested=PrecisionMap.from_json(value.get("requested")),
             applied=None if applied is None else PrecisionMap.from_json(applied),
             fp16_overflows=tuple(_overflows(value.get("fp16_overflows"))),
         )
+        for score in (*trial.scores, *trial.screen_scores):
+            _check_score(score)
+        return trial
+
+
+def _check_score(score: Score) -> None:
+    if score.images < 1:
+        raise ValueError(f"{score.metric!r} is of {score.images} images")
+    for error in (score.standard_error, score.difference_standard_error):
+        if error is not None and error < 0:
+            raise ValueError(f"a standard error of {score.metric!r} is {error}")
 
 
 def _overflows(value: object) -> Iterable[tuple[str, int]]:

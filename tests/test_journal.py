@@ -236,10 +236,11 @@ BAD_VALUES = {
 BAD_SCORES = {
     "metric": [None, 1],
     "value": [None, "1", True, [], 10**30],
-    "images": [None, 1.5, "4", -1],
+    "images": [None, 1.5, "4", -1, 0],
     "against": [None, {}],
     "lower_is_better": [None, 1, "yes"],
-    "standard_error": ["0", []],
+    "standard_error": ["0", [], -0.5],
+    "difference_standard_error": [-1],
     "surprise": [1],
 }
 

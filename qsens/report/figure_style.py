@@ -26,6 +26,7 @@ PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8:
 CHOSEN = "#E69F00"
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
 HEADROOM = 0.08
+_LARGEST = 1e300
 
 
 class _PlainFigure(Figure):
@@ -105,6 +106,8 @@ def dress(axes: Axes) -> None:
 
 def set_scale(axes: Axes, scale: str, values: Sequence[float]) -> None:
     """Linear, log or symlog y axis that holds `values`, with ticks written as plain numbers."""
+    # Sums of two numbers near the largest that there is would be infinite.
+    values = [min(max(value, -_LARGEST), _LARGEST) for value in values]
     low, high = min(values), max(values)
     if scale == "linear":
         room = (high - low) * HEADROOM or abs(high) * 0.05 or 1.0

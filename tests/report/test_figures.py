@@ -237,7 +237,6 @@ def test_names_are_no_markup_in_figures():
             for entry in study.trials
         ]
         for figure in figures_of(replace(study, trials=tuple(named)), samples=pictures(study, 1, 8)):
-            assert render_png(figure.figure)
             assert render_svg(figure.figure, "salt")
 
 
@@ -254,3 +253,13 @@ def test_a_text_with_dollars_is_drawn_as_it_is():
     assert shown["$abc$"].count("<!-- $abc$ -->") == 5
     assert "Oblique" not in shown["$abc$"]
     assert shown["_abc_"].count("<!-- _abc_ -->") == 5
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+@pytest.mark.parametrize("value", [1e308, 5e-324])
+def test_scores_of_any_size_are_drawn(value):
+    study = boundary_study(SMALL)
+    last = study.trials[-1]
+    changed = replace(last, scores=tuple(replace(score, value=value) for score in last.scores))
+    curve = boundary_curve(replace(study, trials=(*study.trials[:-1], changed)), FID)
+    assert render_png(boundary_figure([curve], SMALL, "any size"))
