@@ -46,6 +46,8 @@ def mark_of(number, start):
         ("report.html", True),
         ("of-the-past-1-2", True),
     ],
+    # The marks differ from one test process to the next.
+    ids=["of this process", "number taken anew", "of a dead one", "elsewhere", "no mark", "no number"],
 )
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_only_what_carries_the_mark_of_a_process_that_is_gone_is_removed(name, is_kept, is_folder, tmp_path):
