@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from qsens.device.audit import AskedLayer, LayerAudit
-from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowered import LoweredGraph
 from qsens.precision import Precision, PrecisionMap
 
 

@@ -11,7 +11,7 @@ from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.errors import DeviceError
 from qsens.device.executed import DeviceEngine
 from qsens.errors import BuildError
-from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowered import LoweredGraph
 from qsens.precision import PrecisionMap
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -19,7 +19,7 @@ from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
 from qsens.errors import BuildError, SpecError
 from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
-from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowered import LoweredGraph
 from qsens.graph.unclipped import without_tail_clips
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

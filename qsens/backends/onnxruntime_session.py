@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 
-from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowered import LoweredGraph
 from qsens.layer import weight_bytes
 from qsens.precision import PrecisionMap
 

@@ -5,7 +5,7 @@ from qsens.backends.model_source import model_source
 from qsens.device.errors import DeviceError
 from qsens.device.openvino_runtime import OpenVinoRuntime
 from qsens.errors import BuildError
-from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowered import LoweredGraph
 
 
 class OpenVinoBackend:

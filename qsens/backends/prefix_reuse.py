@@ -12,7 +12,7 @@ from qsens.backends.kept_tensors import KeptTensors, feed_digest
 from qsens.backends.onnxruntime_session import OnnxRuntimeEngine, session_outputs
 from qsens.backends.reuse_plan import Wanted, ranks_of, wanted_of
 from qsens.errors import BuildError
-from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowered import LoweredGraph
 from qsens.graph.split import rest_model, with_outputs
 from qsens.graph.tensor_graph import Frontier, TensorGraph, can_be_cut
 from qsens.precision import PrecisionMap

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.clustered_errors import first_order_error, group_index
+from qsens.metrics.frechet import FloatArray
 
-FloatArray = NDArray[np.float64]
 Rows = NDArray[np.intp]
 LEAST_GROUPS = 8
 
