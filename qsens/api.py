@@ -12,7 +12,7 @@ from qsens.opening import open_generator
 from qsens.paired_errors import paired_errors
 from qsens.reporting import make_report
 from qsens.run_folder import RunPaths, read_study
-from qsens.selection import Selection, cheapest_within
+from qsens.selection.choose import Selection, cheapest_within
 from qsens.spec_file import spec_from_values
 from qsens.trial import Study
 from qsens.workers import open_pool, runner_on, with_fixed_threads

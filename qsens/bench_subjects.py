@@ -26,7 +26,7 @@ from qsens.precision_map_file import read_precision_map
 from qsens.reopened import ReopenedRun
 from qsens.report.map_shapes import map_title
 from qsens.run_folder import RunPaths
-from qsens.selection import built_map, candidates_of, headline_metric, pareto_front
+from qsens.selection.choose import built_map, candidates_of, headline_metric, pareto_front
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial
 

@@ -8,7 +8,7 @@ from qsens.errors import SpecError
 from qsens.graph.graph import Graph
 from qsens.interfaces import Metric, SampleSet, Strategy, annotation_of
 from qsens.pictures import check_output
-from qsens.selection import DAMAGE, HEADLINES, PSNR, guard_without_score
+from qsens.selection.choose import DAMAGE, HEADLINES, PSNR, guard_without_score
 from qsens.spec import SweepSpec
 from qsens.sweep import planned_count
 

@@ -34,8 +34,7 @@ from qsens.map_engines import MapEngines
 from qsens.pictures import picture_output, pictures_from_values
 from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
-from qsens.same_graph import ScoredGraphs, samples_path
-from qsens.scoring import (
+from qsens.run.stages import (
     Seen,
     Stage,
     baseline_images,
@@ -45,6 +44,7 @@ from qsens.scoring import (
     values_of,
     with_differences,
 )
+from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.screening import screen_samples, spread_places
 from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map
 

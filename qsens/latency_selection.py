@@ -9,7 +9,7 @@ from qsens.errors import BudgetError, SpecError
 from qsens.latency_table import MeasuredMap
 from qsens.paired_errors import PairedError, no_paired_error
 from qsens.precision import Precision
-from qsens.selection import (
+from qsens.selection.choose import (
     PSNR,
     Selection,
     candidates_of,

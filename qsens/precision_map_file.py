@@ -21,7 +21,7 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.reasons import Reason, reasons_of_selection
 from qsens.run_folder import Provenance
 from qsens.schema import check_schema, finite
-from qsens.selection import Selection
+from qsens.selection.choose import Selection
 from qsens.spec import SweepSpec
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial

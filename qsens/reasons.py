@@ -8,7 +8,7 @@ from qsens.layer import Layer
 from qsens.map_facts import MapFacts
 from qsens.precision import Precision
 from qsens.reason import Reason, ReasonKind
-from qsens.selection import Selection, built_map
+from qsens.selection.choose import Selection, built_map
 from qsens.timings import Timings
 from qsens.trial import Study, Trial
 
@@ -27,7 +27,7 @@ def reasons_of(
 ) -> dict[str, Reason]:
     """Why each layer of the chosen trial's map has its precision, by layer name, in the study's order.
 
-    `limits` are those of `qsens.selection.limits_of`. A reason rests on the strongest evidence there is: the
+    `limits` are those of `qsens.selection.choose.limits_of`. A reason rests on the strongest evidence there is: the
     chosen map with the layer in INT8 too, the layer alone, all but the layer, parts of the chosen map with
     it; next to a chosen map without INT8, alone is the first of these. Trials on the few images of a screen
     count where none on all images tells. Costs are never added.

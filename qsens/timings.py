@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from qsens.errors import SpecError
 from qsens.latency_table import LatencyTable, MeasuredMap
 from qsens.precision import Precision, PrecisionMap
-from qsens.selection import built_map
+from qsens.selection.choose import built_map
 from qsens.sweep import anchor_trial
 from qsens.trial import Study, Trial
 

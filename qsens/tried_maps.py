@@ -7,7 +7,7 @@ from functools import cached_property
 
 from qsens.budget import Limit, told_apart
 from qsens.precision import Precision
-from qsens.selection import Z95, built_map
+from qsens.selection.choose import Z95, built_map
 from qsens.sweep import anchor_trial
 from qsens.trial import Outcome, Score, Study, Trial
 

@@ -12,7 +12,7 @@ from qsens.comparing.writing import comparison_document, write_comparison
 from qsens.errors import BudgetError, RunFolderError, SpecError
 from qsens.precision_map_file import write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.selection import cheapest_within
+from qsens.selection.choose import cheapest_within
 from qsens.spec import SweepSpec
 from qsens.testing import example_layers
 

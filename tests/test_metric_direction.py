@@ -23,8 +23,8 @@ from qsens.report.sensitivity import sensitivity_of
 from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import strip_choices
 from qsens.report.tradeoff_data import tradeoff
-from qsens.scoring import measured_by
-from qsens.selection import candidates_of, cheapest_within, limits_of, pareto_front, violation
+from qsens.run.stages import measured_by
+from qsens.selection.choose import candidates_of, cheapest_within, limits_of, pareto_front, violation
 from qsens.strategies.additive import Additive
 from qsens.sweep import anchor_maps
 from qsens.testing import check_metric, example_layers

@@ -13,7 +13,7 @@ from qsens.errors import SpecError
 from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import read_precision_map, write_precision_map
 from qsens.run_folder import Provenance
-from qsens.selection import cheapest_within
+from qsens.selection.choose import cheapest_within
 from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
 from qsens.trial import Study

@@ -14,7 +14,7 @@ from qsens.budget import Budget, Limit
 from qsens.latency_table import read_latency_table
 from qsens.precision import Precision
 from qsens.reasons import ReasonKind, reasons_of, reasons_of_selection
-from qsens.selection import cheapest_within, violation
+from qsens.selection.choose import cheapest_within, violation
 from qsens.testing import example_layers
 from qsens.timings import timings_of
 from qsens.trial import Outcome, Study

@@ -7,7 +7,7 @@ import pytest
 from qsens.budget import Budget, Limit
 from qsens.errors import BudgetError, SpecError
 from qsens.precision import Precision, PrecisionMap
-from qsens.selection import cheapest_within, headline_metric, int8_share, pareto_front
+from qsens.selection.choose import cheapest_within, headline_metric, int8_share, pareto_front
 from qsens.testing import example_layers
 from qsens.trial import Outcome, Score, Study, Trial
 

@@ -7,7 +7,7 @@ from typing import Any
 from qsens.cli.latency_text import ms_text
 from qsens.cli.text_table import text_table
 from qsens.latency_table import canonical_digest
-from qsens.selection import built_map, int8_share
+from qsens.selection.choose import built_map, int8_share
 from qsens.trial import Study
 
 UNTOLD = "-"

@@ -18,7 +18,7 @@ from qsens.paired_errors import paired_errors
 from qsens.precision_map_file import write_precision_map
 from qsens.reporting import make_report
 from qsens.run_folder import RunPaths, read_provenance
-from qsens.selection import Selection, cheapest_within, headline_metric
+from qsens.selection.choose import Selection, cheapest_within, headline_metric
 from qsens.spec import SweepSpec
 from qsens.sweep import StoppedError, describe_map
 from qsens.trial import Outcome, Study

@@ -3,7 +3,7 @@
 from qsens.precision import Precision
 from qsens.reason_groups import fold_reasons
 from qsens.reasons import reasons_of_selection
-from qsens.selection import Selection
+from qsens.selection.choose import Selection
 from qsens.trial import Study
 
 

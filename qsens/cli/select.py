@@ -23,7 +23,7 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import write_precision_map
 from qsens.psnr import shown_value
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.selection import (
+from qsens.selection.choose import (
     PSNR,
     Z95,
     Selection,

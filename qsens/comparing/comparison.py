@@ -23,7 +23,7 @@ from qsens.report.compare_runs import (
 from qsens.report.metric_names import headline_metrics
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.selection import cheapest_within
+from qsens.selection.choose import cheapest_within
 
 
 @dataclass(frozen=True)

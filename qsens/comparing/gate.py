@@ -9,7 +9,7 @@ from qsens.interval_method import images_needed
 from qsens.precision import PrecisionMap
 from qsens.report.compare_runs import ComparedRun, have_same_layers
 from qsens.report.run_content import chosen_document
-from qsens.selection import (
+from qsens.selection.choose import (
     Z95,
     Selection,
     built_map,

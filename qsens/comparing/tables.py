@@ -11,7 +11,7 @@ from qsens.report.compare_differences import CHOSEN, Difference, Verdict, anchor
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
 from qsens.report.metric_names import axis_title, format_value
-from qsens.selection import int8_share
+from qsens.selection.choose import int8_share
 from qsens.sweep import describe_map
 
 

@@ -14,7 +14,7 @@ from qsens.report.compare_differences import Difference, shown_maps
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
 from qsens.schema import finite
-from qsens.selection import int8_share
+from qsens.selection.choose import int8_share
 
 STEM = "compare"
 

@@ -12,7 +12,7 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import precision_map_document, read_precision_map
 from qsens.reopened import ReopenedRun
 from qsens.run_folder import RunPaths
-from qsens.selection import Selection, built_map, headline_metric, int8_share
+from qsens.selection.choose import Selection, built_map, headline_metric, int8_share
 from qsens.trial import Outcome, Trial
 
 

@@ -22,7 +22,7 @@ from qsens.interfaces import Engine, Progress
 from qsens.measuring import reference_features
 from qsens.precision import Precision, PrecisionMap
 from qsens.reopened import ReopenedRun, reopen_run
-from qsens.selection import PSNR, Z95
+from qsens.selection.choose import PSNR, Z95
 
 # What an engine may lose against exact arithmetic beyond the score's own error, as for the goldens.
 PSNR_ALLOWANCE_DB = 0.5

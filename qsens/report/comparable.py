@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qsens.precision import Precision
 from qsens.report.metric_names import base_name
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 from qsens.sweep import anchor_trial
 from qsens.trial import Outcome, Score, Study, Trial
 

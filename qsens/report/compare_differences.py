@@ -11,7 +11,7 @@ from qsens.report.comparable import Scored, scored_trials
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
 from qsens.run_folder import RunPaths
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 from qsens.sweep import anchor_trial
 from qsens.trial import Trial
 

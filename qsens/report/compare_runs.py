@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qsens.floor import Floor
-from qsens.selection import Selection
+from qsens.selection.choose import Selection
 from qsens.spec import SweepSpec, is_path
 from qsens.timings import Timings
 from qsens.trial import Study, Trial

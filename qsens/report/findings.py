@@ -8,7 +8,7 @@ from qsens.report.finding import Finding, Severity
 from qsens.report.latency_findings import latency_findings
 from qsens.report.metric_names import base_name, extractor_name, short_name
 from qsens.report.tables import differing_layers
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
 from qsens.trial import Outcome, Score, Study, Trial

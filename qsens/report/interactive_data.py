@@ -15,7 +15,7 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_tables import outcome_note, score_text, time_text
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.report.tradeoff_data import Family, tradeoff
-from qsens.selection import Z95, built_map, int8_share
+from qsens.selection.choose import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial
 from qsens.trial import Outcome, Study, Trial
 

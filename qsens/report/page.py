@@ -19,7 +19,7 @@ from qsens.report.page_layers import layer_table
 from qsens.report.page_runs import comparison, run_switch
 from qsens.report.page_tables import score_table, screened_images, trial_table
 from qsens.report.page_text import escape
-from qsens.selection import built_map, int8_share
+from qsens.selection.choose import built_map, int8_share
 from qsens.trial import Outcome, Study
 
 _MOST_NAMED = 8

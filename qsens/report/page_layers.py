@@ -13,7 +13,7 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_tables import chip, number_cell, sortable_table
 from qsens.report.page_text import escape
 from qsens.report.sensitivity import Effect, Sensitivity
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 from qsens.timings import Timings
 from qsens.trial import Trial
 

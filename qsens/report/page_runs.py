@@ -9,7 +9,7 @@ from qsens.report.metric_names import headline_metrics, short_name
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import number_cell, score_text, sortable_table
 from qsens.report.page_text import escape
-from qsens.selection import built_map, int8_share
+from qsens.selection.choose import built_map, int8_share
 from qsens.sweep import anchor_trial
 from qsens.trial import Trial
 

@@ -9,7 +9,7 @@ from qsens.report.map_shapes import map_title
 from qsens.report.metric_names import axis_title, format_value, short_name
 from qsens.report.page_text import escape
 from qsens.report.tables import differing_layers
-from qsens.selection import Z95, built_map, int8_share
+from qsens.selection.choose import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
 from qsens.trial import Outcome, Score, Study, Trial

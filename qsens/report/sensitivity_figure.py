@@ -26,7 +26,7 @@ from qsens.report.layer_names import short_names
 from qsens.report.map_shapes import IsolationKind
 from qsens.report.metric_names import axis_title, short_name
 from qsens.report.sensitivity import Effect, Sensitivity
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 
 
 def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = False) -> Figure:

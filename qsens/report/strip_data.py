@@ -12,7 +12,7 @@ from qsens.report.boundary_data import boundary_lines
 from qsens.report.comparable import scored_trials
 from qsens.report.map_shapes import Direction, map_title
 from qsens.report.metric_names import short_name
-from qsens.selection import built_map, pareto_front
+from qsens.selection.choose import built_map, pareto_front
 from qsens.sweep import anchor_trial
 from qsens.trial import Study
 

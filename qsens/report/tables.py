@@ -12,7 +12,7 @@ from qsens.precision import Precision, PrecisionMap
 from qsens.report.boundary_data import plotted_cuts
 from qsens.report.map_shapes import Direction, map_title
 from qsens.report.sensitivity import sensitivity_of
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 from qsens.timings import Timings
 from qsens.trial import Study, Trial
 

@@ -10,7 +10,7 @@ from qsens.precision import Precision
 from qsens.report.boundary_data import axis_scale, plotted_cuts
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
 from qsens.report.map_shapes import Direction
-from qsens.selection import int8_share, pareto_front
+from qsens.selection.choose import int8_share, pareto_front
 from qsens.timings import Timings
 from qsens.trial import Study
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qsens.budget import Budget, Limit
 from qsens.layer import Layer
-from qsens.selection import limits_of
+from qsens.selection.choose import limits_of
 from qsens.trial import Outcome, Score, Study, Trial
 
 

@@ -10,7 +10,7 @@ from qsens.errors import SpecError
 from qsens.interfaces import Decision
 from qsens.layer import Layer
 from qsens.precision import Precision
-from qsens.selection import HEADLINES
+from qsens.selection.choose import HEADLINES
 from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.strategies.cut import Unit, units_of
 from qsens.strategies.guided_search import Search, Wish

@@ -9,7 +9,7 @@ from qsens.budget import Budget
 from qsens.evidence import save_evidence
 from qsens.precision_map_file import write_precision_map
 from qsens.run_folder import RunFolder, RunPaths, read_provenance, read_study
-from qsens.selection import cheapest_within
+from qsens.selection.choose import cheapest_within
 from qsens.spec import SweepSpec
 from qsens.trial import Study
 

@@ -12,7 +12,7 @@ from qsens.errors import SpecError
 from qsens.report.compare_differences import Verdict
 from qsens.report.compare_looks import looks_of
 from qsens.report.compare_runs import labels_of
-from qsens.selection import Z95
+from qsens.selection.choose import Z95
 from qsens.spec import SweepSpec
 from qsens.testing import example_layers
 
