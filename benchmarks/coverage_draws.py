@@ -10,7 +10,7 @@ import numpy as np
 from large_runs import LargeRun, style_run, talker_run
 from numpy.typing import NDArray
 
-from qsens.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.metrics.fid import Fid, FidAgainstFp32
 from qsens.metrics.fidelity import psnr_of_error
 from qsens.metrics.frechet import FeatureStatistics, Reference, distance_of_statistics

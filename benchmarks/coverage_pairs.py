@@ -26,12 +26,12 @@ from coverage_draws import (
 from large_runs import LargeRun, MadeMap
 from numpy.typing import NDArray
 
+from qsens.core.interfaces import Measurement, ScoringContext
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Trial
 from qsens.evidence import save_evidence
-from qsens.interfaces import Measurement, ScoringContext
 from qsens.metrics.intervals import heavy_tailed_error
 from qsens.paired_errors import paired_errors
-from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Outcome, Score, Trial
 
 # Measurements of one map by metric.
 Measured = Mapping[str, Measurement]

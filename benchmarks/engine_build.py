@@ -19,15 +19,15 @@ from generators import BUILDERS
 from machine import Seconds, limit_math_threads, median_cpu, median_wall, print_machine, timed
 from workload import opened
 
-from qsens.errors import PluginError
+from qsens.core.errors import PluginError
+from qsens.core.interfaces import Backend
+from qsens.core.layer import Layer, map_of
+from qsens.core.plugins import create, option_names
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
 from qsens.evaluation import Workload
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowered import LoweredGraph
-from qsens.interfaces import Backend
-from qsens.layer import Layer, map_of
-from qsens.plugins import create, option_names
-from qsens.precision import Precision, PrecisionMap
-from qsens.spec import SweepSpec
 
 BACKENDS = {
     "onnxruntime": ("onnxruntime", {}),

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 
 OPSET = 17
 FACE_SIDE = 96

@@ -31,12 +31,12 @@ from machine import (
 )
 from workload import Bench, benchmark_maps, opened
 
+from qsens.core.interfaces import Engine
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import PLACEMENTS, SweepSpec
 from qsens.feeds import Feed, InputCache, run_feeds
 from qsens.graph.lower import lower_graph
-from qsens.interfaces import Engine
 from qsens.pictures import picture_output, pictures_from_values
-from qsens.precision import Precision, PrecisionMap
-from qsens.spec import PLACEMENTS, SweepSpec
 
 IMAGES = {"student": 128, "teacher": 16, "srresnet": 16, "style": 32}
 DEFAULT_IMAGES = SweepSpec().evaluation_samples

@@ -31,12 +31,12 @@ from search_networks import NETWORKS
 from search_schemes import GreedyRevert, RankedBinarySearch
 from search_scores import DAMAGE, Problem, Setting, planted_problem, scored_problem
 
-from qsens.interfaces import Strategy
-from qsens.layer import blocks_of, macs_share
-from qsens.plugins import create, option_names
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.interfaces import Strategy
+from qsens.core.layer import blocks_of, macs_share
+from qsens.core.plugins import create, option_names
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Request, Trial
 from qsens.sweep import anchor_maps
-from qsens.trial import Outcome, Request, Trial
 
 STRATEGIES = ("boundary", "ends", "ranked-bisection", "greedy-revert", "additive", "guided")
 SCHEMES = {"ranked-bisection": RankedBinarySearch, "greedy-revert": GreedyRevert}

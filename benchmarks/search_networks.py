@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from qsens.assemble import assemble, workload_of
+from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Score
 from qsens.evaluation import Evaluator
 from qsens.evidence import load_evidence
-from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
-from qsens.layer import Layer
 from qsens.metrics.fid import FidAgainstFp32
 from qsens.metrics.fidelity import mean_squared_errors
-from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder
-from qsens.spec import SweepSpec
-from qsens.trial import Score
 
 CALIBRATION_SAMPLES = 32
 Array = np.ndarray[Any, np.dtype[Any]]

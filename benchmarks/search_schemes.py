@@ -1,7 +1,7 @@
 """Two published search schemes to compare with, written from their descriptions: one map at a time, by score.
 
 Both want a map whose `metric` (lower is better, 0 for FP32) is at most `budget`, and both take groups of
-layers (blocks) between INT8 and FP16. They are strategies as `qsens.interfaces.Strategy` describes them:
+layers (blocks) between INT8 and FP16. They are strategies as `qsens.core.interfaces.Strategy` describes them:
 their state is what the trials say, so each call walks the scheme again until it lacks a score.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Trial, untried
 from qsens.strategies.cut import Unit, map_of_units, units_of
-from qsens.trial import Outcome, Trial, untried
 
 
 class MissingScoresError(Exception):

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from search_networks import Network, Outputs, opened_network
 
-from qsens.interfaces import ScoredBatch
-from qsens.layer import Layer, blocks_of
+from qsens.core.interfaces import ScoredBatch
+from qsens.core.layer import Layer, blocks_of
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.metrics.fid import FidAgainstFp32
 from qsens.metrics.fidelity import psnr_of_error
-from qsens.precision import Precision, PrecisionMap
 from qsens.screening import spread_places
 from qsens.strategies.cut import map_of_units, units_of
-from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map
 
 DAMAGE = "fid-fp32[lite0]"
 

@@ -14,11 +14,11 @@ from generators import BenchmarkGenerator, sample_of, smooth_field
 from PIL import Image
 
 from qsens.assemble import Assembled, assemble, workload_of
+from qsens.core.layer import Layer, map_of, uniform_map
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
 from qsens.evaluation import Evaluator, Workload
-from qsens.layer import Layer, map_of, uniform_map
-from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder
-from qsens.spec import SweepSpec
 
 REFERENCE_IMAGES = 64
 CALIBRATION_SAMPLES = 16

@@ -11,16 +11,7 @@ from threadpoolctl import threadpool_limits
 from qsens.calibration.reference import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
-from qsens.decisions import decisions_of, write_decisions
-from qsens.device.npz_sizes import read_arrays
-from qsens.evaluation import Evaluator, Workload
-from qsens.evidence import is_pictures
-from qsens.execution.runner import InProcess, TrialRunner
-from qsens.graph.graph import Graph
-from qsens.graph.inputs import free_inputs, graph_inputs
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
-from qsens.graph.prepare import prepare_graph
-from qsens.interfaces import (
+from qsens.core.interfaces import (
     Backend,
     Extractor,
     Generator,
@@ -32,16 +23,25 @@ from qsens.interfaces import (
     ScoringContext,
     Strategy,
 )
+from qsens.core.precision import PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Study
+from qsens.decisions import decisions_of, write_decisions
+from qsens.device.npz_sizes import read_arrays
+from qsens.evaluation import Evaluator, Workload
+from qsens.evidence import is_pictures
+from qsens.execution.runner import InProcess, TrialRunner
+from qsens.graph.graph import Graph
+from qsens.graph.inputs import free_inputs, graph_inputs
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
+from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
 from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.opening import open_backend, open_extractor, open_generator, open_metrics, open_strategy
 from qsens.pictures import picture_warning
-from qsens.precision import PrecisionMap
 from qsens.run_folder import RunFolder, RunPaths
-from qsens.spec import SweepSpec
 from qsens.sweep import StoppedError, pin_layers, plan_without_scores, run_sweep_on
-from qsens.trial import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
+from qsens.core.schema import read_value
 from qsens.device.audit import LayerAudit
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.schema import read_value
 
 
 def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:

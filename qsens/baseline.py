@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
+from qsens.core.trial import Trial
 from qsens.device.npz_sizes import mapped_array
 from qsens.evidence import Evidence, is_pictures, load_evidence
-from qsens.trial import Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

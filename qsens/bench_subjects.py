@@ -10,25 +10,25 @@ import numpy as np
 
 from qsens.backends.asked import asked_layers
 from qsens.benching import BuiltEngine, Feeds, Subject
+from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
+from qsens.core.interfaces import Backend, Engine
+from qsens.core.maps import map_title
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency_file import MeasuredGraph
 from qsens.device.opening import open_engine
-from qsens.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
 from qsens.feeds import InputCache
 from qsens.graph.graph import Graph
 from qsens.graph.lowered import LoweredGraph
-from qsens.interfaces import Backend, Engine
-from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import read_precision_map
 from qsens.reopened import ReopenedRun
-from qsens.report.map_shapes import map_title
 from qsens.run_folder import RunPaths
 from qsens.selection.choose import built_map, candidates_of, headline_metric, pareto_front
 from qsens.sweep import anchor_trial
-from qsens.trial import Study, Trial
 
 FLOATS = {Precision.FP32: "FP32", Precision.FP16: "FP16", Precision.INT8: "INT8"}
 MIXED = "MIX"

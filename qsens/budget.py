@@ -4,8 +4,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from qsens.errors import SpecError
-from qsens.schema import shown
+from qsens.core.errors import SpecError
+from qsens.core.schema import shown
 
 # Where a run states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from qsens.budget import Budget, no_budget
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Metric, SampleSet, Strategy, annotation_of
+from qsens.core.spec import SweepSpec
 from qsens.graph.graph import Graph
-from qsens.interfaces import Metric, SampleSet, Strategy, annotation_of
 from qsens.pictures import check_output
 from qsens.selection.choose import DAMAGE, HEADLINES, PSNR, guard_without_score
-from qsens.spec import SweepSpec
 from qsens.sweep import planned_count
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 
 
 def first_order_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:

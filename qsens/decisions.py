@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
+from qsens.core.interfaces import Decision, Strategy
+from qsens.core.layer import Layer
+from qsens.core.schema import read_value
+from qsens.core.trial import Trial
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.interfaces import Decision, Strategy
-from qsens.layer import Layer
-from qsens.schema import read_value
-from qsens.trial import Trial
 
 
 def decisions_of(

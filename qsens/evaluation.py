@@ -9,18 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from qsens.atomic_write import write_atomically
 from qsens.audits import save_audit
 from qsens.baseline import Baseline, keep_baseline, load_baseline
 from qsens.calibration.splits import SampleView
-from qsens.device.audit import LayerAudit, mismatches
-from qsens.errors import QsensError, ScoreError
-from qsens.evidence import Evidence, save_evidence
-from qsens.feeds import InputCache, run_feeds
-from qsens.graph.lower import LoweredGraph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
-from qsens.graph.tensor_graph import graph_identity
-from qsens.interfaces import (
+from qsens.core.errors import QsensError, ScoreError
+from qsens.core.files import write_atomically
+from qsens.core.interfaces import (
     Backend,
     Engine,
     Measurement,
@@ -30,9 +24,16 @@ from qsens.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
+from qsens.device.audit import LayerAudit, mismatches
+from qsens.evidence import Evidence, save_evidence
+from qsens.feeds import InputCache, run_feeds
+from qsens.graph.lower import LoweredGraph
+from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
+from qsens.graph.tensor_graph import graph_identity
 from qsens.map_engines import MapEngines
 from qsens.pictures import picture_output, pictures_from_values
-from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
 from qsens.run.stages import (
     Seen,
@@ -46,7 +47,6 @@ from qsens.run.stages import (
 )
 from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.screening import screen_samples, spread_places
-from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map
 
 BASELINE = 0
 SHOWN_SAMPLES = 6

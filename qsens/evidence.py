@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
+from qsens.core.schema import read_value
 from qsens.device.json_text import parse_json
 from qsens.device.npz_sizes import read_arrays
-from qsens.schema import read_value
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

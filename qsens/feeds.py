@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from qsens.core.interfaces import Engine, SampleSet
 from qsens.graph.graph import Graph
-from qsens.interfaces import Engine, SampleSet
 
 # Preprocessed inputs are kept up to this size; beyond it they are read again for every map.
 INPUT_CACHE_BYTES = 256 * 2**20

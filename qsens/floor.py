@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
+from qsens.core.schema import read_record
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
 from qsens.run_folder import RunPaths
-from qsens.schema import read_record
 
 FLOORS = "floors.json"
 REAL = "real against real"

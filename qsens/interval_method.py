@@ -3,7 +3,7 @@
 import math
 from statistics import NormalDist
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 FRECHET_CALIBRATION = 1.1
 """Factor on the influence of Fréchet distances, after the corrections for few groups and for second order.

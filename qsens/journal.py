@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from qsens import __version__
-from qsens.atomic_write import write_error
+from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.files import write_error
+from qsens.core.schema import shown
+from qsens.core.trial import Trial
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.errors import RunFolderError, SpecError
-from qsens.schema import shown
-from qsens.trial import Trial
 
 FORMAT = 1
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qsens.budget import Budget, Limit
-from qsens.errors import BudgetError, SpecError
+from qsens.core.errors import BudgetError, SpecError
+from qsens.core.precision import Precision
+from qsens.core.trial import Study, Trial
 from qsens.latency_table import MeasuredMap
 from qsens.paired_errors import PairedError, no_paired_error
-from qsens.precision import Precision
 from qsens.selection.choose import (
     PSNR,
     Selection,
@@ -25,7 +26,6 @@ from qsens.selection.choose import (
 )
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
-from qsens.trial import Study, Trial
 
 MEASURE_MORE = "measure them with: qsens bench RUN --maps all"
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.schema import check_schema
+from qsens.core.trial import Study
 from qsens.device.errors import DeviceError
 from qsens.device.latency import Latency
 from qsens.device.latency_file import read_latency
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap
-from qsens.schema import check_schema
-from qsens.trial import Study
 
 FOLDER = "latency"
 # Engines built again from the same map differ as much: six builds in OpenVINO, measured in turn 300 times,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qsens.errors import SpecError
-from qsens.interfaces import Generator
-from qsens.layer import Layer
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Generator
+from qsens.core.layer import Layer
 
 
 def in_blocks(layers: Sequence[Layer], generator: Generator) -> tuple[Layer, ...]:

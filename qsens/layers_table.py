@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
-from qsens.csv_text import csv_records, csv_text
+from qsens.core.csv_text import csv_records, csv_text
+from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, parse_precision
+from qsens.core.schema import shown
 from qsens.device.json_text import LARGEST
-from qsens.errors import RunFolderError, SpecError
-from qsens.layer import Layer
-from qsens.precision import Precision, parse_precision
-from qsens.schema import shown
 
 COLUMNS = tuple(entry.name for entry in fields(Layer))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qsens.core.interfaces import Engine
+from qsens.core.precision import PrecisionMap
+from qsens.core.trial import Request, requested_map
 from qsens.graph.lower import LoweredGraph, lower_graph
-from qsens.interfaces import Engine
-from qsens.precision import PrecisionMap
-from qsens.trial import Request, requested_map
 
 if TYPE_CHECKING:
     from qsens.evaluation import Workload

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qsens.budget import Limit
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Study, Trial
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
-from qsens.trial import Study, Trial
 from qsens.tried_maps import Reading, TriedMap, Yardstick, int8_bits, tried_maps
 
 MOST_NAMED = 3

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qsens.errors import SpecError
-from qsens.interfaces import Backend, Extractor, Generator, Metric, Strategy
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Backend, Extractor, Generator, Metric, Strategy
+from qsens.core.plugins import create, option_names
+from qsens.core.schema import check_schema
+from qsens.core.spec import SweepSpec
 from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
-from qsens.plugins import create, option_names
-from qsens.schema import check_schema
-from qsens.spec import SweepSpec
 from qsens.strategies.chain import Chain
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}

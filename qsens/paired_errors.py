@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from qsens.clustered_errors import first_order_error
+from qsens.core.trial import Trial
 from qsens.evidence import Array, Evidence, load_evidence
-from qsens.trial import Trial
 
 PairedError = Callable[[str, Trial, Trial], float | None]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from qsens.errors import ScoreError, SpecError
-from qsens.interfaces import OutputRule
+from qsens.core.errors import ScoreError, SpecError
+from qsens.core.interfaces import OutputRule
 
 FEW_LEVELS = 16
 LARGE_CLIPPED_SHARE = 0.4

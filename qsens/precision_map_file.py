@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from qsens import __version__
-from qsens.atomic_write import write_atomically
 from qsens.budget import Budget
+from qsens.core.errors import SpecError
+from qsens.core.files import write_atomically
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.schema import check_schema, finite
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.errors import SpecError
 from qsens.latency_selection import LatencyChoice
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
 from qsens.reasons import Reason, reasons_of_selection
 from qsens.run_folder import Provenance
-from qsens.schema import check_schema, finite
 from qsens.selection.choose import Selection
-from qsens.spec import SweepSpec
 from qsens.sweep import anchor_trial
-from qsens.trial import Study, Trial
 
 SCHEMA_VERSION = 1
 _SETTINGS = (

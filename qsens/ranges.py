@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 
 
 @dataclass(frozen=True)

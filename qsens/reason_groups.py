@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qsens.layer import Layer
+from qsens.core.layer import Layer
 from qsens.reason import Reason, ReasonKind
 
 MOST_GROUPS = 10

@@ -9,21 +9,21 @@ from pathlib import Path
 from qsens.assemble import Assembled, assemble, lowering_options
 from qsens.calibration.ranges import load_ranges, ranges_digest
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
+from qsens.core.interfaces import Generator, SampleSet
+from qsens.core.precision import PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Study
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.prepare import prepare_graph
-from qsens.interfaces import Generator, SampleSet
 from qsens.layer_order import in_blocks, in_order
 from qsens.opening import open_generator
-from qsens.precision import PrecisionMap
 from qsens.ranges import Ranges
 from qsens.run_folder import Provenance, RunPaths, read_provenance, read_run_spec, read_study
-from qsens.spec import SweepSpec
 from qsens.sweep import pin_layers
-from qsens.trial import Study
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")

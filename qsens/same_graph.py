@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qsens.atomic_write import write_atomically
 from qsens.audits import audit_path
+from qsens.core.errors import SpecError
+from qsens.core.files import write_atomically
+from qsens.core.precision import PrecisionMap
+from qsens.core.schema import read_record
+from qsens.core.trial import Outcome, Trial
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.errors import SpecError
 from qsens.evidence import evidence_path
-from qsens.precision import PrecisionMap
-from qsens.schema import read_record
-from qsens.trial import Outcome, Trial
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from qsens import __version__
-from qsens.atomic_write import write_atomically
+from qsens.core.errors import SpecError
+from qsens.core.files import write_atomically
+from qsens.core.schema import check_schema, parse_toml
+from qsens.core.spec import PATH_FIELDS, SweepSpec, is_path
 from qsens.device.errors import reason_of
 from qsens.device.special_files import read_file
 from qsens.device.visible_text import visible_name
-from qsens.errors import SpecError
-from qsens.schema import check_schema, parse_toml
-from qsens.spec import PATH_FIELDS, SweepSpec, is_path
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 

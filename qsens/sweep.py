@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qsens.errors import PluginError, QsensError, SpecError
+from qsens.core.errors import PluginError, QsensError, SpecError
+from qsens.core.interfaces import Progress, Strategy
+from qsens.core.layer import Layer, match_layers, uniform_map
+from qsens.core.precision import Precision, PrecisionMap, parse_precision
+from qsens.core.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
 from qsens.execution.in_order import MapsInOrder
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.execution.waiting import read_waiting
-from qsens.interfaces import Progress, Strategy
 from qsens.journal import Journal, read_journal
-from qsens.layer import Layer, match_layers, uniform_map
-from qsens.precision import Precision, PrecisionMap, parse_precision
-from qsens.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
 
 
 class StoppedError(QsensError):

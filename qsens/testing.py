@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qsens.errors import BuildError, PluginError
-from qsens.interfaces import (
+from qsens.core.errors import BuildError, PluginError
+from qsens.core.interfaces import (
     Backend,
     Extractor,
     Measurement,
@@ -18,10 +18,10 @@ from qsens.interfaces import (
     ScoringContext,
     Strategy,
 )
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
 from qsens.sweep import anchor_maps
-from qsens.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -104,7 +104,7 @@ class ExampleSamples:
         return {"image": self._pictures[index].astype(np.float32) / 255}
 
     def annotation(self, index: int) -> Mapping[str, Any]:
-        """`clip`, `frame` and `target`, as `qsens.interfaces.annotation_of` describes them."""
+        """`clip`, `frame` and `target`, as `qsens.core.interfaces.annotation_of` describes them."""
         return {"clip": f"clip{index // 4}", "frame": index % 4, "target": self._pictures[index]}
 
     def describe(self) -> Mapping[str, str]:
@@ -180,7 +180,7 @@ def check_backend(
 
 def _promise(kept: object, broken: str) -> None:
     if not kept:
-        raise PluginError(broken, "see qsens.interfaces for what a plug-in promises")
+        raise PluginError(broken, "see qsens.core.interfaces for what a plug-in promises")
 
 
 def _proposals(strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]) -> Sequence[Request]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Study, Trial
 from qsens.latency_table import LatencyTable, MeasuredMap
-from qsens.precision import Precision, PrecisionMap
 from qsens.selection.choose import built_map
 from qsens.sweep import anchor_trial
-from qsens.trial import Study, Trial
 
 
 @dataclass(frozen=True)

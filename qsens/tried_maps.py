@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qsens.budget import Limit, told_apart
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.selection.choose import Z95, built_map
 from qsens.sweep import anchor_trial
-from qsens.trial import Outcome, Score, Study, Trial
 
 _ERROR_LENGTH = 160
 # A chosen map that costs less than this share of what is allowed says nothing of how screens scale.

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from qsens.assemble import Assembled, RunnerFactory
 from qsens.baseline import load_baseline
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Request, Trial
 from qsens.execution.cluster_pool import open_cluster_pool
 from qsens.execution.local_pool import open_local_pool
 from qsens.execution.runner import TrialRunner, WorkersGoneError
 from qsens.execution.worker_pool import WorkerPool
-from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder, library_versions
-from qsens.spec import SweepSpec
-from qsens.trial import Request, Trial
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 
 # Float sums depend on how many threads share them: a number that went by the workers would change scores.

@@ -7,12 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from qsens.assemble import assemble, linear_algebra_threads, workload_of
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Request, Trial
 from qsens.evaluation import Evaluator
 from qsens.execution.runner import attempt_trial
 from qsens.run_folder import RunPaths, cpu_model, library_versions, read_provenance
-from qsens.spec import SweepSpec
-from qsens.trial import Request, Trial
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
 _ONE_MAP_AT_A_TIME = threading.Lock()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from qsens.core.layer import uniform_map
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Outcome, Score, Trial
 from qsens.evidence import save_evidence
-from qsens.layer import uniform_map
-from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder
-from qsens.spec import SweepSpec
 from qsens.testing import example_layers
-from qsens.trial import Outcome, Score, Trial
 
 IMAGES = 64
 SPEC = SweepSpec()

@@ -3,9 +3,9 @@
 import json
 import math
 
+from qsens.core.precision import PrecisionMap
 from qsens.device.latency import Latency
 from qsens.device.latency_file import MapLatency, MeasuredGraph, latency_document
-from qsens.precision import PrecisionMap
 
 RUNS = 100
 DEVICE = {"name": "Test Board"}

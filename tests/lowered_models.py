@@ -9,12 +9,12 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
+from qsens.core.layer import uniform_map
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.graph import Graph
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
 from qsens.graph.prepare import prepare_graph
-from qsens.layer import uniform_map
-from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges, TensorRange
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

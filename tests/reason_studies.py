@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 
 from qsens.budget import Limit
-from qsens.layer import map_of
-from qsens.precision import Precision
+from qsens.core.layer import map_of
+from qsens.core.precision import Precision
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.testing import example_layers
-from qsens.trial import Outcome, Score, Study, Trial
 
 LAYERS = example_layers(6)
 NAMES = [layer.name for layer in LAYERS]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
 from qsens.device.leftovers import process_mark
 
 

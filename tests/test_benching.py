@@ -7,10 +7,10 @@ from filelock import FileLock
 
 from qsens import benching
 from qsens.benching import BenchSettings, BuiltEngine, Subject, alone, bench
+from qsens.core.errors import BuildError, QsensError, SpecError
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import DeviceError
-from qsens.errors import BuildError, QsensError, SpecError
-from qsens.precision import Precision, PrecisionMap
 
 AUDIT = (LayerAudit("a", "/a", "step a", "int8", "int8", "fp32"),)
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from qsens.checks import check_annotations, check_before_calibrating
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.spec import Options, SweepSpec
 from qsens.opening import open_strategy
-from qsens.spec import Options, SweepSpec
 from qsens.testing import ExampleSamples, example_layers
 
 

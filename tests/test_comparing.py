@@ -9,11 +9,11 @@ from compared_runs import CONTENTS, write_compared_run
 from qsens.budget import Budget
 from qsens.comparing.comparison import CompareWish, compare_runs
 from qsens.comparing.writing import comparison_document, write_comparison
-from qsens.errors import BudgetError, RunFolderError, SpecError
+from qsens.core.errors import BudgetError, RunFolderError, SpecError
+from qsens.core.spec import SweepSpec
 from qsens.precision_map_file import write_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection.choose import cheapest_within
-from qsens.spec import SweepSpec
 from qsens.testing import example_layers
 
 NEW = {**CONTENTS, "generator": "1" * 64, "graph": "2" * 64}

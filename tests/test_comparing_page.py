@@ -8,7 +8,7 @@ from compared_runs import fid_against, write_compared_run
 
 from qsens.comparing.comparison import CompareWish, compare_runs
 from qsens.comparing.page import comparison_page
-from qsens.errors import BudgetError
+from qsens.core.errors import BudgetError
 
 EVIL = "<b>a & b"
 PNG = b"\x89PNG not really"

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qsens.errors import BuildError, PluginError
-from qsens.interfaces import Measurement
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import BuildError, PluginError
+from qsens.core.interfaces import Measurement
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Score
 from qsens.testing import check_backend, check_metric, check_strategy, example_layers
-from qsens.trial import Score
 
 FP32, FP16, INT8 = Precision
 LAYERS = example_layers(4)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qsens.csv_text import csv_of_records, csv_records, csv_text
+from qsens.core.csv_text import csv_of_records, csv_records, csv_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(
     r"\A'*[=+\-@\t\r\n]", fullmatch=False

@@ -2,8 +2,8 @@
 
 import pytest
 
+from qsens.core.interfaces import Decision
 from qsens.decisions import decisions_of, read_decisions, write_decisions
-from qsens.interfaces import Decision
 from qsens.strategies.boundary import Boundary
 from qsens.strategies.chain import Chain
 from qsens.testing import example_layers

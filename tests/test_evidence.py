@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
 from qsens.evidence import evidence_path, load_evidence, save_evidence
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Trial
 from qsens.journal import Journal, read_journal
-from qsens.precision import Precision, PrecisionMap
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome, Score, Trial
 
 LAYERS = example_layers(4)
 NAMES = [layer.name for layer in LAYERS]
@@ -134,9 +134,9 @@ def test_a_real_file_size_limit_is_a_clear_error(path):
     code = f"""
 import resource, sys
 from pathlib import Path
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
 from qsens.journal import Journal
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.testing import example_layers, example_trial
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 layers = example_layers(4)

@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
+from qsens.core.spec import SweepSpec
 from qsens.run_folder import RunFolder, RunPaths, read_study
-from qsens.spec import SweepSpec
 from qsens.sweep import run_sweep
 from qsens.testing import example_layers, example_trial
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder
-from qsens.spec import SweepSpec
+from qsens.core.spec import SweepSpec
 from qsens.sweep import run_sweep
 from qsens.testing import example_layers, example_trial
 

@@ -4,13 +4,13 @@ import pytest
 from latency_tables import measured, write_table
 
 from qsens.budget import Budget
-from qsens.errors import BudgetError, SpecError
+from qsens.core.errors import BudgetError, SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.latency_selection import best_within_time, fastest_within, latency_front
 from qsens.latency_table import check_table, read_latency_table, tables_of_run
-from qsens.precision import Precision, PrecisionMap
 from qsens.testing import example_layers
 from qsens.timings import timings_of
-from qsens.trial import Outcome, Score, Study, Trial
 
 FP32, FP16, INT8 = Precision
 LAYERS = example_layers(4)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.layer_order import in_blocks, in_order
 from qsens.testing import example_layers
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from qsens.errors import SpecError
-from qsens.layer import match_layers
+from qsens.core.errors import SpecError
+from qsens.core.layer import match_layers
 from qsens.testing import example_layers
 
 LAYERS = example_layers(6)

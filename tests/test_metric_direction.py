@@ -9,11 +9,12 @@ import pytest
 from latency_tables import measured, write_table
 
 from qsens.budget import Budget
-from qsens.errors import BudgetError, PluginError
-from qsens.interfaces import Measurement
+from qsens.core.errors import BudgetError, PluginError
+from qsens.core.interfaces import Measurement
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.latency_selection import best_within_time, fastest_within, latency_front
 from qsens.latency_table import read_latency_table
-from qsens.precision import Precision, PrecisionMap
 from qsens.report.boundary_data import boundary_curve
 from qsens.report.boundary_figure import boundary_figure
 from qsens.report.ends_data import ends_grid
@@ -29,7 +30,6 @@ from qsens.strategies.additive import Additive
 from qsens.sweep import anchor_maps
 from qsens.testing import check_metric, example_layers
 from qsens.timings import timings_of
-from qsens.trial import Outcome, Score, Study, Trial
 
 NAME = "likeness"
 LAYERS = example_layers(4)

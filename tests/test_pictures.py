@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from qsens.errors import ScoreError, SpecError
-from qsens.interfaces import OutputRule
+from qsens.core.errors import ScoreError, SpecError
+from qsens.core.interfaces import OutputRule
 from qsens.pictures import picture_output, picture_warning, pictures_from_values
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qsens import plugins
-from qsens.errors import PluginError, SpecError
+from qsens.core import plugins
+from qsens.core.errors import PluginError, SpecError
 
 ROOT = Path(__file__).parents[1]
 MODULE = """

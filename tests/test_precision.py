@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap, parse_precision
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap, parse_precision
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 ASSIGNMENTS = st.dictionaries(NAMES, st.sampled_from(Precision), min_size=1, max_size=12)

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from qsens.budget import Budget
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Study
 from qsens.device.audit import AskedLayer, audit_layers
 from qsens.device.executed import ExecutedLayer
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import read_precision_map, write_precision_map
 from qsens.run_folder import Provenance
 from qsens.selection.choose import cheapest_within
-from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Study
 
 LAYERS = example_layers(4)
 CHOSEN = PrecisionMap(Precision.INT8, ((LAYERS[3].name, Precision.FP16),))

@@ -10,12 +10,12 @@ from tiny_photos import write_photos
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
 from qsens.backends import prefix_reuse
+from qsens.core.trial import untried
 from qsens.journal import read_journal
 from qsens.run_folder import RunPaths, read_study
 from qsens.spec_file import spec_from_values
 from qsens.strategies.boundary import Boundary
 from qsens.sweep import StoppedError
-from qsens.trial import untried
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from qsens.core.trial import Score
 from qsens.psnr import PSNR_CAP_DB, shown_value
 from qsens.report.page_tables import score_text
-from qsens.trial import Score
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from latency_tables import measured, write_table
 from reason_studies import LAYERS, LIMIT, NAMES, anchors, failed, score, screened, study_of, tried
 
 from qsens.budget import Budget, Limit
+from qsens.core.precision import Precision
+from qsens.core.trial import Outcome, Study
 from qsens.latency_table import read_latency_table
-from qsens.precision import Precision
 from qsens.reasons import ReasonKind, reasons_of, reasons_of_selection
 from qsens.selection.choose import cheapest_within, violation
 from qsens.testing import example_layers
 from qsens.timings import timings_of
-from qsens.trial import Outcome, Study
 
 CHOSEN = tried(9, {0, 1}, 1.7)
 

@@ -12,15 +12,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qsens.audits import audit_path, load_audit
+from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
 from qsens.decisions import read_decisions
 from qsens.device.leftovers import process_mark
-from qsens.errors import RunFolderError, SpecError
 from qsens.floor import FLOORS, read_floors
 from qsens.layers_table import layers_from_csv, layers_to_csv
-from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
-from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
 
 LAYERS = (
@@ -90,11 +90,11 @@ from pathlib import Path
 from qsens.device.leftovers import process_mark
 from qsens.audits import audit_path, load_audit
 from qsens.decisions import read_decisions
-from qsens.errors import RunFolderError, SpecError
+from qsens.core.errors import RunFolderError, SpecError
 from qsens.floor import FLOORS, read_floors
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder
-from qsens.spec import SweepSpec
+from qsens.core.spec import SweepSpec
 try:
     with RunFolder.open(Path({str(tmp_path)!r}), SweepSpec(seed=1)):
         print("opened")
@@ -123,7 +123,7 @@ from pathlib import Path
 from qsens.device.leftovers import process_mark
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder
-from qsens.spec import SweepSpec
+from qsens.core.spec import SweepSpec
 with RunFolder.open(Path(sys.argv[1]), SweepSpec(seed=1)) as folder:
     for place in (folder.path, folder.evidence, folder.samples, folder.figures):
         (place / f".half.npz.{process_mark()}.partial").touch()

@@ -10,9 +10,10 @@ from tiny_photos import write_photos
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Study
 from qsens.evidence import evidence_path, load_evidence
 from qsens.journal import read_journal
-from qsens.precision import Precision, PrecisionMap
 from qsens.report.page_tables import trial_table
 from qsens.report.tables import trials_table
 from qsens.run_folder import RunPaths, read_study
@@ -20,7 +21,6 @@ from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.spec_file import spec_from_values
 from qsens.sweep import StoppedError
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome, Study
 
 INT8 = PrecisionMap(Precision.INT8)
 

@@ -11,16 +11,16 @@ from tiny_photos import write_photos
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
 from qsens.calibration.splits import SampleView
-from qsens.errors import ScoreError
+from qsens.core.errors import ScoreError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Screen, Trial, untried
 from qsens.evidence import load_evidence
 from qsens.journal import read_journal
-from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunPaths
 from qsens.screening import screen_samples, spread_places
 from qsens.spec_file import spec_from_values
 from qsens.sweep import plan_maps
 from qsens.testing import example_layers
-from qsens.trial import Outcome, Screen, Trial, untried
 
 FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)
 EVALUATION, FEW = 5, 3

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from qsens.budget import Budget, Limit
-from qsens.errors import BudgetError, SpecError
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import BudgetError, SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.selection.choose import cheapest_within, headline_metric, int8_share, pareto_front
 from qsens.testing import example_layers
-from qsens.trial import Outcome, Score, Study, Trial
 
 FP32, FP16, INT8 = Precision
 LAYERS = example_layers(4)  # 1000, 2000, 3000 and 4000 multiply-accumulates

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens import spec as spec_module
-from qsens.errors import SpecError
-from qsens.interfaces import InputRule, OutputRule
-from qsens.schema import load_schema
-from qsens.spec import Options, SweepSpec, difference, is_path
+from qsens.core import spec as spec_module
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import InputRule, OutputRule
+from qsens.core.schema import load_schema
+from qsens.core.spec import Options, SweepSpec, difference, is_path
 from qsens.spec_file import read_spec, spec_from_values, write_spec
 
 FULL = SweepSpec(

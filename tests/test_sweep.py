@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from qsens.errors import BuildError, PluginError, ScoreError, SpecError
+from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
+from qsens.core.layer import nearest_allowed
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Study
 from qsens.journal import Journal
-from qsens.layer import nearest_allowed
-from qsens.precision import Precision, PrecisionMap
 from qsens.strategies.chain import Chain
 from qsens.sweep import (
     StoppedError,
@@ -20,7 +21,6 @@ from qsens.sweep import (
     run_sweep,
 )
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome, Study
 
 FP32, FP16, INT8 = Precision
 LAYERS = example_layers(5)

@@ -11,11 +11,11 @@ from tiny_photos import write_photos
 from qsens.api import run_sweep
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
-from qsens.errors import BuildError, RunFolderError
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import BuildError, RunFolderError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome
 from qsens.run_folder import library_versions, read_provenance, read_run_spec, read_study
 from qsens.spec_file import spec_from_values
-from qsens.trial import Outcome
 from qsens.workers import runner_on, with_fixed_threads
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 

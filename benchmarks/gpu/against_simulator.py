@@ -19,13 +19,13 @@ from pathlib import Path
 from workbench import RESULTS, backend_or_stop
 
 from qsens.assemble import assemble, workload_of
-from qsens.errors import BuildError, ScoreError
+from qsens.core.errors import BuildError, ScoreError
+from qsens.core.layer import Layer, map_of
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Trial
 from qsens.evaluation import Evaluator, Workload
-from qsens.layer import Layer, map_of
-from qsens.precision import Precision, PrecisionMap
 from qsens.run_folder import RunFolder
 from qsens.spec_file import spec_from_values
-from qsens.trial import Trial
 from qsens.zoo.talker.demo import TalkerDemo
 
 COLUMNS = ("map", "metric", "simulator", "engine", "difference", "standard_error", "mismatches", "error")

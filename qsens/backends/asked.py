@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.audit import AskedLayer, LayerAudit
 from qsens.graph.lowered import LoweredGraph
-from qsens.precision import Precision, PrecisionMap
 
 
 def asked_layers(lowered: LoweredGraph) -> tuple[AskedLayer, ...]:

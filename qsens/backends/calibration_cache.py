@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.ranges import Ranges
 
 # What trtexec's calibrator, and most others, call themselves; TensorRT reads a cache of that name only.

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from qsens.backends.asked import applied_from_audit, asked_layers
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.errors import DeviceError
 from qsens.device.executed import DeviceEngine
-from qsens.errors import BuildError
 from qsens.graph.lowered import LoweredGraph
-from qsens.precision import PrecisionMap
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.topology import Topology
 
 OTHER_BACKEND = "use backend tensorrt, which takes the ONNX graph itself"

@@ -13,10 +13,10 @@ from qsens.backends.model_source import model_source
 from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
 from qsens.backends.prefix_reuse import LowerMap, PrefixReuse
 from qsens.backends.readback import applied_map
+from qsens.core.errors import BuildError, SpecError
 from qsens.device.errors import DeviceError
 from qsens.device.leftovers import temporary_folder
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
-from qsens.errors import BuildError, SpecError
 from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lowered import LoweredGraph

@@ -6,9 +6,9 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 
+from qsens.core.layer import weight_bytes
+from qsens.core.precision import PrecisionMap
 from qsens.graph.lowered import LoweredGraph
-from qsens.layer import weight_bytes
-from qsens.precision import PrecisionMap
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -2,9 +2,9 @@
 
 from qsens.backends.cpu_engine import CpuEngine
 from qsens.backends.model_source import model_source
+from qsens.core.errors import BuildError
 from qsens.device.errors import DeviceError
 from qsens.device.openvino_runtime import OpenVinoRuntime
-from qsens.errors import BuildError
 from qsens.graph.lowered import LoweredGraph
 
 

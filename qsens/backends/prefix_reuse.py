@@ -11,11 +11,11 @@ import onnx
 from qsens.backends.kept_tensors import KeptTensors, feed_digest
 from qsens.backends.onnxruntime_session import OnnxRuntimeEngine, session_outputs
 from qsens.backends.reuse_plan import Wanted, ranks_of, wanted_of
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.lowered import LoweredGraph
 from qsens.graph.split import rest_model, with_outputs
 from qsens.graph.tensor_graph import Frontier, TensorGraph, can_be_cut
-from qsens.precision import PrecisionMap
 
 # Copying a kept byte out of a session takes about as long as this many multiply-accumulates.
 MACS_PER_BYTE = 16

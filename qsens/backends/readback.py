@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.graph import Graph
 from qsens.graph.topology import ACTIVATIONS, MOVEMENTS, Topology
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
 
 LARGEST_WEIGHT = 127
 FP16_MAXIMUM = 65504.0

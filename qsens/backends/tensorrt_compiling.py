@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from qsens.core.errors import BuildError
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import BuiltPlan, PlanOptions, compile_plan
-from qsens.errors import BuildError
 from qsens.graph.lowered import LoweredGraph
 
 # Protobuf cannot read more, and the parsers of all versions take serialised graphs.

@@ -11,6 +11,7 @@ import numpy as np
 
 from qsens.backends.asked import applied_from_audit, asked_layers
 from qsens.backends.tensorrt_compiling import check_flavour, compile_lowered, three_batches
+from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.device.audit import audit_layers
 from qsens.device.cuda_memory import Cuda, OutOfMemoryError, driver_problem
 from qsens.device.errors import DeviceError
@@ -18,7 +19,6 @@ from qsens.device.tensorrt_build import WORKSPACE_MIB, PlanOptions
 from qsens.device.tensorrt_module import features_of, import_tensorrt
 from qsens.device.tensorrt_plan import pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
-from qsens.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.graph.lowered import LoweredGraph
 
 FLAVOURS = ("auto", "strong", "weak")

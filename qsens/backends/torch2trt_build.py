@@ -5,13 +5,13 @@ from typing import Any
 
 from qsens.backends.torch2trt_libraries import Libraries
 from qsens.backends.torch2trt_types import ImplicitTypes, implicit_types
+from qsens.core.errors import BuildError
+from qsens.core.precision import Precision
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import open_or_explain
 from qsens.device.tensorrt_module import collecting_logger
-from qsens.errors import BuildError
 from qsens.graph.graph import Graph
 from qsens.graph.lowered import LoweredGraph
-from qsens.precision import Precision
 
 # The first that this TensorRT has: 8.2 replaced one flag by the two others.
 _OBEY = ("OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS", "STRICT_TYPES")

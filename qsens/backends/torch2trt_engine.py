@@ -9,12 +9,12 @@ from qsens.backends.tensorrt_compiling import check_flavour, three_batches
 from qsens.backends.tensorrt_engine import TensorRtEngine
 from qsens.backends.torch2trt_build import Torch2TrtOptions, build_converted_plan
 from qsens.backends.torch2trt_libraries import load_libraries, problem
+from qsens.core.errors import BuildError, PluginError
 from qsens.device.cuda_memory import Cuda
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import WORKSPACE_MIB
 from qsens.device.tensorrt_plan import pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
-from qsens.errors import BuildError, PluginError
 from qsens.graph.lowered import LoweredGraph
 
 __all__ = ["Torch2TrtBackend", "problem"]

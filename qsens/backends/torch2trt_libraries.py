@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from qsens.core.errors import PluginError, install_hint
 from qsens.device.cuda_memory import driver_problem
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_module import features_of, import_tensorrt
-from qsens.errors import PluginError, install_hint
 
 INSTALL_HINT = (
     "install torch2trt from its git checkout beside TensorRT 8 or 10, without build isolation "

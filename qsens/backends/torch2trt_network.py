@@ -11,7 +11,7 @@ from qsens.backends.onnx_module import NodeModule, OnnxModule
 from qsens.backends.onnx_module_nodes import OTHER_BACKEND, NodeView
 from qsens.backends.torch2trt_converters import register_converters
 from qsens.backends.torch2trt_libraries import Libraries
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.graph import Graph
 from qsens.graph.runs import open_session, random_inputs, relative_difference, run
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from qsens.backends.torch2trt_network import ConvertedNetwork, float_outputs, main_layer
 from qsens.backends.torch2trt_types import ImplicitTypes, NodeTypes
-from qsens.errors import BuildError
-from qsens.precision import Precision
+from qsens.core.errors import BuildError
+from qsens.core.precision import Precision
 
 # Steps that compute nothing: they take the type of what they move.
 _UNTYPED = frozenset({"CONSTANT", "SHAPE", "SHUFFLE"})

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import Precision
 from qsens.graph.lowered import LoweredGraph
 from qsens.graph.topology import FusedOperation, Topology, fused_chain, fused_operations, moves_values
-from qsens.precision import Precision
 
 # TensorRT's header: an INT8 deconvolution in groups takes channels in fours (each group, both sides).
 GROUP_MULTIPLE = 4

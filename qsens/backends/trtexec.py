@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import Precision
 from qsens.graph.lowered import Flavour, LoweredGraph
-from qsens.precision import Precision
 
 # trtexec separates layers by commas and takes * for any text; it has no way to write these in a name.
 UNWRITABLE = frozenset(",*")

@@ -11,11 +11,11 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from qsens.calibration.input_shapes import fits_shape, shape_text
+from qsens.core.errors import DataError
+from qsens.core.interfaces import InputSpec
 from qsens.device.errors import reason_of
 from qsens.device.npz_sizes import read_arrays
 from qsens.device.special_files import special_kind
-from qsens.errors import DataError
-from qsens.interfaces import InputSpec
 
 CLIP_KEY = "clip"
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}

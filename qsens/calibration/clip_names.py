@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 # Thousands of names take milliseconds.
 LONGEST_S = 20.0

@@ -17,9 +17,9 @@ from qsens.calibration.images import (
     size_text,
 )
 from qsens.calibration.input_shapes import fits_shape, image_sides, shape_text
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputRule, InputSpec
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputRule, InputSpec
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from qsens.core.errors import DataError
 from qsens.device.errors import reason_of
 from qsens.device.special_files import special_kind
-from qsens.errors import DataError
 
 IMAGE_EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp")
 ARRAY_EXTENSIONS = (".npz",)

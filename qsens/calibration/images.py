@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from qsens.calibration.files import IMAGE_EXTENSIONS, list_files
+from qsens.core.errors import DataError
+from qsens.core.interfaces import InputRule
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.errors import reason_of
 from qsens.device.special_files import special_kind
-from qsens.errors import DataError
-from qsens.interfaces import InputRule
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 RESIZE_FILTER = "bicubic with antialias, float32"
 _ORIENTATION = 0x0112

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qsens.interfaces import InputSpec
+from qsens.core.interfaces import InputSpec
 
 
 def image_sides(spec: InputSpec) -> tuple[int | None, int | None, int | None] | None:

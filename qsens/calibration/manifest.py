@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qsens.atomic_write import write_atomically
 from qsens.calibration.arrays import check_readable
 from qsens.calibration.clip_names import clips_by_pattern
 from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_nested_files, list_set_files
 from qsens.calibration.images import read_image
+from qsens.core.errors import DataError, SpecError
+from qsens.core.files import write_atomically
+from qsens.core.schema import check_schema, parse_toml
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.errors import reason_of
 from qsens.device.special_files import special_kind
-from qsens.errors import DataError, SpecError
-from qsens.schema import check_schema, parse_toml
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 MANIFEST_NAME = "manifest.toml"
 _LARGEST_VALUE = 1e30  # FP32, in which images are scaled, ends at 3e38

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 BINS = 2048
 LEVELS = 128

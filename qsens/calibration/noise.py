@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.calibration.input_shapes import image_sides, shape_text
-from qsens.errors import SpecError
-from qsens.interfaces import InputRule, InputSpec
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import InputRule, InputSpec
 
 
 class NoiseFeed:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qsens.calibration.input_shapes import fits_shape, shape_text
-from qsens.errors import PluginError, QsensError
-from qsens.interfaces import InputSpec, SampleSet
+from qsens.core.errors import PluginError, QsensError
+from qsens.core.interfaces import InputSpec, SampleSet
 
 if TYPE_CHECKING:
-    from qsens.interfaces import Sample
+    from qsens.core.interfaces import Sample
 
 
 class PluginSampleSet:
@@ -89,7 +89,7 @@ def open_plugin_set(source: str, inputs: Sequence[InputSpec], seed: int, count: 
     if missing:
         raise PluginError(
             f"{source} returned {type(plugin).__name__} without {', '.join(missing)}",
-            "return a qsens.interfaces.SampleSet",
+            "return a qsens.core.interfaces.SampleSet",
         )
     length = _guarded(source, "len()", lambda: len(plugin))
     if length < 1:

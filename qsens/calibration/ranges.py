@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.atomic_write import write_atomically
 from qsens.calibration.methods import (
     BINS,
     DEFAULT_PERCENTILE,
@@ -22,8 +21,9 @@ from qsens.calibration.methods import (
     parse_method,
     with_half_scale,
 )
+from qsens.core.errors import DataError
+from qsens.core.files import write_atomically
 from qsens.device.npz_sizes import read_arrays
-from qsens.errors import DataError
 from qsens.ranges import Ranges, TensorRange
 
 Batch = Mapping[str, NDArray[Any]]

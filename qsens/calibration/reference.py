@@ -13,9 +13,9 @@ from qsens.calibration.files import SetFiles
 from qsens.calibration.images import list_images, read_image
 from qsens.calibration.manifest import read_manifest
 from qsens.calibration.sets import open_sample_set
-from qsens.errors import DataError
-from qsens.interfaces import InputSpec, SampleSet, annotation_of
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
+from qsens.core.errors import DataError
+from qsens.core.interfaces import InputSpec, SampleSet, annotation_of
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

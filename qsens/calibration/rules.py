@@ -7,8 +7,8 @@ from dataclasses import replace
 from qsens.calibration.images import size_text
 from qsens.calibration.input_shapes import image_sides, looks_like_an_image, shape_text
 from qsens.calibration.manifest import Manifest, is_range
-from qsens.errors import SpecError
-from qsens.interfaces import InputRule, InputSpec
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import InputRule, InputSpec
 
 ANY_IMAGE = "*"
 COLOUR_ORDERS = ("rgb", "bgr", "gray")

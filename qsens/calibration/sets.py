@@ -19,13 +19,13 @@ from qsens.calibration.noise import ConstantFeed, NoiseFeed
 from qsens.calibration.plugin_set import PluginSampleSet, open_plugin_set
 from qsens.calibration.rules import rules_for_arrays, rules_for_images, rules_for_noise
 from qsens.calibration.splits import split_sample_set, subset
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputRule, InputSpec, SampleSet
-from qsens.plugins import create
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputRule, InputSpec, SampleSet
+from qsens.core.plugins import create
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 
 if TYPE_CHECKING:
-    from qsens.interfaces import Sample
+    from qsens.core.interfaces import Sample
 
 __all__ = ["FeedSampleSet", "open_sample_set", "split_sample_set", "subset"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsens.errors import DataError
-from qsens.interfaces import SampleSet, annotation_of
+from qsens.core.errors import DataError
+from qsens.core.interfaces import SampleSet, annotation_of
 
 if TYPE_CHECKING:
-    from qsens.interfaces import Sample
+    from qsens.core.interfaces import Sample
 
 
 class SampleView:

@@ -6,9 +6,9 @@ from pathlib import Path
 from qsens.calibration.rules import ANY_IMAGE
 from qsens.calibration.sets import open_sample_set
 from qsens.calibration.splits import split_sample_set, subset
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputSpec, SampleSet
-from qsens.spec import SweepSpec
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputSpec, SampleSet
+from qsens.core.spec import SweepSpec
 
 # Of a set too small for both counts, one sample in this many goes to calibration.
 CALIBRATION_PART = 4

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from qsens.atomic_write import write_error
 from qsens.cli.options import PluginOption, parse_plugin_option, whole_number
 from qsens.cli.progress import ProgressLine
+from qsens.core.errors import SpecError
+from qsens.core.files import write_error
 from qsens.device.machine import load_average
-from qsens.errors import SpecError
 from qsens.sweep import StoppedError
 
 BUNDLE_FILE = "bundle.json"
@@ -124,8 +124,8 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
 def _bench_run(folder: Path, asked: BenchFlags) -> None:
     from qsens.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
     from qsens.cli.bench_table import share_by_map
+    from qsens.core.plugins import create, option_names
     from qsens.latency_table import FOLDER
-    from qsens.plugins import create, option_names
     from qsens.reopened import reopen_run
     from qsens.run_folder import read_study
 
@@ -240,9 +240,9 @@ def _wished(asked: BenchFlags) -> list[Path]:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
+    from qsens.core.errors import RunFolderError
     from qsens.device.errors import DeviceError
     from qsens.device.latency_file import write_latency
-    from qsens.errors import RunFolderError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import click
 
 from qsens.cli.json_output import echo_json
 from qsens.cli.options import largest_picture_option, parse_range
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 
 
 @click.group()
@@ -74,7 +74,7 @@ def check(folder: Path, *, as_json: bool) -> None:
     # As above.
     from qsens.calibration.files import list_nested_files, list_set_files
     from qsens.calibration.manifest import check_manifest, read_manifest
-    from qsens.errors import DataError
+    from qsens.core.errors import DataError
 
     manifest = read_manifest(folder)
     if manifest is None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from qsens.cli.options import spec_from_options, sweep_options, worker_options
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 # The first of these that is installed runs when none is named.
 PREFERRED = ("talker", "style")
@@ -25,8 +25,8 @@ def demo(name: str | None, **options: Any) -> None:
     """
     # numpy, onnx and Pillow take a second to load
     from qsens.cli.sweep import PlannedRun, check_worker_options, sweep_and_finish
+    from qsens.core.plugins import create, names
     from qsens.metrics.extractors import user_cache_folder
-    from qsens.plugins import create, names
     from qsens.workers import open_pool
 
     check_worker_options(options)

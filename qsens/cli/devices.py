@@ -10,8 +10,8 @@ import click
 from qsens.cli.json_output import echo_json
 from qsens.cli.latency_text import ms_text
 from qsens.cli.text_table import text_table
-from qsens.csv_text import csv_of_records
-from qsens.errors import SpecError
+from qsens.core.csv_text import csv_of_records
+from qsens.core.errors import SpecError
 from qsens.latency_table import read_latency_table
 from qsens.report.devices_data import DeviceGroup, device_groups
 
@@ -78,7 +78,7 @@ def device_records(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
 
 def _write(out: Path, groups: Sequence[DeviceGroup]) -> None:
     # matplotlib takes a second to load
-    from qsens.atomic_write import write_atomically, write_error
+    from qsens.core.files import write_atomically, write_error
     from qsens.report.devices_figure import devices_figure
     from qsens.report.figure_style import render_png, render_svg
 

@@ -8,7 +8,7 @@ import click
 
 from qsens.cli.json_output import echo_json
 from qsens.cli.options import whole_number
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 if TYPE_CHECKING:
     from qsens.export.agreeing import AuditedEngine

@@ -11,12 +11,12 @@ import click
 from qsens.cli.json_output import echo_json
 from qsens.cli.options import largest_picture_option
 from qsens.cli.shown_text import steering
+from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.visible_text import visible_name
-from qsens.spec import LARGEST_PICTURE_MEGAPIXELS
 
 if TYPE_CHECKING:
-    from qsens.interfaces import Array, Extractor
-    from qsens.trial import Score
+    from qsens.core.interfaces import Array, Extractor
+    from qsens.core.trial import Score
 
 PATH = click.Path(path_type=Path)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from qsens.schema import finite
+from qsens.core.schema import finite
 
 
 def echo_json(value: Any, *, indent: int | None = 2) -> None:

@@ -2,9 +2,9 @@
 
 import math
 
+from qsens.core.precision import Precision
 from qsens.latency_selection import MEASURE_MORE, LatencyChoice
 from qsens.latency_table import SAME_SHARE, MeasuredMap
-from qsens.precision import Precision
 
 MOST_NAMED = 6
 

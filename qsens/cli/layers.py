@@ -10,8 +10,8 @@ import click
 from qsens.cli.json_output import echo_json
 from qsens.cli.options import PluginOption, parse_plugin_option
 from qsens.cli.text_table import text_table
-from qsens.errors import SpecError
-from qsens.layer import Layer
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer
 
 if TYPE_CHECKING:
     from qsens.graph.graph import Graph

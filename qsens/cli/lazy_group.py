@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 # Name of a subcommand: the module and attribute that hold it, and one line of help.
 CommandTable = Mapping[str, tuple[str, str]]

@@ -14,7 +14,7 @@ from qsens import __version__
 from qsens.cli.lazy_group import CommandTable, LazyGroup
 from qsens.cli.process import CommandProcess
 from qsens.cli.shown_text import only_shown
-from qsens.errors import QsensError
+from qsens.core.errors import QsensError
 
 # Name: module, attribute and one line of help. The modules load only when their command is used.
 COMMANDS = {
@@ -70,7 +70,7 @@ class MainGroup(LazyGroup):
 
     def table(self) -> CommandTable:
         # Reading installed metadata is slow, and a built-in command does not need it.
-        from qsens.plugins import command_tables
+        from qsens.core.plugins import command_tables
 
         added = {name: entry for table in command_tables() for name, entry in table.items()}
         return {**COMMANDS, **{name: entry for name, entry in added.items() if name not in COMMANDS}}
@@ -127,7 +127,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 def _failure_in_plugin(error: BaseException) -> Failure | None:
     # Reading installed metadata is slow, and only a failure needs it.
-    from qsens.plugins import failure_in_plugin
+    from qsens.core.plugins import failure_in_plugin
 
     found = failure_in_plugin(error)
     return None if found is None else Failure(found.message, found.hint, found.exit_code)
@@ -146,7 +146,7 @@ def _failure_of_system(error: OSError) -> Failure | None:
 
 def _missing_module(error: ModuleNotFoundError) -> Failure | None:
     # Reading installed metadata is slow, and only a failure needs it.
-    from qsens.plugins import hint_for_missing_module
+    from qsens.core.plugins import hint_for_missing_module
 
     module = (error.name or "").partition(".")[0]
     if module in ("", "qsens"):

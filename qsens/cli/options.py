@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from qsens.device.json_text import parse_json
-from qsens.errors import SpecError
-from qsens.schema import load_schema
-from qsens.spec import (
+from qsens.core.errors import SpecError
+from qsens.core.schema import load_schema
+from qsens.core.spec import (
     COLOUR_ORDERS,
     CROPS,
     LARGEST_PICTURE_MEGAPIXELS,
@@ -23,6 +22,7 @@ from qsens.spec import (
     WEIGHT_SCALES,
     SweepSpec,
 )
+from qsens.device.json_text import parse_json
 from qsens.spec_file import merge_values, read_spec_values, spec_from_values
 
 Command = Callable[..., Any]

@@ -6,7 +6,7 @@ import click
 
 from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
-from qsens.plugins import list_plugins
+from qsens.core.plugins import list_plugins
 
 
 @click.command()

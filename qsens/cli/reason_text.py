@@ -1,10 +1,10 @@
 """Why layers of a chosen map are not in INT8, as a few lines for the terminal."""
 
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.reason_groups import fold_reasons
 from qsens.reasons import reasons_of_selection
 from qsens.selection.choose import Selection
-from qsens.trial import Study
 
 
 def reason_lines(study: Study, selection: Selection) -> list[str]:

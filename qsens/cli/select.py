@@ -14,12 +14,14 @@ from qsens.cli.json_output import echo_json
 from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.reason_text import reason_lines
 from qsens.cli.text_table import text_table
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Score, Study, Trial
 from qsens.interval_method import images_needed
 from qsens.latency_selection import best_within_time, fastest_within, latency_front
 from qsens.latency_table import check_table, read_latency_table
 from qsens.paired_errors import PairedError, paired_errors
-from qsens.precision import Precision, PrecisionMap
 from qsens.precision_map_file import write_precision_map
 from qsens.psnr import shown_value
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
@@ -33,10 +35,8 @@ from qsens.selection.choose import (
     int8_share,
     pareto_front,
 )
-from qsens.spec import SweepSpec
 from qsens.sweep import anchor_trial, describe_map
 from qsens.timings import Timings, timings_of
-from qsens.trial import Score, Study, Trial
 
 
 @click.command()

@@ -10,8 +10,8 @@ import click
 from qsens.cli.json_output import echo_json
 from qsens.cli.options import default_out, spec_from_options, sweep_options, worker_options
 from qsens.cli.progress import ProgressLine
-from qsens.errors import QsensError, SpecError
-from qsens.spec import SweepSpec
+from qsens.core.errors import QsensError, SpecError
+from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
     from qsens.cli.finish import FinishedRun

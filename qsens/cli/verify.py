@@ -10,7 +10,7 @@ import click
 from qsens.cli.json_output import echo_json
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text_table import text_table
-from qsens.errors import SpecError, VerificationError
+from qsens.core.errors import SpecError, VerificationError
 
 if TYPE_CHECKING:
     from qsens.export.rescoring import ComparedScore

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from qsens.budget import Budget
 from qsens.comparing.gate import GateResult, Limits, gate_of, released_run
+from qsens.core.errors import BudgetError, SpecError
+from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
-from qsens.errors import BudgetError, SpecError
 from qsens.floor import read_floors
 from qsens.paired_errors import contrast_errors, paired_errors
 from qsens.report.compare_differences import Difference, differences_of
@@ -20,7 +21,6 @@ from qsens.report.compare_runs import (
     differing_settings,
     labels_of,
 )
-from qsens.report.metric_names import headline_metrics
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection.choose import cheapest_within

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qsens.comparing.comparison import Comparison
-from qsens.precision import Precision
+from qsens.core.metric_names import axis_title, format_value
+from qsens.core.precision import Precision
 from qsens.report.comparable import Scored
 from qsens.report.compare_differences import CHOSEN, Difference, Verdict, anchor_name, shown_maps
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
-from qsens.report.metric_names import axis_title, format_value
 from qsens.selection.choose import int8_share
 from qsens.sweep import describe_map
 

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qsens.atomic_write import write_atomically, write_error
 from qsens.comparing.comparison import Comparison
-from qsens.csv_text import csv_of_records
+from qsens.core.csv_text import csv_of_records
+from qsens.core.files import write_atomically, write_error
+from qsens.core.schema import finite
 from qsens.report.comparable import Scored
 from qsens.report.compare_differences import Difference, shown_maps
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
-from qsens.schema import finite
 from qsens.selection.choose import int8_share
 
 STEM = "compare"

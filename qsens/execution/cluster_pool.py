@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.execution.runner import WorkersGoneError
 
 CONNECT_S = 10.0

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Request, Trial, requested_map
 from qsens.execution.runner import TrialRunner, WorkersGoneError, failed_trial
 from qsens.execution.waiting import WaitingTrials
 from qsens.journal import Journal
-from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Request, Trial, requested_map
 
 CHECK_EVERY_S = 2.0
 

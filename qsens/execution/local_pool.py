@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, Pipe
 from types import TracebackType
 from typing import Any, Self
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.execution.local_worker import GRACE_S
 
 # What is meant for the driver and comes to its workers too: from a terminal, a scheduler of jobs.

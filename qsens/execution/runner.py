@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from qsens.errors import BuildError, QsensError, ScoreError
-from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Outcome, Request, Trial, requested_map
+from qsens.core.errors import BuildError, QsensError, ScoreError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Request, Trial, requested_map
 
 Evaluate = Callable[[int, Request], Trial]
 

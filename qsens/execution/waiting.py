@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from qsens.core.precision import PrecisionMap
+from qsens.core.trial import Trial
 from qsens.journal import Journal, read_journal
-from qsens.precision import PrecisionMap
-from qsens.trial import Trial
 
 
 class WaitingTrials:

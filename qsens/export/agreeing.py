@@ -9,17 +9,17 @@ import numpy as np
 import onnx
 
 from qsens.backends.asked import asked_layers
+from qsens.core.errors import BuildError, VerificationError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.audit import AskedLayer, LayerAudit, audit_layers, mismatches
 from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of
 from qsens.device.opening import open_engine
-from qsens.errors import BuildError, VerificationError
 from qsens.export.targets import Target
 from qsens.graph.lowered import LoweredGraph
 from qsens.graph.unclipped import NOTE, without_tail_clips
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
 from qsens.reopened import ReopenedRun
 
 # Protobuf cannot serialise more; larger weights lie in a file beside the graph.

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 import qsens.device
-from qsens.atomic_write import write_error
+from qsens.core.errors import RunFolderError, SpecError, VerificationError
+from qsens.core.files import write_error
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.schema import finite
 from qsens.device.bundle_files import CHECKSUMS, DOCUMENT, GOLDENS, Bundle, write_checksums
 from qsens.device.goldens import GoldenResult, Goldens, compare_with_goldens, picture_psnr, write_goldens
 from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
 from qsens.device.opening import is_installed, open_engine
-from qsens.errors import RunFolderError, SpecError, VerificationError
 from qsens.export import bundle_script
 from qsens.export.agreeing import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
 from qsens.export.chosen import ChosenMap
@@ -35,9 +37,7 @@ from qsens.export.readme import readme_text
 from qsens.export.targets import Target
 from qsens.export.tensorrt_files import write_tensorrt_files
 from qsens.pictures import picture_output
-from qsens.precision import Precision, PrecisionMap
 from qsens.reopened import ReopenedRun
-from qsens.schema import finite
 
 GOLDEN_SAMPLES = 4
 Array = np.ndarray[Any, np.dtype[Any]]

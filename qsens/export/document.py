@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from qsens import __version__
-from qsens.csv_text import csv_text
+from qsens.core.csv_text import csv_text
+from qsens.core.layer import macs_share, weight_bytes
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.schema import check_schema, finite
+from qsens.core.trial import Trial
 from qsens.device.audit import AskedLayer
 from qsens.device.bundle_files import DOCUMENT, SCHEMA_VERSION, Bundle
 from qsens.export.agreeing import AgreedGraph
 from qsens.export.chosen import ChosenMap
 from qsens.export.targets import Target
-from qsens.layer import macs_share, weight_bytes
-from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
 from qsens.reopened import ReopenedRun
-from qsens.schema import check_schema, finite
 from qsens.sweep import anchor_trial
-from qsens.trial import Trial
 
 INT8_LEVELS = np.float32(127)
 

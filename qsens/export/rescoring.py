@@ -9,18 +9,18 @@ import numpy as np
 
 from qsens.assemble import scoring_context
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.core.errors import BuildError, RunFolderError, ScoreError, SpecError
+from qsens.core.interfaces import Engine, Progress
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.executed import DeviceEngine
 from qsens.device.goldens import run_in_batches
 from qsens.device.leftovers import temporary_folder
 from qsens.device.opening import open_engine
-from qsens.errors import BuildError, RunFolderError, ScoreError, SpecError
 from qsens.evaluation import Evaluator, Workload
 from qsens.graph.lowered import LoweredGraph
-from qsens.interfaces import Engine, Progress
 from qsens.measuring import reference_features
-from qsens.precision import Precision, PrecisionMap
 from qsens.reopened import ReopenedRun, reopen_run
 from qsens.selection.choose import PSNR, Z95
 

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from qsens.core.errors import BuildError, PluginError, RunFolderError, SpecError
+from qsens.core.schema import check_schema
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle
 from qsens.device.bundle_model import open_bundle
 from qsens.device.checking import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
-from qsens.errors import BuildError, PluginError, RunFolderError, SpecError
 from qsens.export.bundle_script import Compared, Refused, compare
 from qsens.graph.lowered import Flavour
-from qsens.schema import check_schema
 
 PROVES = (
     "This proves that NVIDIA's compiler parses, types, optimises and serialises the graph. It does not prove "

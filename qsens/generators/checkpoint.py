@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.generators import torchscript
 from qsens.generators.archive import Archive, open_archive, written_anew
 from qsens.generators.refusals import damaged, first_sentence, refuse_other_files, wants_code

@@ -6,10 +6,10 @@ from pathlib import Path
 import onnx
 from onnx import FunctionProto, GraphProto, TensorProto
 
+from qsens.core.errors import LoadError
 from qsens.device.errors import reason_of
 from qsens.device.memory import machine_memory_bytes
 from qsens.device.special_files import special_kind
-from qsens.errors import LoadError
 from qsens.generators.refusals import first_sentence
 
 _HINT = "keep the data file in the folder of the ONNX file, under its original name"

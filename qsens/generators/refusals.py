@@ -7,9 +7,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from qsens.core.errors import LoadError
 from qsens.device.errors import reason_of
 from qsens.device.special_files import special_kind
-from qsens.errors import LoadError
 
 # What reading a damaged archive can raise: its parts are lengths, texts and JSON.
 UNREADABLE_ARCHIVE = (

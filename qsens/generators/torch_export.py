@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.generators.refusals import first_sentence
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsens.errors import LoadError, SpecError
+from qsens.core.errors import LoadError, SpecError
 from qsens.generators.checkpoint import read_weights, state_digest
 from qsens.generators.refusals import first_sentence
 from qsens.generators.torch_export import export_module

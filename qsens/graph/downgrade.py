@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.draft import attribute_of, subgraphs
 from qsens.graph.operators import same_signature, schema_of
 from qsens.graph.topology import Topology

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, numpy_helper
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 
 Values = np.ndarray[Any, np.dtype[Any]]
 

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from qsens.core.precision import Precision
 from qsens.graph.emit import Emitter, cast_pair
 from qsens.graph.int8 import emit_int8_layer
 from qsens.graph.lowered import Flavour, LoweredGraph
 from qsens.graph.lowering_plan import WeightScales
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.topology import moves_values
-from qsens.precision import Precision
 
 FP16_MAXIMUM = 65504.0
 # A tensor is watched for FP16 overflow where calibration came within this factor of the limit: counting

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import onnx
 import onnx.inliner
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.graph.draft import subgraphs
 
 # Twenty times what the largest generators hold; a few functions that call each other twice reach billions.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from qsens.interfaces import InputSpec
-from qsens.layer import Layer
+from qsens.core.interfaces import InputSpec
+from qsens.core.layer import Layer
 
 
 @dataclass(frozen=True, eq=False)

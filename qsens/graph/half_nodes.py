@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import onnx
 
+from qsens.core.precision import Precision
 from qsens.graph.operators import data_inputs, takes_half
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.topology import moves_or_clips
 from qsens.graph.versions import Template
-from qsens.precision import Precision
 
 
 def half_nodes(placed: PlacedMap, template: Template) -> frozenset[str]:

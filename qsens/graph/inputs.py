@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import onnx
 
+from qsens.core.interfaces import InputSpec
 from qsens.graph.draft import Draft
 from qsens.graph.requirements import refuse_unusable
 from qsens.graph.shapes import input_specs
 from qsens.graph.shown_names import with_shown_names
-from qsens.interfaces import InputSpec
 
 
 def graph_inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.emit import Emitter
 from qsens.graph.topology import FusedOperation, is_non_negative
 

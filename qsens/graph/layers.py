@@ -6,10 +6,10 @@ from math import prod
 import numpy as np
 import onnx
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
+from qsens.core.layer import Layer
 from qsens.graph.draft import Draft, attribute_of
 from qsens.graph.names import block_of, layer_names, weighted_node
-from qsens.layer import Layer
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 Shape = tuple[int, ...]

@@ -1,13 +1,13 @@
 """Lowering: graph, precision map, ranges and options to the ONNX graph of one flavour. A pure function."""
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.exact import lower_exact
 from qsens.graph.graph import Graph
 from qsens.graph.lowered import Flavour, LoweredGraph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.qdq import lower_qdq
-from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges
 
 __all__ = ["LoweredGraph", "lower_graph"]

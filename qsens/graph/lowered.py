@@ -6,9 +6,9 @@ from functools import cached_property
 
 import onnx
 
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.detached import DetachedModel
 from qsens.graph.graph import Graph
-from qsens.precision import Precision, PrecisionMap
 
 
 class Flavour(StrEnum):

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
-from qsens.precision import Precision, PrecisionMap
 from qsens.ranges import Ranges, TensorRange
 
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
+from qsens.core.interfaces import InputSpec
+from qsens.core.layer import Layer
 from qsens.graph.constants import fold_constants
 from qsens.graph.draft import Draft, weights_digest
 from qsens.graph.fold import fold_batch_norms
@@ -24,8 +26,6 @@ from qsens.graph.shapes import (
 )
 from qsens.graph.shown_names import with_shown_names
 from qsens.graph.tidy import drop_zero_biases, remove_copies, settle_gemms
-from qsens.interfaces import InputSpec
-from qsens.layer import Layer
 
 # Folding rounds every weight once more; real generators stay below 1e-6, a wrong fold is of order one.
 LARGEST_DIFFERENCE = 1e-4

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import Precision
 from qsens.graph.emit import Emitter
 from qsens.graph.exact import FP16_MAXIMUM
 from qsens.graph.half_nodes import half_nodes
@@ -15,7 +16,6 @@ from qsens.graph.quantizers import ActivationQuantizer, WeightQuantizer
 from qsens.graph.tensor_types import TensorTypes
 from qsens.graph.topology import moves_or_clips
 from qsens.graph.versions import template_within
-from qsens.precision import Precision
 
 
 @dataclass(frozen=True)

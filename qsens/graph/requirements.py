@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.graph.draft import Draft, is_onnx_domain, subgraphs
 
 OLDEST_OPSET = 13

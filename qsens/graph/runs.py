@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from qsens.core.errors import LoadError
+from qsens.core.interfaces import InputSpec
 from qsens.device.leftovers import temporary_folder
-from qsens.errors import LoadError
 from qsens.graph import limits
 from qsens.graph.limits import bound_memory
-from qsens.interfaces import InputSpec
 
 Values = np.ndarray[Any, np.dtype[Any]]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 import onnx
 from onnx import TensorProto, helper
 
-from qsens.errors import LoadError, SpecError
+from qsens.core.errors import LoadError, SpecError
+from qsens.core.interfaces import InputSpec
 from qsens.graph.draft import Draft
-from qsens.interfaces import InputSpec
 
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
 # inference then works on graphs of any size.

@@ -2,7 +2,7 @@
 
 import onnx
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 
 
 def static_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ import onnx
 import onnx.version_converter
 from onnx import helper
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.downgrade import Downgrade
 from qsens.graph.draft import Draft, is_onnx_domain, tensors_read
 from qsens.graph.lowering_plan import LoweringPlan

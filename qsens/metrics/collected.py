@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, ScoreError, SpecError
-from qsens.interfaces import Extractor, ScoredBatch, ScoringContext
+from qsens.core.errors import DataError, ScoreError, SpecError
+from qsens.core.interfaces import Extractor, ScoredBatch, ScoringContext
 from qsens.metrics import inception
 
 Result = TypeVar("Result")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import Extractor
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import Extractor
 from qsens.metrics import inception, lite0
 from qsens.metrics.weights import file_digest, write_whole
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import SpecError
-from qsens.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
+from qsens.core.trial import Score
 from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import (
     FeatureCollector,
@@ -22,7 +23,6 @@ from qsens.metrics.frechet import FloatArray, Reference
 from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
 from qsens.metrics.intervals import standard_error
 from qsens.metrics.second_order import second_order_factor
-from qsens.trial import Score
 
 
 def score_of_two_sets(first: NDArray[Any], second: NDArray[Any], extractor: Extractor) -> Score:

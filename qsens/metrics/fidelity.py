@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, ScoreError
-from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.errors import DataError, ScoreError
+from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.trial import Score
 from qsens.metrics.intervals import heavy_tailed_error
 from qsens.psnr import PSNR, PSNR_CAP_DB
-from qsens.trial import Score
 
 Images = NDArray[np.uint8]
 FloatArray = NDArray[np.float64]

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from qsens.core.errors import ScoreError
+from qsens.core.precision import Precision
+from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
-from qsens.errors import ScoreError
 from qsens.evidence import is_features, load_evidence
 from qsens.floor import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
 from qsens.metrics.influence import measure_pair
-from qsens.precision import Precision
 from qsens.run_folder import RunPaths, read_study
 from qsens.sweep import anchor_trial
-from qsens.trial import Score, Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REFERENCE_FEATURES = "reference-features.npz"

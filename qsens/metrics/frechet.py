@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, ScoreError
+from qsens.core.errors import DataError, ScoreError
 
 FloatArray = NDArray[np.float64]
 Features = NDArray[Any]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.metrics.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
 from qsens.metrics.weights import check_digest, fetch_file, load_weights
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.metrics.frechet import (
     Features,
     FeatureStatistics,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from qsens.clustered_errors import first_order_error, group_sums
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 
 
 def standard_error(influence: NDArray[Any], clusters: NDArray[Any] | None = None) -> float | None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, ScoreError, SpecError
-from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.errors import DataError, ScoreError, SpecError
+from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.trial import Score
 from qsens.metrics.collected import (
     FeatureCollector,
     LastResults,
@@ -27,7 +28,6 @@ from qsens.metrics.collected import (
 from qsens.metrics.frechet import Features, FloatArray, check_features, float64_blocks
 from qsens.metrics.intervals import standard_error
 from qsens.metrics.second_order import second_order_factor
-from qsens.trial import Score
 
 REFERENCE_IMAGES = 5000
 

@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsens.errors import LoadError, install_hint
+from qsens.core.errors import LoadError, install_hint
 from qsens.metrics.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
 from qsens.metrics.weights import check_digest, load_weights
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.calibration.reference import RealImages
-from qsens.interfaces import Extractor, Progress
+from qsens.core.interfaces import Extractor, Progress
 
 IMAGES_PER_BATCH = 8
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from qsens.core.errors import DataError, LoadError, install_hint
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import temporary_folder
-from qsens.errors import DataError, LoadError, install_hint
 
 CHUNK_BYTES = 1 << 20
 

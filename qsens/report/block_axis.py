@@ -8,7 +8,7 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-from qsens.layer import Layer
+from qsens.core.layer import Layer
 from qsens.report.figure_style import FAINT, GRID, INK, SMALL
 from qsens.report.layer_names import short_names
 

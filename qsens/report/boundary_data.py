@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qsens.core.layer import Layer
+from qsens.core.maps import Cut, Direction, cuts_of
+from qsens.core.precision import Precision
+from qsens.core.trial import Study, Trial
 from qsens.floor import Floor
-from qsens.layer import Layer
-from qsens.precision import Precision
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
-from qsens.report.map_shapes import Cut, Direction, cuts_of
 from qsens.sweep import anchor_trial
-from qsens.trial import Study, Trial
 
 BROAD_SPAN = 20.0
 

@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from qsens.core.layer import Layer
+from qsens.core.maps import Direction
+from qsens.core.metric_names import axis_title, short_name
+from qsens.core.precision import Precision
 from qsens.interval_method import interval_method
-from qsens.layer import Layer
-from qsens.precision import Precision
 from qsens.report.block_axis import label_blocks, label_height
 from qsens.report.boundary_data import BoundaryCurve, BoundaryLine, BoundaryPoint
 from qsens.report.figure_style import (
@@ -33,8 +35,6 @@ from qsens.report.figure_style import (
     whole_ticks,
 )
 from qsens.report.floor_line import FLOOR_LOOK, floor_note, is_within_axis
-from qsens.report.map_shapes import Direction
-from qsens.report.metric_names import axis_title, short_name
 
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
 _LABEL_GAP = 0.19

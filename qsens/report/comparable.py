@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qsens.precision import Precision
-from qsens.report.metric_names import base_name
+from qsens.core.metric_names import base_name
+from qsens.core.precision import Precision
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.selection.choose import Z95
 from qsens.sweep import anchor_trial
-from qsens.trial import Outcome, Score, Study, Trial
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qsens.core.precision import Precision
+from qsens.core.trial import Trial
 from qsens.paired_errors import ContrastError, Term
-from qsens.precision import Precision
 from qsens.report.comparable import Scored, scored_trials
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
 from qsens.run_folder import RunPaths
 from qsens.selection.choose import Z95
 from qsens.sweep import anchor_trial
-from qsens.trial import Trial
 
 CHOSEN = "chosen map"
 # Sums of another number of threads, or of another library version, differ by less than this share.

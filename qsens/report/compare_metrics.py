@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.metric_names import base_name
+from qsens.core.trial import Score
 from qsens.report.comparable import is_against_fp32, reference_of
 from qsens.report.compare_runs import ComparedRun, short_digest
-from qsens.report.metric_names import base_name
-from qsens.trial import Score
 
 _PAIR = re.compile(r"([\w-]+)=([^\s(]+(?:\([^)]*\))?)")
 _DISTANCE = ("fid", "fid-fp32")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsens.core.spec import SweepSpec, is_path
+from qsens.core.trial import Study, Trial
 from qsens.floor import Floor
 from qsens.selection.choose import Selection
-from qsens.spec import SweepSpec, is_path
 from qsens.timings import Timings
-from qsens.trial import Study, Trial
 
 LONGEST_LABEL = 40
 _DIGEST = re.compile(r"[0-9a-f]{32,}")

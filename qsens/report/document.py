@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from qsens.atomic_write import write_atomically, write_error
 from qsens.audits import load_audit
-from qsens.csv_text import csv_text
+from qsens.core.csv_text import csv_text
+from qsens.core.files import write_atomically, write_error
+from qsens.core.metric_names import headline_metrics
 from qsens.decisions import read_decisions
 from qsens.device.visible_text import visible_name
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.findings import findings_of
-from qsens.report.metric_names import headline_metrics
 from qsens.report.page import render_page
 from qsens.report.page_content import PageContent, Picture
 from qsens.report.plots import NamedFigure, figures_of

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from qsens.core.maps import Ends, cuts_of, ends_of, isolations_of
+from qsens.core.trial import Study
 from qsens.report.boundary_data import axis_scale
 from qsens.report.comparable import scored_trials
-from qsens.report.map_shapes import Ends, cuts_of, ends_of, isolations_of
-from qsens.trial import Study
 
 
 @dataclass(frozen=True)

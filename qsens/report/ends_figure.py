@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from qsens.core.metric_names import axis_title, format_value
 from qsens.report.ends_data import EndsGrid
 from qsens.report.figure_style import (
     CHOSEN,
@@ -20,7 +21,6 @@ from qsens.report.figure_style import (
     new_figure,
     plain_number,
 )
-from qsens.report.metric_names import axis_title, format_value
 
 _MOST_TEXT = 12
 _EMPTY = "#eeeeee"

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
-from qsens.precision import Precision
+from qsens.core.metric_names import base_name, extractor_name, short_name
+from qsens.core.precision import Precision
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.finding import Finding, Severity
 from qsens.report.latency_findings import latency_findings
-from qsens.report.metric_names import base_name, extractor_name, short_name
 from qsens.report.tables import differing_layers
 from qsens.selection.choose import Z95
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
-from qsens.trial import Outcome, Score, Study, Trial
 
 _FEATURES = {"fid": 2048, "fid[lite0]": 1280}
 _FEW_FEATURES = 1000

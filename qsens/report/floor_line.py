@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from matplotlib.axes import Axes
 
+from qsens.core.metric_names import format_value
 from qsens.floor import Floor
 from qsens.report.figure_style import FAINT
-from qsens.report.metric_names import format_value
 
 FLOOR_LOOK = (FAINT, (0, (1, 2)))
 

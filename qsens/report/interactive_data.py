@@ -4,20 +4,20 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer
+from qsens.core.maps import Direction, map_title
+from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Study, Trial
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve, boundary_lines
 from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.layer_names import cut_middle, short_names
-from qsens.report.map_shapes import Direction, map_title
-from qsens.report.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import outcome_note, score_text, time_text
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.report.tradeoff_data import Family, tradeoff
 from qsens.selection.choose import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial
-from qsens.trial import Outcome, Study, Trial
 
 _LONGEST_TICK = 16
 _DIGITS = {Precision.FP32: "0", Precision.FP16: "1", Precision.INT8: "2"}

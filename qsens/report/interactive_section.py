@@ -8,8 +8,8 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from qsens.core.precision import Precision
 from qsens.device.visible_text import visible_text
-from qsens.precision import Precision
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import MOST_CHARACTERS, pack_pictures
 from qsens.report.page_assets import read_asset

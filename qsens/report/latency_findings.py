@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from qsens.core.metric_names import format_value
+from qsens.core.precision import Precision
+from qsens.core.trial import Study, Trial
 from qsens.latency_table import MeasuredMap
-from qsens.precision import Precision
 from qsens.report.finding import Finding, Severity
-from qsens.report.metric_names import format_value
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
-from qsens.trial import Study, Trial
 
 _SHOWN = 6
 

@@ -3,7 +3,10 @@
 import base64
 from collections.abc import Sequence
 
-from qsens.interfaces import Decision
+from qsens.core.interfaces import Decision
+from qsens.core.maps import map_title
+from qsens.core.metric_names import axis_title
+from qsens.core.trial import Outcome, Study
 from qsens.report.finding import Finding
 from qsens.report.interactive_section import (
     has_charting,
@@ -11,8 +14,6 @@ from qsens.report.interactive_section import (
     interactive_section,
     static_notice,
 )
-from qsens.report.map_shapes import map_title
-from qsens.report.metric_names import axis_title
 from qsens.report.page_assets import STYLE, interactive_script, static_script
 from qsens.report.page_content import PageContent, Picture
 from qsens.report.page_layers import layer_table
@@ -20,7 +21,6 @@ from qsens.report.page_runs import comparison, run_switch
 from qsens.report.page_tables import score_table, screened_images, trial_table
 from qsens.report.page_text import escape
 from qsens.selection.choose import built_map, int8_share
-from qsens.trial import Outcome, Study
 
 _MOST_NAMED = 8
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qsens.core.interfaces import Decision
+from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.floor import Floor
-from qsens.interfaces import Decision
 from qsens.report.finding import Finding
 from qsens.report.sensitivity import Sensitivity
 from qsens.timings import Timings
-from qsens.trial import Study, Trial
 
 if TYPE_CHECKING:
     import numpy as np

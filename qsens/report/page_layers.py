@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qsens.core.layer import Layer
+from qsens.core.metric_names import format_value, short_name
+from qsens.core.precision import Precision
+from qsens.core.trial import Trial
 from qsens.device.audit import LayerAudit
-from qsens.layer import Layer
-from qsens.precision import Precision
-from qsens.report.metric_names import format_value, short_name
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import chip, number_cell, sortable_table
 from qsens.report.page_text import escape
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.selection.choose import Z95
 from qsens.timings import Timings
-from qsens.trial import Trial
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from qsens.precision import Precision
+from qsens.core.maps import map_title
+from qsens.core.metric_names import headline_metrics, short_name
+from qsens.core.precision import Precision
+from qsens.core.trial import Trial
 from qsens.report.comparable import reference_of
-from qsens.report.map_shapes import map_title
-from qsens.report.metric_names import headline_metrics, short_name
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import number_cell, score_text, sortable_table
 from qsens.report.page_text import escape
 from qsens.selection.choose import built_map, int8_share
 from qsens.sweep import anchor_trial
-from qsens.trial import Trial
 
 
 def run_switch(runs: Sequence[PageContent]) -> str:

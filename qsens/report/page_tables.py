@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from qsens.layer import Layer, macs_share
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer, macs_share
+from qsens.core.maps import map_title
+from qsens.core.metric_names import axis_title, format_value, short_name
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.psnr import shown_value
-from qsens.report.map_shapes import map_title
-from qsens.report.metric_names import axis_title, format_value, short_name
 from qsens.report.page_text import escape
 from qsens.report.tables import differing_layers
 from qsens.selection.choose import Z95, built_map, int8_share
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
-from qsens.trial import Outcome, Score, Study, Trial
 
 
 def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] = ()) -> str:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from qsens.core.metric_names import axis_title, headline_metrics, short_name
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.floor import Floor
 from qsens.paired_errors import PairedError, no_paired_error
-from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve
 from qsens.report.boundary_figure import boundary_figure
 from qsens.report.ends_data import ends_grid
 from qsens.report.ends_figure import ends_figure
-from qsens.report.metric_names import axis_title, headline_metrics, short_name
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import image_strip, strip_choices
@@ -23,7 +24,6 @@ from qsens.report.tradeoff_data import tradeoff
 from qsens.report.tradeoff_figure import tradeoff_figure
 from qsens.sweep import anchor_trial
 from qsens.timings import Timings
-from qsens.trial import Study
 
 if TYPE_CHECKING:
     import numpy as np

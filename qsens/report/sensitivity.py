@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from qsens.core.maps import Direction, Isolation, IsolationKind, isolations_of, unit_of
+from qsens.core.precision import Precision
+from qsens.core.trial import Score, Study
 from qsens.paired_errors import PairedError, no_paired_error
-from qsens.precision import Precision
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
 from qsens.report.comparable import (
     Scored,
@@ -15,9 +17,7 @@ from qsens.report.comparable import (
     scored_trials,
     screened_trials,
 )
-from qsens.report.map_shapes import Direction, Isolation, IsolationKind, isolations_of, unit_of
 from qsens.sweep import anchor_trial
-from qsens.trial import Score, Study
 
 STEP_ORIGINS = {
     Direction.INT8_FIRST: "joins the INT8 layers before it",

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
+from qsens.core.maps import IsolationKind
+from qsens.core.metric_names import axis_title, short_name
 from qsens.report.boundary_data import BROAD_SPAN
 from qsens.report.figure_style import (
     BLUE,
@@ -23,8 +25,6 @@ from qsens.report.figure_style import (
     plain_number,
 )
 from qsens.report.layer_names import short_names
-from qsens.report.map_shapes import IsolationKind
-from qsens.report.metric_names import axis_title, short_name
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.selection.choose import Z95
 

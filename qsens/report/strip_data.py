@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsens.precision import Precision
+from qsens.core.maps import Direction, map_title
+from qsens.core.metric_names import short_name
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.report.boundary_data import boundary_lines
 from qsens.report.comparable import scored_trials
-from qsens.report.map_shapes import Direction, map_title
-from qsens.report.metric_names import short_name
 from qsens.selection.choose import built_map, pareto_front
 from qsens.sweep import anchor_trial
-from qsens.trial import Study
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]

@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from qsens.layer import Layer, macs_share
+from qsens.core.layer import Layer, macs_share
+from qsens.core.maps import Direction, map_title
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Study, Trial
 from qsens.paired_errors import PairedError, no_paired_error
-from qsens.precision import Precision, PrecisionMap
 from qsens.report.boundary_data import plotted_cuts
-from qsens.report.map_shapes import Direction, map_title
 from qsens.report.sensitivity import sensitivity_of
 from qsens.selection.choose import Z95
 from qsens.timings import Timings
-from qsens.trial import Study, Trial
 
 _COUNTS = (
     "layers_fp32",

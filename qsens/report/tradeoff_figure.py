@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
+from qsens.core.metric_names import axis_title
 from qsens.report.figure_style import (
     BLUE,
     CHOSEN,
@@ -25,7 +26,6 @@ from qsens.report.figure_style import (
     set_scale,
 )
 from qsens.report.floor_line import FLOOR_LOOK, floor_note, is_within_axis
-from qsens.report.metric_names import axis_title
 from qsens.report.tradeoff_data import Family, Tradeoff, TradeoffPoint
 
 _LOOKS = {

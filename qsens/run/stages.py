@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from qsens.baseline import Baseline
-from qsens.errors import PluginError, ScoreError
+from qsens.core.errors import PluginError, ScoreError
+from qsens.core.interfaces import Accumulator, Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.core.trial import Score
 from qsens.feeds import InputCache
-from qsens.interfaces import Accumulator, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.metrics.intervals import paired_standard_error
-from qsens.trial import Score
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

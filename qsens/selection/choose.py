@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsens.budget import Budget, Limit, told_apart
-from qsens.errors import BudgetError, SpecError
-from qsens.layer import macs_share
+from qsens.core.errors import BudgetError, SpecError
+from qsens.core.layer import macs_share
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Score, Study, Trial
 from qsens.paired_errors import PairedError, no_paired_error
-from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import anchor_trial
-from qsens.trial import Score, Study, Trial
 
 if TYPE_CHECKING:
     from qsens.latency_selection import LatencyChoice

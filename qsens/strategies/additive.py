@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from qsens.budget import Budget, Limit
-from qsens.errors import SpecError
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Trial, untried
 from qsens.strategies.cut import checked_direction, units_of
 from qsens.strategies.knapsack import Items, least_damage, most_saved
 from qsens.strategies.unit_maps import UnitMaps
-from qsens.trial import Outcome, Score, Trial, untried
 
 DIRECTIONS = ("only-this", "all-but-this")
 DAMAGE_METRICS = ("fid-fp32", "psnr")

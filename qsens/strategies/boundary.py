@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Trial, untried
 from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of
-from qsens.trial import Trial, untried
 
 DIRECTIONS = ("int8-first", "float-first")
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qsens.budget import Budget, Limit
-from qsens.layer import Layer
+from qsens.core.layer import Layer
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.selection.choose import limits_of
-from qsens.trial import Outcome, Score, Study, Trial
 
 
 @dataclass(frozen=True)

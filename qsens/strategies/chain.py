@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from qsens.errors import SpecError
-from qsens.interfaces import Decision, Strategy
-from qsens.layer import Layer
-from qsens.trial import Request, Trial
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Decision, Strategy
+from qsens.core.layer import Layer
+from qsens.core.trial import Request, Trial
 
 
 class Chain:

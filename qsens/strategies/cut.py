@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qsens.errors import SpecError
-from qsens.layer import Layer, blocks_of, map_of
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer, blocks_of, map_of
+from qsens.core.precision import Precision, PrecisionMap
 
 
 @dataclass(frozen=True)

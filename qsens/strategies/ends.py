@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from qsens.errors import SpecError
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Trial, untried
 from qsens.strategies.cut import Unit, map_of_units, units_of
-from qsens.trial import Trial, untried
 
 
 class Ends:

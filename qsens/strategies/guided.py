@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from qsens.budget import DEFAULT_BUDGET, Budget, no_budget
-from qsens.errors import SpecError
-from qsens.interfaces import Decision
-from qsens.layer import Layer
-from qsens.precision import Precision
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Decision
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision
+from qsens.core.trial import Request, Screen, Trial, untried
 from qsens.selection.choose import HEADLINES
 from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.strategies.cut import Unit, units_of
@@ -18,7 +19,6 @@ from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
 from qsens.strategies.known_sets import NOTHING, KnownSets, percent
 from qsens.strategies.layer_times import check_times, read_layer_times
 from qsens.strategies.unit_maps import UnitMaps
-from qsens.trial import Request, Screen, Trial, untried
 
 # FP32 where FP16 overflows may let other layers overflow: no more rounds than this.
 _MOST_WIDENINGS = 3

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from qsens.interfaces import Decision
-from qsens.trial import Outcome, Request, Screen, Trial, requested_map, untried
+from qsens.core.interfaces import Decision
+from qsens.core.trial import Outcome, Request, Screen, Trial, requested_map, untried
 
 
 class UnansweredError(Exception):

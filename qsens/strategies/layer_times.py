@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision
 from qsens.latency_table import LatencyTable, MeasuredMap, read_latency_table
-from qsens.layer import Layer
-from qsens.precision import Precision
 
 
 @dataclass(frozen=True)

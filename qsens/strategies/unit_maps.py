@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qsens.layer import map_of
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import map_of
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.strategies.cut import Unit
 
 

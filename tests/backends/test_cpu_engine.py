@@ -5,12 +5,12 @@ import pytest
 from lowered_models import FP32, INT8, prepared, residual_generator
 
 from qsens.backends.cpu_engine import CpuEngine
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.device.errors import DeviceError
 from qsens.device.executed import ExecutedLayer
-from qsens.errors import BuildError
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions
-from qsens.precision import PrecisionMap
 
 
 class FakeRuntime:

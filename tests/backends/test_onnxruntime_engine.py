@@ -5,13 +5,13 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.backends.readback import applied_map
-from qsens.errors import BuildError, SpecError
+from qsens.core.errors import BuildError, SpecError
+from qsens.core.layer import uniform_map
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
-from qsens.layer import uniform_map
-from qsens.precision import Precision, PrecisionMap
 
 
 @pytest.mark.parametrize("placement", list(Placement))

@@ -7,13 +7,13 @@ from tiny_models import normal, onnx_model
 pytest.importorskip("openvino")
 
 from qsens.backends.openvino_engine import OpenVinoBackend
+from qsens.core.errors import BuildError
+from qsens.core.layer import uniform_map
+from qsens.core.precision import PrecisionMap
 from qsens.device.cpu_flags import this_cpu_saturates
-from qsens.errors import BuildError
 from qsens.graph.detached import DetachedModel
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
-from qsens.layer import uniform_map
-from qsens.precision import PrecisionMap
 
 
 def lowered(setup, wanted, flavour="u8", placement=Placement.RESIDUAL):

@@ -15,11 +15,11 @@ from qsens.backends import prefix_reuse
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
 from qsens.backends.prefix_reuse import PrefixReuse
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.detached import DetachedModel
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
-from qsens.precision import PrecisionMap
 
 BACKEND = OnnxRuntimeBackend(threads=1)
 

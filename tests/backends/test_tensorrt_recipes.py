@@ -9,10 +9,10 @@ from tiny_models import conv_model
 
 from qsens.backends.calibration_cache import calibration_cache_text, read_calibration_cache, version_number
 from qsens.backends.trtexec import trtexec_lines
-from qsens.errors import BuildError, DataError
+from qsens.core.errors import BuildError, DataError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions
-from qsens.precision import PrecisionMap
 from qsens.ranges import Ranges, TensorRange
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)

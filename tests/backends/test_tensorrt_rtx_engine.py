@@ -9,14 +9,14 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 from tiny_models import run_model
 
 from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend, executed_in, problem
+from qsens.core.errors import BuildError, PluginError, ScoreError
+from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer
-from qsens.errors import BuildError, PluginError, ScoreError
 from qsens.graph.detached import DetachedModel
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowered import LoweredGraph
 from qsens.graph.lowering_plan import LoweringOptions
-from qsens.precision import PrecisionMap
 
 
 def lowered(precisions, flavour="strong", channels=16):

@@ -10,15 +10,15 @@ from fake_cuda import FakeCudaLibrary
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
-from qsens import plugins
 from qsens.backends import torch2trt_engine, torch2trt_libraries
 from qsens.backends.torch2trt_engine import Torch2TrtBackend, problem
+from qsens.core import plugins
+from qsens.core.errors import BuildError, PluginError
+from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.cuda_memory import Cuda, driver_problem
-from qsens.errors import BuildError, PluginError
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions
-from qsens.precision import PrecisionMap
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)
 LEGACY = ("8.5.3", "8.6.0", "10.3.0", "10.16.1")

@@ -7,7 +7,7 @@ from lowered_models import residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model, run_model
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.runs import open_session, random_inputs, relative_difference, run
 from qsens.opening import open_generator

@@ -7,12 +7,12 @@ from tiny_models import normal, onnx_model
 
 from qsens.backends.torch2trt_libraries import Libraries
 from qsens.backends.torch2trt_types import implicit_types
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
 from qsens.graph.prepare import prepare_graph
 from qsens.opening import open_generator
-from qsens.precision import PrecisionMap
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch

@@ -7,10 +7,10 @@ from onnx import helper, numpy_helper
 from tiny_models import normal, onnx_model
 
 from qsens.backends.torch2trt_types import NodeTypes, implicit_types
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
-from qsens.precision import PrecisionMap
 
 
 def types_of(setup, precisions, placement=Placement.RESIDUAL):

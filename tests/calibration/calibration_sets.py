@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from qsens.calibration.sets import open_sample_set
-from qsens.interfaces import InputSpec
+from qsens.core.interfaces import InputSpec
 
 IMAGE = InputSpec("image", (3, None, None), "float32", True)
 LATENT = InputSpec("z", (4,), "float32", True)

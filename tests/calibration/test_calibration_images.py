@@ -10,8 +10,8 @@ from qsens.calibration.images import (
     read_image,
     read_image_size,
 )
-from qsens.errors import DataError
-from qsens.interfaces import InputRule
+from qsens.core.errors import DataError
+from qsens.core.interfaces import InputRule
 
 
 def pixels(height=6, width=8, seed=0):

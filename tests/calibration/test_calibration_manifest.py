@@ -11,7 +11,7 @@ from PIL import Image
 from qsens.calibration import manifest
 from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 
 FACTS = SetFacts(licence="CC0-1.0", origin="drawn by the tests")
 

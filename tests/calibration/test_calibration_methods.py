@@ -15,7 +15,7 @@ from qsens.calibration.methods import (
     parse_method,
     percentile,
 )
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 
 def histogram_of(values, bins=BINS):

@@ -4,7 +4,7 @@ import pytest
 
 from qsens.calibration import clip_names
 from qsens.calibration.clip_names import clips_by_pattern
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 ENDLESS = "a" * 64 + "!"
 

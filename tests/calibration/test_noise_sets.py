@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from calibration_sets import IMAGE, LATENT, STYLE, opened, write_images
 
-from qsens.errors import SpecError
-from qsens.interfaces import InputRule, InputSpec
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import InputRule, InputSpec
 
 
 def test_noise_depends_on_seed_name_and_index_alone():

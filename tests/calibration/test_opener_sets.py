@@ -7,8 +7,8 @@ from PIL import Image
 from qsens.calibration.manifest import SetFacts, read_manifest, write_manifest
 from qsens.calibration.reference import open_real_images
 from qsens.calibration.sets import open_sample_set, subset
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputSpec, annotation_of
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputSpec, annotation_of
 
 INPUTS = (InputSpec("face", (3, 4, 4), "float32", is_batched=True),)
 PLUGIN = """

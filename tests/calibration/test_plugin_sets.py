@@ -3,7 +3,7 @@ import sys
 import pytest
 from calibration_sets import LATENT, opened
 
-from qsens.errors import DataError, PluginError
+from qsens.core.errors import DataError, PluginError
 
 PLUGIN = """
 import numpy as np

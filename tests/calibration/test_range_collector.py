@@ -11,7 +11,7 @@ from qsens.calibration.ranges import (
     ranges_digest,
     save_ranges,
 )
-from qsens.errors import DataError, RunFolderError, SpecError
+from qsens.core.errors import DataError, RunFolderError, SpecError
 from qsens.ranges import Ranges, TensorRange
 
 METHODS = ["minmax", "percentile", "mse", "entropy"]

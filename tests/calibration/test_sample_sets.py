@@ -6,8 +6,8 @@ from calibration_sets import IMAGE, LATENT, STYLE, opened, pixels, write_arrays,
 from PIL import Image
 
 from qsens.calibration.manifest import SetFacts, write_manifest
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputRule, InputSpec
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputRule, InputSpec
 
 MEL = InputSpec("mel", (1, 4), "float32", True)
 FACE = InputSpec("face", (6, None, None), "float32", True)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsens.calibration.sets import split_sample_set, subset
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 
 
 class Numbers:

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from compared_runs import CONTENTS, fid_against, write_compared_run
 
 from qsens.cli.main import main
-from qsens.spec import SweepSpec
+from qsens.core.spec import SweepSpec
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tiny_models import conv_model
 
 from qsens.cli.layers import layers, parse_shape
 from qsens.cli.main import main
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.graph.prepare import prepare_graph
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import qsens
 from qsens.cli import main as main_module
 from qsens.cli.main import COMMANDS, main
-from qsens.errors import BudgetError, BuildError, RunFolderError, SpecError, VerificationError
+from qsens.core.errors import BudgetError, BuildError, RunFolderError, SpecError, VerificationError
 from qsens.sweep import StoppedError
 
 HEAVY_FOR_HELP = ("torch", "onnx", "pandas", "matplotlib", "scipy")

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from qsens.cli.doctor import cpu_flags, usable_cpus
 from qsens.cli.main import main
 from qsens.cli.text_table import text_table
-from qsens.plugins import PluginRecord
+from qsens.core.plugins import PluginRecord
 
 
 def test_plugins_lists_builtins_with_their_origin():

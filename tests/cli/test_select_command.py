@@ -8,12 +8,12 @@ from click.testing import CliRunner
 from latency_tables import measured, write_table
 
 from qsens.cli.main import main
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.core.trial import Outcome, Score
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder, RunPaths
-from qsens.spec import SweepSpec
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome, Score
 
 SPEC = SweepSpec()
 LAYERS = example_layers(4)

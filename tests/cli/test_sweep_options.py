@@ -6,9 +6,9 @@ from click.testing import CliRunner
 
 from qsens.cli.main import main
 from qsens.cli.options import default_out, spec_from_options, sweep_options
-from qsens.errors import SpecError
-from qsens.interfaces import InputRule, OutputRule
-from qsens.spec import Options, SweepSpec
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import InputRule, OutputRule
+from qsens.core.spec import Options, SweepSpec
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  after the check that onnx is here
 
 from qsens import plugins  # noqa: E402
-from qsens.errors import PluginError, ScoreError  # noqa: E402
+from qsens.core.errors import PluginError, ScoreError  # noqa: E402
 from qsens.graph.lower import lower_graph  # noqa: E402
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan  # noqa: E402
 from qsens.graph.prepare import prepare_graph  # noqa: E402

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from qsens import plugins
+from qsens.core import plugins
 from qsens.testing import ExampleSamples, check_metric
 
 NAMES = [

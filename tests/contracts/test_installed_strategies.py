@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from qsens import plugins
-from qsens.precision import Precision
+from qsens.core import plugins
+from qsens.core.precision import Precision
 from qsens.sweep import pin_layers
 from qsens.testing import check_strategy, example_layers
 

@@ -5,8 +5,8 @@ import urllib.error
 import pytest
 
 from qsens.calibration.manifest import read_manifest
+from qsens.core.errors import DataError
 from qsens.device.errors import reason_of
-from qsens.errors import DataError
 from qsens.run_folder import RunFolderError, read_provenance
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qsens.core.errors import SpecError
+from qsens.core.schema import check_schema
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import DeviceError
 from qsens.device.latency import Latency
@@ -20,8 +22,6 @@ from qsens.device.latency_file import (
     write_latency,
 )
 from qsens.device.machine import describe_device
-from qsens.errors import SpecError
-from qsens.schema import check_schema
 
 AUDIT = (
     LayerAudit("enc.0", "/enc/Conv", "enc + relu", "int8", "int8", "int8"),

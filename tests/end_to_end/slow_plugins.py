@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qsens.interfaces import Measurement
-from qsens.trial import Score
+from qsens.core.interfaces import Measurement
+from qsens.core.trial import Score
 
 METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_runs import sweep
 
+from qsens.core.trial import Outcome
 from qsens.run_folder import RunPaths, read_study
-from qsens.trial import Outcome
 
 pytestmark = pytest.mark.usefixtures("no_report")
 GUIDED = ("--strategy", "guided", "--screen-samples", "2")

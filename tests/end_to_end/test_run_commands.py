@@ -17,7 +17,7 @@ from tiny_runs import (
 )
 
 import qsens as package
-from qsens.precision import Precision
+from qsens.core.precision import Precision
 from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunPaths
 

@@ -9,10 +9,10 @@ from PIL import Image
 from tiny_models import normal, onnx_model
 from tiny_runs import chain, qsens, study_of, sweep, write_arrays, write_generator, write_images
 
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome
 from qsens.run_folder import RunPaths, read_run_spec
 from qsens.sweep import anchor_maps
-from qsens.trial import Outcome
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

@@ -13,8 +13,8 @@ from PIL import Image
 from tiny_models import normal, onnx_model
 
 from qsens.cli.main import main
+from qsens.core.trial import Study, Trial
 from qsens.run_folder import RunPaths, read_study
-from qsens.trial import Study, Trial
 
 SIDE = 16
 LOUD_LAYERS = ("stem", "grow", "shrink", "head")

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.execution.cluster_pool import open_cluster_pool
 
 

@@ -4,15 +4,15 @@ from concurrent.futures import BrokenExecutor, Future
 
 import pytest
 
-from qsens.errors import ScoreError
+from qsens.core.errors import ScoreError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome
 from qsens.execution.in_order import MapsInOrder
 from qsens.execution.runner import WorkersGoneError
 from qsens.execution.waiting import WaitingTrials, read_waiting, waiting_path
 from qsens.journal import Journal, read_journal
-from qsens.precision import Precision, PrecisionMap
 from qsens.sweep import StoppedError, anchor_maps, run_sweep, run_sweep_on
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome
 
 FP32, FP16, INT8 = Precision
 LAYERS = example_layers(6)

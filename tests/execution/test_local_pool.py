@@ -13,7 +13,7 @@ import pool_tasks
 import psutil
 import pytest
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.execution.local_pool import open_local_pool
 
 

@@ -14,10 +14,11 @@ import onnx
 import pytest
 
 from qsens.backends.calibration_cache import read_calibration_cache
+from qsens.core.errors import RunFolderError, SpecError, VerificationError
+from qsens.core.schema import check_schema
 from qsens.device.bundle_files import read_bundle
 from qsens.device.goldens import bundle_goldens, picture_psnr, read_goldens
 from qsens.device.leftovers import remove_leftovers
-from qsens.errors import RunFolderError, SpecError, VerificationError
 from qsens.export import bundle as bundle_module
 from qsens.export.bundle import ExportOptions, export_bundle
 from qsens.export.bundle_script import compare
@@ -26,7 +27,6 @@ from qsens.export.document import relative_run
 from qsens.export.targets import TARGETS
 from qsens.export.verifying import checked_files
 from qsens.precision_map_file import read_precision_map
-from qsens.schema import check_schema
 
 
 def export(reopened, out, target="onnxruntime", trial=1, **options):

@@ -14,9 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qsens.core.errors import RunFolderError
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import read_goldens
-from qsens.errors import RunFolderError
 from qsens.export.bundle_script import Refused, compare
 from qsens.export.verifying import checked_files
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qsens.core.errors import BuildError, RunFolderError, SpecError
 from qsens.device import checking
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import Goldens, read_goldens, write_goldens
-from qsens.errors import BuildError, RunFolderError, SpecError
 from qsens.export import verifying
 from qsens.export.rescoring import ComparedScore, run_of_bundle, score_again
 from qsens.export.verifying import checked_files, compile_only, verify_engine

@@ -7,15 +7,15 @@ import pytest
 from lowered_models import FP16, FP32, INT8
 
 from qsens.cli.select import select
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.precision import PrecisionMap
+from qsens.core.schema import check_schema
+from qsens.core.trial import Outcome
 from qsens.export.chosen import map_of_trial, map_to_ship, selected_map
-from qsens.precision import PrecisionMap
 from qsens.precision_map_file import read_precision_map
 from qsens.reopened import reopen_run
 from qsens.run_folder import RunPaths
-from qsens.schema import check_schema
 from qsens.testing import example_layers, example_trial
-from qsens.trial import Outcome
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from crafted_archives import two_directories, write_archive
 from tiny_torch import torch
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.generators.archive import open_archive, written_anew
 from qsens.generators.checkpoint import read_weights
 

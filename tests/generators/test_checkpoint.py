@@ -6,7 +6,7 @@ import pytest
 import tiny_torch
 from tiny_torch import safetensors_torch, torch
 
-from qsens.errors import LoadError, SpecError
+from qsens.core.errors import LoadError, SpecError
 from qsens.generators.checkpoint import read_weights, state_digest, without_prefix
 from qsens.generators.torch_module import open_torch
 

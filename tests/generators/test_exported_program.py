@@ -4,7 +4,7 @@ import pytest
 from crafted_archives import RUNS_CODE, parts_of, with_program, write_archive
 from tiny_torch import torch
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.generators.exported_program import PROGRAM, open_exported_program
 from qsens.generators.program_check import is_known_operator
 from qsens.generators.shape_expression import is_plain_expression

@@ -6,11 +6,11 @@ import onnx
 import pytest
 from tiny_models import conv_model, norm_node
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
+from qsens.core.interfaces import Generator
 from qsens.generators.onnx_file import open_onnx
 from qsens.graph import runs
 from qsens.graph.prepare import prepare_graph
-from qsens.interfaces import Generator
 
 
 def save_external(path):

@@ -4,10 +4,10 @@ import tiny_torch
 from tiny_models import run_model
 from tiny_torch import torch
 
+from qsens.core.interfaces import Generator
 from qsens.generators.exported_program import open_exported_program
 from qsens.generators.torch_module import open_torch
 from qsens.graph.prepare import prepare_graph
-from qsens.interfaces import Generator
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from crafted_archives import RUNS_CODE, parts_of, write_archive
 from tiny_torch import torch
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.generators.checkpoint import read_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")

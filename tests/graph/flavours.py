@@ -8,10 +8,10 @@ import onnxruntime
 from lowered_models import Prepared
 from onnx import TensorProto, numpy_helper
 
+from qsens.core.layer import uniform_map
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions
-from qsens.layer import uniform_map
-from qsens.precision import Precision, PrecisionMap
 
 QDQ_FLAVOURS = ("u8", "strong", "weak")
 

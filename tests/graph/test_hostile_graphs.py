@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_models import conv_model, norm_node
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.graph import limits
 from qsens.graph.draft import Draft
 from qsens.graph.inputs import graph_inputs

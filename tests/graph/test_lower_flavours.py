@@ -8,11 +8,11 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 from onnx import TensorProto, helper
 from tiny_models import normal, onnx_model
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement
 from qsens.graph.topology import Topology
-from qsens.precision import PrecisionMap
 from qsens.ranges import TensorRange
 
 MIXED = {"first": INT8, "middle": FP16, "inner": FP32, "up": INT8, "last": FP16}

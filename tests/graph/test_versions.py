@@ -10,7 +10,7 @@ from lowered_models import FP16, FP32, INT8, Prepared, prepared
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.errors import BuildError
+from qsens.core.errors import BuildError
 from qsens.graph.versions import template_within
 
 X = {"x": normal(1, 6, 4, 8, seed=3, scale=1.0)}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsens.errors import DataError, LoadError, SpecError, install_hint
-from qsens.interfaces import Extractor
+from qsens.core.errors import DataError, LoadError, SpecError, install_hint
+from qsens.core.interfaces import Extractor
 from qsens.metrics import inception, lite0
 from qsens.metrics.extractors import default_extractor_name, load_extractor, load_inception
 from qsens.metrics.weights import fetch_file, load_weights

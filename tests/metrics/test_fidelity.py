@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from qsens.errors import DataError, ScoreError
-from qsens.interfaces import ScoredBatch, ScoringContext
+from qsens.core.errors import DataError, ScoreError
+from qsens.core.interfaces import ScoredBatch, ScoringContext
 from qsens.metrics.fidelity import (
     PEAK,
     PSNR_CAP_DB,

@@ -7,7 +7,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.errors import DataError, ScoreError
+from qsens.core.errors import DataError, ScoreError
 from qsens.metrics.frechet import (
     FeatureStatistics,
     Reference,

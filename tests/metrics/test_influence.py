@@ -7,7 +7,7 @@ import scipy.linalg
 import scipy.stats
 
 from qsens.clustered_errors import first_order_error
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 from qsens.interval_method import FRECHET_CALIBRATION, images_needed
 from qsens.metrics.frechet import Reference, frechet_distance
 from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from qsens.errors import DataError, ScoreError, SpecError
-from qsens.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.core.errors import DataError, ScoreError, SpecError
+from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.fid import Fid, FidAgainstFp32, score_of_two_sets

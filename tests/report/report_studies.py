@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
-from qsens.trial import Outcome, Score, Study, Trial
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Study, Trial
 
 STUDENT_MACS = (
     92160, 497664, 248832, 165888, 73728, 16384, 10838016, 663552, 663552, 663552, 663552, 663552, 147456,

@@ -13,11 +13,11 @@ from report_studies import (
     trial,
 )
 
-from qsens.precision import Precision
+from qsens.core.maps import Direction
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.report.boundary_data import axis_scale, boundary_curve, boundary_lines
-from qsens.report.map_shapes import Direction
 from qsens.sweep import anchor_trial
-from qsens.trial import Study
 
 LAYERS = student_layers()
 TOTAL = len(LAYERS)

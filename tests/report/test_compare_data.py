@@ -8,12 +8,12 @@ import pytest
 from compared_runs import CONTENTS, LAYERS, fid_against, influence_of, with_against, write_compared_run
 
 from qsens.comparing.comparison import CompareWish, compare_runs
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.spec import SweepSpec
 from qsens.report.compare_differences import Verdict
 from qsens.report.compare_looks import looks_of
 from qsens.report.compare_runs import labels_of
 from qsens.selection.choose import Z95
-from qsens.spec import SweepSpec
 from qsens.testing import example_layers
 
 OTHER = {**CONTENTS, "generator": "1" * 64, "graph": "2" * 64}

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from latency_tables import measured, write_table
 
 from qsens.cli.main import main
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.latency_table import read_latency_table
-from qsens.precision import Precision, PrecisionMap
 from qsens.report.devices_data import device_groups, shown_labels
 from qsens.report.devices_figure import devices_figure
 from qsens.report.figure_style import render_png

@@ -13,17 +13,17 @@ from report_folders import SPEC, write_run
 from report_studies import anchors, boundary_study, failed, layer, style_layers
 
 from qsens.cli.main import main
+from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.interfaces import Decision
+from qsens.core.precision import Precision
+from qsens.core.trial import Score, Study
 from qsens.decisions import write_decisions
 from qsens.device.audit import LayerAudit
-from qsens.errors import RunFolderError, SpecError
-from qsens.interfaces import Decision
-from qsens.precision import Precision
 from qsens.report.document import page_content, report_paths, write_report
 from qsens.report.page import render_page
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
 from qsens.run_folder import RunPaths
-from qsens.trial import Score, Study
 
 EVIL = '<script>alert("x")</script>'
 LAYERS = (layer(0, EVIL, "a&b", 10), *(replace(entry, index=entry.index + 1) for entry in style_layers()[:3]))

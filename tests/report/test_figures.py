@@ -26,6 +26,8 @@ from report_studies import (
     trial,
 )
 
+from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
+from qsens.core.trial import Study
 from qsens.report.block_axis import block_spans, crowded_spans
 from qsens.report.boundary_data import boundary_curve
 from qsens.report.boundary_figure import boundary_figure
@@ -39,11 +41,9 @@ from qsens.report.figure_style import (
     spread,
 )
 from qsens.report.layer_names import cut_middle, short_names
-from qsens.report.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.report.plots import figures_of
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.sensitivity_figure import sensitivity_figure
-from qsens.trial import Study
 
 FID = METRICS[0]
 SMALL = style_layers()[:6]

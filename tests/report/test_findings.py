@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from report_studies import METRICS, anchors, boundary_study, failed, student_layers
 
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.report.finding import Severity
 from qsens.report.findings import findings_of, masks_damage
-from qsens.trial import Study
 
 LAYERS = student_layers()
 FID, FID_FP32, _ = METRICS

@@ -24,9 +24,10 @@ from report_studies import (
     trial,
 )
 
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Study
 from qsens.device.audit import LayerAudit
 from qsens.latency_table import read_latency_table
-from qsens.precision import Precision, PrecisionMap
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import pack_pictures
 from qsens.report.interactive_section import charting_library, script_json
@@ -37,7 +38,6 @@ from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import trial_table
 from qsens.report.sensitivity import sensitivity_of
 from qsens.timings import timings_of
-from qsens.trial import Outcome, Study
 
 LAYERS = style_layers()[:5]
 FID = "fid[lite0]"

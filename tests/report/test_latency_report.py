@@ -7,9 +7,10 @@ from latency_tables import measured, write_table
 from report_folders import write_run
 from report_studies import anchors, map_of, style_layers, trial
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Study
 from qsens.latency_table import read_latency_table
-from qsens.precision import Precision, PrecisionMap
 from qsens.report.document import write_report
 from qsens.report.findings import findings_of
 from qsens.report.page_tables import score_table, trial_table
@@ -17,7 +18,6 @@ from qsens.report.plots import figures_of
 from qsens.report.tables import trials_table
 from qsens.report.tradeoff_data import tradeoff
 from qsens.timings import timings_of
-from qsens.trial import Study
 
 LAYERS = style_layers()[:6]
 UNIFORM = {precision.upper(): PrecisionMap(precision) for precision in Precision}

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_studies import layer, map_of, student_layers, style_layers
 
-from qsens.precision import Precision, PrecisionMap
-from qsens.report.map_shapes import (
+from qsens.core.maps import (
     Cut,
     Direction,
     Ends,
@@ -16,6 +15,7 @@ from qsens.report.map_shapes import (
     isolations_of,
     map_title,
 )
+from qsens.core.precision import Precision, PrecisionMap
 
 LAYERS = student_layers()
 TOTAL = len(LAYERS)

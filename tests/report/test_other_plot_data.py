@@ -14,12 +14,12 @@ from report_studies import (
     student_layers,
 )
 
-from qsens.layer import macs_share
-from qsens.precision import Precision
+from qsens.core.layer import macs_share
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.report.ends_data import ends_grid
 from qsens.report.strip_data import StripChoice, amplification_for, image_strip, strip_choices
 from qsens.report.tradeoff_data import Family, tradeoff
-from qsens.trial import Study
 
 LAYERS = student_layers()
 FID, FID_FP32, PSNR = METRICS

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from report_studies import IMAGES, METRICS, boundary_study, failed, screening_study, student_layers
 
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Study
 from qsens.report.tables import differing_layers, sensitivity_table, trials_table
-from qsens.trial import Study
 
 LAYERS = student_layers()
 FID = METRICS[0]

@@ -19,11 +19,11 @@ from report_studies import (
     trial,
 )
 
+from qsens.core.maps import Direction, IsolationKind
+from qsens.core.trial import Study
 from qsens.evidence import save_evidence
 from qsens.paired_errors import paired_errors
-from qsens.report.map_shapes import Direction, IsolationKind
 from qsens.report.sensitivity import STEP_ORIGINS, sensitivity_of
-from qsens.trial import Study
 
 LAYERS = student_layers()
 FID, FID_FP32, PSNR = METRICS

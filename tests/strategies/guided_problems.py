@@ -7,10 +7,10 @@ from itertools import combinations
 
 import numpy as np
 
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Screen, Trial, requested_map, untried
 from qsens.sweep import anchor_maps
-from qsens.trial import Outcome, Score, Screen, Trial, requested_map, untried
 
 Places = frozenset[int]
 # What a screen costs, in full scores.

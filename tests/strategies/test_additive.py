@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Trial
 from qsens.strategies.additive import Additive
 from qsens.sweep import anchor_maps, pin_layers, plan_maps
 from qsens.testing import check_strategy, example_layers
-from qsens.trial import Outcome, Score, Trial
 
 LAYERS = example_layers(6, per_block=1)
 NAMES = [layer.name for layer in LAYERS]

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from qsens.budget import Budget
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Trial
 from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.testing import example_layers
-from qsens.trial import Outcome, Score, Trial
 
 LAYERS = example_layers(2)
 INT8 = PrecisionMap(Precision.INT8)

@@ -20,10 +20,10 @@ from guided_problems import (
     with_pairs,
 )
 
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Outcome, Screen, requested_map
 from qsens.strategies.guided import Guided
 from qsens.strategies.guided_search import DISCARD
-from qsens.trial import Outcome, Screen, requested_map
 
 # Found saving within this share of the best saving there is.
 NEAR = 0.02

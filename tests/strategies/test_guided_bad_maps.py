@@ -5,10 +5,10 @@ import math
 import pytest
 from guided_problems import Problem, best_found, chain, in_precision, int8_in, scored, searched
 
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome
 from qsens.strategies.guided import Guided
 from qsens.sweep import anchor_maps
-from qsens.trial import Outcome
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])
 OWN = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]

@@ -7,8 +7,8 @@ import pytest
 from guided_problems import Problem, chain, int8_in, scored, searched
 from latency_tables import measured, write_table
 
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.strategies.guided import Guided
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])

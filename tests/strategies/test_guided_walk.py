@@ -2,9 +2,9 @@
 
 import pytest
 
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Screen, Trial
 from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
-from qsens.trial import Outcome, Screen, Trial
 
 ONE, TWO, THREE = (PrecisionMap(precision) for precision in Precision)
 

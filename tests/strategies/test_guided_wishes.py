@@ -23,11 +23,11 @@ from guided_problems import (
     searched,
 )
 
-from qsens.errors import SpecError
-from qsens.precision import Precision
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision
+from qsens.core.trial import Screen
 from qsens.strategies.guided import Guided
 from qsens.sweep import anchor_maps
-from qsens.trial import Screen
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])
 OWN = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]

@@ -6,7 +6,7 @@ import pytest
 from guided_problems import Problem, chain, int8_in
 
 from qsens.budget import Budget
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.strategies.boundary_screen import screen_boundaries
 from qsens.strategies.budget_use import BudgetUse
 from qsens.strategies.cut import units_of

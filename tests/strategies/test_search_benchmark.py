@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsens.interfaces import Extractor, ScoringContext
-from qsens.precision import Precision
+from qsens.core.interfaces import Extractor, ScoringContext
+from qsens.core.precision import Precision
 from qsens.strategies.boundary import Boundary
 from qsens.strategies.exhaustive import Exhaustive
 from qsens.sweep import anchor_maps

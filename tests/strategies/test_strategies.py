@@ -2,16 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from qsens.errors import SpecError
-from qsens.layer import Layer
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Trial
 from qsens.strategies.boundary import Boundary
 from qsens.strategies.chain import Chain
 from qsens.strategies.ends import Ends
 from qsens.strategies.exhaustive import Exhaustive
 from qsens.strategies.one_at_a_time import OneAtATime
 from qsens.testing import check_strategy, example_layers
-from qsens.trial import Outcome, Trial
 
 LETTER = {Precision.INT8: "8", Precision.FP16: "h", Precision.FP32: "f"}
 

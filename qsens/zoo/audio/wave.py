@@ -12,8 +12,8 @@ from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 from qsens.calibration.files import refuse_special
+from qsens.core.errors import DataError
 from qsens.device.errors import reason_of
-from qsens.errors import DataError
 
 SAMPLE_RATE = 16_000
 # Resampling takes memory in proportion to the rates; sound is recorded between these.

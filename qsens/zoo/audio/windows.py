@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 from qsens.zoo.audio.mel import MEL_FRAMES_A_SECOND
 
 MEL_STEP = 16

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from qsens.cli.progress import ProgressLine
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -30,7 +30,7 @@ def distill(*, spec: str, quiet: bool, **overrides: Any) -> None:
     the plug-in that does it. The same command again resumes; Ctrl-C saves first.
     """
     # torch and Lightning take seconds to load.
-    from qsens.plugins import load_plugin
+    from qsens.core.plugins import load_plugin
     from qsens.zoo.training.spec_reading import merged_values
 
     values = merged_values(spec, overrides)

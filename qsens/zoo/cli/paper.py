@@ -10,7 +10,7 @@ import click
 
 from qsens.cli.options import sweep_options, values_from_options
 from qsens.cli.progress import ProgressLine
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 DEFAULT_OUT = Path("reports/paper")

@@ -18,7 +18,7 @@ from qsens.cli.shown_text import steering
 from qsens.cli.text_table import text_table
 
 if TYPE_CHECKING:
-    from qsens.interfaces import Generator, SampleSet
+    from qsens.core.interfaces import Generator, SampleSet
     from qsens.zoo.metrics.scoring import MouthReadings, TalkerScores
     from qsens.zoo.metrics.sync_meter import SyncMeter
 
@@ -133,7 +133,7 @@ def _open_generator(checkpoint: Path | None, options: Mapping[str, Any]) -> "Gen
 
 
 def _open_samples(data: Path, options: Mapping[str, Any]) -> "SampleSet":
-    from qsens.interfaces import InputSpec
+    from qsens.core.interfaces import InputSpec
     from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE, open_clips
 
     inputs = [InputSpec("mel", MEL_SHAPE, "float32", True), InputSpec("face", FACE_SHAPE, "float32", True)]  # noqa: FBT003
@@ -147,7 +147,7 @@ def _sync_meter(
     syncnet: Path | None, samples: "SampleSet", *, download: bool
 ) -> tuple["SyncMeter | None", str | None]:
     """The meter, or why there is none; weights that were asked for must be there."""
-    from qsens.errors import QsensError  # loads torch below
+    from qsens.core.errors import QsensError  # loads torch below
     from qsens.zoo.metrics.lip_sync import spoken_runs
     from qsens.zoo.metrics.sync_meter import locate_weights, open_sync_meter
 

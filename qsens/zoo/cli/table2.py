@@ -11,7 +11,7 @@ import click
 
 from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 if TYPE_CHECKING:
     from qsens.zoo.wav2lip.table2 import Helper, Row

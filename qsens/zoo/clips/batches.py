@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 
 REFERENCES = ("same", "other")
 REFERENCE_DISTANCE = 5  # frames between a target and another frame as its reference

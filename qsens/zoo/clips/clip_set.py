@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from qsens.calibration.files import file_sha256
 from qsens.calibration.input_shapes import fits_shape, shape_text
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputSpec
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputSpec
 from qsens.zoo.audio.mel import MEL_BANDS
 from qsens.zoo.audio.wave import SAMPLE_RATE
 from qsens.zoo.audio.windows import MEL_STEP, NO_WINDOW
@@ -28,7 +28,7 @@ from qsens.zoo.clips.skips import SkipCounter, SkipReason, SkipReport
 from qsens.zoo.clips.usable import UsableClip, usable_clips
 
 if TYPE_CHECKING:
-    from qsens.interfaces import Sample
+    from qsens.core.interfaces import Sample
 
 MEL_SHAPE = (1, MEL_BANDS, MEL_STEP)
 FACE_SHAPE = (6, FACE_SIZE, FACE_SIZE)

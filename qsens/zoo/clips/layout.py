@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qsens.calibration.files import refuse_special
 from qsens.calibration.images import opened_image
+from qsens.core.errors import DataError
 from qsens.device.errors import reason_of
-from qsens.errors import DataError
 
 AUDIO_NAME = "audio.wav"
 MOUTH_NAME = "mouth.csv"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 from qsens.zoo.audio.windows import MEL_STEP, NO_WINDOW, WindowKind, window_starts
 from qsens.zoo.clips.batches import FiveBatch, FrameBatch, SyncBatch, check_reference, draw_other
 from qsens.zoo.clips.layout import FACE_SIZE, Clip, list_clips, read_frame, read_mouth

@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from qsens.atomic_write import write_error
 from qsens.calibration.files import file_sha256
 from qsens.calibration.manifest import SetFacts, read_manifest
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import Progress
+from qsens.core.errors import DataError, SpecError
+from qsens.core.files import write_error
+from qsens.core.interfaces import Progress
 from qsens.zoo.audio.mel import mel_frame_count
 from qsens.zoo.audio.wave import SAMPLE_RATE, write_wave
 from qsens.zoo.audio.windows import MEL_STEP, VIDEO_FPS

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.calibration.files import refuse_special
+from qsens.core.errors import DataError
 from qsens.device.errors import reason_of
-from qsens.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE, Wave
 from qsens.zoo.audio.windows import VIDEO_FPS
 

@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from qsens import __version__
-from qsens.atomic_write import write_atomically, write_error
 from qsens.calibration.manifest import SetFacts, write_manifest
+from qsens.core.errors import DataError, RunFolderError, SpecError
+from qsens.core.files import write_atomically, write_error
 from qsens.device.errors import reason_of
-from qsens.errors import DataError, RunFolderError, SpecError
 from qsens.execution.local_pool import open_local_pool
 from qsens.execution.runner import WorkersGoneError
 from qsens.zoo.audio.wave import write_wave

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from qsens.errors import SpecError
-from qsens.interfaces import SampleSet, annotation_of
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import SampleSet, annotation_of
 
 
 @dataclass(frozen=True)

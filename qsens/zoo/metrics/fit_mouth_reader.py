@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.clips.packed import PackedClips, pack_clips
 from qsens.zoo.metrics.mouth_reader import SHIPPED, STATES, MouthReader, load_reader, mouth_input, save_reader
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import ScoreError, SpecError
-from qsens.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.errors import ScoreError, SpecError
+from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.trial import Score
 from qsens.metrics.intervals import standard_error
-from qsens.trial import Score
 from qsens.zoo.metrics.consecutive import ClipFrames, clip_frames
 
 Difference = NDArray[np.int16]

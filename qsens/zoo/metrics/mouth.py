@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError, ScoreError, SpecError
-from qsens.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
+from qsens.core.errors import DataError, ScoreError, SpecError
+from qsens.core.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
+from qsens.core.trial import Score
 from qsens.metrics.intervals import standard_error
-from qsens.trial import Score
 from qsens.zoo.metrics.consecutive import annotated_set
 from qsens.zoo.metrics.mouth_reader import STATES, MouthReader, shipped_reader
 

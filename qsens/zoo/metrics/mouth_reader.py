@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.core.errors import LoadError, ScoreError
 from qsens.device.errors import reason_of
-from qsens.errors import LoadError, ScoreError
 
 SIZE = 96
 ROWS = slice(44, 92)

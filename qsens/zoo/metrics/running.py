@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from qsens.errors import SpecError
-from qsens.interfaces import Generator
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Generator
 from qsens.zoo.metrics.scoring import Generate
 
 INPUTS = ("mel", "face")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError
-from qsens.interfaces import OutputRule, Progress, SampleSet, annotation_of
+from qsens.core.errors import DataError
+from qsens.core.interfaces import OutputRule, Progress, SampleSet, annotation_of
 from qsens.metrics.fidelity import mean_squared_errors, psnr_of_error
 from qsens.pictures import pictures_from_values
 from qsens.zoo.clips.layout import MOUTH_BOX

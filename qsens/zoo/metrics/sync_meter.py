@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from qsens.errors import DataError, LoadError
+from qsens.core.errors import DataError, LoadError
 from qsens.metrics.extractors import user_cache_folder
 from qsens.metrics.weights import fetch_file, file_digest
 from qsens.zoo.syncnet.lse import FRAMES_IN_WINDOW, SyncScore, audio_windows, sync_scores, window_count

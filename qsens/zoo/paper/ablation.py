@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from qsens.core.errors import SpecError
 from qsens.device.errors import reason_of
-from qsens.errors import SpecError
 
 _PATHS = "--expert expert/expert.safetensors --data CLIPS --validation HELD_OUT"
 SYNCS = ("none", "start", "middle")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qsens.core.metric_names import base_name, format_value, short_name
+from qsens.core.trial import Study, Trial
 from qsens.report.comparable import scored_trials
-from qsens.report.metric_names import base_name, format_value, short_name
-from qsens.trial import Study, Trial
 from qsens.zoo.paper.published import UNKNOWN, Published
 
 NOTHING = "—"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.core.interfaces import annotation_of
+from qsens.core.precision import Precision
+from qsens.core.trial import Trial
 from qsens.evaluation import SHOWN_SAMPLES
-from qsens.interfaces import annotation_of
 from qsens.metrics.fidelity import mean_squared_errors, psnr_of_error
-from qsens.precision import Precision
 from qsens.report.run_content import sample_pictures
 from qsens.report.strip_data import amplification_for
-from qsens.trial import Trial
 from qsens.zoo.paper.runs import SweptRun
 
 Images = NDArray[np.uint8]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from qsens.atomic_write import write_atomically, write_error
-from qsens.csv_text import csv_of_records
-from qsens.interfaces import Progress
+from qsens.core.csv_text import csv_of_records
+from qsens.core.files import write_atomically, write_error
+from qsens.core.interfaces import Progress
 from qsens.latency_table import read_latency_table
 from qsens.report.devices_data import device_groups
 from qsens.report.devices_figure import devices_figure

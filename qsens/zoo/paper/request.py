@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.metrics.extractors import user_cache_folder
 from qsens.spec_file import merge_values
 from qsens.zoo.paper.ablation import TRAININGS

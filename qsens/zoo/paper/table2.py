@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from qsens.precision import Precision
+from qsens.core.precision import Precision
 from qsens.zoo.paper.ablation import COMMANDS, TRAININGS, Training
 from qsens.zoo.paper.cells import Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import published

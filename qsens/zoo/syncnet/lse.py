@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE
 from qsens.zoo.syncnet.mfcc import mfcc
 

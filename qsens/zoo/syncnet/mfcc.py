@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE
 
 COEFFICIENTS = 13

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.clips.batches import FrameBatch
 from qsens.zoo.clips.layout import FACE_SIZE
 from qsens.zoo.clips.packed import PackedClips, pack_clips

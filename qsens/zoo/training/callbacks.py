@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 import torch
 
-from qsens.errors import DataError
-from qsens.interfaces import Progress
+from qsens.core.errors import DataError
+from qsens.core.interfaces import Progress
 from qsens.zoo.training.module import TrainingModule
 from qsens.zoo.training.spec import TrainingSpec
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qsens.interfaces import Progress
+from qsens.core.interfaces import Progress
 from qsens.zoo.training.kinds import train
 from qsens.zoo.training.spec_reading import spec_from_values
 

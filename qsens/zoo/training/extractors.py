@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from qsens.core.errors import LoadError
 from qsens.device.errors import reason_of
-from qsens.errors import LoadError
 from qsens.generators.checkpoint import read_weights
 from qsens.metrics import lite0
 from qsens.metrics.convolution_graph import FoldedConvolution, Weights

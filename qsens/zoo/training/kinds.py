@@ -1,6 +1,6 @@
 """From a spec to the training it asks for."""
 
-from qsens.interfaces import Progress
+from qsens.core.interfaces import Progress
 from qsens.zoo.training.batches import open_training_clips
 from qsens.zoo.training.expert import ExpertTraining
 from qsens.zoo.training.module import TrainingModule

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from qsens.atomic_write import write_atomically
+from qsens.core.files import write_atomically
 from qsens.zoo.training.module import TrainingModule
 from qsens.zoo.training.spec import GeneratorSpec
 

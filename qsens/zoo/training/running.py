@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qsens import __version__
-from qsens.atomic_write import write_atomically
-from qsens.errors import RunFolderError
+from qsens.core.errors import RunFolderError
+from qsens.core.files import write_atomically
+from qsens.core.interfaces import Progress
 from qsens.generators.checkpoint import weights_only_loading
-from qsens.interfaces import Progress
 from qsens.zoo.training.callbacks import (
     CHECKPOINT_NAME,
     Checkpoints,

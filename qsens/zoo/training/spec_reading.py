@@ -8,9 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.schema import check_value
 from qsens.device.errors import reason_of
-from qsens.errors import RunFolderError, SpecError
-from qsens.schema import check_value
 from qsens.zoo.training.spec import (
     NO_EFFECT_ON_WEIGHTS,
     ExpertSpec,

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from qsens.errors import LoadError, SpecError
+from qsens.core.errors import LoadError, SpecError
 from qsens.zoo.wav2lip.expert import LipSyncExpert, open_expert
 from qsens.zoo.wav2lip.generator import Wav2Lip
 from qsens.zoo.wav2lip.opening import architecture_in

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.zoo.training.batches import TrainingClips
 from qsens.zoo.training.losses.adversarial import deceiving_loss, discriminating_loss
 from qsens.zoo.training.losses.synchrony import sync_loss

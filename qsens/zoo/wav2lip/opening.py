@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from qsens.errors import LoadError, SpecError
+from qsens.core.errors import LoadError, SpecError
+from qsens.core.interfaces import OutputRule
 from qsens.generators.torch_module import TorchModule
-from qsens.interfaces import OutputRule
 from qsens.zoo.wav2lip.architecture import TEACHER, Architecture, Stage, scaled
 from qsens.zoo.wav2lip.generator import Wav2Lip
 from qsens.zoo.wav2lip.published import GENERATOR, filled, read_network

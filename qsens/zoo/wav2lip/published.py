@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.generators.checkpoint import read_weights
 
 AnyModule = TypeVar("AnyModule", bound=torch.nn.Module)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.zoo.wav2lip.architecture import (
     TEACHER,
     Architecture,

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 from qsens.zoo.audio.mel import MEL_BANDS, mel_filters, mel_frame_count, mel_spectrogram
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE, read_wave, write_wave
 
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)

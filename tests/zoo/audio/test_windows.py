@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 from qsens.zoo.audio.windows import (
     NO_WINDOW,
     WindowKind,

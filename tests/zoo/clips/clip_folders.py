@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from qsens.interfaces import InputSpec
+from qsens.core.interfaces import InputSpec
 from qsens.zoo.audio.wave import write_wave
 
 MEL_INPUT = InputSpec("mel", (1, 80, 16), "float32", is_batched=True)

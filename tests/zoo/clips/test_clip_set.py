@@ -5,8 +5,8 @@ from scipy.io import wavfile
 
 from qsens.calibration.plugin_set import PluginSampleSet
 from qsens.calibration.splits import split_sample_set
-from qsens.errors import DataError, SpecError
-from qsens.interfaces import InputSpec
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import InputSpec
 from qsens.zoo.audio.mel import mel_spectrogram
 from qsens.zoo.audio.wave import read_wave
 from qsens.zoo.audio.windows import inference_window

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.audio.wave import read_wave, write_wave
 from qsens.zoo.clips.layout import Clip, list_clips, read_frame, read_mouth
 from qsens.zoo.clips.video import read_facts

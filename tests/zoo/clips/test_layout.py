@@ -3,7 +3,7 @@ import pytest
 from clip_folders import picture, write_clip, write_mouth
 from PIL import Image
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.clips.layout import list_clips, read_frame, read_mouth, resize_bilinear
 
 

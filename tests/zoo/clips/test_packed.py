@@ -4,7 +4,7 @@ from clip_folders import write_clip, write_mouth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.errors import DataError, SpecError
+from qsens.core.errors import DataError, SpecError
 from qsens.zoo.audio.mel import mel_spectrogram
 from qsens.zoo.audio.wave import read_wave
 from qsens.zoo.audio.windows import inference_window, sync_window, training_window

@@ -14,7 +14,7 @@ from video_files import HEIGHT, WIDTH, Recipe, face_pictures, gray, number_of, w
 
 from qsens.calibration.sets import open_sample_set
 from qsens.cli.main import main
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.zoo.clips.faces import Box, Margins
 from qsens.zoo.clips.layout import list_clips
 from qsens.zoo.clips.packed import pack_clips

@@ -7,7 +7,7 @@ pytest.importorskip("av", reason="PyAV is not installed")
 
 from video_files import HEIGHT, WIDTH, Recipe, gray, number_of, tone, write_video
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.clips.video import read_facts, read_sound, video_frames
 
 

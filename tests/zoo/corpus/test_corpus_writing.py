@@ -17,7 +17,7 @@ from scipy.io import wavfile
 
 from qsens.calibration.files import list_nested_files
 from qsens.calibration.manifest import check_manifest, read_manifest
-from qsens.errors import DataError, RunFolderError, SpecError
+from qsens.core.errors import DataError, RunFolderError, SpecError
 from qsens.zoo.clips.layout import list_clips, read_frame, read_mouth
 from qsens.zoo.corpus import writing
 from qsens.zoo.corpus.clip import make_clip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qsens.interfaces import ScoringContext
+from qsens.core.interfaces import ScoringContext
 
 
 class FrameSet:

@@ -1,7 +1,7 @@
 import pytest
 from annotated_sets import FrameSet
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.zoo.metrics.consecutive import FrameRun, clip_frames
 
 

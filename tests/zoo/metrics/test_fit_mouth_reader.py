@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.metrics import fit_mouth_reader
 from qsens.zoo.metrics.fit_mouth_reader import FitOptions, fit_reader
 from qsens.zoo.metrics.mouth_reader import mouth_input

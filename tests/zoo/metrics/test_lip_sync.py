@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from annotated_sets import FrameSet, context_of, pictures
 
-from qsens.errors import LoadError, ScoreError, SpecError
-from qsens.interfaces import ScoredBatch
+from qsens.core.errors import LoadError, ScoreError, SpecError
+from qsens.core.interfaces import ScoredBatch
 from qsens.metrics.intervals import few_groups_factor
 from qsens.testing import check_metric
 from qsens.zoo.audio.wave import write_wave

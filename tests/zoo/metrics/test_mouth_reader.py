@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from annotated_sets import pictures
 
-from qsens.errors import LoadError, ScoreError
+from qsens.core.errors import LoadError, ScoreError
 from qsens.zoo.metrics.mouth_reader import (
     SHIPPED,
     MouthReader,

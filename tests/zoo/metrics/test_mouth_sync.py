@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from annotated_sets import FrameSet, context_of, pictures
 
-from qsens.errors import DataError, ScoreError, SpecError
-from qsens.interfaces import ScoredBatch
+from qsens.core.errors import DataError, ScoreError, SpecError
+from qsens.core.interfaces import ScoredBatch
 from qsens.testing import check_metric
 from qsens.zoo.metrics import mouth
 from qsens.zoo.metrics.mouth import MouthSync, correlate

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from annotated_sets import FrameSet
 
-from qsens.errors import DataError, ScoreError
+from qsens.core.errors import DataError, ScoreError
 from qsens.zoo.metrics import scoring
 from qsens.zoo.metrics.scoring import StateCorrelations, score_talker, wrong_audio_partners
 from qsens.zoo.syncnet.lse import SyncScore

@@ -3,7 +3,7 @@ import pytest
 import torch
 from annotated_sets import pictures
 
-from qsens.errors import DataError, LoadError
+from qsens.core.errors import DataError, LoadError
 from qsens.zoo.metrics.sync_meter import (
     WEIGHTS_FILE,
     WEIGHTS_VARIABLE,

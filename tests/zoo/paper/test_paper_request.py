@@ -5,8 +5,8 @@ import torch
 from click.testing import CliRunner
 
 from qsens.cli.main import main
-from qsens.errors import LoadError, SpecError
-from qsens.spec import SweepSpec
+from qsens.core.errors import LoadError, SpecError
+from qsens.core.spec import SweepSpec
 from qsens.spec_file import write_spec
 from qsens.zoo.paper.ablation import read_checkpoints
 from qsens.zoo.paper.request import PARTS, PaperRequest, parts_from_text, values_for_sweeps

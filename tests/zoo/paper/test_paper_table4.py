@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from latency_tables import measured, write_table
 
 from qsens.cli.main import main
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.testing import example_layers
 
 LAYERS = example_layers(4)

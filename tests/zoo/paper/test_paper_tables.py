@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from paper_runs import student_run, swept_run, teacher_run
 
-from qsens.precision import Precision
+from qsens.core.precision import Precision
+from qsens.core.trial import Score
 from qsens.strategies.ends import Ends
-from qsens.trial import Score
 from qsens.zoo.paper.ablation import COMMANDS, TRAININGS
 from qsens.zoo.paper.cells import Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import published

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.syncnet.lse import audio_windows, shift_distances, sync_scores, window_count
 from qsens.zoo.syncnet.mfcc import mfcc
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from qsens.errors import DataError
+from qsens.core.errors import DataError
 from qsens.zoo.syncnet.mfcc import mel_filters, mfcc
 
 

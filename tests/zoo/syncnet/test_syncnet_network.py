@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.zoo.syncnet.network import SyncNet, open_syncnet
 
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors")
 
-from qsens.interfaces import InputSpec  # noqa: E402  after the checks that torch is here
+from qsens.core.interfaces import InputSpec  # noqa: E402  after the checks that torch is here
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE, open_clips  # noqa: E402
 from qsens.zoo.metrics.running import talker_of  # noqa: E402
 from qsens.zoo.metrics.scoring import score_talker  # noqa: E402

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.metrics.official import import_torchvision
 from qsens.zoo.training import extractors
 from qsens.zoo.training.extractors import Vgg16Stages, open_extractor

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from small_specs import small_spec
 
 from qsens.cli.main import main
-from qsens.errors import DataError, LoadError, RunFolderError, SpecError
+from qsens.core.errors import DataError, LoadError, RunFolderError, SpecError
 from qsens.zoo.training.batches import open_training_clips
 from qsens.zoo.training.callbacks import CHECKPOINT_NAME
 from qsens.zoo.training.distilling import distill

@@ -4,8 +4,8 @@ from importlib.resources import files
 
 import pytest
 
-from qsens.errors import RunFolderError, SpecError
-from qsens.schema import check_value
+from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.schema import check_value
 from qsens.zoo.training.callbacks import learning_rate_at
 from qsens.zoo.training.spec import StudentSpec, TalkerSpec
 from qsens.zoo.training.spec_keys import schema_of

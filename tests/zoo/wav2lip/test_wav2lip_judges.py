@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from qsens.errors import LoadError
+from qsens.core.errors import LoadError
 from qsens.zoo.wav2lip.discriminator import QualityDiscriminator, open_discriminator
 from qsens.zoo.wav2lip.expert import LipSyncExpert, lower_halves, open_expert
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qsens.errors import LoadError, SpecError
-from qsens.interfaces import OutputRule
+from qsens.core.errors import LoadError, SpecError
+from qsens.core.interfaces import OutputRule
 from qsens.zoo.syncnet.network import SyncNet
 from qsens.zoo.wav2lip import opening
 from qsens.zoo.wav2lip.architecture import Stage, scaled

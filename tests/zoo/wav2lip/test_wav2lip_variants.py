@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qsens.errors import SpecError
+from qsens.core.errors import SpecError
 from qsens.zoo.wav2lip.architecture import TEACHER, layers_of, scaled
 from qsens.zoo.wav2lip.generator import Wav2Lip
 from qsens.zoo.wav2lip.variants import (

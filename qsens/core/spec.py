@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from qsens.errors import SpecError
-from qsens.interfaces import InputRule, OutputRule
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import InputRule, OutputRule
 
 PLACEMENTS = ("inputs", "residual", "dense")
 WEIGHT_SCALES = ("per-channel", "per-tensor")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from qsens.core.errors import RunFolderError
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import is_left, process_mark
-from qsens.errors import RunFolderError
 
 _PARTIAL = ".partial"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

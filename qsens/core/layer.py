@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from qsens.errors import SpecError
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision, PrecisionMap
 
 ALL_PRECISIONS = frozenset(Precision)
 # Runtimes join the ONNX nodes of one step with `+`, `,`, `||` and brackets: TensorRT, Myelin, OpenVINO.

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from qsens.layer import Layer
-from qsens.precision import PrecisionMap
-from qsens.schema import read_record, read_value, shown
+from qsens.core.layer import Layer
+from qsens.core.precision import PrecisionMap
+from qsens.core.schema import read_record, read_value, shown
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from qsens.layer import Layer
-    from qsens.precision import PrecisionMap
-    from qsens.trial import Request, Score, Trial
+    from qsens.core.layer import Layer
+    from qsens.core.precision import PrecisionMap
+    from qsens.core.trial import Request, Score, Trial
 
     Array = np.ndarray[Any, np.dtype[Any]]
     Sample = Mapping[str, Array]

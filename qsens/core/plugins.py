@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from qsens.errors import PluginError, SpecError, install_hint
+from qsens.core.errors import PluginError, SpecError, install_hint
 
 _NUMBERS = {int: "whole number", float: "number"}
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qsens.errors import SpecError
-from qsens.schema import shown
+from qsens.core.errors import SpecError
+from qsens.core.schema import shown
 
 
 class Precision(StrEnum):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qsens.layer import Layer, blocks_of
-from qsens.precision import Precision, PrecisionMap
+from qsens.core.layer import Layer, blocks_of
+from qsens.core.precision import Precision, PrecisionMap
 
 
 class Direction(StrEnum):

@@ -12,8 +12,8 @@ from importlib.resources import files
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from qsens.core.errors import SpecError
 from qsens.device.json_text import check_plain
-from qsens.errors import SpecError
 
 Record = TypeVar("Record")
 
