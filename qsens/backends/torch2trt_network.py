@@ -13,7 +13,7 @@ from qsens.backends.torch2trt_converters import register_converters
 from qsens.backends.torch2trt_libraries import Libraries
 from qsens.core.errors import BuildError
 from qsens.graph.graph import Graph
-from qsens.graph.runs import open_session, random_inputs, relative_difference, run
+from qsens.graph.onnx_run import open_session, random_inputs, relative_difference, run
 
 # Float32 in another order of summation stays below 1e-5; a node read wrongly is of order one.
 LARGEST_DIFFERENCE = 1e-4

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from qsens.generators.external_data import load_external_data
 from qsens.generators.refusals import damaged, first_sentence, refuse_other_files
-from qsens.graph.draft import weights_digest
+from qsens.graph.editable_graph import weights_digest
 
 # No protobuf message can be larger.
 LARGEST_FILE_BYTES = 2**31

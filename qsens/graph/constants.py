@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from qsens.graph.draft import Draft, Values, attribute_of, is_onnx_domain, subgraphs
+from qsens.graph.editable_graph import Draft, Values, attribute_of, is_onnx_domain, subgraphs
 
 # A folded tensor may be larger than what it was computed from only up to this size: expanded and tiled
 # constants stay nodes, so that folding cannot blow up the file.

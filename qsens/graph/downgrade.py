@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qsens.core.errors import BuildError
-from qsens.graph.draft import attribute_of, subgraphs
+from qsens.graph.editable_graph import attribute_of, subgraphs
 from qsens.graph.operators import same_signature, schema_of
 from qsens.graph.topology import Topology
 

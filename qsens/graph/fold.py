@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from qsens.graph.draft import Draft, Values, attribute_of
+from qsens.graph.editable_graph import Draft, Values, attribute_of
 
 _FOLDABLE = frozenset({"Conv", "ConvTranspose", "Gemm"})
 

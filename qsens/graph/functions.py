@@ -6,7 +6,7 @@ import onnx
 import onnx.inliner
 
 from qsens.core.errors import LoadError
-from qsens.graph.draft import subgraphs
+from qsens.graph.editable_graph import subgraphs
 
 # Twenty times what the largest generators hold; a few functions that call each other twice reach billions.
 MOST_NODES = 200_000

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from qsens.core.interfaces import InputSpec
-from qsens.graph.draft import Draft
+from qsens.graph.editable_graph import Draft
 from qsens.graph.requirements import refuse_unusable
 from qsens.graph.shapes import input_specs
 from qsens.graph.shown_names import with_shown_names

@@ -8,7 +8,7 @@ import onnx
 
 from qsens.core.errors import LoadError
 from qsens.core.layer import Layer
-from qsens.graph.draft import Draft, attribute_of
+from qsens.graph.editable_graph import Draft, attribute_of
 from qsens.graph.names import block_of, layer_names, weighted_node
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})

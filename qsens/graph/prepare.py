@@ -9,13 +9,13 @@ from qsens.core.errors import LoadError
 from qsens.core.interfaces import InputSpec
 from qsens.core.layer import Layer
 from qsens.graph.constants import fold_constants
-from qsens.graph.draft import Draft, weights_digest
+from qsens.graph.editable_graph import Draft, weights_digest
 from qsens.graph.fold import fold_batch_norms
 from qsens.graph.functions import inline_functions
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
+from qsens.graph.onnx_run import is_batchable, open_session, random_inputs, relative_difference, run
 from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
-from qsens.graph.runs import is_batchable, open_session, random_inputs, relative_difference, run
 from qsens.graph.shapes import (
     example_shapes,
     infer_types,
@@ -25,7 +25,7 @@ from qsens.graph.shapes import (
     value_infos,
 )
 from qsens.graph.shown_names import with_shown_names
-from qsens.graph.tidy import drop_zero_biases, remove_copies, settle_gemms
+from qsens.graph.simplify import drop_zero_biases, remove_copies, settle_gemms
 
 # Folding rounds every weight once more; real generators stay below 1e-6, a wrong fold is of order one.
 LARGEST_DIFFERENCE = 1e-4

@@ -4,7 +4,7 @@ import onnx
 from onnx import TensorProto
 
 from qsens.core.errors import LoadError
-from qsens.graph.draft import Draft, is_onnx_domain, subgraphs
+from qsens.graph.editable_graph import Draft, is_onnx_domain, subgraphs
 
 OLDEST_OPSET = 13
 _QUANTIZED = frozenset(

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from qsens.core.errors import LoadError, SpecError
 from qsens.core.interfaces import InputSpec
-from qsens.graph.draft import Draft
+from qsens.graph.editable_graph import Draft
 
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
 # inference then works on graphs of any size.

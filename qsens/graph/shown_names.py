@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 
 from qsens.device.visible_text import visible_name
-from qsens.graph.draft import first_free, subgraphs
+from qsens.graph.editable_graph import first_free, subgraphs
 
 
 def with_shown_names(model: onnx.ModelProto) -> onnx.ModelProto:

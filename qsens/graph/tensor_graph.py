@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from qsens.graph.detached import Values
-from qsens.graph.draft import attribute_of, is_onnx_domain, subgraphs
+from qsens.graph.editable_graph import attribute_of, is_onnx_domain, subgraphs
 from qsens.graph.lowered import LoweredGraph
 
 # Larger arrays are values or codes of weights, which graph, options and name decide. What a precision map

@@ -10,7 +10,7 @@ from onnx import helper
 
 from qsens.core.errors import BuildError
 from qsens.graph.downgrade import Downgrade
-from qsens.graph.draft import Draft, is_onnx_domain, tensors_read
+from qsens.graph.editable_graph import Draft, is_onnx_domain, tensors_read
 from qsens.graph.lowering_plan import LoweringPlan
 from qsens.graph.topology import Topology
 

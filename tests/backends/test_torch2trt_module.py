@@ -8,8 +8,8 @@ from onnx import helper
 from tiny_models import normal, onnx_model, run_model
 
 from qsens.core.errors import BuildError
+from qsens.graph.onnx_run import open_session, random_inputs, relative_difference, run
 from qsens.graph.prepare import prepare_graph
-from qsens.graph.runs import open_session, random_inputs, relative_difference, run
 from qsens.opening import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")

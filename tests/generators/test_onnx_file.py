@@ -9,7 +9,7 @@ from tiny_models import conv_model, norm_node
 from qsens.core.errors import LoadError
 from qsens.core.interfaces import Generator
 from qsens.generators.onnx_file import open_onnx
-from qsens.graph import runs
+from qsens.graph import onnx_run as runs
 from qsens.graph.prepare import prepare_graph
 
 

@@ -5,7 +5,7 @@ from collections.abc import MutableSequence
 import numpy as np
 import onnx
 
-from qsens.graph.draft import Draft, Values, attribute_of, subgraphs, tensors_read
+from qsens.graph.editable_graph import Draft, Values, attribute_of, subgraphs, tensors_read
 
 
 def remove_copies(draft: Draft) -> None:
