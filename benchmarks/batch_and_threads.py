@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from workload import Bench, benchmark_maps, opened
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.interfaces import InputRule
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
 from qsens.evaluation import Evaluator, Workload
-from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import lower_graph
 from qsens.metrics.extractors import load_extractor, user_cache_folder
 from qsens.pictures import picture_output, pictures_from_values

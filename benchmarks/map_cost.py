@@ -31,10 +31,10 @@ from machine import (
 )
 from workload import Bench, benchmark_maps, opened
 
+from qsens.calibration.batches import Feed, InputCache, run_feeds
 from qsens.core.interfaces import Engine
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import PLACEMENTS, SweepSpec
-from qsens.feeds import Feed, InputCache, run_feeds
 from qsens.graph.lower import lower_graph
 from qsens.pictures import picture_output, pictures_from_values
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from qsens.calibration.reference import RealImages, open_real_images
+from qsens.calibration.measure import Observer, measure_ranges, reference_features
+from qsens.calibration.real_images import RealImages, open_real_images
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
 from qsens.core.interfaces import (
@@ -36,7 +37,6 @@ from qsens.graph.inputs import free_inputs, graph_inputs
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
 from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
-from qsens.measuring import Observer, measure_ranges, reference_features
 from qsens.metrics.collected import sample_size_warning
 from qsens.opening import open_backend, open_extractor, open_generator, open_metrics, open_strategy
 from qsens.pictures import picture_warning

@@ -10,6 +10,7 @@ import numpy as np
 
 from qsens.backends.asked import asked_layers
 from qsens.benching import BuiltEngine, Feeds, Subject
+from qsens.calibration.batches import InputCache
 from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
 from qsens.core.interfaces import Backend, Engine
 from qsens.core.maps import map_title
@@ -21,7 +22,6 @@ from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency_file import MeasuredGraph
 from qsens.device.opening import open_engine
-from qsens.feeds import InputCache
 from qsens.graph.graph import Graph
 from qsens.graph.lowered import LoweredGraph
 from qsens.precision_map_file import read_precision_map

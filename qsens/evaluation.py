@@ -11,6 +11,7 @@ import numpy as np
 
 from qsens.audits import save_audit
 from qsens.baseline import Baseline, keep_baseline, load_baseline
+from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
 from qsens.core.files import write_atomically
@@ -28,7 +29,6 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import LayerAudit, mismatches
 from qsens.evidence import Evidence, save_evidence
-from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import LoweredGraph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.tensor_graph import graph_identity

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from qsens.assemble import Assembled, lowering_options, sample_warnings
+from qsens.calibration.batches import InputCache, run_feeds
+from qsens.calibration.measure import Observer, measure_ranges
 from qsens.calibration.splits import subset
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
-from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringPlan
-from qsens.measuring import Observer, measure_ranges
 from qsens.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.screening import screen_samples
 from qsens.sweep import PlannedMaps, plan_maps

@@ -20,14 +20,14 @@ from generators import BenchmarkGenerator, srresnet, wav2lip_student, wav2lip_te
 from qsens.backends import tensorrt_engine, tensorrt_rtx_engine
 from qsens.backends.tensorrt_engine import TensorRtBackend
 from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend
+from qsens.calibration.batches import InputCache
+from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import collect_ranges
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.feeds import InputCache
 from qsens.graph.lower import LoweredGraph, lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.prepare import prepare_graph
-from qsens.measuring import Observer
 from qsens.ranges import Ranges
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.calibration.methods import (
+from qsens.calibration.thresholds import (
     BINS,
     DEFAULT_PERCENTILE,
     SMALLEST_AMAX,

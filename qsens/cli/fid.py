@@ -82,7 +82,7 @@ def _open_extractor(*, name: str | None, weights: Path | None, download: bool) -
 
 def _features(folder: Path, extractor: "Extractor", largest_megapixels: int) -> "Array":
     """Features of a folder, with a bar on stderr."""
-    from qsens.calibration.reference import open_real_images  # deferred: loads numpy and Pillow
+    from qsens.calibration.real_images import open_real_images  # deferred: loads numpy and Pillow
     from qsens.metrics.real_images import features_of_images
 
     images = open_real_images(folder, largest_megapixels=largest_megapixels)

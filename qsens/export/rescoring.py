@@ -9,6 +9,7 @@ import numpy as np
 
 from qsens.assemble import scoring_context
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.measure import reference_features
 from qsens.core.errors import BuildError, RunFolderError, ScoreError, SpecError
 from qsens.core.interfaces import Engine, Progress
 from qsens.core.precision import Precision, PrecisionMap
@@ -20,7 +21,6 @@ from qsens.device.leftovers import temporary_folder
 from qsens.device.opening import open_engine
 from qsens.evaluation import Evaluator, Workload
 from qsens.graph.lowered import LoweredGraph
-from qsens.measuring import reference_features
 from qsens.reopened import ReopenedRun, reopen_run
 from qsens.selection.choose import PSNR, Z95
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.calibration.reference import RealImages
+from qsens.calibration.real_images import RealImages
 from qsens.core.interfaces import Extractor, Progress
 
 IMAGES_PER_BATCH = 8

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from qsens.baseline import Baseline
+from qsens.calibration.batches import InputCache
 from qsens.core.errors import PluginError, ScoreError
 from qsens.core.interfaces import Accumulator, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
-from qsens.feeds import InputCache
 from qsens.metrics.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]

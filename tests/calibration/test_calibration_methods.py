@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from qsens.calibration.methods import (
+from qsens.calibration.thresholds import (
     BINS,
     FALLBACK_AMAX,
     Histogram,

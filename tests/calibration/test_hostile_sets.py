@@ -14,7 +14,7 @@ from PIL import Image
 
 from qsens.calibration.images import read_image, read_image_size
 from qsens.calibration.manifest import MANIFEST_NAME, SetFacts, read_manifest, write_manifest
-from qsens.calibration.reference import open_real_images
+from qsens.calibration.real_images import open_real_images
 from qsens.core.errors import DataError
 
 

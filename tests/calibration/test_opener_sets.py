@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from qsens.calibration.manifest import SetFacts, read_manifest, write_manifest
-from qsens.calibration.reference import open_real_images
+from qsens.calibration.real_images import open_real_images
 from qsens.calibration.sets import open_sample_set, subset
 from qsens.core.errors import DataError, SpecError
 from qsens.core.interfaces import InputSpec, annotation_of

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.calibration.methods import BINS, FALLBACK_AMAX, with_half_scale
 from qsens.calibration.ranges import (
     RangeCollector,
     collect_ranges,
@@ -11,6 +10,7 @@ from qsens.calibration.ranges import (
     ranges_digest,
     save_ranges,
 )
+from qsens.calibration.thresholds import BINS, FALLBACK_AMAX, with_half_scale
 from qsens.core.errors import DataError, RunFolderError, SpecError
 from qsens.ranges import Ranges, TensorRange
 

@@ -17,14 +17,14 @@ from tiny_models import normal, onnx_model
 
 from qsens.assemble import assemble, lowering_options
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.batches import InputCache
+from qsens.calibration.measure import Observer, measure_ranges
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.feeds import InputCache
 from qsens.graph.lower import lower_graph
 from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
 from qsens.graph.prepare import prepare_graph
-from qsens.measuring import Observer, measure_ranges
 from qsens.ranges import Ranges, TensorRange
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

@@ -7,12 +7,12 @@ import pytest
 
 from qsens.assemble import assemble, workload_of
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.evaluation import Workload
-from qsens.feeds import InputCache, run_feeds
 from qsens.graph.lower import lower_graph
 from qsens.run_folder import RunFolder
 from qsens.zoo.talker.demo import TalkerDemo

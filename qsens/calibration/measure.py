@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 
 from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
+from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
-from qsens.calibration.reference import RealImages
+from qsens.calibration.real_images import RealImages
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import Extractor, Progress, SampleSet
 from qsens.core.spec import SweepSpec
 from qsens.device.npz_sizes import read_arrays
 from qsens.evidence import is_features
-from qsens.feeds import InputCache
 from qsens.graph.lowering_plan import LoweringPlan, Placement
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
 from qsens.metrics.real_images import features_of_images
