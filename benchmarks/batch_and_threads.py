@@ -29,14 +29,14 @@ from machine import print_machine
 from numpy.typing import NDArray
 from workload import Bench, benchmark_maps, opened
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.interfaces import InputRule
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evaluation import Evaluator, Workload
-from qsens.graph.lower import lower_graph
 from qsens.metrics.extractors import load_extractor, user_cache_folder
 from qsens.pictures import picture_output, pictures_from_values
 

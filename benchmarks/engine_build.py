@@ -25,9 +25,9 @@ from qsens.core.layer import Layer, map_of
 from qsens.core.plugins import create, option_names
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.evaluation import Workload
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowered import LoweredGraph
 
 BACKENDS = {
     "onnxruntime": ("onnxruntime", {}),

@@ -28,16 +28,16 @@ from numpy.typing import NDArray
 from workload import benchmark_maps, opened
 
 from qsens.assemble import assemble, workload_of
-from qsens.backends.cpu_engine import CpuEngine
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
-from qsens.backends.openvino_engine import OpenVinoBackend
 from qsens.calibration.batches import Feed, InputCache
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.audit import mismatches
 from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.engines.cpu_engines import CpuEngine
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
+from qsens.engines.openvino import OpenVinoBackend
 from qsens.evaluation import Workload
-from qsens.graph.lower import lower_graph
 from qsens.pictures import picture_output
 from qsens.run_folder import RunFolder
 

@@ -35,7 +35,7 @@ from qsens.calibration.batches import Feed, InputCache, run_feeds
 from qsens.core.interfaces import Engine
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import PLACEMENTS, SweepSpec
-from qsens.graph.lower import lower_graph
+from qsens.engines.lowering.lower import lower_graph
 from qsens.pictures import picture_output, pictures_from_values
 
 IMAGES = {"student": 128, "teacher": 16, "srresnet": 16, "style": 32}

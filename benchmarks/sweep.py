@@ -38,12 +38,12 @@ from PIL import Image
 from workload import Bench, opened
 
 from qsens.assemble import assemble, sweep, workload_of
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import Options, SweepSpec
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evaluation import Evaluator
-from qsens.graph.lower import lower_graph
 from qsens.pictures import picture_output, pictures_from_values
 from qsens.run_folder import RunFolder
 from qsens.sweep import plan_maps

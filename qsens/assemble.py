@@ -29,12 +29,12 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
 from qsens.decisions import decisions_of, write_decisions
 from qsens.device.npz_sizes import read_arrays
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement, WeightScales
 from qsens.evaluation import Evaluator, Workload
 from qsens.evidence import is_pictures
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement, WeightScales
 from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
 from qsens.metrics.collected import sample_size_warning

@@ -22,8 +22,8 @@ from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency_file import MeasuredGraph
 from qsens.device.opening import open_engine
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.graph import Graph
-from qsens.graph.lowered import LoweredGraph
 from qsens.precision_map_file import read_precision_map
 from qsens.reopened import ReopenedRun
 from qsens.run_folder import RunPaths

@@ -28,10 +28,10 @@ from qsens.core.interfaces import (
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import LayerAudit, mismatches
+from qsens.engines.lowering.lower import LoweredGraph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.engines.lowering.tensor_graph import graph_identity
 from qsens.evidence import Evidence, save_evidence
-from qsens.graph.lower import LoweredGraph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
-from qsens.graph.tensor_graph import graph_identity
 from qsens.map_engines import MapEngines
 from qsens.pictures import picture_output, pictures_from_values
 from qsens.ranges import Ranges

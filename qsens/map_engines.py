@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qsens.core.interfaces import Engine
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Request, requested_map
-from qsens.graph.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 
 if TYPE_CHECKING:
     from qsens.evaluation import Workload

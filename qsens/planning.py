@@ -14,8 +14,8 @@ from qsens.calibration.splits import subset
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringPlan
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringPlan
 from qsens.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.screening import screen_samples
 from qsens.sweep import PlannedMaps, plan_maps

@@ -14,10 +14,10 @@ from qsens.core.interfaces import Generator, SampleSet
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
-from qsens.graph.lower import LoweredGraph, lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
 from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
 from qsens.opening import open_generator

@@ -8,12 +8,12 @@ import onnx
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
+from qsens.engines.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from qsens.graph.graph import Graph
-from qsens.graph.lower import LoweredGraph, lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
 from qsens.graph.prepare import prepare_graph
 from qsens.ranges import Ranges, TensorRange
 

@@ -9,8 +9,8 @@ from tiny_photos import write_photos
 
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
-from qsens.backends import prefix_reuse
 from qsens.core.trial import untried
+from qsens.engines import shared_prefix as prefix_reuse
 from qsens.journal import read_journal
 from qsens.run_folder import RunPaths, read_study
 from qsens.spec_file import spec_from_values

@@ -9,9 +9,9 @@ from tiny_photos import write_photos
 
 from qsens.assemble import assemble
 from qsens.assemble import sweep as sweep_assembled
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evidence import evidence_path, load_evidence
 from qsens.journal import read_journal
 from qsens.report.page_tables import trial_table

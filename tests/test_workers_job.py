@@ -108,7 +108,7 @@ def test_a_map_that_cannot_be_built_is_a_failed_trial(job, project, monkeypatch)
     def refuse(self, lowered):
         raise BuildError("no kernel", "use FP16")
 
-    monkeypatch.setattr("qsens.backends.onnxruntime_engine.OnnxRuntimeBackend.build", refuse)
+    monkeypatch.setattr("qsens.engines.onnxruntime.OnnxRuntimeBackend.build", refuse)
     fp32 = read_study(project / "run").trials[0]
     trial = evaluate_on_worker(job, 2, PrecisionMap(Precision.INT8), fp32)
     assert (trial.outcome, trial.error) == (Outcome.FAILED, "no kernel (use FP16)")

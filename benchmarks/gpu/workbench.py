@@ -17,16 +17,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from generators import BenchmarkGenerator, srresnet, wav2lip_student, wav2lip_teacher
 
-from qsens.backends import tensorrt_engine, tensorrt_rtx_engine
-from qsens.backends.tensorrt_engine import TensorRtBackend
-from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend
 from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import collect_ranges
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.graph.lower import LoweredGraph, lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan
+from qsens.engines import tensorrt as tensorrt_engine
+from qsens.engines import tensorrt_rtx as tensorrt_rtx_engine
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.engines.tensorrt import TensorRtBackend
+from qsens.engines.tensorrt_rtx import TensorRtRtxBackend
 from qsens.graph.prepare import prepare_graph
 from qsens.ranges import Ranges
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.audit import AskedLayer, LayerAudit
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 
 
 def asked_layers(lowered: LoweredGraph) -> tuple[AskedLayer, ...]:

@@ -8,7 +8,7 @@ import onnxruntime
 
 from qsens.core.layer import weight_bytes
 from qsens.core.precision import PrecisionMap
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from qsens.graph.tensor_graph import TensorGraph
+from qsens.engines.lowering.tensor_graph import TensorGraph
 
 
 @dataclass(frozen=True, eq=False)

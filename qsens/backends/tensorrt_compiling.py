@@ -5,7 +5,7 @@ from typing import Any
 from qsens.core.errors import BuildError
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import BuiltPlan, PlanOptions, compile_plan
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 
 # Protobuf cannot read more, and the parsers of all versions take serialised graphs.
 LARGEST_MODEL = 2**31 - 2**20

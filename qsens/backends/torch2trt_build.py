@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qsens.backends.torch2trt_libraries import Libraries
-from qsens.backends.torch2trt_types import ImplicitTypes, implicit_types
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import open_or_explain
 from qsens.device.tensorrt_module import collecting_logger
+from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.torch2trt.implicit_types import ImplicitTypes, implicit_types
+from qsens.engines.torch2trt.libraries import Libraries
 from qsens.graph.graph import Graph
-from qsens.graph.lowered import LoweredGraph
 
 # The first that this TensorRT has: 8.2 replaced one flag by the two others.
 _OBEY = ("OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS", "STRICT_TYPES")
@@ -41,8 +41,8 @@ def build_converted_plan(lowered: LoweredGraph, libraries: Libraries, options: T
             kernel in its precision, or where there is no GPU.
     """
     # Torch takes a second to load, and doctor reads this package without it.
-    from qsens.backends.torch2trt_network import populate_network
     from qsens.backends.torch2trt_precisions import write_types
+    from qsens.engines.torch2trt.network import populate_network
 
     trt = libraries.trt
     types = implicit_types(lowered)

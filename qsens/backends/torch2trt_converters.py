@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qsens.backends.torch2trt_libraries import Libraries
+from qsens.engines.torch2trt.libraries import Libraries
 
 _SPATIAL_RANKS = (1, 2, 3)
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from qsens.backends.torch2trt_network import ConvertedNetwork, float_outputs, main_layer
-from qsens.backends.torch2trt_types import ImplicitTypes, NodeTypes
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision
+from qsens.engines.torch2trt.implicit_types import ImplicitTypes, NodeTypes
+from qsens.engines.torch2trt.network import ConvertedNetwork, float_outputs, main_layer
 
 # Steps that compute nothing: they take the type of what they move.
 _UNTYPED = frozenset({"CONSTANT", "SHAPE", "SHUFFLE"})

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision
-from qsens.graph.lowered import Flavour, LoweredGraph
+from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 
 # trtexec separates layers by commas and takes * for any text; it has no way to write these in a name.
 UNWRITABLE = frozenset(",*")

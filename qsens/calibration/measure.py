@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
 from qsens.calibration.real_images import RealImages
@@ -16,8 +15,9 @@ from qsens.core.files import write_atomically
 from qsens.core.interfaces import Extractor, Progress, SampleSet
 from qsens.core.spec import SweepSpec
 from qsens.device.npz_sizes import read_arrays
+from qsens.engines.lowering.plan import LoweringPlan, Placement
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evidence import is_features
-from qsens.graph.lowering_plan import LoweringPlan, Placement
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
 from qsens.metrics.real_images import features_of_images
 from qsens.ranges import Ranges, TensorRange

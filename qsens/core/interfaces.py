@@ -147,7 +147,7 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """Builds engines from lowered graphs (`qsens.graph.lower.LoweredGraph`).
+    """Builds engines from lowered graphs (`qsens.engines.lowering.lower.LoweredGraph`).
 
     `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`. Its module
     may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`. A backend may

@@ -17,8 +17,8 @@ from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of
 from qsens.device.opening import open_engine
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.export.targets import Target
-from qsens.graph.lowered import LoweredGraph
 from qsens.graph.unclipped import NOTE, without_tail_clips
 from qsens.reopened import ReopenedRun
 

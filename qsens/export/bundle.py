@@ -168,7 +168,7 @@ def _why_not_here(target: Target) -> str | None:
     if target.runtime != "tensorrt":
         return None
     # TensorRT's module is looked at only where a bundle is for it.
-    from qsens.backends.tensorrt_engine import problem
+    from qsens.engines.tensorrt import problem
 
     return problem()
 

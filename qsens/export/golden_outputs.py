@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.core.errors import DataError, ScoreError
 from qsens.core.precision import PrecisionMap
 from qsens.device.bundle_files import Bounds, BundleInput
 from qsens.device.goldens import run_in_batches
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.export.targets import Target
 from qsens.reopened import ReopenedRun
 from qsens.screening import spread_places

@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 
 from qsens.assemble import scoring_context
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.measure import reference_features
 from qsens.core.errors import BuildError, RunFolderError, ScoreError, SpecError
 from qsens.core.interfaces import Engine, Progress
@@ -19,8 +18,9 @@ from qsens.device.executed import DeviceEngine
 from qsens.device.goldens import run_in_batches
 from qsens.device.leftovers import temporary_folder
 from qsens.device.opening import open_engine
+from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evaluation import Evaluator, Workload
-from qsens.graph.lowered import LoweredGraph
 from qsens.reopened import ReopenedRun, reopen_run
 from qsens.selection.choose import PSNR, Z95
 

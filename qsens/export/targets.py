@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from qsens.graph.lowered import Flavour
+from qsens.engines.lowering.lowered_graph import Flavour
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from qsens.device.bundle_model import open_bundle
 from qsens.device.checking import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
+from qsens.engines.lowering.lowered_graph import Flavour
 from qsens.export.bundle_script import Compared, Refused, compare
-from qsens.graph.lowered import Flavour
 
 PROVES = (
     "This proves that NVIDIA's compiler parses, types, optimises and serialises the graph. It does not prove "
@@ -112,9 +112,9 @@ def compile_only(checked: CheckedFiles) -> CompiledBundle:
             "export --for tensorrt, or leave --compile-only out",
         )
     # loads TensorRT's libraries, a hundred megabytes
-    from qsens.backends.tensorrt_rtx_engine import executed_in
     from qsens.device.tensorrt_build import PlanOptions, compile_plan
     from qsens.device.tensorrt_module import TENSORRT_RTX, import_tensorrt
+    from qsens.engines.tensorrt_rtx import executed_in
 
     try:
         trt = import_tensorrt(TENSORRT_RTX)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.ranges import Ranges, TensorRange
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qsens.graph.emit import Emitter
-from qsens.graph.int8 import output_channel_axis, weight_codes, weight_scales
-from qsens.graph.lowering_plan import WeightScales
+from qsens.engines.lowering.emit import Emitter
+from qsens.engines.lowering.int8 import output_channel_axis, weight_codes, weight_scales
+from qsens.engines.lowering.plan import WeightScales
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.tensor_types import TensorTypes
 from qsens.graph.topology import FusedOperation, is_non_negative

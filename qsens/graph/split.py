@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from qsens.engines.lowering.tensor_graph import Frontier
 from qsens.graph.detached import DetachedModel
-from qsens.graph.tensor_graph import Frontier
 
 
 def rest_model(

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from qsens.graph.emit import Emitter
+from qsens.engines.lowering.emit import Emitter
+from qsens.engines.lowering.opsets import Template
 from qsens.graph.operators import data_inputs
-from qsens.graph.versions import Template
 
 Values = np.ndarray[Any, np.dtype[Any]]
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import onnx
 from onnx import numpy_helper
 
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.detached import DetachedModel
-from qsens.graph.lowered import LoweredGraph
 
 LARGEST_CODE = 127
 NOTE = (

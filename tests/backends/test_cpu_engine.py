@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from lowered_models import FP32, INT8, prepared, residual_generator
 
-from qsens.backends.cpu_engine import CpuEngine
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
 from qsens.device.errors import DeviceError
 from qsens.device.executed import ExecutedLayer
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines.cpu_engines import CpuEngine
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
 
 
 class FakeRuntime:

@@ -6,14 +6,14 @@ from tiny_models import normal, onnx_model
 
 pytest.importorskip("openvino")
 
-from qsens.backends.openvino_engine import OpenVinoBackend
 from qsens.core.errors import BuildError
 from qsens.core.layer import uniform_map
 from qsens.core.precision import PrecisionMap
 from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, Placement
+from qsens.engines.openvino import OpenVinoBackend
 from qsens.graph.detached import DetachedModel
-from qsens.graph.lower import LoweredGraph, lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, Placement
 
 
 def lowered(setup, wanted, flavour="u8", placement=Placement.RESIDUAL):

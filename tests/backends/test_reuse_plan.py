@@ -3,7 +3,7 @@
 from lowered_models import FP16, INT8, prepared, residual_generator
 
 from qsens.backends.reuse_plan import ranks_of, wanted_of
-from qsens.graph.tensor_graph import TensorGraph
+from qsens.engines.lowering.tensor_graph import TensorGraph
 
 LAYERS = ("first", "middle", "inner", "up", "last")
 

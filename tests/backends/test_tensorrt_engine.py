@@ -9,14 +9,14 @@ from fake_tensorrt import VERSIONS, fake_tensorrt
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
-from qsens.backends import tensorrt_engine
-from qsens.backends.tensorrt_engine import TensorRtBackend, problem
 from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.cuda_memory import Cuda
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines import tensorrt as tensorrt_engine
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
+from qsens.engines.tensorrt import TensorRtBackend, problem
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)
 # (class, name): what the path of a version must have used, or must have kept away from.

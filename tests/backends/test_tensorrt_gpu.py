@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
-from qsens.backends.tensorrt_engine import TensorRtBackend, problem
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_plan import pack_plan, unpack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
+from qsens.engines.tensorrt import TensorRtBackend, problem
 
 _PROBLEM = problem()
 pytestmark = [

@@ -11,8 +11,8 @@ from qsens.backends.calibration_cache import calibration_cache_text, read_calibr
 from qsens.backends.trtexec import trtexec_lines
 from qsens.core.errors import BuildError, DataError
 from qsens.core.precision import PrecisionMap
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
 from qsens.ranges import Ranges, TensorRange
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)

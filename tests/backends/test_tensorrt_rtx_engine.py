@@ -8,15 +8,15 @@ from fake_tensorrt import fake_tensorrt, table
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
-from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend, executed_in, problem
 from qsens.core.errors import BuildError, PluginError, ScoreError
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.plan import LoweringOptions
+from qsens.engines.tensorrt_rtx import TensorRtRtxBackend, executed_in, problem
 from qsens.graph.detached import DetachedModel
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowered import LoweredGraph
-from qsens.graph.lowering_plan import LoweringOptions
 
 
 def lowered(precisions, flavour="strong", channels=16):

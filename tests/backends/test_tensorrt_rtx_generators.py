@@ -5,12 +5,12 @@ from functools import cache
 import pytest
 from lowered_models import FP16, INT8
 
-from qsens.backends.tensorrt_rtx_engine import TensorRtRtxBackend, problem
 from qsens.core.layer import map_of
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
+from qsens.engines.tensorrt_rtx import TensorRtRtxBackend, problem
 from qsens.graph.prepare import prepare_graph
 from qsens.opening import open_generator
 from qsens.ranges import Ranges, TensorRange

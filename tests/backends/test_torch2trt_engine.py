@@ -10,15 +10,16 @@ from fake_cuda import FakeCudaLibrary
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
-from qsens.backends import torch2trt_engine, torch2trt_libraries
-from qsens.backends.torch2trt_engine import Torch2TrtBackend, problem
 from qsens.core import plugins
 from qsens.core.errors import BuildError, PluginError
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.cuda_memory import Cuda, driver_problem
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
+from qsens.engines.torch2trt import engine as torch2trt_engine
+from qsens.engines.torch2trt import libraries as torch2trt_libraries
+from qsens.engines.torch2trt.engine import Torch2TrtBackend, problem
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)
 LEGACY = ("8.5.3", "8.6.0", "10.3.0", "10.16.1")
@@ -187,7 +188,7 @@ def test_a_torch2trt_that_breaks_while_it_is_imported_is_named(use, monkeypatch,
 
 def test_the_backend_is_imported_without_torch_tensorrt_or_torch2trt():
     code = (
-        "import sys; import qsens.backends.torch2trt_engine; "
+        "import sys; import qsens.engines.torch2trt.engine; "
         "print(sorted({'torch', 'tensorrt', 'torch2trt'} & sys.modules.keys()))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

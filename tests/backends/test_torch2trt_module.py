@@ -13,7 +13,7 @@ from qsens.graph.prepare import prepare_graph
 from qsens.opening import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
-from qsens.backends.onnx_module import OnnxModule, module_paths  # noqa: E402  after the check that torch is here
+from qsens.engines.torch2trt.onnx_module import OnnxModule, module_paths  # noqa: E402  after the check that torch is here
 
 
 def outputs_of(module, feeds):

@@ -5,12 +5,12 @@ from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.backends.torch2trt_libraries import Libraries
-from qsens.backends.torch2trt_types import implicit_types
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, Placement
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, Placement
+from qsens.engines.torch2trt.implicit_types import implicit_types
+from qsens.engines.torch2trt.libraries import Libraries
 from qsens.graph.prepare import prepare_graph
 from qsens.opening import open_generator
 
@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch
 
 from qsens.backends import onnx_module_operators  # noqa: E402
-from qsens.backends.torch2trt_network import populate_network  # noqa: E402
 from qsens.backends.torch2trt_precisions import write_types  # noqa: E402
+from qsens.engines.torch2trt.network import populate_network  # noqa: E402
 
 LEGACY = ("8.5.3", "8.6.0", "10.3.0", "10.16.1")
 

@@ -6,11 +6,11 @@ from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 from onnx import helper, numpy_helper
 from tiny_models import normal, onnx_model
 
-from qsens.backends.torch2trt_types import NodeTypes, implicit_types
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, Placement
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, Placement
+from qsens.engines.torch2trt.implicit_types import NodeTypes, implicit_types
 
 
 def types_of(setup, precisions, placement=Placement.RESIDUAL):

@@ -62,8 +62,8 @@ def test_a_table_without_rows_is_its_header():
 
 def test_a_backend_that_the_machine_cannot_use_says_why_and_what_still_works(monkeypatch):
     problem = "TensorRT is not installed; no NVIDIA driver"
-    monkeypatch.setattr("qsens.backends.tensorrt_engine.problem", lambda: problem)
-    monkeypatch.setattr("qsens.backends.tensorrt_rtx_engine.problem", lambda: None)
+    monkeypatch.setattr("qsens.engines.tensorrt.problem", lambda: problem)
+    monkeypatch.setattr("qsens.engines.tensorrt_rtx.problem", lambda: None)
     found = {
         (entry["topic"], entry["name"]): entry
         for entry in json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402  after the chec
 
 from qsens import plugins  # noqa: E402
 from qsens.core.errors import PluginError, ScoreError  # noqa: E402
-from qsens.graph.lower import lower_graph  # noqa: E402
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan  # noqa: E402
+from qsens.engines.lowering.lower import lower_graph  # noqa: E402
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan  # noqa: E402
 from qsens.graph.prepare import prepare_graph  # noqa: E402
 from qsens.ranges import Ranges, TensorRange  # noqa: E402
 from qsens.testing import check_backend  # noqa: E402

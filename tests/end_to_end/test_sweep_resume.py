@@ -18,8 +18,8 @@ from tiny_runs import (
     write_images,
 )
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.ranges import load_ranges
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run_folder import RunPaths
 
 pytestmark = pytest.mark.usefixtures("no_report")

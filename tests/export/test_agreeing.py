@@ -9,12 +9,12 @@ import pytest
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.executed import ExecutedLayer
+from qsens.engines.lowering.plan import LoweringPlan
 from qsens.export import agreeing
 from qsens.export.agreeing import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
 from qsens.export.golden_outputs import golden_inputs
 from qsens.export.targets import TARGETS
 from qsens.graph.graph import Graph
-from qsens.graph.lowering_plan import LoweringPlan
 
 INT8 = PrecisionMap(Precision.INT8)
 NODES = ("first", "middle", "inner", "up", "last")

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.core.errors import DataError, RunFolderError
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.metrics.fidelity import psnr_of_error
 from qsens.pictures import pictures_from_values
 from qsens.reopened import reopen_run

@@ -10,8 +10,8 @@ from onnx import TensorProto, numpy_helper
 
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.graph.lower import LoweredGraph, lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
 
 QDQ_FLAVOURS = ("u8", "strong", "weak")
 

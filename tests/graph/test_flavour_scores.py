@@ -16,14 +16,14 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 
 from qsens.assemble import assemble, lowering_options
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer, measure_ranges
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, LoweringPlan, Placement
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.prepare import prepare_graph
 from qsens.ranges import Ranges, TensorRange
 

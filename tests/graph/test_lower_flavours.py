@@ -10,8 +10,8 @@ from tiny_models import normal, onnx_model
 
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, Placement
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, Placement
 from qsens.graph.topology import Topology
 from qsens.ranges import TensorRange
 

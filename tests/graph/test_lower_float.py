@@ -6,8 +6,8 @@ from lowered_models import FP16, FP32, INT8, Prepared, images, prepared, residua
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
-from qsens.graph.lowering_plan import Placement
+from qsens.engines.lowering.plan import Placement
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.topology import Topology, fused_operations, is_non_negative
 
 

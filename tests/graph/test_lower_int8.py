@@ -7,12 +7,12 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
-from qsens.graph.int8 import EXACT_LIMIT, WeightLayout, quantize_weight, split_weight
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions, Placement, WeightScales
+from qsens.engines.lowering.int8 import EXACT_LIMIT, WeightLayout, quantize_weight, split_weight
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, Placement, WeightScales
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 
 AMAX = np.float32(3.1)
 

@@ -6,8 +6,8 @@ import pytest
 from lowered_models import INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
-from qsens.graph.lower import lower_graph
-from qsens.graph.lowering_plan import LoweringOptions
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
 from qsens.graph.unclipped import without_tail_clips
 from qsens.ranges import Ranges, TensorRange
 

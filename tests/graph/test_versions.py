@@ -11,7 +11,7 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 
 from qsens.core.errors import BuildError
-from qsens.graph.versions import template_within
+from qsens.engines.lowering.opsets import template_within
 
 X = {"x": normal(1, 6, 4, 8, seed=3, scale=1.0)}
 

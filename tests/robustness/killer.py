@@ -54,7 +54,7 @@ NOT_OURS = ("stdout.txt", "stderr.txt", "temporary/.ses")
 LOADED = (
     *("qsens.workers", "qsens.cli.sweep", "qsens.cli.finish", "qsens.cli.report", "qsens.cli.select"),
     *("qsens.cli.export", "qsens.report.document", "qsens.export.bundle", "qsens.strategies.guided"),
-    *("qsens.backends.onnxruntime_engine", "qsens.generators.onnx_file", "matplotlib.pyplot"),
+    *("qsens.engines.onnxruntime", "qsens.generators.onnx_file", "matplotlib.pyplot"),
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "pyarrow.parquet"),
 )
 

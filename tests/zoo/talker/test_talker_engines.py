@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from qsens.assemble import assemble, workload_of
-from qsens.backends.onnxruntime_engine import OnnxRuntimeBackend
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evaluation import Workload
-from qsens.graph.lower import lower_graph
 from qsens.run_folder import RunFolder
 from qsens.zoo.talker.demo import TalkerDemo
 
@@ -82,7 +82,7 @@ def maps(layers) -> dict[str, PrecisionMap]:
 
 def test_openvino_runs_every_int8_layer_as_scored(talker):
     pytest.importorskip("openvino")
-    from qsens.backends.openvino_engine import OpenVinoBackend
+    from qsens.engines.openvino import OpenVinoBackend
 
     backend = OpenVinoBackend(threads=1)
     for wanted in maps(talker.work.plan.graph.layers).values():

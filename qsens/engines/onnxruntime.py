@@ -8,18 +8,18 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from qsens.backends.cpu_engine import CpuEngine
 from qsens.backends.model_source import model_source
 from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
-from qsens.backends.prefix_reuse import LowerMap, PrefixReuse
 from qsens.backends.readback import applied_map
 from qsens.core.errors import BuildError, SpecError
 from qsens.device.errors import DeviceError
 from qsens.device.leftovers import temporary_folder
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
+from qsens.engines.cpu_engines import CpuEngine
+from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.shared_prefix import LowerMap, PrefixReuse
 from qsens.graph.detached import DetachedModel
 from qsens.graph.exactness import probe_model, probe_sample
-from qsens.graph.lowered import LoweredGraph
 from qsens.graph.unclipped import without_tail_clips
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -13,7 +13,7 @@ import onnx
 
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.topology import FusedOperation, Topology, fused_chain, fused_operations, moves_values
 
 # TensorRT's header: an INT8 deconvolution in groups takes channels in fours (each group, both sides).

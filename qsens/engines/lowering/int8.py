@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from qsens.core.errors import BuildError
-from qsens.graph.emit import Emitter
+from qsens.engines.lowering.emit import Emitter
 from qsens.graph.topology import FusedOperation, is_non_negative
 
 # Integers of smaller magnitude are exact in float32, and so are their sums in any order.

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional
 
-from qsens.backends import onnx_module_shapes as shapes
 from qsens.backends import onnx_module_weighted as weighted
 from qsens.backends.onnx_module_nodes import NodeView
+from qsens.engines.torch2trt import shape_operators as shapes
 
 Operation = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 

@@ -9,9 +9,9 @@ import onnx.version_converter
 from onnx import helper
 
 from qsens.core.errors import BuildError
-from qsens.graph.downgrade import Downgrade
+from qsens.engines.lowering.downgrade import Downgrade
+from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.editable_graph import Draft, is_onnx_domain, tensors_read
-from qsens.graph.lowering_plan import LoweringPlan
 from qsens.graph.topology import Topology
 
 # ONNX's release for an operator set also fixed the version of the file format.

@@ -16,7 +16,7 @@ from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer, PlanOptions
 from qsens.device.tensorrt_inspector import layers_from_lines
 from qsens.device.tensorrt_module import TENSORRT_RTX, import_tensorrt
 from qsens.device.tensorrt_runtime import TensorRtRuntime
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 
 CANNOT_RUN = "TensorRT-RTX engines cannot run here: no supported GPU"
 CANNOT_RUN_HINT = (

@@ -7,15 +7,15 @@ import onnx
 
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision
-from qsens.graph.emit import Emitter
-from qsens.graph.exact import FP16_MAXIMUM
-from qsens.graph.half_nodes import half_nodes
-from qsens.graph.lowered import Flavour, LoweredGraph
+from qsens.engines.lowering.emit import Emitter
+from qsens.engines.lowering.exact import FP16_MAXIMUM
+from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
+from qsens.engines.lowering.opsets import template_within
+from qsens.engines.lowering.strong_types import half_nodes
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.quantizers import ActivationQuantizer, WeightQuantizer
 from qsens.graph.tensor_types import TensorTypes
 from qsens.graph.topology import moves_or_clips
-from qsens.graph.versions import template_within
 
 
 @dataclass(frozen=True)

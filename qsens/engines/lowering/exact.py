@@ -7,10 +7,10 @@ import onnx
 from onnx import TensorProto
 
 from qsens.core.precision import Precision
-from qsens.graph.emit import Emitter, cast_pair
-from qsens.graph.int8 import emit_int8_layer
-from qsens.graph.lowered import Flavour, LoweredGraph
-from qsens.graph.lowering_plan import WeightScales
+from qsens.engines.lowering.emit import Emitter, cast_pair
+from qsens.engines.lowering.int8 import emit_int8_layer
+from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
+from qsens.engines.lowering.plan import WeightScales
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.topology import moves_values
 

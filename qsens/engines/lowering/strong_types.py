@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import onnx
 
 from qsens.core.precision import Precision
+from qsens.engines.lowering.opsets import Template
 from qsens.graph.operators import data_inputs, takes_half
 from qsens.graph.placed_map import PlacedMap
 from qsens.graph.topology import moves_or_clips
-from qsens.graph.versions import Template
 
 
 def half_nodes(placed: PlacedMap, template: Template) -> frozenset[str]:

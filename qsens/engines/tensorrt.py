@@ -19,7 +19,7 @@ from qsens.device.tensorrt_build import WORKSPACE_MIB, PlanOptions
 from qsens.device.tensorrt_module import features_of, import_tensorrt
 from qsens.device.tensorrt_plan import pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 
 FLAVOURS = ("auto", "strong", "weak")
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -13,9 +13,9 @@ from qsens.backends.onnxruntime_session import OnnxRuntimeEngine, session_output
 from qsens.backends.reuse_plan import Wanted, ranks_of, wanted_of
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.tensor_graph import Frontier, TensorGraph, can_be_cut
 from qsens.graph.split import rest_model, with_outputs
-from qsens.graph.tensor_graph import Frontier, TensorGraph, can_be_cut
 
 # Copying a kept byte out of a session takes about as long as this many multiply-accumulates.
 MACS_PER_BYTE = 16

@@ -6,16 +6,16 @@ precision where it fuses a layer with its neighbour, so the audit is read before
 """
 
 from qsens.backends.tensorrt_compiling import check_flavour, three_batches
-from qsens.backends.tensorrt_engine import TensorRtEngine
 from qsens.backends.torch2trt_build import Torch2TrtOptions, build_converted_plan
-from qsens.backends.torch2trt_libraries import load_libraries, problem
 from qsens.core.errors import BuildError, PluginError
 from qsens.device.cuda_memory import Cuda
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import WORKSPACE_MIB
 from qsens.device.tensorrt_plan import pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.tensorrt import TensorRtEngine
+from qsens.engines.torch2trt.libraries import load_libraries, problem
 
 __all__ = ["Torch2TrtBackend", "problem"]
 

@@ -8,9 +8,9 @@ from functools import cached_property
 import onnx
 from onnx import TensorProto
 
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.detached import Values
 from qsens.graph.editable_graph import attribute_of, is_onnx_domain, subgraphs
-from qsens.graph.lowered import LoweredGraph
 
 # Larger arrays are values or codes of weights, which graph, options and name decide. What a precision map
 # can change has at most one value for each channel.

@@ -12,7 +12,7 @@ from qsens.core.precision import PrecisionMap
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.errors import DeviceError
 from qsens.device.executed import DeviceEngine
-from qsens.graph.lowered import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
