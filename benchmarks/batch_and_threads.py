@@ -37,8 +37,8 @@ from qsens.core.trial import Score
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evaluation import Evaluator, Workload
-from qsens.metrics.extractors import load_extractor, user_cache_folder
-from qsens.pictures import picture_output, pictures_from_values
+from qsens.scoring.extractors import load_extractor, user_cache_folder
+from qsens.scoring.pictures import picture_output, pictures_from_values
 
 METRICS = ("fid", "fid-fp32", "psnr")
 

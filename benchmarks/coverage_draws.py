@@ -11,11 +11,11 @@ from large_runs import LargeRun, style_run, talker_run
 from numpy.typing import NDArray
 
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
-from qsens.metrics.fid import Fid, FidAgainstFp32
-from qsens.metrics.fidelity import psnr_of_error
-from qsens.metrics.frechet import FeatureStatistics, Reference, distance_of_statistics
-from qsens.metrics.intervals import heavy_tailed_error, interval
-from qsens.metrics.kid import Kid
+from qsens.scoring.fid import Fid, FidAgainstFp32
+from qsens.scoring.fidelity import psnr_of_error
+from qsens.scoring.frechet import FeatureStatistics, Reference, distance_of_statistics
+from qsens.scoring.intervals import heavy_tailed_error, interval
+from qsens.scoring.kid import Kid
 
 FloatArray = NDArray[np.float64]
 KID_REFERENCE = 500
@@ -257,7 +257,7 @@ def add_pixel_scores(
 
 
 def pixel_scores(errors: FloatArray, similarities: FloatArray) -> dict[str, tuple[float, FloatArray]]:
-    """PSNR of the pooled error and mean SSIM, with their influence values as in `qsens.metrics.fidelity`."""
+    """PSNR of the pooled error and mean SSIM, with their influence values as in `qsens.scoring.fidelity`."""
     mean, similarity = float(errors.mean()), float(similarities.mean())
     influence = -10.0 / np.log(10.0) * (errors - mean) / mean
     return {"psnr": (psnr_of_error(mean), influence), "ssim": (similarity, similarities - similarity)}

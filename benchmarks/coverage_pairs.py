@@ -30,8 +30,8 @@ from qsens.core.interfaces import Measurement, ScoringContext
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
 from qsens.evidence import save_evidence
-from qsens.metrics.intervals import heavy_tailed_error
 from qsens.paired_errors import paired_errors
+from qsens.scoring.intervals import heavy_tailed_error
 
 # Measurements of one map by metric.
 Measured = Mapping[str, Measurement]

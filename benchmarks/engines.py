@@ -38,8 +38,8 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.engines.openvino import OpenVinoBackend
 from qsens.evaluation import Workload
-from qsens.pictures import picture_output
 from qsens.run_folder import RunFolder
+from qsens.scoring.pictures import picture_output
 
 GENERATORS = ("talker", "teacher", "srresnet")
 SAMPLES = 16

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import scipy
 
-from qsens.metrics.frechet import (
+from qsens.scoring.frechet import (
     FeatureStatistics,
     Reference,
     distance_of_statistics,
     frechet_distance,
 )
-from qsens.metrics.influence import measure_to_reference
+from qsens.scoring.influence import measure_to_reference
 
 Rows = np.ndarray[Any, Any]
 Distance = Callable[[Rows, Rows], float]

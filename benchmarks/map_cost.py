@@ -36,7 +36,7 @@ from qsens.core.interfaces import Engine
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import PLACEMENTS, SweepSpec
 from qsens.engines.lowering.lower import lower_graph
-from qsens.pictures import picture_output, pictures_from_values
+from qsens.scoring.pictures import picture_output, pictures_from_values
 
 IMAGES = {"student": 128, "teacher": 16, "srresnet": 16, "style": 32}
 DEFAULT_IMAGES = SweepSpec().evaluation_samples

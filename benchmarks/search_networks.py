@@ -18,9 +18,9 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
 from qsens.evaluation import Evaluator
 from qsens.evidence import load_evidence
-from qsens.metrics.fid import FidAgainstFp32
-from qsens.metrics.fidelity import mean_squared_errors
 from qsens.run_folder import RunFolder
+from qsens.scoring.fid import FidAgainstFp32
+from qsens.scoring.fidelity import mean_squared_errors
 
 CALIBRATION_SAMPLES = 32
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -44,8 +44,8 @@ from qsens.core.spec import Options, SweepSpec
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.evaluation import Evaluator
-from qsens.pictures import picture_output, pictures_from_values
 from qsens.run_folder import RunFolder
+from qsens.scoring.pictures import picture_output, pictures_from_values
 from qsens.sweep import plan_maps
 from qsens.workers import open_pool, runner_on
 

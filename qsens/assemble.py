@@ -39,8 +39,8 @@ from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
 from qsens.metrics.collected import sample_size_warning
 from qsens.opening import open_backend, open_extractor, open_generator, open_metrics, open_strategy
-from qsens.pictures import picture_warning
 from qsens.run_folder import RunFolder, RunPaths
+from qsens.scoring.pictures import picture_warning
 from qsens.sweep import StoppedError, pin_layers, plan_without_scores, run_sweep_on
 
 

@@ -33,7 +33,6 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
 from qsens.evidence import Evidence, save_evidence
 from qsens.map_engines import MapEngines
-from qsens.pictures import picture_output, pictures_from_values
 from qsens.ranges import Ranges
 from qsens.run.stages import (
     Seen,
@@ -46,6 +45,7 @@ from qsens.run.stages import (
     with_differences,
 )
 from qsens.same_graph import ScoredGraphs, samples_path
+from qsens.scoring.pictures import picture_output, pictures_from_values
 from qsens.screening import screen_samples, spread_places
 
 BASELINE = 0

@@ -9,7 +9,7 @@ from qsens.core.interfaces import Backend, Extractor, Generator, Metric, Strateg
 from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
-from qsens.metrics.extractors import default_extractor_name, load_extractor, user_cache_folder
+from qsens.scoring.extractors import default_extractor_name, load_extractor, user_cache_folder
 from qsens.strategies.chain import Chain
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}

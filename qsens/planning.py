@@ -16,7 +16,7 @@ from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.pictures import picture_output, picture_warning, pictures_from_values
+from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.screening import screen_samples
 from qsens.sweep import PlannedMaps, plan_maps
 

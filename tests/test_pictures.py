@@ -3,7 +3,7 @@ import pytest
 
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import OutputRule
-from qsens.pictures import picture_output, picture_warning, pictures_from_values
+from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
 
 
 def values(*levels: float) -> np.ndarray:

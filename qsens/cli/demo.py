@@ -26,7 +26,7 @@ def demo(name: str | None, **options: Any) -> None:
     # numpy, onnx and Pillow take a second to load
     from qsens.cli.sweep import PlannedRun, check_worker_options, sweep_and_finish
     from qsens.core.plugins import create, names
-    from qsens.metrics.extractors import user_cache_folder
+    from qsens.scoring.extractors import user_cache_folder
     from qsens.workers import open_pool
 
     check_worker_options(options)

@@ -169,7 +169,7 @@ def _extractor(name: str) -> Finding:
         return Finding("extractor", name, is_usable=False, detail=detail)
     if name == "inception":
         # Loads onnx, half a second.
-        from qsens.metrics.inception import torch_cache_path, weights_are_at_hand
+        from qsens.scoring.inception import torch_cache_path, weights_are_at_hand
 
         if not weights_are_at_hand():
             detail = f"no weights at {torch_cache_path()}; --inception-weights names another place"

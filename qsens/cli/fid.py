@@ -40,7 +40,7 @@ def fid(
     """
     # numpy, SciPy and ONNX Runtime take half a second to load.
     from qsens.metrics.collected import sample_size_warning
-    from qsens.metrics.fid import score_of_two_sets
+    from qsens.scoring.fid import score_of_two_sets
 
     extractor = _open_extractor(**wanted)
     features = {
@@ -59,7 +59,7 @@ def fid(
 
 def score_text(score: "Score", counts: Mapping[str, int]) -> str:
     """The distance, its interval, the two folders and the extractor, one a line."""
-    from qsens.metrics.intervals import interval  # deferred: loads numpy
+    from qsens.scoring.intervals import interval  # deferred: loads numpy
 
     low, high = interval(score.value, score.standard_error or 0.0)
     width = max(len(name) for name in (score.metric, "extractor"))
@@ -73,7 +73,7 @@ def score_text(score: "Score", counts: Mapping[str, int]) -> str:
 
 
 def _open_extractor(*, name: str | None, weights: Path | None, download: bool) -> "Extractor":
-    from qsens.metrics.extractors import default_extractor_name, load_extractor  # deferred as above
+    from qsens.scoring.extractors import default_extractor_name, load_extractor  # deferred as above
 
     return load_extractor(
         name or default_extractor_name(weights), inception_weights=weights, download=download

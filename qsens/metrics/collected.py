@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor, ScoredBatch, ScoringContext
-from qsens.metrics import inception
+from qsens.scoring import inception
 
 Result = TypeVar("Result")
 

@@ -12,8 +12,8 @@ from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
 from qsens.evidence import is_features, load_evidence
 from qsens.floor import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
-from qsens.metrics.influence import measure_pair
 from qsens.run_folder import RunPaths, read_study
+from qsens.scoring.influence import measure_pair
 from qsens.sweep import anchor_trial
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsens.metrics.intervals import interval
+from qsens.scoring.intervals import interval
 
 MASKING_PSNR_DB = 45.0
 """Below this the change is worth looking at.

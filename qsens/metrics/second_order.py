@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.clustered_errors import first_order_error, group_index
-from qsens.metrics.frechet import FloatArray
+from qsens.scoring.frechet import FloatArray
 
 Rows = NDArray[np.intp]
 LEAST_GROUPS = 8

@@ -11,7 +11,7 @@ from qsens.calibration.batches import InputCache
 from qsens.core.errors import PluginError, ScoreError
 from qsens.core.interfaces import Accumulator, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
-from qsens.metrics.intervals import paired_standard_error
+from qsens.scoring.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

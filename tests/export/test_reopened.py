@@ -9,9 +9,9 @@ from onnx import numpy_helper
 
 from qsens.core.errors import DataError, RunFolderError
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.metrics.fidelity import psnr_of_error
-from qsens.pictures import pictures_from_values
 from qsens.reopened import reopen_run
+from qsens.scoring.fidelity import psnr_of_error
+from qsens.scoring.pictures import pictures_from_values
 
 
 def test_a_reopened_run_makes_the_pictures_that_were_scored(reopened):

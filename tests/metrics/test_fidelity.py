@@ -3,7 +3,7 @@ import pytest
 
 from qsens.core.errors import DataError, ScoreError
 from qsens.core.interfaces import ScoredBatch, ScoringContext
-from qsens.metrics.fidelity import (
+from qsens.scoring.fidelity import (
     PEAK,
     PSNR_CAP_DB,
     Psnr,
@@ -12,7 +12,7 @@ from qsens.metrics.fidelity import (
     psnr_of_error,
     structural_similarities,
 )
-from qsens.metrics.intervals import heavy_tailed_error, standard_error
+from qsens.scoring.intervals import heavy_tailed_error, standard_error
 
 CONTEXT = ScoringContext(4, None, None, None, None, "inputs", None)
 

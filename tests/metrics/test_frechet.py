@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsens.core.errors import DataError, ScoreError
-from qsens.metrics.frechet import (
+from qsens.scoring.frechet import (
     FeatureStatistics,
     Reference,
     distance_of_statistics,

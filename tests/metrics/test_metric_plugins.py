@@ -9,14 +9,14 @@ from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import sample_size_warning
-from qsens.metrics.fid import Fid, FidAgainstFp32, score_of_two_sets
-from qsens.metrics.fidelity import Psnr, Ssim
-from qsens.metrics.frechet import Reference, frechet_distance
-from qsens.metrics.influence import measure_pair
-from qsens.metrics.intervals import paired_standard_error, standard_error
-from qsens.metrics.kid import Kid, evenly_chosen, mean_kernel_between_rows, paired_kernel_distance
 from qsens.metrics.masking import masking_warning
 from qsens.metrics.second_order import second_order_factor
+from qsens.scoring.fid import Fid, FidAgainstFp32, score_of_two_sets
+from qsens.scoring.fidelity import Psnr, Ssim
+from qsens.scoring.frechet import Reference, frechet_distance
+from qsens.scoring.influence import measure_pair
+from qsens.scoring.intervals import paired_standard_error, standard_error
+from qsens.scoring.kid import Kid, evenly_chosen, mean_kernel_between_rows, paired_kernel_distance
 
 IMAGES, DIMENSION = 40, 16
 GENERATOR = np.random.default_rng(0)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from qsens.metrics.influence import measure_pair
-from qsens.metrics.intervals import standard_error
 from qsens.metrics.second_order import halves_of, second_order_factor
+from qsens.scoring.influence import measure_pair
+from qsens.scoring.intervals import standard_error
 
 
 def test_the_error_of_a_mean_is_left_alone():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
-from qsens.metrics.intervals import standard_error
+from qsens.scoring.intervals import standard_error
 from qsens.zoo.metrics.consecutive import ClipFrames, clip_frames
 
 Difference = NDArray[np.int16]

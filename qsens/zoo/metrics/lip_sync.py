@@ -15,7 +15,7 @@ from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
 from qsens.core.trial import Score
 from qsens.metrics.collected import LastResults
-from qsens.metrics.intervals import standard_error
+from qsens.scoring.intervals import standard_error
 from qsens.zoo.audio.wave import SAMPLE_RATE, read_wave
 from qsens.zoo.metrics.consecutive import FrameRun, annotated_set, clip_frames
 from qsens.zoo.syncnet.lse import FRAME_RATE, FRAMES_IN_WINDOW, SyncScore, window_count

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
 from qsens.core.trial import Score
-from qsens.metrics.intervals import standard_error
+from qsens.scoring.intervals import standard_error
 from qsens.zoo.metrics.consecutive import annotated_set
 from qsens.zoo.metrics.mouth_reader import STATES, MouthReader, shipped_reader
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError
 from qsens.core.interfaces import OutputRule, Progress, SampleSet, annotation_of
-from qsens.metrics.fidelity import mean_squared_errors, psnr_of_error
-from qsens.pictures import pictures_from_values
+from qsens.scoring.fidelity import mean_squared_errors, psnr_of_error
+from qsens.scoring.pictures import pictures_from_values
 from qsens.zoo.clips.layout import MOUTH_BOX
 from qsens.zoo.metrics.lip_sync import ground_truth_scores, spoken_runs
 from qsens.zoo.metrics.mouth import correlate

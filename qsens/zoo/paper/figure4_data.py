@@ -11,9 +11,9 @@ from qsens.core.interfaces import annotation_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
 from qsens.evaluation import SHOWN_SAMPLES
-from qsens.metrics.fidelity import mean_squared_errors, psnr_of_error
 from qsens.report.run_content import sample_pictures
 from qsens.report.strip_data import amplification_for
+from qsens.scoring.fidelity import mean_squared_errors, psnr_of_error
 from qsens.zoo.paper.runs import SweptRun
 
 Images = NDArray[np.uint8]

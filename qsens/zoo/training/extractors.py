@@ -10,9 +10,9 @@ from torch.nn import functional
 from qsens.core.errors import LoadError
 from qsens.device.errors import reason_of
 from qsens.generators.checkpoint import read_weights
-from qsens.metrics import lite0
-from qsens.metrics.convolution_graph import FoldedConvolution, Weights
-from qsens.metrics.weights import check_digest, load_weights
+from qsens.scoring import lite0
+from qsens.scoring.convolution_graph import FoldedConvolution, Weights
+from qsens.scoring.weights import check_digest, load_weights
 from qsens.zoo.training.starting import frozen
 
 VGG16_SHA256_PREFIX = "397923af"

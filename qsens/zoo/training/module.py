@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from qsens.metrics.weights import file_digest
+from qsens.scoring.weights import file_digest
 from qsens.zoo.training.batches import TrainingClips
 from qsens.zoo.training.spec import WEIGHT_FILES, TrainingSpec
 

@@ -4,7 +4,7 @@ from annotated_sets import FrameSet, context_of, frames_of, pictures
 
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import ScoredBatch
-from qsens.metrics.intervals import few_groups_factor, standard_error
+from qsens.scoring.intervals import few_groups_factor, standard_error
 from qsens.testing import check_metric
 from qsens.zoo.metrics.flicker import Flicker
 

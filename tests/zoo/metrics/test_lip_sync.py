@@ -4,7 +4,7 @@ from annotated_sets import FrameSet, context_of, pictures
 
 from qsens.core.errors import LoadError, ScoreError, SpecError
 from qsens.core.interfaces import ScoredBatch
-from qsens.metrics.intervals import few_groups_factor
+from qsens.scoring.intervals import few_groups_factor
 from qsens.testing import check_metric
 from qsens.zoo.audio.wave import write_wave
 from qsens.zoo.metrics import lip_sync

@@ -72,7 +72,7 @@ def test_the_random_extractor_is_always_the_same_and_says_so():
 
 def test_lite0_stages_are_those_of_the_published_torch_network():
     published = pytest.importorskip("efficientnet_lite_pytorch")
-    from qsens.metrics.lite0 import locate_weights
+    from qsens.scoring.lite0 import locate_weights
 
     network = published.EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(locate_weights(), weights_only=True))

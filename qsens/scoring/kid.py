@@ -25,9 +25,9 @@ from qsens.metrics.collected import (
     extractor_of,
     label_with_extractor,
 )
-from qsens.metrics.frechet import Features, FloatArray, check_features, float64_blocks
-from qsens.metrics.intervals import standard_error
 from qsens.metrics.second_order import second_order_factor
+from qsens.scoring.frechet import Features, FloatArray, check_features, float64_blocks
+from qsens.scoring.intervals import standard_error
 
 REFERENCE_IMAGES = 5000
 

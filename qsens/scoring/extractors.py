@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, SpecError
 from qsens.core.interfaces import Extractor
-from qsens.metrics import inception, lite0
-from qsens.metrics.weights import file_digest, write_whole
+from qsens.scoring import inception, lite0
+from qsens.scoring.weights import file_digest, write_whole
 
 if TYPE_CHECKING:
     import onnx

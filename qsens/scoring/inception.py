@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsens.core.errors import LoadError
-from qsens.metrics.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
-from qsens.metrics.weights import check_digest, fetch_file, load_weights
+from qsens.scoring.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
+from qsens.scoring.weights import check_digest, fetch_file, load_weights
 
 if TYPE_CHECKING:
     import onnx

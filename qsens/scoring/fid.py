@@ -19,10 +19,10 @@ from qsens.metrics.collected import (
     extractor_of,
     label_with_extractor,
 )
-from qsens.metrics.frechet import FloatArray, Reference
-from qsens.metrics.influence import FrechetMeasurement, measure_pair, measure_to_reference
-from qsens.metrics.intervals import standard_error
 from qsens.metrics.second_order import second_order_factor
+from qsens.scoring.frechet import FloatArray, Reference
+from qsens.scoring.influence import FrechetMeasurement, measure_pair, measure_to_reference
+from qsens.scoring.intervals import standard_error
 
 
 def score_of_two_sets(first: NDArray[Any], second: NDArray[Any], extractor: Extractor) -> Score:

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.linalg
 
 from qsens.core.errors import DataError
-from qsens.metrics.frechet import (
+from qsens.scoring.frechet import (
     Features,
     FeatureStatistics,
     FloatArray,
