@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from qsens.budget import Limit
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
+from qsens.selection.budget import Limit
+from qsens.selection.evidence_of_limits import Reading, TriedMap, Yardstick, int8_bits, tried_maps
+from qsens.selection.timings import Timings
 from qsens.sweep import anchor_trial
-from qsens.timings import Timings
-from qsens.tried_maps import Reading, TriedMap, Yardstick, int8_bits, tried_maps
 
 MOST_NAMED = 3
 """More layers than this are named by their block, or counted."""

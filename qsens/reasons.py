@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from qsens.budget import Limit
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
-from qsens.float_reasons import float_reason, single_trial, unique_numbers
 from qsens.map_facts import MapFacts
 from qsens.reason import Reason, ReasonKind
+from qsens.selection.budget import Limit
 from qsens.selection.choose import Selection, built_map
-from qsens.timings import Timings
+from qsens.selection.reasons import float_reason, single_trial, unique_numbers
+from qsens.selection.timings import Timings
 
 __all__ = ["Reason", "ReasonKind", "reasons_of", "reasons_of_selection"]
 

@@ -3,10 +3,10 @@
 import math
 from dataclasses import replace
 
-from qsens.budget import Limit
 from qsens.core.layer import map_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.selection.budget import Limit
 from qsens.testing import example_layers
 
 LAYERS = example_layers(6)

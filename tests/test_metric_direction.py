@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from latency_tables import measured, write_table
 
-from qsens.budget import Budget
 from qsens.core.errors import BudgetError, PluginError
 from qsens.core.interfaces import Measurement
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.latency_selection import best_within_time, fastest_within, latency_front
 from qsens.latency_table import read_latency_table
 from qsens.report.boundary_data import boundary_curve
 from qsens.report.boundary_figure import boundary_figure
@@ -25,11 +23,13 @@ from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import strip_choices
 from qsens.report.tradeoff_data import tradeoff
 from qsens.run.stages import measured_by
+from qsens.selection.budget import Budget
 from qsens.selection.choose import candidates_of, cheapest_within, limits_of, pareto_front, violation
+from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
+from qsens.selection.timings import timings_of
 from qsens.strategies.additive import Additive
 from qsens.sweep import anchor_maps
 from qsens.testing import check_metric, example_layers
-from qsens.timings import timings_of
 
 NAME = "likeness"
 LAYERS = example_layers(4)

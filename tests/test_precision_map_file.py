@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from qsens.budget import Budget
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
 from qsens.device.audit import AskedLayer, audit_layers
 from qsens.device.executed import ExecutedLayer
-from qsens.precision_map_file import read_precision_map, write_precision_map
 from qsens.run_folder import Provenance
+from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
+from qsens.selection.precision_map_file import read_precision_map, write_precision_map
 from qsens.testing import example_layers, example_trial
 
 LAYERS = example_layers(4)

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from latency_tables import measured, write_table
 from reason_studies import LAYERS, LIMIT, NAMES, anchors, failed, score, screened, study_of, tried
 
-from qsens.budget import Budget, Limit
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
 from qsens.latency_table import read_latency_table
 from qsens.reasons import ReasonKind, reasons_of, reasons_of_selection
+from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import cheapest_within, violation
+from qsens.selection.timings import timings_of
 from qsens.testing import example_layers
-from qsens.timings import timings_of
 
 CHOSEN = tried(9, {0, 1}, 1.7)
 

@@ -19,8 +19,8 @@ from qsens.decisions import read_decisions
 from qsens.device.leftovers import process_mark
 from qsens.floor import FLOORS, read_floors
 from qsens.layers_table import layers_from_csv, layers_to_csv
-from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
+from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial
 
 LAYERS = (
@@ -92,7 +92,7 @@ from qsens.audits import audit_path, load_audit
 from qsens.decisions import read_decisions
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.floor import FLOORS, read_floors
-from qsens.precision_map_file import read_precision_map
+from qsens.selection.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder
 from qsens.core.spec import SweepSpec
 try:
@@ -121,7 +121,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from qsens.device.leftovers import process_mark
-from qsens.precision_map_file import read_precision_map
+from qsens.selection.precision_map_file import read_precision_map
 from qsens.run_folder import RunFolder
 from qsens.core.spec import SweepSpec
 with RunFolder.open(Path(sys.argv[1]), SweepSpec(seed=1)) as folder:

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from qsens.budget import Budget, Limit
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import cheapest_within, headline_metric, int8_share, pareto_front
 from qsens.testing import example_layers
 

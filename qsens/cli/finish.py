@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from qsens.audits import load_audit
-from qsens.budget import DEFAULT_BUDGET, Budget
 from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Decision
@@ -17,10 +16,11 @@ from qsens.core.trial import Outcome, Study
 from qsens.decisions import read_decisions
 from qsens.opening import open_strategy
 from qsens.paired_errors import paired_errors
-from qsens.precision_map_file import write_precision_map
 from qsens.reporting import make_report
 from qsens.run_folder import RunPaths, read_provenance
+from qsens.selection.budget import DEFAULT_BUDGET, Budget
 from qsens.selection.choose import Selection, cheapest_within, headline_metric
+from qsens.selection.precision_map_file import write_precision_map
 from qsens.sweep import StoppedError, describe_map
 
 

@@ -3,8 +3,8 @@
 import math
 
 from qsens.core.precision import Precision
-from qsens.latency_selection import MEASURE_MORE, LatencyChoice
 from qsens.latency_table import SAME_SHARE, MeasuredMap
+from qsens.selection.choose_by_latency import MEASURE_MORE, LatencyChoice
 
 MOST_NAMED = 6
 

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from qsens.audits import load_audit
-from qsens.budget import Budget
 from qsens.cli.json_output import echo_json
 from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.reason_text import reason_lines
@@ -19,12 +18,11 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
 from qsens.interval_method import images_needed
-from qsens.latency_selection import best_within_time, fastest_within, latency_front
 from qsens.latency_table import check_table, read_latency_table
 from qsens.paired_errors import PairedError, paired_errors
-from qsens.precision_map_file import write_precision_map
 from qsens.psnr import shown_value
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.selection.budget import Budget
 from qsens.selection.choose import (
     PSNR,
     Z95,
@@ -35,8 +33,10 @@ from qsens.selection.choose import (
     int8_share,
     pareto_front,
 )
+from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
+from qsens.selection.precision_map_file import write_precision_map
+from qsens.selection.timings import Timings, timings_of
 from qsens.sweep import anchor_trial, describe_map
-from qsens.timings import Timings, timings_of
 
 
 @click.command()

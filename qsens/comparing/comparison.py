@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qsens.budget import Budget
 from qsens.comparing.gate import GateResult, Limits, gate_of, released_run
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.metric_names import headline_metrics
@@ -23,6 +22,7 @@ from qsens.report.compare_runs import (
 )
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from qsens.audits import load_audit
-from qsens.budget import Limit
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.layer import Layer, nearest_allowed
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
-from qsens.precision_map_file import precision_map_document, read_precision_map
 from qsens.reopened import ReopenedRun
 from qsens.run_folder import RunPaths
+from qsens.selection.budget import Limit
 from qsens.selection.choose import Selection, built_map, headline_metric, int8_share
+from qsens.selection.precision_map_file import precision_map_document, read_precision_map
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial
 from qsens.floor import Floor
 from qsens.selection.choose import Selection
-from qsens.timings import Timings
+from qsens.selection.timings import Timings
 
 LONGEST_LABEL = 40
 _DIGEST = re.compile(r"[0-9a-f]{32,}")

@@ -10,8 +10,8 @@ from qsens.report.finding import Finding, Severity
 from qsens.report.latency_findings import latency_findings
 from qsens.report.tables import differing_layers
 from qsens.selection.choose import Z95
+from qsens.selection.timings import Timings
 from qsens.sweep import anchor_trial
-from qsens.timings import Timings
 
 _FEATURES = {"fid": 2048, "fid[lite0]": 1280}
 _FEW_FEATURES = 1000

@@ -10,7 +10,7 @@ from qsens.device.audit import LayerAudit
 from qsens.floor import Floor
 from qsens.report.finding import Finding
 from qsens.report.sensitivity import Sensitivity
-from qsens.timings import Timings
+from qsens.selection.timings import Timings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from qsens.report.page_tables import chip, number_cell, sortable_table
 from qsens.report.page_text import escape
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.selection.choose import Z95
-from qsens.timings import Timings
+from qsens.selection.timings import Timings
 
 
 @dataclass(frozen=True)

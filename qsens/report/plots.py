@@ -22,8 +22,8 @@ from qsens.report.strip_data import image_strip, strip_choices
 from qsens.report.strip_figure import strip_figure
 from qsens.report.tradeoff_data import tradeoff
 from qsens.report.tradeoff_figure import tradeoff_figure
+from qsens.selection.timings import Timings
 from qsens.sweep import anchor_trial
-from qsens.timings import Timings
 
 if TYPE_CHECKING:
     import numpy as np

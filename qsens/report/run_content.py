@@ -19,10 +19,10 @@ from qsens.floor import Floor, read_floors
 from qsens.interval_method import images_needed
 from qsens.latency_table import tables_of_run
 from qsens.paired_errors import PairedError, paired_errors
-from qsens.precision_map_file import read_precision_map
 from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.selection.precision_map_file import read_precision_map
+from qsens.selection.timings import Timings, timings_of
 from qsens.sweep import plan_maps
-from qsens.timings import Timings, timings_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")

@@ -14,7 +14,7 @@ from qsens.paired_errors import PairedError, no_paired_error
 from qsens.report.boundary_data import plotted_cuts
 from qsens.report.sensitivity import sensitivity_of
 from qsens.selection.choose import Z95
-from qsens.timings import Timings
+from qsens.selection.timings import Timings
 
 _COUNTS = (
     "layers_fp32",

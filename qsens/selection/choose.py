@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsens.budget import Budget, Limit, told_apart
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.layer import macs_share
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
 from qsens.paired_errors import PairedError, no_paired_error
+from qsens.selection.budget import Budget, Limit, told_apart
 from qsens.sweep import anchor_trial
 
 if TYPE_CHECKING:
-    from qsens.latency_selection import LatencyChoice
+    from qsens.selection.choose_by_latency import LatencyChoice
 
 DAMAGE = "fid-fp32"
 PSNR = "psnr"

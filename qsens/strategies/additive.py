@@ -7,11 +7,11 @@ layers are taken to add, which they need not do.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from qsens.budget import Budget, Limit
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial, untried
+from qsens.selection.budget import Budget, Limit
 from qsens.strategies.cut import checked_direction, units_of
 from qsens.strategies.knapsack import Items, least_damage, most_saved
 from qsens.strategies.unit_maps import UnitMaps

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qsens.budget import Budget, Limit
 from qsens.core.layer import Layer
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import limits_of
 
 

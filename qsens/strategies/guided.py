@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qsens.budget import DEFAULT_BUDGET, Budget, no_budget
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Decision
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
+from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
 from qsens.selection.choose import HEADLINES
 from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.strategies.cut import Unit, units_of

@@ -26,7 +26,7 @@ from qsens.export.chosen import map_of_trial
 from qsens.export.document import relative_run
 from qsens.export.targets import TARGETS
 from qsens.export.verifying import checked_files
-from qsens.precision_map_file import read_precision_map
+from qsens.selection.precision_map_file import read_precision_map
 
 
 def export(reopened, out, target="onnxruntime", trial=1, **options):

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from report_studies import IMAGES, pictures
 
-from qsens.budget import Budget
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
 from qsens.evidence import save_evidence
-from qsens.precision_map_file import write_precision_map
 from qsens.run_folder import RunFolder, RunPaths, read_provenance, read_study
+from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
+from qsens.selection.precision_map_file import write_precision_map
 
 SPEC = SweepSpec(checkpoint="student.onnx", reference="faces", seed=7, budget="5.0")
 

@@ -37,7 +37,7 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import trial_table
 from qsens.report.sensitivity import sensitivity_of
-from qsens.timings import timings_of
+from qsens.selection.timings import timings_of
 
 LAYERS = style_layers()[:5]
 FID = "fid[lite0]"

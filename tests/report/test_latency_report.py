@@ -17,7 +17,7 @@ from qsens.report.page_tables import score_table, trial_table
 from qsens.report.plots import figures_of
 from qsens.report.tables import trials_table
 from qsens.report.tradeoff_data import tradeoff
-from qsens.timings import timings_of
+from qsens.selection.timings import timings_of
 
 LAYERS = style_layers()[:6]
 UNIFORM = {precision.upper(): PrecisionMap(precision) for precision in Precision}

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from qsens.budget import Budget
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
+from qsens.selection.budget import Budget
 from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.testing import example_layers
 

@@ -5,8 +5,8 @@ import math
 import pytest
 from guided_problems import Problem, chain, int8_in
 
-from qsens.budget import Budget
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.selection.budget import Budget
 from qsens.strategies.boundary_screen import screen_boundaries
 from qsens.strategies.budget_use import BudgetUse
 from qsens.strategies.cut import units_of

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from qsens.budget import told_apart
 from qsens.map_facts import MOST_NAMED, MapFacts
 from qsens.reason import Reason, ReasonKind
-from qsens.tried_maps import Reading, TriedMap
+from qsens.selection.budget import told_apart
+from qsens.selection.evidence_of_limits import Reading, TriedMap
 
 
 def float_reason(facts: MapFacts, place: int) -> Reason:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from qsens import __version__
-from qsens.budget import Budget
 from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
 from qsens.core.layer import Layer
@@ -20,10 +19,11 @@ from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.latency_selection import LatencyChoice
 from qsens.reasons import Reason, reasons_of_selection
 from qsens.run_folder import Provenance
+from qsens.selection.budget import Budget
 from qsens.selection.choose import Selection
+from qsens.selection.choose_by_latency import LatencyChoice
 from qsens.sweep import anchor_trial
 
 SCHEMA_VERSION = 1

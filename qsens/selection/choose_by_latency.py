@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qsens.budget import Budget, Limit
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.latency_table import MeasuredMap
 from qsens.paired_errors import PairedError, no_paired_error
+from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import (
     PSNR,
     Selection,
@@ -24,8 +24,8 @@ from qsens.selection.choose import (
     usable_score,
     violation,
 )
+from qsens.selection.timings import Timings
 from qsens.sweep import anchor_trial
-from qsens.timings import Timings
 
 MEASURE_MORE = "measure them with: qsens bench RUN --maps all"
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from qsens.budget import Limit, told_apart
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.selection.budget import Limit, told_apart
 from qsens.selection.choose import Z95, built_map
 from qsens.sweep import anchor_trial
 
