@@ -4,7 +4,7 @@ import pytest
 
 from qsens.core.interfaces import Decision
 from qsens.decisions import decisions_of, read_decisions, write_decisions
-from qsens.strategies.boundary import Boundary
+from qsens.search.enumerations import Boundary
 from qsens.strategies.chain import Chain
 from qsens.testing import example_layers
 

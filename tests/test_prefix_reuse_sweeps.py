@@ -13,8 +13,8 @@ from qsens.core.trial import untried
 from qsens.engines import shared_prefix as prefix_reuse
 from qsens.journal import read_journal
 from qsens.run_folder import RunPaths, read_study
+from qsens.search.enumerations import Boundary
 from qsens.spec_file import spec_from_values
-from qsens.strategies.boundary import Boundary
 from qsens.sweep import StoppedError
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from qsens.search.guided.knowledge import NOTHING, KnownSets, percent, trials_of
 from qsens.strategies.guided_pool import Units
-from qsens.strategies.known_sets import NOTHING, KnownSets, percent, trials_of
 
 # Cuts of the first grid, as shares of the range that is left.
 _GRID = (0.25, 0.5, 0.75)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 
-from qsens.strategies.knapsack import Items, most_saved
+from qsens.search.knapsack import Items, most_saved
 
 # 2 to the power of this many sets are predicted in some milliseconds.
 MOST_ENUMERATED = 12

@@ -14,7 +14,7 @@ def test_plugins_lists_builtins_with_their_origin():
     result = CliRunner().invoke(main, ["plugins"])
     assert result.exit_code == 0
     line = next(line for line in result.stdout.splitlines() if " boundary " in line)
-    assert "qsens.strategies.boundary:Boundary" in line
+    assert "qsens.search.enumerations:Boundary" in line
     assert line.endswith("ok")
 
 

@@ -7,8 +7,8 @@ import pytest
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
+from qsens.search.budget_use import BudgetUse, Use
 from qsens.selection.budget import Budget
-from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.testing import example_layers
 
 LAYERS = example_layers(2)

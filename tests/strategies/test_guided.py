@@ -22,8 +22,8 @@ from guided_problems import (
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Screen, requested_map
-from qsens.strategies.guided import Guided
-from qsens.strategies.guided_search import DISCARD
+from qsens.search.guided.steps import DISCARD
+from qsens.search.guided.strategy import Guided
 
 # Found saving within this share of the best saving there is.
 NEAR = 0.02

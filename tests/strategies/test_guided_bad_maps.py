@@ -7,7 +7,7 @@ from guided_problems import Problem, best_found, chain, in_precision, int8_in, s
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.strategies.guided import Guided
+from qsens.search.guided.strategy import Guided
 from qsens.sweep import anchor_maps
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])

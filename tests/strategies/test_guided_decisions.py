@@ -7,7 +7,7 @@ import pytest
 from guided_problems import FP32_FID, Problem, best_found, chain, int8_in, random_problem, scored, searched
 
 from qsens.core.trial import Outcome
-from qsens.strategies.guided import Guided
+from qsens.search.guided.strategy import Guided
 
 PROBLEM = replace(random_problem(4, 8), duration_s=10.0)
 LIMIT = 0.3 * PROBLEM.everything

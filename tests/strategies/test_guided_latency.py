@@ -9,7 +9,7 @@ from latency_tables import measured, write_table
 
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.strategies.guided import Guided
+from qsens.search.guided.strategy import Guided
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])
 OWN = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]

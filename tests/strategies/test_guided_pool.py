@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from qsens.strategies.guided_choice import Question, next_candidate
+from qsens.search.guided.next_set import Question, next_candidate
+from qsens.search.knapsack import Items
 from qsens.strategies.guided_pool import pool_of
-from qsens.strategies.knapsack import Items
 from qsens.strategies.surrogate import Observation, Surrogate
 
 NOTHING = frozenset()

@@ -4,7 +4,7 @@ import pytest
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Screen, Trial
-from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
+from qsens.search.guided.replay import OutOfTimeError, UnansweredError, Walk
 
 ONE, TWO, THREE = (PrecisionMap(precision) for precision in Precision)
 

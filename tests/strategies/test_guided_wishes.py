@@ -26,7 +26,7 @@ from guided_problems import (
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision
 from qsens.core.trial import Screen
-from qsens.strategies.guided import Guided
+from qsens.search.guided.strategy import Guided
 from qsens.sweep import anchor_maps
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])

@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from qsens.strategies.knapsack import Items, least_damage, most_saved
+from qsens.search.knapsack import Items, least_damage, most_saved
 
 
 def random_items(seed: int, count: int = 9) -> Items:

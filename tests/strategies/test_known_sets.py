@@ -6,13 +6,13 @@ import pytest
 from guided_problems import Problem, chain, int8_in
 
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.search.budget_use import BudgetUse
+from qsens.search.guided.knowledge import NOTHING, KnownSets, percent
+from qsens.search.guided.replay import Walk
+from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import Budget
 from qsens.strategies.boundary_screen import screen_boundaries
-from qsens.strategies.budget_use import BudgetUse
 from qsens.strategies.cut import units_of
-from qsens.strategies.guided_walk import Walk
-from qsens.strategies.known_sets import NOTHING, KnownSets, percent
-from qsens.strategies.unit_maps import UnitMaps
 
 
 class AskedProblem(Walk):

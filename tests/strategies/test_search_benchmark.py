@@ -9,7 +9,7 @@ import pytest
 
 from qsens.core.interfaces import Extractor, ScoringContext
 from qsens.core.precision import Precision
-from qsens.strategies.boundary import Boundary
+from qsens.search.enumerations import Boundary
 from qsens.strategies.exhaustive import Exhaustive
 from qsens.sweep import anchor_maps
 from qsens.testing import check_strategy, example_layers

@@ -6,7 +6,7 @@ from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
-from qsens.strategies.boundary import Boundary
+from qsens.search.enumerations import Boundary
 from qsens.strategies.chain import Chain
 from qsens.strategies.ends import Ends
 from qsens.strategies.exhaustive import Exhaustive

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from qsens.strategies.guided_search import DISCARD
+from qsens.search.guided.steps import DISCARD
 from qsens.strategies.surrogate import PAIR, SCALE, SINGLE, Observation, Surrogate, indicator
 
 ALONE = (0.1, 0.4, 0.02, 0.7, 0.25)

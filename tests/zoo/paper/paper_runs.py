@@ -7,7 +7,7 @@ import numpy as np
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.strategies.boundary import Boundary
+from qsens.search.enumerations import Boundary
 from qsens.strategies.ends import Ends
 from qsens.sweep import anchor_maps
 from qsens.zoo.paper.runs import SweptRun

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.special import ndtr
 
 from qsens.core.trial import Outcome, Screen, Trial
-from qsens.strategies.budget_use import BudgetUse, Use
+from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.guided.replay import Walk
+from qsens.search.unit_maps import UnitMaps
 from qsens.strategies.guided_pool import Units
-from qsens.strategies.guided_walk import Walk
 from qsens.strategies.surrogate import Observation, Surrogate, indicator
-from qsens.strategies.unit_maps import UnitMaps
 
 NOTHING: Units = frozenset()
 # Below it a ratio of two uses says more about noise than about screens.

@@ -10,15 +10,15 @@ from qsens.core.interfaces import Decision
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
+from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.guided.knowledge import NOTHING, KnownSets, percent
+from qsens.search.guided.replay import OutOfTimeError, UnansweredError, Walk
+from qsens.search.guided.steps import Search, Wish
+from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
 from qsens.selection.choose import HEADLINES
-from qsens.strategies.budget_use import BudgetUse, Use
 from qsens.strategies.cut import Unit, units_of
-from qsens.strategies.guided_search import Search, Wish
-from qsens.strategies.guided_walk import OutOfTimeError, UnansweredError, Walk
-from qsens.strategies.known_sets import NOTHING, KnownSets, percent
 from qsens.strategies.layer_times import check_times, read_layer_times
-from qsens.strategies.unit_maps import UnitMaps
 
 # FP32 where FP16 overflows may let other layers overflow: no more rounds than this.
 _MOST_WIDENINGS = 3

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from qsens.search.knapsack import Items
 from qsens.strategies.guided_pool import Units, pool_of
-from qsens.strategies.knapsack import Items
 from qsens.strategies.surrogate import Surrogate, indicator
 
 # The search ends where no map is expected to save this share of everything more, or to use as much less.

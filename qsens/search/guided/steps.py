@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from qsens.search.guided.knowledge import NOTHING, KnownSets, percent, trials_of
+from qsens.search.guided.next_set import Candidate, Question, next_candidate
+from qsens.search.knapsack import Items, least_damage
 from qsens.strategies.boundary_screen import screen_boundaries
-from qsens.strategies.guided_choice import Candidate, Question, next_candidate
 from qsens.strategies.guided_pool import Units
-from qsens.strategies.knapsack import Items, least_damage
-from qsens.strategies.known_sets import NOTHING, KnownSets, percent, trials_of
 
 # Units whose pairs are screened: those that use most of the budget and could still be in the map.
 _PAIRED_UNITS = 3
