@@ -7,7 +7,7 @@ the whole run (subsets of large runs of the demo generators, drawn without repla
 there are any; deviations are scaled up by √(1 - share drawn), as a run has finitely many images).
 
 With `--pairs` the differences are those of two maps that both differ from FP32, whose error
-`qsens.paired_errors` puts together from both.
+`qsens.run.paired_errors` puts together from both.
 
 python benchmarks/coverage.py [--pairs] [--quick] [--draws 500] [--keep FOLDER]
 """

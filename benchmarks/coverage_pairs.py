@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from qsens.core.interfaces import Measurement, ScoringContext
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.evidence import save_evidence
-from qsens.paired_errors import paired_errors
+from qsens.run.evidence import save_evidence
+from qsens.run.paired_errors import paired_errors
 from qsens.scoring.intervals import heavy_tailed_error
 
 # Measurements of one map by metric.

@@ -27,7 +27,6 @@ from machine import limit_math_threads, median_cpu, median_wall, print_machine, 
 from numpy.typing import NDArray
 from workload import benchmark_maps, opened
 
-from qsens.assemble import assemble, workload_of
 from qsens.calibration.batches import Feed, InputCache
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
@@ -37,8 +36,9 @@ from qsens.engines.cpu_engines import CpuEngine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.engines.openvino import OpenVinoBackend
-from qsens.evaluation import Workload
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Workload
+from qsens.run.folder import RunFolder
+from qsens.run.sweep import assemble, workload_of
 from qsens.scoring.pictures import picture_output
 
 GENERATORS = ("talker", "teacher", "srresnet")

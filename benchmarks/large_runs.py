@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qsens.assemble import assemble, workload_of
 from qsens.core.layer import Layer, map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.demo import PHOTOGRAPHS, STYLE, STYLE_COUNT
-from qsens.evaluation import Evaluator
-from qsens.evidence import load_evidence
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Evaluator
+from qsens.run.evidence import load_evidence
+from qsens.run.folder import RunFolder
+from qsens.run.sweep import assemble, workload_of
 from qsens.zoo.corpus.writing import CorpusPlan, write_corpus
 from qsens.zoo.talker.demo import FRAMES_PER_CLIP, demo_set
 

@@ -36,7 +36,7 @@ from qsens.core.layer import blocks_of, macs_share
 from qsens.core.plugins import create, option_names
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Trial
-from qsens.sweep import anchor_maps
+from qsens.run.loop import anchor_maps
 
 STRATEGIES = ("boundary", "ends", "ranked-bisection", "greedy-revert", "additive", "guided")
 SCHEMES = {"ranked-bisection": RankedBinarySearch, "greedy-revert": GreedyRevert}

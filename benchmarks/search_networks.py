@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from qsens.assemble import assemble, workload_of
 from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
-from qsens.evaluation import Evaluator
-from qsens.evidence import load_evidence
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Evaluator
+from qsens.run.evidence import load_evidence
+from qsens.run.folder import RunFolder
+from qsens.run.sweep import assemble, workload_of
 from qsens.scoring.fid import FidAgainstFp32
 from qsens.scoring.fidelity import mean_squared_errors
 

@@ -37,17 +37,17 @@ from map_cost import floor_outputs, floor_session
 from PIL import Image
 from workload import Bench, opened
 
-from qsens.assemble import assemble, sweep, workload_of
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import Options, SweepSpec
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.evaluation import Evaluator
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Evaluator
+from qsens.run.folder import RunFolder
+from qsens.run.loop import plan_maps
+from qsens.run.sweep import assemble, sweep, workload_of
+from qsens.run.workers import open_pool, runner_on
 from qsens.scoring.pictures import picture_output, pictures_from_values
-from qsens.sweep import plan_maps
-from qsens.workers import open_pool, runner_on
 
 IMAGES = {"talker": 64, "style": 24, "student": 64, "srresnet": 16, "teacher": 16}
 METRICS = ("fid", "fid-fp32", "kid", "psnr", "ssim")

@@ -24,7 +24,7 @@ from machine import print_machine
 
 from qsens.core.trial import Trial
 from qsens.demo import StyleDemo
-from qsens.run_folder import RunPaths, read_study
+from qsens.run.folder import RunPaths, read_study
 from qsens.spec_file import spec_from_values, write_spec
 
 # The command line without its last step: drawing the report costs the same whatever the workers.

@@ -13,12 +13,12 @@ import onnx
 from generators import BenchmarkGenerator, sample_of, smooth_field
 from PIL import Image
 
-from qsens.assemble import Assembled, assemble, workload_of
 from qsens.core.layer import Layer, map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.evaluation import Evaluator, Workload
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.folder import RunFolder
+from qsens.run.sweep import Assembled, assemble, workload_of
 
 REFERENCE_IMAGES = 64
 CALIBRATION_SAMPLES = 16

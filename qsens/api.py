@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qsens.assemble import assemble, load_graph
-from qsens.assemble import sweep as sweep_assembled
 from qsens.core.trial import Study
 from qsens.graph.graph import Graph
-from qsens.opening import open_generator
-from qsens.paired_errors import paired_errors
 from qsens.reporting import make_report
-from qsens.run_folder import RunPaths, read_study
+from qsens.run.folder import RunPaths, read_study
+from qsens.run.open import open_generator
+from qsens.run.paired_errors import paired_errors
+from qsens.run.sweep import assemble, load_graph
+from qsens.run.sweep import sweep as sweep_assembled
+from qsens.run.workers import open_pool, runner_on, with_fixed_threads
 from qsens.selection.budget import Budget
 from qsens.selection.choose import Selection, cheapest_within
 from qsens.spec_file import spec_from_values
-from qsens.workers import open_pool, runner_on, with_fixed_threads
 
 __all__ = ["choose_map", "open_graph", "run_sweep", "write_report"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from qsens.core.files import write_atomically
 from qsens.core.trial import Trial
 from qsens.device.npz_sizes import mapped_array
-from qsens.evidence import Evidence, is_pictures, load_evidence
+from qsens.run.evidence import Evidence, is_pictures, load_evidence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

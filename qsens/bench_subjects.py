@@ -24,11 +24,11 @@ from qsens.device.latency_file import MeasuredGraph
 from qsens.device.opening import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.graph import Graph
-from qsens.reopened import ReopenedRun
-from qsens.run_folder import RunPaths
+from qsens.run.folder import RunPaths
+from qsens.run.loop import anchor_trial
+from qsens.run.reopen import ReopenedRun
 from qsens.selection.choose import built_map, candidates_of, headline_metric, pareto_front
 from qsens.selection.precision_map_file import read_precision_map
-from qsens.sweep import anchor_trial
 
 FLOATS = {Precision.FP32: "FP32", Precision.FP16: "FP16", Precision.INT8: "INT8"}
 MIXED = "MIX"

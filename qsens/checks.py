@@ -7,10 +7,10 @@ from qsens.core.errors import SpecError
 from qsens.core.interfaces import Metric, SampleSet, Strategy, annotation_of
 from qsens.core.spec import SweepSpec
 from qsens.graph.graph import Graph
+from qsens.run.loop import planned_count
 from qsens.scoring.pictures import check_output
 from qsens.selection.budget import Budget, no_budget
 from qsens.selection.choose import DAMAGE, HEADLINES, PSNR, guard_without_score
-from qsens.sweep import planned_count
 
 
 def check_before_calibrating(

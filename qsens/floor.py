@@ -16,7 +16,7 @@ from qsens.core.files import write_atomically
 from qsens.core.schema import read_record
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.run_folder import RunPaths
+from qsens.run.folder import RunPaths
 
 FLOORS = "floors.json"
 REAL = "real against real"

@@ -6,10 +6,10 @@ from functools import cached_property
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
+from qsens.run.loop import anchor_trial
 from qsens.selection.budget import Limit
 from qsens.selection.evidence_of_limits import Reading, TriedMap, Yardstick, int8_bits, tried_maps
 from qsens.selection.timings import Timings
-from qsens.sweep import anchor_trial
 
 MOST_NAMED = 3
 """More layers than this are named by their block, or counted."""

@@ -14,7 +14,7 @@ from qsens.core.schema import read_record
 from qsens.core.trial import Outcome, Trial
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.evidence import evidence_path
+from qsens.run.evidence import evidence_path
 
 
 @dataclass(frozen=True)

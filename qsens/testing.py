@@ -21,7 +21,7 @@ from qsens.core.interfaces import (
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
-from qsens.sweep import anchor_maps
+from qsens.run.loop import anchor_maps
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

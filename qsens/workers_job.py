@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from qsens.assemble import assemble, linear_algebra_threads, workload_of
 from qsens.core.errors import RunFolderError
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Request, Trial
-from qsens.evaluation import Evaluator
 from qsens.execution.runner import attempt_trial
-from qsens.run_folder import RunPaths, cpu_model, library_versions, read_provenance
+from qsens.run.evaluate import Evaluator
+from qsens.run.folder import RunPaths, cpu_model, library_versions, read_provenance
+from qsens.run.sweep import assemble, linear_algebra_threads, workload_of
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
 _ONE_MAP_AT_A_TIME = threading.Lock()

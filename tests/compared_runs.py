@@ -9,8 +9,8 @@ from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.evidence import save_evidence
-from qsens.run_folder import RunFolder
+from qsens.run.evidence import save_evidence
+from qsens.run.folder import RunFolder
 from qsens.testing import example_layers
 
 IMAGES = 64

@@ -22,7 +22,7 @@ def inputs(tmp_path):
 @pytest.mark.parametrize("name", ["choose_map", "open_graph", "run_sweep", "write_report"])
 def test_functions_stay_functions_once_the_submodules_are_loaded(name):
     importlib.import_module("qsens.api")
-    importlib.import_module("qsens.sweep")
+    importlib.import_module("qsens.run.loop")
     assert callable(getattr(qsens, name))
 
 

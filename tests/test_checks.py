@@ -7,7 +7,7 @@ import pytest
 from qsens.checks import check_annotations, check_before_calibrating
 from qsens.core.errors import SpecError
 from qsens.core.spec import Options, SweepSpec
-from qsens.opening import open_strategy
+from qsens.run.open import open_strategy
 from qsens.testing import ExampleSamples, example_layers
 
 

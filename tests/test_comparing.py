@@ -10,7 +10,7 @@ from qsens.comparing.comparison import CompareWish, compare_runs
 from qsens.comparing.writing import comparison_document, write_comparison
 from qsens.core.errors import BudgetError, RunFolderError, SpecError
 from qsens.core.spec import SweepSpec
-from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.precision_map_file import write_precision_map

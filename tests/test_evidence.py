@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qsens.core.errors import RunFolderError
-from qsens.evidence import evidence_path, load_evidence, save_evidence
+from qsens.run.evidence import evidence_path, load_evidence, save_evidence
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 INFLUENCES = {"fid[lite0]": np.linspace(-1, 1, 4), "a/b c": np.zeros(4)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qsens.core.errors import RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.journal import Journal, read_journal
+from qsens.run.journal import Journal, read_journal
 from qsens.testing import example_layers, example_trial
 
 LAYERS = example_layers(4)
@@ -135,7 +135,7 @@ def test_a_real_file_size_limit_is_a_clear_error(path):
 import resource, sys
 from pathlib import Path
 from qsens.core.errors import RunFolderError
-from qsens.journal import Journal
+from qsens.run.journal import Journal
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.testing import example_layers, example_trial
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -10,17 +10,17 @@ from dataclasses import replace
 import pytest
 
 from qsens.core.spec import SweepSpec
-from qsens.run_folder import RunFolder, RunPaths, read_study
-from qsens.sweep import run_sweep
+from qsens.run.folder import RunFolder, RunPaths, read_study
+from qsens.run.loop import run_sweep
 from qsens.testing import example_layers, example_trial
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.run_folder import RunFolder
+from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
-from qsens.sweep import run_sweep
+from qsens.run.loop import run_sweep
 from qsens.testing import example_layers, example_trial
 
 LAYERS = example_layers(40)

@@ -22,13 +22,13 @@ from qsens.report.sensitivity import sensitivity_of
 from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import strip_choices
 from qsens.report.tradeoff_data import tradeoff
+from qsens.run.loop import anchor_maps
 from qsens.run.stages import measured_by
 from qsens.search.additive import Additive
 from qsens.selection.budget import Budget
 from qsens.selection.choose import candidates_of, cheapest_within, limits_of, pareto_front, violation
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
 from qsens.selection.timings import timings_of
-from qsens.sweep import anchor_maps
 from qsens.testing import check_metric, example_layers
 
 NAME = "likeness"

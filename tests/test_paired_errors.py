@@ -7,8 +7,8 @@ import pytest
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.evidence import save_evidence
-from qsens.paired_errors import Term, contrast_errors, paired_errors
+from qsens.run.evidence import save_evidence
+from qsens.run.paired_errors import Term, contrast_errors, paired_errors
 from qsens.scoring.intervals import few_groups_factor, standard_error
 
 N = 400

@@ -7,15 +7,15 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
-from qsens.assemble import assemble
-from qsens.assemble import sweep as sweep_assembled
 from qsens.core.trial import untried
 from qsens.engines import shared_prefix as prefix_reuse
-from qsens.journal import read_journal
-from qsens.run_folder import RunPaths, read_study
+from qsens.run.folder import RunPaths, read_study
+from qsens.run.journal import read_journal
+from qsens.run.loop import StoppedError
+from qsens.run.sweep import assemble
+from qsens.run.sweep import sweep as sweep_assembled
 from qsens.search.enumerations import Boundary
 from qsens.spec_file import spec_from_values
-from qsens.sweep import StoppedError
 
 
 @pytest.fixture(scope="module")

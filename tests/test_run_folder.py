@@ -19,7 +19,7 @@ from qsens.decisions import read_decisions
 from qsens.device.leftovers import process_mark
 from qsens.floor import FLOORS, read_floors
 from qsens.layers_table import layers_from_csv, layers_to_csv
-from qsens.run_folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial
 
@@ -93,7 +93,7 @@ from qsens.decisions import read_decisions
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.floor import FLOORS, read_floors
 from qsens.selection.precision_map_file import read_precision_map
-from qsens.run_folder import RunFolder
+from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
 try:
     with RunFolder.open(Path({str(tmp_path)!r}), SweepSpec(seed=1)):
@@ -122,7 +122,7 @@ import os, signal, sys
 from pathlib import Path
 from qsens.device.leftovers import process_mark
 from qsens.selection.precision_map_file import read_precision_map
-from qsens.run_folder import RunFolder
+from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
 with RunFolder.open(Path(sys.argv[1]), SweepSpec(seed=1)) as folder:
     for place in (folder.path, folder.evidence, folder.samples, folder.figures):
@@ -176,7 +176,7 @@ def test_changed_contents_are_refused_and_changed_versions_told(tmp_path, monkey
         assert folder.record_provenance({"model": "abc"}) == []
         with pytest.raises(RunFolderError, match="model changed"):
             folder.record_provenance({"model": "def"})
-        monkeypatch.setattr("qsens.run_folder.version", lambda name: "9.9")
+        monkeypatch.setattr("qsens.run.folder.version", lambda name: "9.9")
         assert any(line.startswith("numpy: ") for line in folder.record_provenance({"model": "abc"}))
 
 

@@ -7,19 +7,19 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
-from qsens.assemble import assemble
-from qsens.assemble import sweep as sweep_assembled
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.evidence import evidence_path, load_evidence
-from qsens.journal import read_journal
 from qsens.report.page_tables import trial_table
 from qsens.report.tables import trials_table
-from qsens.run_folder import RunPaths, read_study
+from qsens.run.evidence import evidence_path, load_evidence
+from qsens.run.folder import RunPaths, read_study
+from qsens.run.journal import read_journal
+from qsens.run.loop import StoppedError
+from qsens.run.sweep import assemble
+from qsens.run.sweep import sweep as sweep_assembled
 from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.spec_file import spec_from_values
-from qsens.sweep import StoppedError
 from qsens.testing import example_layers, example_trial
 
 INT8 = PrecisionMap(Precision.INT8)

@@ -8,18 +8,18 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
-from qsens.assemble import assemble
-from qsens.assemble import sweep as sweep_assembled
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import ScoreError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Screen, Trial, untried
-from qsens.evidence import load_evidence
-from qsens.journal import read_journal
-from qsens.run_folder import RunPaths
+from qsens.run.evidence import load_evidence
+from qsens.run.folder import RunPaths
+from qsens.run.journal import read_journal
+from qsens.run.loop import plan_maps
+from qsens.run.sweep import assemble
+from qsens.run.sweep import sweep as sweep_assembled
 from qsens.screening import screen_samples, spread_places
 from qsens.spec_file import spec_from_values
-from qsens.sweep import plan_maps
 from qsens.testing import example_layers
 
 FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)

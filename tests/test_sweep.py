@@ -8,9 +8,8 @@ from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.core.layer import nearest_allowed
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
-from qsens.journal import Journal
-from qsens.strategies.chain import Chain
-from qsens.sweep import (
+from qsens.run.journal import Journal
+from qsens.run.loop import (
     StoppedError,
     anchor_maps,
     anchor_trial,
@@ -20,6 +19,7 @@ from qsens.sweep import (
     planned_count,
     run_sweep,
 )
+from qsens.strategies.chain import Chain
 from qsens.testing import example_layers, example_trial
 
 FP32, FP16, INT8 = Precision

@@ -9,14 +9,14 @@ from lowered_models import residual_generator
 from tiny_photos import write_photos
 
 from qsens.api import run_sweep
-from qsens.assemble import assemble
-from qsens.assemble import sweep as sweep_assembled
 from qsens.core.errors import BuildError, RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.run_folder import library_versions, read_provenance, read_run_spec, read_study
+from qsens.run.folder import library_versions, read_provenance, read_run_spec, read_study
+from qsens.run.sweep import assemble
+from qsens.run.sweep import sweep as sweep_assembled
+from qsens.run.workers import runner_on, with_fixed_threads
 from qsens.spec_file import spec_from_values
-from qsens.workers import runner_on, with_fixed_threads
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 
 SWEEP = {

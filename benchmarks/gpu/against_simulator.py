@@ -18,13 +18,13 @@ from pathlib import Path
 
 from workbench import RESULTS, backend_or_stop
 
-from qsens.assemble import assemble, workload_of
 from qsens.core.errors import BuildError, ScoreError
 from qsens.core.layer import Layer, map_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Trial
-from qsens.evaluation import Evaluator, Workload
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.folder import RunFolder
+from qsens.run.sweep import assemble, workload_of
 from qsens.spec_file import spec_from_values
 from qsens.zoo.talker.demo import TalkerDemo
 

@@ -17,10 +17,10 @@ from qsens.core.spec import SweepSpec
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.evidence import is_features
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
 from qsens.metrics.real_images import features_of_images
 from qsens.ranges import Ranges, TensorRange
+from qsens.run.evidence import is_features
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -15,7 +15,7 @@ from qsens.cli.progress import ProgressLine
 from qsens.core.errors import SpecError
 from qsens.core.files import write_error
 from qsens.device.machine import load_average
-from qsens.sweep import StoppedError
+from qsens.run.loop import StoppedError
 
 BUNDLE_FILE = "bundle.json"
 EARLIER = "earlier"
@@ -126,8 +126,8 @@ def _bench_run(folder: Path, asked: BenchFlags) -> None:
     from qsens.cli.bench_table import share_by_map
     from qsens.core.plugins import create, option_names
     from qsens.latency_table import FOLDER
-    from qsens.reopened import reopen_run
-    from qsens.run_folder import read_study
+    from qsens.run.folder import read_study
+    from qsens.run.reopen import reopen_run
 
     name, study = asked.backend_name(), read_study(folder)
     trials = trials_to_measure(folder, study, Maps(asked.maps), asked.trials)

@@ -26,8 +26,8 @@ def demo(name: str | None, **options: Any) -> None:
     # numpy, onnx and Pillow take a second to load
     from qsens.cli.sweep import PlannedRun, check_worker_options, sweep_and_finish
     from qsens.core.plugins import create, names
+    from qsens.run.workers import open_pool
     from qsens.scoring.extractors import user_cache_folder
-    from qsens.workers import open_pool
 
     check_worker_options(options)
     name = name or next((known for known in PREFERRED if known in names("demos")), None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qsens.export.agreeing import AuditedEngine
     from qsens.export.bundle import ExportedBundle
     from qsens.export.chosen import ChosenMap
-    from qsens.reopened import ReopenedRun
+    from qsens.run.reopen import ReopenedRun
 
 TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
 
@@ -50,7 +50,7 @@ def export(
     # onnx and onnxruntime take a second to load
     from qsens.export.bundle import ExportOptions, export_bundle
     from qsens.export.targets import TARGETS
-    from qsens.reopened import reopen_run
+    from qsens.run.reopen import reopen_run
 
     reopened = reopen_run(run, trust_checkpoint=trust_checkpoint)
     for chosen, out in _chosen_maps(reopened, trials, options["out"] or run / f"bundle-{options['target']}"):

@@ -14,14 +14,14 @@ from qsens.core.interfaces import Decision
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
 from qsens.decisions import read_decisions
-from qsens.opening import open_strategy
-from qsens.paired_errors import paired_errors
 from qsens.reporting import make_report
-from qsens.run_folder import RunPaths, read_provenance
+from qsens.run.folder import RunPaths, read_provenance
+from qsens.run.loop import StoppedError, describe_map
+from qsens.run.open import open_strategy
+from qsens.run.paired_errors import paired_errors
 from qsens.selection.budget import DEFAULT_BUDGET, Budget
 from qsens.selection.choose import Selection, cheapest_within, headline_metric
 from qsens.selection.precision_map_file import write_precision_map
-from qsens.sweep import StoppedError, describe_map
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def layers(
     as_json: bool,
 ) -> None:
     """List the layers of the generator in FILE, in execution order."""
-    from qsens.assemble import load_graph  # loads onnx, and torch where it is needed
-    from qsens.opening import open_generator
+    from qsens.run.open import open_generator
+    from qsens.run.sweep import load_graph  # loads onnx, and torch where it is needed
 
     if file is None and model is None:
         raise SpecError("no generator given", "name a file, or --model package.module:factory")

@@ -232,7 +232,7 @@ def sweep_options(command: Command) -> Command:
 
 
 def worker_options(command: Command) -> Command:
-    """Add `--workers` and `--cluster`, which `qsens.workers.open_pool` takes."""
+    """Add `--workers` and `--cluster`, which `qsens.run.workers.open_pool` takes."""
     for option in reversed(_WORKER_OPTIONS):
         command = option(command)
     return command

@@ -19,9 +19,10 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
 from qsens.interval_method import images_needed
 from qsens.latency_table import check_table, read_latency_table
-from qsens.paired_errors import PairedError, paired_errors
 from qsens.psnr import shown_value
-from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.loop import anchor_trial, describe_map
+from qsens.run.paired_errors import PairedError, paired_errors
 from qsens.selection.budget import Budget
 from qsens.selection.choose import (
     PSNR,
@@ -36,7 +37,6 @@ from qsens.selection.choose import (
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
 from qsens.selection.precision_map_file import write_precision_map
 from qsens.selection.timings import Timings, timings_of
-from qsens.sweep import anchor_trial, describe_map
 
 
 @click.command()

@@ -39,7 +39,7 @@ def sweep(checkpoints: Sequence[Path], *, as_json: bool, **options: Any) -> None
     checkpoints of one model are swept one after the other, each in its own folder under --out; they share
     the workers. The same command on the same folder goes on where it stopped, whatever the workers.
     """
-    from qsens.workers import open_pool  # loads what a sweep loads
+    from qsens.run.workers import open_pool  # loads what a sweep loads
 
     failures: list[QsensError] = []
     runs = planned_runs(checkpoints, options)
@@ -89,10 +89,10 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
     Maps are evaluated by the workers of `pool`, here where there is none.
     """
     # onnx, onnxruntime and scipy take a second to load
-    from qsens.assemble import assemble, sample_warnings, shown_pictures_warning
-    from qsens.assemble import sweep as run_sweep_of
     from qsens.cli.finish import finish_run, show_finished
-    from qsens.workers import runner_on, with_fixed_threads
+    from qsens.run.sweep import assemble, sample_warnings, shown_pictures_warning
+    from qsens.run.sweep import sweep as run_sweep_of
+    from qsens.run.workers import runner_on, with_fixed_threads
 
     spec = run.spec if pool is None else with_fixed_threads(run.spec)
     assembled = assemble(spec, trust_checkpoint=run.trust_checkpoint)

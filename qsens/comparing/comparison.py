@@ -9,7 +9,6 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
 from qsens.floor import read_floors
-from qsens.paired_errors import contrast_errors, paired_errors
 from qsens.report.compare_differences import Difference, differences_of
 from qsens.report.compare_metrics import ComparableMetrics, SharedMetric, comparable_metrics
 from qsens.report.compare_runs import (
@@ -21,7 +20,8 @@ from qsens.report.compare_runs import (
     labels_of,
 )
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
-from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.paired_errors import contrast_errors, paired_errors
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 

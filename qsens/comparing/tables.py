@@ -11,8 +11,8 @@ from qsens.report.comparable import Scored
 from qsens.report.compare_differences import CHOSEN, Difference, Verdict, anchor_name, shown_maps
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
+from qsens.run.loop import describe_map
 from qsens.selection.choose import int8_share
-from qsens.sweep import describe_map
 
 
 @dataclass(frozen=True)

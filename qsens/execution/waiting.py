@@ -4,7 +4,7 @@ from pathlib import Path
 
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Trial
-from qsens.journal import Journal, read_journal
+from qsens.run.journal import Journal, read_journal
 
 
 class WaitingTrials:

@@ -20,7 +20,7 @@ from qsens.device.opening import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.export.targets import Target
 from qsens.graph.unclipped import NOTE, without_tail_clips
-from qsens.reopened import ReopenedRun
+from qsens.run.reopen import ReopenedRun
 
 # Protobuf cannot serialise more; larger weights lie in a file beside the graph.
 LARGEST_MESSAGE = 2**31 - 2**20

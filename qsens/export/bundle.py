@@ -36,7 +36,7 @@ from qsens.export.golden_outputs import bounds_for, exact_outputs, golden_indice
 from qsens.export.readme import readme_text
 from qsens.export.targets import Target
 from qsens.export.tensorrt_files import write_tensorrt_files
-from qsens.reopened import ReopenedRun
+from qsens.run.reopen import ReopenedRun
 from qsens.scoring.pictures import picture_output
 
 GOLDEN_SAMPLES = 4

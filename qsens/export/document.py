@@ -22,8 +22,8 @@ from qsens.export.agreeing import AgreedGraph
 from qsens.export.chosen import ChosenMap
 from qsens.export.targets import Target
 from qsens.ranges import Ranges
-from qsens.reopened import ReopenedRun
-from qsens.sweep import anchor_trial
+from qsens.run.loop import anchor_trial
+from qsens.run.reopen import ReopenedRun
 
 INT8_LEVELS = np.float32(127)
 

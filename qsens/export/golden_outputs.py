@@ -11,7 +11,7 @@ from qsens.device.bundle_files import Bounds, BundleInput
 from qsens.device.goldens import run_in_batches
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.export.targets import Target
-from qsens.reopened import ReopenedRun
+from qsens.run.reopen import ReopenedRun
 from qsens.screening import spread_places
 
 # An engine may be this much further from FP32 than exact arithmetic: its roundings fall elsewhere.

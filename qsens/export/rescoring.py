@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from qsens.assemble import scoring_context
 from qsens.calibration.measure import reference_features
 from qsens.core.errors import BuildError, RunFolderError, ScoreError, SpecError
 from qsens.core.interfaces import Engine, Progress
@@ -20,8 +19,9 @@ from qsens.device.leftovers import temporary_folder
 from qsens.device.opening import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.evaluation import Evaluator, Workload
-from qsens.reopened import ReopenedRun, reopen_run
+from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.reopen import ReopenedRun, reopen_run
+from qsens.run.sweep import scoring_context
 from qsens.selection.choose import PSNR, Z95
 
 # What an engine may lose against exact arithmetic beyond the score's own error, as for the goldens.

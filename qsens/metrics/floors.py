@@ -10,11 +10,11 @@ from qsens.core.errors import ScoreError
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
-from qsens.evidence import is_features, load_evidence
 from qsens.floor import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
-from qsens.run_folder import RunPaths, read_study
+from qsens.run.evidence import is_features, load_evidence
+from qsens.run.folder import RunPaths, read_study
+from qsens.run.loop import anchor_trial
 from qsens.scoring.influence import measure_pair
-from qsens.sweep import anchor_trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REFERENCE_FEATURES = "reference-features.npz"

@@ -10,7 +10,7 @@ from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.floor import Floor
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
-from qsens.sweep import anchor_trial
+from qsens.run.loop import anchor_trial
 
 BROAD_SPAN = 20.0
 

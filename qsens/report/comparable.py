@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from qsens.core.metric_names import base_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import Z95
-from qsens.sweep import anchor_trial
 
 
 @dataclass(frozen=True)

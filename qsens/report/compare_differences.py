@@ -7,13 +7,13 @@ from enum import StrEnum
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
-from qsens.paired_errors import ContrastError, Term
 from qsens.report.comparable import Scored, scored_trials
 from qsens.report.compare_metrics import SharedMetric
 from qsens.report.compare_runs import ComparedRun
-from qsens.run_folder import RunPaths
+from qsens.run.folder import RunPaths
+from qsens.run.loop import anchor_trial
+from qsens.run.paired_errors import ContrastError, Term
 from qsens.selection.choose import Z95
-from qsens.sweep import anchor_trial
 
 CHOSEN = "chosen map"
 # Sums of another number of threads, or of another library version, differ by less than this share.

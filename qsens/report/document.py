@@ -29,7 +29,7 @@ from qsens.report.run_content import (
 )
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.tables import sensitivity_table, trials_table
-from qsens.run_folder import RunPaths
+from qsens.run.folder import RunPaths
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.finding import Finding, Severity
 from qsens.report.latency_findings import latency_findings
 from qsens.report.tables import differing_layers
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import Z95
 from qsens.selection.timings import Timings
-from qsens.sweep import anchor_trial
 
 _FEATURES = {"fid": 2048, "fid[lite0]": 1280}
 _FEW_FEATURES = 1000

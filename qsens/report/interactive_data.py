@@ -16,8 +16,8 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_tables import outcome_note, score_text, time_text
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.report.tradeoff_data import Family, tradeoff
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import Z95, built_map, int8_share
-from qsens.sweep import anchor_trial
 
 _LONGEST_TICK = 16
 _DIGITS = {Precision.FP32: "0", Precision.FP16: "1", Precision.INT8: "2"}

@@ -15,7 +15,7 @@ from qsens.report.interactive_pictures import MOST_CHARACTERS, pack_pictures
 from qsens.report.page_assets import read_asset
 from qsens.report.page_content import PageContent
 from qsens.report.page_text import escape
-from qsens.sweep import anchor_trial
+from qsens.run.loop import anchor_trial
 
 MISSING = (
     "The charts of this page do not move: the Python package plotly was not installed when it was written. "

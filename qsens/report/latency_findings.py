@@ -7,8 +7,8 @@ from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.latency_table import MeasuredMap
 from qsens.report.finding import Finding, Severity
+from qsens.run.loop import anchor_trial
 from qsens.selection.timings import Timings
-from qsens.sweep import anchor_trial
 
 _SHOWN = 6
 

@@ -10,8 +10,8 @@ from qsens.report.comparable import reference_of
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import number_cell, score_text, sortable_table
 from qsens.report.page_text import escape
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import built_map, int8_share
-from qsens.sweep import anchor_trial
 
 
 def run_switch(runs: Sequence[PageContent]) -> str:

@@ -10,9 +10,9 @@ from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.psnr import shown_value
 from qsens.report.page_text import escape
 from qsens.report.tables import differing_layers
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import Z95, built_map, int8_share
 from qsens.selection.timings import Timings
-from qsens.sweep import anchor_trial
 
 
 def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] = ()) -> str:

@@ -11,7 +11,6 @@ from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.floor import Floor
-from qsens.paired_errors import PairedError, no_paired_error
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve
 from qsens.report.boundary_figure import boundary_figure
 from qsens.report.ends_data import ends_grid
@@ -22,8 +21,9 @@ from qsens.report.strip_data import image_strip, strip_choices
 from qsens.report.strip_figure import strip_figure
 from qsens.report.tradeoff_data import tradeoff
 from qsens.report.tradeoff_figure import tradeoff_figure
+from qsens.run.loop import anchor_trial
+from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.timings import Timings
-from qsens.sweep import anchor_trial
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,15 +14,15 @@ from qsens.core.plugins import create, option_names
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
-from qsens.evidence import evidence_path, is_pictures
 from qsens.floor import Floor, read_floors
 from qsens.interval_method import images_needed
 from qsens.latency_table import tables_of_run
-from qsens.paired_errors import PairedError, paired_errors
-from qsens.run_folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.evidence import evidence_path, is_pictures
+from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.loop import plan_maps
+from qsens.run.paired_errors import PairedError, paired_errors
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.selection.timings import Timings, timings_of
-from qsens.sweep import plan_maps
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")

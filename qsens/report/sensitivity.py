@@ -8,7 +8,6 @@ from itertools import pairwise
 from qsens.core.maps import Direction, Isolation, IsolationKind, isolations_of, unit_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
-from qsens.paired_errors import PairedError, no_paired_error
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
 from qsens.report.comparable import (
     Scored,
@@ -17,7 +16,8 @@ from qsens.report.comparable import (
     scored_trials,
     screened_trials,
 )
-from qsens.sweep import anchor_trial
+from qsens.run.loop import anchor_trial
+from qsens.run.paired_errors import PairedError, no_paired_error
 
 STEP_ORIGINS = {
     Direction.INT8_FIRST: "joins the INT8 layers before it",

@@ -13,8 +13,8 @@ from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.boundary_data import boundary_lines
 from qsens.report.comparable import scored_trials
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import built_map, pareto_front
-from qsens.sweep import anchor_trial
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,9 +10,9 @@ from qsens.core.layer import Layer, macs_share
 from qsens.core.maps import Direction, map_title
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
-from qsens.paired_errors import PairedError, no_paired_error
 from qsens.report.boundary_data import plotted_cuts
 from qsens.report.sensitivity import sensitivity_of
+from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.choose import Z95
 from qsens.selection.timings import Timings
 

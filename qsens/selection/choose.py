@@ -9,9 +9,9 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.layer import macs_share
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
-from qsens.paired_errors import PairedError, no_paired_error
+from qsens.run.loop import anchor_trial
+from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.budget import Budget, Limit, told_apart
-from qsens.sweep import anchor_trial
 
 if TYPE_CHECKING:
     from qsens.selection.choose_by_latency import LatencyChoice

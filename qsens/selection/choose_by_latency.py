@@ -8,7 +8,8 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.latency_table import MeasuredMap
-from qsens.paired_errors import PairedError, no_paired_error
+from qsens.run.loop import anchor_trial
+from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import (
     PSNR,
@@ -25,7 +26,6 @@ from qsens.selection.choose import (
     violation,
 )
 from qsens.selection.timings import Timings
-from qsens.sweep import anchor_trial
 
 MEASURE_MORE = "measure them with: qsens bench RUN --maps all"
 

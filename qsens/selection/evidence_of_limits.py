@@ -7,9 +7,9 @@ from functools import cached_property
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.run.loop import anchor_trial
 from qsens.selection.budget import Limit, told_apart
 from qsens.selection.choose import Z95, built_map
-from qsens.sweep import anchor_trial
 
 _ERROR_LENGTH = 160
 # A chosen map that costs less than this share of what is allowed says nothing of how screens scale.

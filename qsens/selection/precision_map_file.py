@@ -20,11 +20,11 @@ from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
 from qsens.reasons import Reason, reasons_of_selection
-from qsens.run_folder import Provenance
+from qsens.run.folder import Provenance
+from qsens.run.loop import anchor_trial
 from qsens.selection.budget import Budget
 from qsens.selection.choose import Selection
 from qsens.selection.choose_by_latency import LatencyChoice
-from qsens.sweep import anchor_trial
 
 SCHEMA_VERSION = 1
 _SETTINGS = (

@@ -7,8 +7,8 @@ from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.latency_table import LatencyTable, MeasuredMap
+from qsens.run.loop import anchor_trial
 from qsens.selection.choose import built_map
-from qsens.sweep import anchor_trial
 
 
 @dataclass(frozen=True)

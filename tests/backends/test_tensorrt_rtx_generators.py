@@ -12,8 +12,8 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.tensorrt_rtx import TensorRtRtxBackend, problem
 from qsens.graph.prepare import prepare_graph
-from qsens.opening import open_generator
 from qsens.ranges import Ranges, TensorRange
+from qsens.run.open import open_generator
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,7 +10,7 @@ from tiny_models import normal, onnx_model, run_model
 from qsens.core.errors import BuildError
 from qsens.graph.onnx_run import open_session, random_inputs, relative_difference, run
 from qsens.graph.prepare import prepare_graph
-from qsens.opening import open_generator
+from qsens.run.open import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from qsens.engines.torch2trt.onnx_module import OnnxModule, module_paths  # noqa: E402  after the check that torch is here

@@ -12,7 +12,7 @@ from qsens.engines.lowering.plan import LoweringOptions, Placement
 from qsens.engines.torch2trt.implicit_types import implicit_types
 from qsens.engines.torch2trt.libraries import Libraries
 from qsens.graph.prepare import prepare_graph
-from qsens.opening import open_generator
+from qsens.run.open import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch

@@ -13,7 +13,7 @@ import qsens
 from qsens.cli import main as main_module
 from qsens.cli.main import COMMANDS, main
 from qsens.core.errors import BudgetError, BuildError, RunFolderError, SpecError, VerificationError
-from qsens.sweep import StoppedError
+from qsens.run.loop import StoppedError
 
 HEAVY_FOR_HELP = ("torch", "onnx", "pandas", "matplotlib", "scipy")
 HEAVY = (

@@ -37,7 +37,7 @@ main()
 """
 
 STOP_SAID = """
-    from qsens.sweep import StoppedError
+    from qsens.run.loop import StoppedError
     try:
         send()
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from qsens.cli.main import main
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Score
-from qsens.run_folder import RunFolder, RunPaths
+from qsens.run.folder import RunFolder, RunPaths
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial
 

@@ -6,7 +6,7 @@ import pytest
 
 from qsens.core import plugins
 from qsens.core.precision import Precision
-from qsens.sweep import pin_layers
+from qsens.run.loop import pin_layers
 from qsens.testing import check_strategy, example_layers
 
 LAYERS = {

@@ -7,7 +7,7 @@ import pytest
 from qsens.calibration.manifest import read_manifest
 from qsens.core.errors import DataError
 from qsens.device.errors import reason_of
-from qsens.run_folder import RunFolderError, read_provenance
+from qsens.run.folder import RunFolderError, read_provenance
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tiny_runs import (
 )
 
 from qsens.device.leftovers import process_mark
-from qsens.run_folder import RunFolder, RunPaths, read_run_spec
+from qsens.run.folder import RunFolder, RunPaths, read_run_spec
 
 MAPS = 9
 
@@ -91,7 +91,7 @@ def test_a_disk_that_is_full_while_the_journal_grows(run, generator, photos, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("qsens.journal.os.pwrite", half_then_full)
+        patch.setattr("qsens.run.journal.os.pwrite", half_then_full)
         result = sweep(generator, photos, run)
     assert_says(result, f"no space left while writing {run / 'journal.jsonl'}", "free some space")
     assert len(journal_lines(run)) == 1 + 4, "a torn line was left"
@@ -280,7 +280,7 @@ def test_a_mistake_in_a_plugin_can_be_seen_whole(failing_plugin, generator, phot
         "failing",
     )
     assert "Traceback" in result.stderr
-    assert "qsens/opening.py" in result.stderr or "qsens/assemble.py" in result.stderr
+    assert "qsens/run/open.py" in result.stderr or "qsens/run/sweep.py" in result.stderr
 
 
 @pytest.mark.parametrize("threads", [-1, 100_000])

@@ -7,7 +7,7 @@ import pytest
 from tiny_runs import qsens
 
 from qsens.latency_table import check_table, read_latency_table
-from qsens.run_folder import read_provenance, read_study
+from qsens.run.folder import read_provenance, read_study
 from qsens.selection.timings import timings_of
 
 QUICK = ("--backend", "onnxruntime", "--repeats", "3", "--threads", "1")

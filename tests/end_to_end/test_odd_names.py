@@ -7,7 +7,7 @@ import os
 import pytest
 from tiny_runs import chain, qsens, sweep, write_generator, write_images
 
-from qsens.run_folder import read_study
+from qsens.run.folder import read_study
 
 NODES = ("/$x^{$/_under\r", "/=1+1/\x1b[2Jclear", "/\u202e<b>/line\nfeed", "/'@cell/nul\x00")
 TENSORS = {"w0": "w\r0", "c1": "$c\x1b1$", "image": "im\nage", "picture": "$pic\x00ture$", "r0": "=r0"}

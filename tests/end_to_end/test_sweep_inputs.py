@@ -11,8 +11,8 @@ from tiny_runs import chain, qsens, study_of, sweep, write_arrays, write_generat
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.run_folder import RunPaths, read_run_spec
-from qsens.sweep import anchor_maps
+from qsens.run.folder import RunPaths, read_run_spec
+from qsens.run.loop import anchor_maps
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

@@ -9,8 +9,8 @@ from tiny_runs import LOUD_LAYERS, chain, journal_lines, loud, qsens, study_of, 
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.run_folder import RunPaths
-from qsens.sweep import anchor_maps
+from qsens.run.folder import RunPaths
+from qsens.run.loop import anchor_maps
 
 FP32, FP16, INT8 = Precision
 

@@ -14,7 +14,7 @@ from tiny_models import normal, onnx_model
 
 from qsens.cli.main import main
 from qsens.core.trial import Study, Trial
-from qsens.run_folder import RunPaths, read_study
+from qsens.run.folder import RunPaths, read_study
 
 SIDE = 16
 LOUD_LAYERS = ("stem", "grow", "shrink", "head")

@@ -7,11 +7,11 @@ import pytest
 from qsens.core.errors import ScoreError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.execution.in_order import MapsInOrder
 from qsens.execution.runner import WorkersGoneError
 from qsens.execution.waiting import WaitingTrials, read_waiting, waiting_path
-from qsens.journal import Journal, read_journal
-from qsens.sweep import StoppedError, anchor_maps, run_sweep, run_sweep_on
+from qsens.run.in_order import MapsInOrder
+from qsens.run.journal import Journal, read_journal
+from qsens.run.loop import StoppedError, anchor_maps, run_sweep, run_sweep_on
 from qsens.testing import example_layers, example_trial
 
 FP32, FP16, INT8 = Precision
@@ -70,7 +70,7 @@ class Shuffled:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("qsens.execution.in_order.CHECK_EVERY_S", 0.001)
+    monkeypatch.setattr("qsens.run.in_order.CHECK_EVERY_S", 0.001)
 
 
 @pytest.fixture

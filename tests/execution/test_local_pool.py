@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from qsens.core.errors import SpecError
-from qsens.execution.local_pool import open_local_pool
+from qsens.run.worker_pools import open_local_pool
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_stop_while_a_worker_starts_comes_when_it_has_started(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         return process
 
-    monkeypatch.setattr("qsens.execution.local_pool.subprocess.Popen", interrupted_start)
+    monkeypatch.setattr("qsens.run.worker_pools.subprocess.Popen", interrupted_start)
     with open_local_pool(1) as pool:
         with pytest.raises(KeyboardInterrupt):
             pool.submit(pool_tasks.double, 1)
@@ -118,7 +118,7 @@ def test_closing_ends_every_process_at_once_even_a_busy_one(tmp_path):
 
 DRIVER = """
 import sys, pool_tasks
-from qsens.execution.local_pool import open_local_pool
+from qsens.run.worker_pools import open_local_pool
 if __name__ == "__main__":
     with open_local_pool(2) as pool:
         print(pool.submit(pool_tasks.process_id).result(), flush=True)

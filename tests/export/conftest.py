@@ -12,7 +12,7 @@ from qsens.api import run_sweep
 from qsens.export.bundle import ExportOptions, export_bundle
 from qsens.export.chosen import map_of_trial
 from qsens.export.targets import TARGETS
-from qsens.reopened import reopen_run
+from qsens.run.reopen import reopen_run
 
 SWEEP = {
     "metrics": ["psnr"],

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from qsens.core.errors import DataError, RunFolderError
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.reopened import reopen_run
+from qsens.run.reopen import reopen_run
 from qsens.scoring.fidelity import psnr_of_error
 from qsens.scoring.pictures import pictures_from_values
 

@@ -114,7 +114,7 @@ def test_a_tensor_that_repeats_one_number_without_end_is_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2", ".onnx", ".safetensors"])
 def test_a_pipe_is_not_read(suffix, tmp_path):
-    from qsens.opening import open_generator
+    from qsens.run.open import open_generator
 
     path = tmp_path / f"pipe{suffix}"
     os.mkfifo(path)

@@ -15,7 +15,6 @@ from flavours import QDQ_FLAVOURS, run_plainly
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.assemble import assemble, lowering_options
 from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer, measure_ranges
 from qsens.core.layer import uniform_map
@@ -26,6 +25,7 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.prepare import prepare_graph
 from qsens.ranges import Ranges, TensorRange
+from qsens.run.sweep import assemble, lowering_options
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 SAMPLES = 24

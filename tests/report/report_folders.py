@@ -7,8 +7,8 @@ from report_studies import IMAGES, pictures
 
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
-from qsens.evidence import save_evidence
-from qsens.run_folder import RunFolder, RunPaths, read_provenance, read_study
+from qsens.run.evidence import save_evidence
+from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_study
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.precision_map_file import write_precision_map

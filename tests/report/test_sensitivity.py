@@ -21,9 +21,9 @@ from report_studies import (
 
 from qsens.core.maps import Direction, IsolationKind
 from qsens.core.trial import Study
-from qsens.evidence import save_evidence
-from qsens.paired_errors import paired_errors
 from qsens.report.sensitivity import STEP_ORIGINS, sensitivity_of
+from qsens.run.evidence import save_evidence
+from qsens.run.paired_errors import paired_errors
 
 LAYERS = student_layers()
 FID, FID_FP32, PSNR = METRICS

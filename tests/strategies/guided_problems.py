@@ -10,7 +10,7 @@ import numpy as np
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Screen, Trial, requested_map, untried
-from qsens.sweep import anchor_maps
+from qsens.run.loop import anchor_maps
 
 Places = frozenset[int]
 # What a screen costs, in full scores.

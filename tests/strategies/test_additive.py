@@ -6,8 +6,8 @@ import pytest
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
+from qsens.run.loop import anchor_maps, pin_layers, plan_maps
 from qsens.search.additive import Additive
-from qsens.sweep import anchor_maps, pin_layers, plan_maps
 from qsens.testing import check_strategy, example_layers
 
 LAYERS = example_layers(6, per_block=1)

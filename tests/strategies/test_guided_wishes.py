@@ -26,8 +26,8 @@ from guided_problems import (
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision
 from qsens.core.trial import Screen
+from qsens.run.loop import anchor_maps
 from qsens.search.guided.strategy import Guided
-from qsens.sweep import anchor_maps
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])
 OWN = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]

@@ -9,9 +9,9 @@ import pytest
 
 from qsens.core.interfaces import Extractor, ScoringContext
 from qsens.core.precision import Precision
+from qsens.run.loop import anchor_maps
 from qsens.search.enumerations import Boundary
 from qsens.strategies.exhaustive import Exhaustive
-from qsens.sweep import anchor_maps
 from qsens.testing import check_strategy, example_layers
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"

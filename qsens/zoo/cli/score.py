@@ -124,7 +124,7 @@ def _readings_table(readings: "MouthReadings") -> str:
 
 
 def _open_generator(checkpoint: Path | None, options: Mapping[str, Any]) -> "Generator":
-    from qsens.opening import open_generator  # loads onnx
+    from qsens.run.open import open_generator  # loads onnx
 
     given: tuple[PluginOption, ...] = options["options"]
     wanted = {option.name: option.value for option in given if option.group == "model"}

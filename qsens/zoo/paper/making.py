@@ -15,7 +15,7 @@ from qsens.report.devices_data import device_groups
 from qsens.report.devices_figure import devices_figure
 from qsens.report.figure_style import render_png, render_svg
 from qsens.report.run_content import provenance_groups
-from qsens.sweep import StoppedError
+from qsens.run.loop import StoppedError
 from qsens.zoo.paper.cells import PaperTable
 from qsens.zoo.paper.figure1 import figure1
 from qsens.zoo.paper.figure1_data import Network, networks

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from qsens.assemble import assemble, sample_warnings, sweep
 from qsens.calibration.sweep_sets import open_sweep_sets
 from qsens.core.errors import LoadError, QsensError
 from qsens.core.interfaces import InputSpec, Progress, SampleSet, annotation_of
 from qsens.core.layer import map_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
-from qsens.journal import read_journal
 from qsens.reporting import make_report
-from qsens.run_folder import RunPaths
+from qsens.run.folder import RunPaths
+from qsens.run.journal import read_journal
+from qsens.run.loop import anchor_trial
+from qsens.run.sweep import assemble, sample_warnings, sweep
 from qsens.spec_file import read_spec, spec_from_values
-from qsens.sweep import anchor_trial
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
 from qsens.zoo.metrics.lip_sync import spoken_runs
 from qsens.zoo.metrics.mouth import OPEN, correlate, true_openings

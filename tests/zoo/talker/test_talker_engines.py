@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from qsens.assemble import assemble, workload_of
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
@@ -13,8 +12,9 @@ from qsens.core.spec import SweepSpec
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.evaluation import Workload
-from qsens.run_folder import RunFolder
+from qsens.run.evaluate import Workload
+from qsens.run.folder import RunFolder
+from qsens.run.sweep import assemble, workload_of
 from qsens.zoo.talker.demo import TalkerDemo
 
 pytestmark = [

@@ -6,7 +6,6 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from qsens.assemble import Assembled, assemble, lowering_options
 from qsens.calibration.ranges import load_ranges, ranges_digest
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.core.errors import RunFolderError
@@ -20,10 +19,11 @@ from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
 from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
-from qsens.opening import open_generator
 from qsens.ranges import Ranges
-from qsens.run_folder import Provenance, RunPaths, read_provenance, read_run_spec, read_study
-from qsens.sweep import pin_layers
+from qsens.run.folder import Provenance, RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.loop import pin_layers
+from qsens.run.open import open_generator
+from qsens.run.sweep import Assembled, assemble, lowering_options
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")

@@ -24,8 +24,8 @@ from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.leftovers import remove_leftovers
 from qsens.device.special_files import read_file
-from qsens.journal import Journal, check_numbers, read_journal
 from qsens.layers_table import layers_from_csv, layers_to_csv
+from qsens.run.journal import Journal, check_numbers, read_journal
 from qsens.spec_file import read_spec, write_spec
 
 # The libraries whose versions can change a score.

@@ -10,7 +10,7 @@ import numpy as np
 
 from qsens.clustered_errors import first_order_error
 from qsens.core.trial import Trial
-from qsens.evidence import Array, Evidence, load_evidence
+from qsens.run.evidence import Array, Evidence, load_evidence
 
 PairedError = Callable[[str, Trial, Trial], float | None]
 

@@ -9,10 +9,10 @@ from qsens.core.interfaces import Progress, Strategy
 from qsens.core.layer import Layer, match_layers, uniform_map
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
 from qsens.core.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
-from qsens.execution.in_order import MapsInOrder
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.execution.waiting import read_waiting
-from qsens.journal import Journal, read_journal
+from qsens.run.in_order import MapsInOrder
+from qsens.run.journal import Journal, read_journal
 
 
 class StoppedError(QsensError):

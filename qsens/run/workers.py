@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 
-from qsens.assemble import Assembled, RunnerFactory
 from qsens.baseline import load_baseline
 from qsens.core.errors import RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Request, Trial
 from qsens.execution.cluster_pool import open_cluster_pool
-from qsens.execution.local_pool import open_local_pool
 from qsens.execution.runner import TrialRunner, WorkersGoneError
 from qsens.execution.worker_pool import WorkerPool
-from qsens.run_folder import RunFolder, library_versions
+from qsens.run.folder import RunFolder, library_versions
+from qsens.run.sweep import Assembled, RunnerFactory
+from qsens.run.worker_pools import open_local_pool
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 
 # Float sums depend on how many threads share them: a number that went by the workers would change scores.
@@ -68,7 +68,7 @@ def with_fixed_threads(spec: SweepSpec) -> SweepSpec:
 def runner_on(
     pool: WorkerPool, *, trust_checkpoint: bool = False, warn: Callable[[str], None] | None = None
 ) -> RunnerFactory:
-    """What `qsens.assemble.sweep` takes to evaluate its maps on a pool.
+    """What `qsens.run.sweep.sweep` takes to evaluate its maps on a pool.
 
     `warn` hears of workers whose processors differ. Making the runner raises `RunFolderError` naming what
     a worker lacks, and `WorkersGoneError` if the pool breaks.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from qsens.assemble import Assembled, lowering_options, sample_warnings
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.measure import Observer, measure_ranges
 from qsens.calibration.splits import subset
@@ -16,9 +15,10 @@ from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
+from qsens.run.loop import PlannedMaps, plan_maps
+from qsens.run.sweep import Assembled, lowering_options, sample_warnings
 from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.screening import screen_samples
-from qsens.sweep import PlannedMaps, plan_maps
 
 PROBE_SAMPLES = 2
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from qsens.core.errors import SpecError
-from qsens.execution.local_worker import GRACE_S
+from qsens.run.local_worker import GRACE_S
 
 # What is meant for the driver and comes to its workers too: from a terminal, a scheduler of jobs.
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -80,10 +80,7 @@ class LocalPool:
         for_worker, tasks = Pipe(duplex=False)
         results, of_worker = Pipe(duplex=False)
         ends = for_worker.fileno(), of_worker.fileno()
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}\n"
-            f"from qsens.execution.local_worker import work; work{ends}"
-        )
+        code = f"import sys; sys.path[:] = {sys.path!r}\nfrom qsens.run.local_worker import work; work{ends}"
         command = [sys.executable, "-c", code]
         with for_worker, of_worker, _stops_held():
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=ends)

@@ -9,7 +9,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Request, Trial, requested_map
 from qsens.execution.runner import TrialRunner, WorkersGoneError, failed_trial
 from qsens.execution.waiting import WaitingTrials
-from qsens.journal import Journal
+from qsens.run.journal import Journal
 
 CHECK_EVERY_S = 2.0
 

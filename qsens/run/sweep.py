@@ -30,18 +30,18 @@ from qsens.core.trial import Study
 from qsens.decisions import decisions_of, write_decisions
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement, WeightScales
-from qsens.evaluation import Evaluator, Workload
-from qsens.evidence import is_pictures
 from qsens.execution.runner import InProcess, TrialRunner
 from qsens.graph.graph import Graph
 from qsens.graph.inputs import free_inputs, graph_inputs
 from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
 from qsens.metrics.collected import sample_size_warning
-from qsens.opening import open_backend, open_extractor, open_generator, open_metrics, open_strategy
-from qsens.run_folder import RunFolder, RunPaths
+from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.evidence import is_pictures
+from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.loop import StoppedError, pin_layers, plan_without_scores, run_sweep_on
+from qsens.run.open import open_backend, open_extractor, open_generator, open_metrics, open_strategy
 from qsens.scoring.pictures import picture_warning
-from qsens.sweep import StoppedError, pin_layers, plan_without_scores, run_sweep_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def sweep(
     """Run or resume the sweep of a spec in the run folder `out`.
 
     `warn` is called with a line for each library version that changed since the run began. `runner` makes
-    what evaluates the maps, for example `qsens.workers.runner_on(pool)`; `None` is this process.
+    what evaluates the maps, for example `qsens.run.workers.runner_on(pool)`; `None` is this process.
 
     Raises:
         RunFolderError: if the folder is in use, was made with another spec or from other files.

@@ -31,9 +31,9 @@ from qsens.device.audit import LayerAudit, mismatches
 from qsens.engines.lowering.lower import LoweredGraph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
-from qsens.evidence import Evidence, save_evidence
 from qsens.map_engines import MapEngines
 from qsens.ranges import Ranges
+from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.stages import (
     Seen,
     Stage,
