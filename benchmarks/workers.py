@@ -31,7 +31,7 @@ from qsens.spec_file import spec_from_values, write_spec
 COMMAND = """
 import sys
 from pathlib import Path
-from qsens.report import document
+from qsens.report import write as document
 document.write_report = lambda folder, **_: Path(folder)
 from qsens.cli.main import main
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ def make_report(
     A static page has no charts that move.
 
     Raises:
-        RunFolderError, SpecError: as `qsens.report.document.write_report`.
+        RunFolderError, SpecError: as `qsens.report.write.write_report`.
     """
     # pandas, matplotlib and SciPy take a second to load
     from qsens.metrics.floors import floors_of
-    from qsens.report.document import write_report
+    from qsens.report.write import write_report
 
     floors_of(run)
     return write_report(run, open_browser=open_browser, latency=latency, is_static=is_static)

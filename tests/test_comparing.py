@@ -6,10 +6,10 @@ import json
 import pytest
 from compared_runs import CONTENTS, write_compared_run
 
-from qsens.comparing.comparison import CompareWish, compare_runs
-from qsens.comparing.writing import comparison_document, write_comparison
 from qsens.core.errors import BudgetError, RunFolderError, SpecError
 from qsens.core.spec import SweepSpec
+from qsens.report.compare.compare import CompareWish, compare_runs
+from qsens.report.compare.write import comparison_document, write_comparison
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within

@@ -14,12 +14,12 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.latency_table import read_latency_table
 from qsens.report.boundary_data import boundary_curve
-from qsens.report.boundary_figure import boundary_figure
 from qsens.report.ends_data import ends_grid
-from qsens.report.ends_figure import ends_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.ends import ends_figure
+from qsens.report.figures.sensitivity import sensitivity_figure
 from qsens.report.findings import masks_damage
 from qsens.report.sensitivity import sensitivity_of
-from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import strip_choices
 from qsens.report.tradeoff_data import tradeoff
 from qsens.run.loop import anchor_maps

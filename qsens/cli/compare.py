@@ -7,9 +7,9 @@ import click
 
 from qsens.cli.json_output import echo_json
 from qsens.cli.text_table import text_table
-from qsens.comparing.comparison import CompareWish, Comparison, compare_runs
-from qsens.comparing.tables import ComparedTable, remarks_of, tables_of
-from qsens.comparing.writing import comparison_document, write_comparison
+from qsens.report.compare.compare import CompareWish, Comparison, compare_runs
+from qsens.report.compare.tables import ComparedTable, remarks_of, tables_of
+from qsens.report.compare.write import comparison_document, write_comparison
 
 
 @click.command()

@@ -79,8 +79,8 @@ def device_records(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
 def _write(out: Path, groups: Sequence[DeviceGroup]) -> None:
     # matplotlib takes a second to load
     from qsens.core.files import write_atomically, write_error
-    from qsens.report.devices_figure import devices_figure
-    from qsens.report.figure_style import render_png, render_svg
+    from qsens.report.figures.devices import devices_figure
+    from qsens.report.figures.style import render_png, render_svg
 
     try:
         out.mkdir(parents=True, exist_ok=True)

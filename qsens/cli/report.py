@@ -30,7 +30,7 @@ def report(
     `qsens bench` left in the folder are shown, and those of each --latency FILE.
     """
     # pandas and matplotlib load only when a report is written.
-    from qsens.report.document import report_paths
+    from qsens.report.write import report_paths
 
     make_report(run, open_browser=open_browser, latency=latency, is_static=is_static)
     paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}

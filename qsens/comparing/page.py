@@ -4,11 +4,11 @@ import base64
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qsens.comparing.comparison import Comparison
-from qsens.comparing.tables import ComparedTable, Remarks, remarks_of, tables_of
-from qsens.report.document import page_content
+from qsens.report.compare.compare import Comparison
+from qsens.report.compare.tables import ComparedTable, Remarks, remarks_of, tables_of
 from qsens.report.page import render_pages
 from qsens.report.page_text import escape
+from qsens.report.write import page_content
 
 CAPTIONS = {
     "compare-boundary": "The boundary curves of all runs",
@@ -20,7 +20,7 @@ def comparison_page(comparison: Comparison, pictures: Mapping[str, bytes]) -> st
     """The page as HTML: tables, remarks and `pictures` (PNG files by stem), then every run by itself.
 
     Raises:
-        RunFolderError, SpecError: as `qsens.report.document.page_content`.
+        RunFolderError, SpecError: as `qsens.report.write.page_content`.
     """
     contents = [replace(page_content(run.path), run_name=run.label) for run in comparison.runs]
     parts = [

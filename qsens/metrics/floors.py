@@ -10,7 +10,7 @@ from qsens.core.errors import ScoreError
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
-from qsens.floor import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
+from qsens.report.floors import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
 from qsens.run.evidence import is_features, load_evidence
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.loop import anchor_trial

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from qsens.core.metric_names import axis_title
-from qsens.floor import Floor
 from qsens.report.boundary_data import axis_scale
-from qsens.report.compare_metrics import SharedMetric
-from qsens.report.compare_runs import ComparedRun
-from qsens.report.figure_style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, TEXT, VERMILION, set_scale
+from qsens.report.compare.metrics import SharedMetric
+from qsens.report.compare.runs import ComparedRun
+from qsens.report.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, TEXT, VERMILION, set_scale
 from qsens.report.floor_line import FLOOR_LOOK, floor_note, is_within_axis
+from qsens.report.floors import Floor
 
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")

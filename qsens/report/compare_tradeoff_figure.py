@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from qsens.report.compare.metrics import SharedMetric
+from qsens.report.compare.runs import ComparedRun
 from qsens.report.compare_looks import Look, finish_values, floors_note, looks_of, own_fp32_note, run_handles
-from qsens.report.compare_metrics import SharedMetric
-from qsens.report.compare_runs import ComparedRun
-from qsens.report.figure_style import FAINT, INK, TEXT, add_header, dress, marker_handle, new_figure
+from qsens.report.figures.style import FAINT, INK, TEXT, add_header, dress, marker_handle, new_figure
 from qsens.report.tradeoff_data import Tradeoff, tradeoff
 
 # Keeps the intervals of maps with the same share apart.

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from matplotlib.axes import Axes
 
 from qsens.core.metric_names import format_value
-from qsens.floor import Floor
-from qsens.report.figure_style import FAINT
+from qsens.report.figures.style import FAINT
+from qsens.report.floors import Floor
 
 FLOOR_LOOK = (FAINT, (0, (1, 2)))
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from qsens.core.interfaces import Decision
 from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
-from qsens.floor import Floor
 from qsens.report.finding import Finding
+from qsens.report.floors import Floor
 from qsens.report.sensitivity import Sensitivity
 from qsens.selection.timings import Timings
 

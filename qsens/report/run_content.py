@@ -14,9 +14,9 @@ from qsens.core.plugins import create, option_names
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
-from qsens.floor import Floor, read_floors
 from qsens.interval_method import images_needed
 from qsens.latency_table import tables_of_run
+from qsens.report.floors import Floor, read_floors
 from qsens.run.evidence import evidence_path, is_pictures
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps

@@ -7,9 +7,9 @@ from enum import StrEnum
 from qsens.core.maps import Direction
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.floor import Floor
 from qsens.report.boundary_data import axis_scale, plotted_cuts
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
+from qsens.report.floors import Floor
 from qsens.selection.choose import int8_share, pareto_front
 from qsens.selection.choose_by_latency import latency_front
 from qsens.selection.timings import Timings

@@ -26,7 +26,7 @@ def write_nothing(folder: Path, *, open_browser: bool = False, **_) -> Path:
 @pytest.fixture
 def no_report(monkeypatch):
     """Drawing takes seconds; `test_run_commands.py` draws a real report."""
-    monkeypatch.setattr("qsens.report.document.write_report", write_nothing)
+    monkeypatch.setattr("qsens.report.write.write_report", write_nothing)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def whole(generator, photos, tmp_path_factory):
     """A finished run of nine maps, to look at."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsens.report.document.write_report", write_nothing)
+        patch.setattr("qsens.report.write.write_report", write_nothing)
         assert sweep(generator, photos, out).exit_code == 0
     return out
 

@@ -32,7 +32,7 @@ def odd(tmp_path_factory, photos):
     folder = tmp_path_factory.mktemp("odd")
     out = folder / os.fsdecode(b"run \xff\x1b[2J")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsens.report.document.write_report", lambda run, **_: run / "report.html")
+        patch.setattr("qsens.report.write.write_report", lambda run, **_: run / "report.html")
         result = sweep(write_generator(folder / "odd.onnx", odd_chain()), photos, out, "--budget", "20")
     assert result.exit_code == 0, result.output
     return out

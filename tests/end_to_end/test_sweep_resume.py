@@ -178,7 +178,7 @@ def test_ctrl_c_while_the_report_is_written(generator, photos, run, monkeypatch)
     def interrupted(folder, **_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qsens.report.document.write_report", interrupted)
+    monkeypatch.setattr("qsens.report.write.write_report", interrupted)
     result = sweep(generator, photos, run)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-2:] == [

@@ -6,11 +6,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_folders import write_run
 from report_studies import ends_study, student_layers
 
-from qsens.comparing.comparison import CompareWish, compare_runs
 from qsens.core.spec import SweepSpec
-from qsens.report.compare_boundary_figure import compare_boundary_figure
+from qsens.report.compare.compare import CompareWish, compare_runs
+from qsens.report.compare.figures import compare_boundary_figure
 from qsens.report.compare_tradeoff_figure import compare_tradeoff_figure
-from qsens.report.figure_style import render_png
+from qsens.report.figures.style import render_png
 from qsens.testing import example_layers
 
 

@@ -19,10 +19,10 @@ from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
 from qsens.decisions import write_decisions
 from qsens.device.audit import LayerAudit
-from qsens.report.document import page_content, report_paths, write_report
 from qsens.report.page import render_page
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
+from qsens.report.write import page_content, report_paths, write_report
 from qsens.run.folder import RunPaths
 
 EVIL = '<script>alert("x")</script>'

@@ -28,10 +28,12 @@ from report_studies import (
 
 from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.core.trial import Study
-from qsens.report.block_axis import block_spans, crowded_spans
 from qsens.report.boundary_data import boundary_curve
-from qsens.report.boundary_figure import boundary_figure
-from qsens.report.figure_style import (
+from qsens.report.figures.all_figures import figures_of
+from qsens.report.figures.block_axis import block_spans, crowded_spans
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.sensitivity import sensitivity_figure
+from qsens.report.figures.style import (
     INK,
     add_header,
     marker_handle,
@@ -41,9 +43,7 @@ from qsens.report.figure_style import (
     spread,
 )
 from qsens.report.layer_names import cut_middle, short_names
-from qsens.report.plots import figures_of
 from qsens.report.sensitivity import sensitivity_of
-from qsens.report.sensitivity_figure import sensitivity_figure
 
 FID = METRICS[0]
 SMALL = style_layers()[:6]

@@ -53,7 +53,7 @@ NOT_OURS = ("stdout.txt", "stderr.txt", "temporary/.ses")
 # What forks need not load again; nothing of it starts threads that a fork would lack.
 LOADED = (
     *("qsens.run.workers", "qsens.cli.sweep", "qsens.cli.finish", "qsens.cli.report", "qsens.cli.select"),
-    *("qsens.cli.export", "qsens.report.document", "qsens.export.bundle", "qsens.search.guided.strategy"),
+    *("qsens.cli.export", "qsens.report.write", "qsens.export.bundle", "qsens.search.guided.strategy"),
     *("qsens.engines.onnxruntime", "qsens.generators.onnx_file", "matplotlib.pyplot"),
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "pyarrow.parquet"),
 )
@@ -176,7 +176,7 @@ def _become(kind: Kind, folder: Path, errors: Path, hear: Callable[[str, object]
     import threading
 
     import qsens.__main__
-    import qsens.report.document
+    import qsens.report.write
 
     try:
         os.setsid()
@@ -186,7 +186,7 @@ def _become(kind: Kind, folder: Path, errors: Path, hear: Callable[[str, object]
         atexit._clear()
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "temporary")
         if not kind.draws:
-            qsens.report.document.write_report = lambda run, **_: run / "report.html"
+            qsens.report.write.write_report = lambda run, **_: run / "report.html"
         sys.argv = ["qsens", *kind.arguments]
         sys.addaudithook(hear)
         qsens.__main__.main()

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from qsens.report.figure_style import (
+from qsens.report.figures.style import (
     BLUE,
     FAINT,
     GRID,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from qsens.core.metric_names import base_name
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve
-from qsens.report.boundary_figure import boundary_figure
+from qsens.report.figures.boundary import boundary_figure
 from qsens.zoo.paper.published import UNKNOWN, published
 from qsens.zoo.paper.runs import SweptRun
 

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from qsens.report.figure_style import FAINT, INK, SMALL, add_header, new_figure, set_layout
+from qsens.report.figures.style import FAINT, INK, SMALL, add_header, new_figure, set_layout
 from qsens.zoo.paper.figure4_data import ImageGrid
 
 _SIDE = 1.5

@@ -12,8 +12,8 @@ from qsens.core.files import write_atomically, write_error
 from qsens.core.interfaces import Progress
 from qsens.latency_table import read_latency_table
 from qsens.report.devices_data import device_groups
-from qsens.report.devices_figure import devices_figure
-from qsens.report.figure_style import render_png, render_svg
+from qsens.report.figures.devices import devices_figure
+from qsens.report.figures.style import render_png, render_svg
 from qsens.report.run_content import provenance_groups
 from qsens.run.loop import StoppedError
 from qsens.zoo.paper.cells import PaperTable

@@ -14,9 +14,9 @@ from qsens.core.maps import Direction
 from qsens.core.metric_names import axis_title, short_name
 from qsens.core.precision import Precision
 from qsens.interval_method import interval_method
-from qsens.report.block_axis import label_blocks, label_height
 from qsens.report.boundary_data import BoundaryCurve, BoundaryLine, BoundaryPoint
-from qsens.report.figure_style import (
+from qsens.report.figures.block_axis import label_blocks, label_height
+from qsens.report.figures.style import (
     BLUE,
     CHOSEN,
     FAINT,

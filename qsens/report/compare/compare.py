@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qsens.comparing.gate import GateResult, Limits, gate_of, released_run
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
-from qsens.floor import read_floors
-from qsens.report.compare_differences import Difference, differences_of
-from qsens.report.compare_metrics import ComparableMetrics, SharedMetric, comparable_metrics
-from qsens.report.compare_runs import (
+from qsens.report.compare.differences import Difference, differences_of
+from qsens.report.compare.gate import GateResult, Limits, gate_of, released_run
+from qsens.report.compare.metrics import ComparableMetrics, SharedMetric, comparable_metrics
+from qsens.report.compare.runs import (
     LONGEST_LABEL,
     ComparedRun,
     Setting,
@@ -19,6 +18,7 @@ from qsens.report.compare_runs import (
     differing_settings,
     labels_of,
 )
+from qsens.report.floors import read_floors
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import contrast_errors, paired_errors

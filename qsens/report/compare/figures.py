@@ -10,12 +10,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from qsens.core.maps import Direction
-from qsens.report.block_axis import label_blocks, label_height
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
+from qsens.report.compare.metrics import SharedMetric
+from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.compare_looks import Look, finish_values, floors_note, looks_of, own_fp32_note, run_handles
-from qsens.report.compare_metrics import SharedMetric
-from qsens.report.compare_runs import ComparedRun, have_same_layers
-from qsens.report.figure_style import FAINT, INK, TEXT, add_header, dress, new_figure, whole_ticks
+from qsens.report.figures.block_axis import label_blocks, label_height
+from qsens.report.figures.style import FAINT, INK, TEXT, add_header, dress, new_figure, whole_ticks
 
 _STYLES = {Direction.INT8_FIRST: "-", Direction.FLOAT_FIRST: (0, (4, 2))}
 _PANEL_HEIGHT = 2.9

@@ -8,7 +8,7 @@ from qsens.core.errors import SpecError
 from qsens.core.metric_names import base_name
 from qsens.core.trial import Score
 from qsens.report.comparable import is_against_fp32, reference_of
-from qsens.report.compare_runs import ComparedRun, short_digest
+from qsens.report.compare.runs import ComparedRun, short_digest
 
 _PAIR = re.compile(r"([\w-]+)=([^\s(]+(?:\([^)]*\))?)")
 _DISTANCE = ("fid", "fid-fp32")

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from qsens.core.maps import IsolationKind
 from qsens.core.metric_names import axis_title, short_name
 from qsens.report.boundary_data import BROAD_SPAN
-from qsens.report.figure_style import (
+from qsens.report.figures.style import (
     BLUE,
     GRID,
     INK,

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qsens.comparing.comparison import Comparison
 from qsens.core.csv_text import csv_of_records
 from qsens.core.files import write_atomically, write_error
 from qsens.core.schema import finite
 from qsens.report.comparable import Scored
-from qsens.report.compare_differences import Difference, shown_maps
-from qsens.report.compare_metrics import SharedMetric
-from qsens.report.compare_runs import ComparedRun
+from qsens.report.compare.compare import Comparison
+from qsens.report.compare.differences import Difference, shown_maps
+from qsens.report.compare.metrics import SharedMetric
+from qsens.report.compare.runs import ComparedRun
 from qsens.selection.choose import int8_share
 
 STEM = "compare"
@@ -28,9 +28,9 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
     """
     # pandas and matplotlib take a second to load
     from qsens.comparing.page import comparison_page
-    from qsens.report.compare_boundary_figure import compare_boundary_figure
+    from qsens.report.compare.figures import compare_boundary_figure
     from qsens.report.compare_tradeoff_figure import compare_tradeoff_figure
-    from qsens.report.figure_style import render_png, render_svg
+    from qsens.report.figures.style import render_png, render_svg
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,8 @@ from enum import StrEnum
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
 from qsens.report.comparable import Scored, scored_trials
-from qsens.report.compare_metrics import SharedMetric
-from qsens.report.compare_runs import ComparedRun
+from qsens.report.compare.metrics import SharedMetric
+from qsens.report.compare.runs import ComparedRun
 from qsens.run.folder import RunPaths
 from qsens.run.loop import anchor_trial
 from qsens.run.paired_errors import ContrastError, Term

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from qsens.report.figure_style import FAINT, INK, SMALL, TEXT, add_header, new_figure, set_layout
+from qsens.report.figures.style import FAINT, INK, SMALL, TEXT, add_header, new_figure, set_layout
 from qsens.report.strip_data import ImageStrip, StripColumn
 
 _LONGER_SIDE = 1.55

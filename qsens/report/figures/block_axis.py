@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from qsens.core.layer import Layer
-from qsens.report.figure_style import FAINT, GRID, INK, SMALL
+from qsens.report.figures.style import FAINT, GRID, INK, SMALL
 from qsens.report.layer_names import short_names
 
 _NUMBERED = re.compile(r"^(.+?)[._]?(\d+)$")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from qsens.report.devices_data import DeviceGroup, DeviceRow, shown_labels
-from qsens.report.figure_style import (
+from qsens.report.figures.style import (
     BLUE,
     FAINT,
     GREEN,

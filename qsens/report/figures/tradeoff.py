@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from qsens.core.metric_names import axis_title
-from qsens.report.figure_style import (
+from qsens.report.figures.style import (
     BLUE,
     CHOSEN,
     FAINT,

@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.floor import Floor
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve
-from qsens.report.boundary_figure import boundary_figure
 from qsens.report.ends_data import ends_grid
-from qsens.report.ends_figure import ends_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.ends import ends_figure
+from qsens.report.figures.sensitivity import sensitivity_figure
+from qsens.report.figures.strip import strip_figure
+from qsens.report.figures.tradeoff import tradeoff_figure
+from qsens.report.floors import Floor
 from qsens.report.sensitivity import sensitivity_of
-from qsens.report.sensitivity_figure import sensitivity_figure
 from qsens.report.strip_data import image_strip, strip_choices
-from qsens.report.strip_figure import strip_figure
 from qsens.report.tradeoff_data import tradeoff
-from qsens.report.tradeoff_figure import tradeoff_figure
 from qsens.run.loop import anchor_trial
 from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.timings import Timings

@@ -7,7 +7,7 @@ from qsens.core.errors import BudgetError
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.interval_method import images_needed
-from qsens.report.compare_runs import ComparedRun, have_same_layers
+from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.run_content import chosen_document
 from qsens.selection.budget import Budget, Limit, told_apart
 from qsens.selection.choose import (

@@ -15,11 +15,11 @@ from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
 from qsens.decisions import read_decisions
 from qsens.device.visible_text import visible_name
-from qsens.report.figure_style import render_png, render_svg
+from qsens.report.figures.all_figures import NamedFigure, figures_of
+from qsens.report.figures.style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.page import render_page
 from qsens.report.page_content import PageContent, Picture
-from qsens.report.plots import NamedFigure, figures_of
 from qsens.report.run_content import (
     RunContent,
     evidence_links,

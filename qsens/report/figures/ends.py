@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from qsens.core.metric_names import axis_title, format_value
 from qsens.report.ends_data import EndsGrid
-from qsens.report.figure_style import (
+from qsens.report.figures.style import (
     CHOSEN,
     INK,
     SMALL,
