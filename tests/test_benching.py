@@ -5,10 +5,10 @@ import threading
 import pytest
 from filelock import FileLock
 
-from qsens import benching
-from qsens.benching import BenchSettings, BuiltEngine, Subject, alone, bench
 from qsens.core.errors import BuildError, QsensError, SpecError
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.deploy import bench as benching
+from qsens.deploy.bench import BenchSettings, BuiltEngine, Subject, alone, bench
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import DeviceError
 

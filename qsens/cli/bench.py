@@ -103,7 +103,7 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
     for `qsens select RUN --latency FILE` on another machine. Ctrl-C keeps what is measured.
     """
     # numpy, onnx and the runtime take seconds to load.
-    from qsens.benching import alone
+    from qsens.deploy.bench import alone
 
     asked = BenchFlags(**flags)
     if asked.json_file is not None and len(folders) > 1:
@@ -122,9 +122,9 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
 
 
 def _bench_run(folder: Path, asked: BenchFlags) -> None:
-    from qsens.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
     from qsens.cli.bench_table import share_by_map
     from qsens.core.plugins import create, option_names
+    from qsens.deploy.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
     from qsens.latency_table import FOLDER
     from qsens.run.folder import read_study
     from qsens.run.reopen import reopen_run
@@ -144,8 +144,8 @@ def _bench_run(folder: Path, asked: BenchFlags) -> None:
 def _bench_bundle(folder: Path, asked: BenchFlags) -> None:
     from dataclasses import replace
 
-    from qsens.bench_subjects import bundle_subject
-    from qsens.export.verifying import checked_files
+    from qsens.deploy.bench_subjects import bundle_subject
+    from qsens.deploy.verify import checked_files
 
     bundle = checked_files(folder).bundle
     subject, inputs, graph = bundle_subject(bundle)
@@ -174,7 +174,7 @@ class _Measured:
         Raises:
             StoppedError: if it was stopped before anything was measured.
         """
-        from qsens.benching import BenchSettings, bench
+        from qsens.deploy.bench import BenchSettings, bench
         from qsens.device.latency_file import latency_document
         from qsens.device.machine import describe_device
 

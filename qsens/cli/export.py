@@ -11,9 +11,9 @@ from qsens.cli.options import whole_number
 from qsens.core.errors import SpecError
 
 if TYPE_CHECKING:
-    from qsens.export.agreeing import AuditedEngine
-    from qsens.export.bundle import ExportedBundle
-    from qsens.export.chosen import ChosenMap
+    from qsens.deploy.bundle import ExportedBundle
+    from qsens.deploy.chosen_map import ChosenMap
+    from qsens.deploy.float_fallback import AuditedEngine
     from qsens.run.reopen import ReopenedRun
 
 TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
@@ -48,7 +48,7 @@ def export(
     INT8 kernel for are exported in float, and named; with --strict they are refused.
     """
     # onnx and onnxruntime take a second to load
-    from qsens.export.bundle import ExportOptions, export_bundle
+    from qsens.deploy.bundle import ExportOptions, export_bundle
     from qsens.export.targets import TARGETS
     from qsens.run.reopen import reopen_run
 
@@ -70,7 +70,7 @@ def export(
 
 def _chosen_maps(run: "ReopenedRun", trials: Sequence[int], out: Path) -> "list[tuple[ChosenMap, Path]]":
     """The maps to export with a folder for each; all of them are looked up before the first is written."""
-    from qsens.export.chosen import map_of_trial, selected_map  # loads onnx
+    from qsens.deploy.chosen_map import map_of_trial, selected_map  # loads onnx
 
     if not trials:
         return [(selected_map(run), out)]

@@ -13,8 +13,8 @@ from qsens.cli.text_table import text_table
 from qsens.core.errors import SpecError, VerificationError
 
 if TYPE_CHECKING:
+    from qsens.deploy.verify import CheckedFiles
     from qsens.export.rescoring import ComparedScore
-    from qsens.export.verifying import CheckedFiles
 
 
 @click.command()
@@ -37,8 +37,8 @@ def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: boo
     The verify.py in the bundle does the same on a device without qsens. Exit code 1: it is damaged or cannot
     be built here; 4: a layer runs in another precision, or pictures or scores are not what they should be.
     """
-    from qsens.export.bundle_script import is_digest
-    from qsens.export.verifying import checked_files  # loads NumPy and onnx
+    from qsens.deploy.bundle_script import is_digest
+    from qsens.deploy.verify import checked_files  # loads NumPy and onnx
 
     if digest is not None and not is_digest(digest):
         raise SpecError(f"{digest!r} is no digest", "give the 64 digits that qsens export printed")
@@ -60,8 +60,8 @@ def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: boo
 
 def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[str]:
     """Check and print; returns what is wrong."""
+    from qsens.deploy.verify import verify_engine, write_bundle_latency
     from qsens.device.main import report_problems, report_text
-    from qsens.export.verifying import verify_engine, write_bundle_latency
 
     report = verify_engine(checked, repeats=0 if options["no_latency"] else options["repeats"])
     if options["latency_json"] is not None:
@@ -109,8 +109,8 @@ def _scores_table(scores: "Sequence[ComparedScore]") -> str:
 
 
 def _compile(checked: "CheckedFiles", *, as_json: bool) -> None:
+    from qsens.deploy.verify import PROVES, compile_only
     from qsens.device.main import audit_text
-    from qsens.export.verifying import PROVES, compile_only
 
     compiled = compile_only(checked)
     if as_json:

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from qsens.cli.main import main
-from qsens.export.bundle_script import parser
+from qsens.deploy.bundle_script import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

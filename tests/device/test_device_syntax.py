@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import qsens.device
-from qsens.export import bundle_script
+from qsens.deploy import bundle_script
 
 FILES = [*sorted(Path(qsens.device.__file__).parent.glob("*.py")), Path(bundle_script.__file__)]
 GENERIC = {"dict", "list", "tuple", "set", "frozenset", "type"}

@@ -9,8 +9,8 @@ from lowered_models import residual_generator
 from tiny_photos import write_photos
 
 from qsens.api import run_sweep
-from qsens.export.bundle import ExportOptions, export_bundle
-from qsens.export.chosen import map_of_trial
+from qsens.deploy.bundle import ExportOptions, export_bundle
+from qsens.deploy.chosen_map import map_of_trial
 from qsens.export.targets import TARGETS
 from qsens.run.reopen import reopen_run
 

@@ -15,10 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsens.core.errors import RunFolderError
+from qsens.deploy.bundle_script import Refused, compare
+from qsens.deploy.verify import checked_files
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import read_goldens
-from qsens.export.bundle_script import Refused, compare
-from qsens.export.verifying import checked_files
 
 # `__main__` is the script itself.
 MODULES = sorted({*sys.stdlib_module_names, "numpy", "onnxruntime", "openvino", "tensorrt"} - {"__main__"})
@@ -402,7 +402,7 @@ def test_an_engine_that_never_ends_is_ended(bundle):
     make_endless(bundle)
     code = (
         "import sys; from pathlib import Path; from qsens.device import checking\n"
-        "from qsens.export.verifying import checked_files, verify_engine\n"
+        "from qsens.deploy.verify import checked_files, verify_engine\n"
         "checking.LONGEST_RUN_S = 0.5; verify_engine(checked_files(Path(sys.argv[1])), repeats=0)"
     )
     done = run("-c", code, bundle, cwd=bundle.parent)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from qsens.core.errors import BuildError, RunFolderError, SpecError
+from qsens.deploy import verify as verifying
+from qsens.deploy.verify import checked_files, compile_only, verify_engine
 from qsens.device import checking
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import Goldens, read_goldens, write_goldens
-from qsens.export import verifying
 from qsens.export.rescoring import ComparedScore, run_of_bundle, score_again
-from qsens.export.verifying import checked_files, compile_only, verify_engine
 
 
 def silent(done, total, label):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qsens.core.errors import BuildError, PluginError, RunFolderError, SpecError
 from qsens.core.schema import check_schema
+from qsens.deploy.bundle_script import Compared, Refused, compare
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle
 from qsens.device.bundle_model import open_bundle
@@ -13,7 +14,6 @@ from qsens.device.checking import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
 from qsens.engines.lowering.lowered_graph import Flavour
-from qsens.export.bundle_script import Compared, Refused, compare
 
 PROVES = (
     "This proves that NVIDIA's compiler parses, types, optimises and serialises the graph. It does not prove "

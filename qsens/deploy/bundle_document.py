@@ -16,10 +16,10 @@ from qsens.core.layer import macs_share, weight_bytes
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
 from qsens.core.trial import Trial
+from qsens.deploy.chosen_map import ChosenMap
+from qsens.deploy.float_fallback import AgreedGraph
 from qsens.device.audit import AskedLayer
 from qsens.device.bundle_files import DOCUMENT, SCHEMA_VERSION, Bundle
-from qsens.export.agreeing import AgreedGraph
-from qsens.export.chosen import ChosenMap
 from qsens.export.targets import Target
 from qsens.ranges import Ranges
 from qsens.run.loop import anchor_trial

@@ -7,8 +7,8 @@ import onnx
 
 from qsens.backends.calibration_cache import calibration_cache_text
 from qsens.backends.trtexec import trtexec_lines
+from qsens.deploy.float_fallback import LARGEST_MESSAGE
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
-from qsens.export.agreeing import LARGEST_MESSAGE
 from qsens.ranges import Ranges
 
 # The last TensorRT 8, which JetPack 6.0 has.

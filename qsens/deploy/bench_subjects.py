@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from qsens.backends.asked import asked_layers
-from qsens.benching import BuiltEngine, Feeds, Subject
 from qsens.calibration.batches import InputCache
 from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
 from qsens.core.interfaces import Backend, Engine
 from qsens.core.maps import map_title
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
+from qsens.deploy.bench import BuiltEngine, Feeds, Subject
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError

@@ -18,24 +18,24 @@ from qsens.core.errors import RunFolderError, SpecError, VerificationError
 from qsens.core.files import write_error
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import finite
-from qsens.device.bundle_files import CHECKSUMS, DOCUMENT, GOLDENS, Bundle, write_checksums
-from qsens.device.goldens import GoldenResult, Goldens, compare_with_goldens, picture_psnr, write_goldens
-from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
-from qsens.device.opening import is_installed, open_engine
-from qsens.export import bundle_script
-from qsens.export.agreeing import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
-from qsens.export.chosen import ChosenMap
-from qsens.export.document import (
+from qsens.deploy import bundle_script
+from qsens.deploy.bundle_document import (
     BundleFacts,
     bundle_document,
     layers_table,
     ranges_document,
     relative_run,
 )
+from qsens.deploy.bundle_readme import readme_text
+from qsens.deploy.chosen_map import ChosenMap
+from qsens.deploy.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
+from qsens.deploy.tensorrt_files import write_tensorrt_files
+from qsens.device.bundle_files import CHECKSUMS, DOCUMENT, GOLDENS, Bundle, write_checksums
+from qsens.device.goldens import GoldenResult, Goldens, compare_with_goldens, picture_psnr, write_goldens
+from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
+from qsens.device.opening import is_installed, open_engine
 from qsens.export.golden_outputs import bounds_for, exact_outputs, golden_indices, golden_inputs
-from qsens.export.readme import readme_text
 from qsens.export.targets import Target
-from qsens.export.tensorrt_files import write_tensorrt_files
 from qsens.run.reopen import ReopenedRun
 from qsens.scoring.pictures import picture_output
 
