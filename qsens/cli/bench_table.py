@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qsens.cli.latency_text import ms_text
+from qsens.cli.text import ms_text
 from qsens.cli.text_table import text_table
 from qsens.core.trial import Study
 from qsens.latency_table import canonical_digest

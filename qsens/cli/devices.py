@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from qsens.cli.json_output import echo_json
-from qsens.cli.latency_text import ms_text
+from qsens.cli.text import ms_text
 from qsens.cli.text_table import text_table
 from qsens.core.csv_text import csv_of_records
 from qsens.core.errors import SpecError

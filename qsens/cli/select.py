@@ -10,8 +10,8 @@ import click
 
 from qsens.audits import load_audit
 from qsens.cli.json_output import echo_json
-from qsens.cli.latency_text import latency_lines, shown_ms
 from qsens.cli.reason_text import reason_lines
+from qsens.cli.text import latency_lines, shown_ms
 from qsens.cli.text_table import text_table
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
