@@ -21,10 +21,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from qsens.metrics.official import published_state, untrained_inception
 from qsens.scoring import lite0
 from qsens.scoring.extractors import load_extractor, load_inception
 from qsens.scoring.weights import load_weights
+from qsens.zoo.training.pytorch_fid import published_state, untrained_inception
 
 TORCH_BATCH = 32
 Run = Callable[[np.ndarray[Any, Any]], Any]

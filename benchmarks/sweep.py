@@ -190,7 +190,7 @@ def timed_naive_map(bench: Bench, requested: PrecisionMap, threads: int) -> Seco
     """One map: run it, write PNG files, and let pytorch-fid read them and compute its distance."""
     import torch
 
-    from qsens.metrics.official import import_torchvision, untrained_inception
+    from qsens.zoo.training.pytorch_fid import import_torchvision, untrained_inception
 
     import_torchvision()
     from pytorch_fid.fid_score import calculate_activation_statistics, calculate_frechet_distance

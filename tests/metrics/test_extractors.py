@@ -230,7 +230,7 @@ def test_failed_download_of_inception_names_the_way_out(server, empty_torch_home
 def test_inception_equals_pytorch_fid(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     pytest.importorskip("pytorch_fid")
-    from qsens.metrics.official import published_state, untrained_inception
+    from qsens.zoo.training.pytorch_fid import published_state, untrained_inception
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.manual_seed(0)
@@ -260,7 +260,7 @@ def test_distance_agrees_with_pytorch_fid():
     scipy = pytest.importorskip("scipy")
     if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 18):
         pytest.skip("pytorch-fid's distance calls sqrtm(disp=...), which SciPy 1.18 removed")
-    from qsens.metrics.official import import_torchvision
+    from qsens.zoo.training.pytorch_fid import import_torchvision
 
     import_torchvision()
     from pytorch_fid.fid_score import calculate_frechet_distance
