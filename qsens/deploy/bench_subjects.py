@@ -21,7 +21,7 @@ from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency_file import MeasuredGraph
-from qsens.device.opening import open_engine
+from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.graph import Graph
 from qsens.run.folder import RunPaths

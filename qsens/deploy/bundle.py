@@ -33,7 +33,7 @@ from qsens.deploy.tensorrt_files import write_tensorrt_files
 from qsens.device.bundle_files import CHECKSUMS, DOCUMENT, GOLDENS, Bundle, write_checksums
 from qsens.device.goldens import GoldenResult, Goldens, compare_with_goldens, picture_psnr, write_goldens
 from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
-from qsens.device.opening import is_installed, open_engine
+from qsens.device.open_engine import is_installed, open_engine
 from qsens.export.golden_outputs import bounds_for, exact_outputs, golden_indices, golden_inputs
 from qsens.export.targets import Target
 from qsens.run.reopen import ReopenedRun

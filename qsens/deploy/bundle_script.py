@@ -251,7 +251,7 @@ def checked(options: argparse.Namespace) -> int:
     compared = compare(FOLDER, options.digest)
     sys.meta_path.insert(0, cast(Any, ComparedCode(compared.code)))
     # The bundle's own copy, which only now can be found.
-    from qsens.device.checking import ComparedFiles
+    from qsens.device.check import ComparedFiles
     from qsens.device.main import main as check
 
     files = ComparedFiles(compared.files, compared.digest, lambda: compare(FOLDER, compared.digest))

@@ -16,7 +16,7 @@ from qsens.device.audit import AskedLayer, LayerAudit, audit_layers, mismatches
 from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of
-from qsens.device.opening import open_engine
+from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.export.targets import Target
 from qsens.graph.unclipped import NOTE, without_tail_clips

@@ -10,7 +10,7 @@ from qsens.deploy.bundle_script import Compared, Refused, compare
 from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle
 from qsens.device.bundle_model import open_bundle
-from qsens.device.checking import BundleReport, ComparedFiles, check_engine
+from qsens.device.check import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
 from qsens.engines.lowering.lowered_graph import Flavour

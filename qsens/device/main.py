@@ -10,7 +10,7 @@ from typing import Sequence
 
 from qsens.device.audit import LayerAudit, mismatches
 from qsens.device.bundle_model import open_bundle
-from qsens.device.checking import BundleReport, ComparedFiles, check_engine
+from qsens.device.check import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
 from qsens.device.latency_file import write_latency
 from qsens.device.visible_text import visible_name, visible_text

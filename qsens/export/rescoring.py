@@ -16,7 +16,7 @@ from qsens.device.errors import DeviceError
 from qsens.device.executed import DeviceEngine
 from qsens.device.goldens import run_in_batches
 from qsens.device.leftovers import temporary_folder
-from qsens.device.opening import open_engine
+from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.evaluate import Evaluator, Workload

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from qsens.device import opening
+from qsens.device import open_engine as opening
 from qsens.device.bundle_files import Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
-from qsens.device.opening import open_engine
+from qsens.device.open_engine import open_engine
 
 BUNDLE = Bundle(
     folder=Path("bundle"),

@@ -12,7 +12,7 @@ import pytest
 from qsens.core.errors import BuildError, RunFolderError, SpecError
 from qsens.deploy import verify as verifying
 from qsens.deploy.verify import checked_files, compile_only, verify_engine
-from qsens.device import checking
+from qsens.device import check as checking
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import Goldens, read_goldens, write_goldens
 from qsens.export.rescoring import ComparedScore, run_of_bundle, score_again
@@ -98,7 +98,7 @@ def test_the_script_refuses_a_tampered_model_and_names_it(bundle, script):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("qsens/device/checking.py", "damaged"),
+        ("qsens/device/check.py", "damaged"),
         ("qsens/__init__.py", "damaged"),
         ("qsens/device/planted.py", "not part of the bundle"),
     ],
@@ -240,6 +240,6 @@ def test_only_strongly_typed_bundles_compile_without_a_device(bundle):
 
 
 def test_a_missing_runtime_is_an_error_with_advice(bundle, monkeypatch):
-    monkeypatch.setattr("qsens.device.opening.is_installed", lambda runtime: False)
+    monkeypatch.setattr("qsens.device.open_engine.is_installed", lambda runtime: False)
     with pytest.raises(BuildError, match="onnxruntime is not installed here"):
         verifying.verify_engine(checked_files(bundle), repeats=0)

@@ -18,7 +18,7 @@ from qsens.device.latency_file import (
     mismatched_layers,
 )
 from qsens.device.machine import describe_device
-from qsens.device.opening import open_engine
+from qsens.device.open_engine import open_engine
 from qsens.device.time_limit import process_limit
 
 if TYPE_CHECKING:
