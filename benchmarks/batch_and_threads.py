@@ -36,7 +36,8 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.evaluate import Evaluator
+from qsens.run.stages import Workload
 from qsens.scoring.extractors import load_extractor, user_cache_folder
 from qsens.scoring.pictures import picture_output, pictures_from_values
 

@@ -27,7 +27,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.lowered_graph import LoweredGraph
-from qsens.run.evaluate import Workload
+from qsens.run.stages import Workload
 
 BACKENDS = {
     "onnxruntime": ("onnxruntime", {}),

@@ -36,9 +36,10 @@ from qsens.engines.cpu_engines import CpuEngine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.engines.openvino import OpenVinoBackend
-from qsens.run.evaluate import Workload
 from qsens.run.folder import RunFolder
-from qsens.run.sweep import assemble, workload_of
+from qsens.run.open import assemble
+from qsens.run.stages import Workload
+from qsens.run.sweep import workload_of
 from qsens.scoring.pictures import picture_output
 
 GENERATORS = ("talker", "teacher", "srresnet")

@@ -19,7 +19,8 @@ from qsens.demo import PHOTOGRAPHS, STYLE, STYLE_COUNT
 from qsens.run.evaluate import Evaluator
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunFolder
-from qsens.run.sweep import assemble, workload_of
+from qsens.run.open import assemble
+from qsens.run.sweep import workload_of
 from qsens.zoo.corpus.writing import CorpusPlan, write_corpus
 from qsens.zoo.talker.demo import FRAMES_PER_CLIP, demo_set
 

@@ -33,10 +33,10 @@ from search_scores import DAMAGE, Problem, Setting, planted_problem, scored_prob
 
 from qsens.core.interfaces import Strategy
 from qsens.core.layer import blocks_of, macs_share
+from qsens.core.maps import anchor_maps
 from qsens.core.plugins import create, option_names
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Trial
-from qsens.run.loop import anchor_maps
 
 STRATEGIES = ("boundary", "ends", "ranked-bisection", "greedy-revert", "additive", "guided")
 SCHEMES = {"ranked-bisection": RankedBinarySearch, "greedy-revert": GreedyRevert}

@@ -18,7 +18,8 @@ from qsens.core.trial import Score
 from qsens.run.evaluate import Evaluator
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunFolder
-from qsens.run.sweep import assemble, workload_of
+from qsens.run.open import assemble
+from qsens.run.sweep import workload_of
 from qsens.scoring.fid import FidAgainstFp32
 from qsens.scoring.fidelity import mean_squared_errors
 

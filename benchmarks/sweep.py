@@ -45,7 +45,8 @@ from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.evaluate import Evaluator
 from qsens.run.folder import RunFolder
 from qsens.run.loop import plan_maps
-from qsens.run.sweep import assemble, sweep, workload_of
+from qsens.run.open import assemble
+from qsens.run.sweep import sweep, workload_of
 from qsens.run.workers import open_pool, runner_on
 from qsens.scoring.pictures import picture_output, pictures_from_values
 

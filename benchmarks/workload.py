@@ -16,9 +16,11 @@ from PIL import Image
 from qsens.core.layer import Layer, map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.evaluate import Evaluator
 from qsens.run.folder import RunFolder
-from qsens.run.sweep import Assembled, assemble, workload_of
+from qsens.run.open import Assembled, assemble
+from qsens.run.stages import Workload
+from qsens.run.sweep import workload_of
 
 REFERENCE_IMAGES = 64
 CALIBRATION_SAMPLES = 16

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Metric, SampleSet, Strategy, annotation_of
+from qsens.core.metric_names import DAMAGE, HEADLINES, PSNR
 from qsens.core.spec import SweepSpec
 from qsens.graph.graph import Graph
 from qsens.run.loop import planned_count
 from qsens.scoring.pictures import check_output
 from qsens.selection.budget import Budget, no_budget
-from qsens.selection.choose import DAMAGE, HEADLINES, PSNR, guard_without_score
+from qsens.selection.choose import guard_without_score
 
 
 def check_before_calibrating(

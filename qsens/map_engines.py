@@ -11,7 +11,7 @@ from qsens.core.trial import Request, requested_map
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 
 if TYPE_CHECKING:
-    from qsens.run.evaluate import Workload
+    from qsens.run.stages import Workload
 
 
 class MapEngines:

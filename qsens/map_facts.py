@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
-from qsens.run.loop import anchor_trial
 from qsens.selection.budget import Limit
 from qsens.selection.evidence_of_limits import Reading, TriedMap, Yardstick, int8_bits, tried_maps
 from qsens.selection.timings import Timings

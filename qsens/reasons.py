@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from qsens.core.layer import Layer
+from qsens.core.maps import built_map
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.map_facts import MapFacts
 from qsens.reason import Reason, ReasonKind
 from qsens.selection.budget import Limit
-from qsens.selection.choose import Selection, built_map
+from qsens.selection.choose import Selection
 from qsens.selection.reasons import float_reason, single_trial, unique_numbers
 from qsens.selection.timings import Timings
 

@@ -19,9 +19,9 @@ from qsens.core.interfaces import (
     Strategy,
 )
 from qsens.core.layer import Layer
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
-from qsens.run.loop import anchor_maps
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -12,7 +12,8 @@ from qsens.core.trial import Request, Trial
 from qsens.execution.runner import attempt_trial
 from qsens.run.evaluate import Evaluator
 from qsens.run.folder import RunPaths, cpu_model, library_versions, read_provenance
-from qsens.run.sweep import assemble, linear_algebra_threads, workload_of
+from qsens.run.open import assemble, linear_algebra_threads
+from qsens.run.sweep import workload_of
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
 _ONE_MAP_AT_A_TIME = threading.Lock()

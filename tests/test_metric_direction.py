@@ -10,6 +10,7 @@ from latency_tables import measured, write_table
 
 from qsens.core.errors import BudgetError, PluginError
 from qsens.core.interfaces import Measurement
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.latency_table import read_latency_table
@@ -22,7 +23,6 @@ from qsens.report.findings import masks_damage
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.strip_data import strip_choices
 from qsens.report.tradeoff_data import tradeoff
-from qsens.run.loop import anchor_maps
 from qsens.run.stages import measured_by
 from qsens.search.additive import Additive
 from qsens.selection.budget import Budget

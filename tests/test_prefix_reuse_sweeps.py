@@ -12,7 +12,7 @@ from qsens.engines import shared_prefix as prefix_reuse
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
-from qsens.run.sweep import assemble
+from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.search.enumerations import Boundary
 from qsens.spec_file import spec_from_values

@@ -16,7 +16,7 @@ from qsens.run.evidence import evidence_path, load_evidence
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
-from qsens.run.sweep import assemble
+from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.spec_file import spec_from_values

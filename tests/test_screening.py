@@ -16,7 +16,7 @@ from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
 from qsens.run.loop import plan_maps
-from qsens.run.sweep import assemble
+from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.screening import screen_samples, spread_places
 from qsens.spec_file import spec_from_values

@@ -5,10 +5,12 @@ import math
 import pytest
 
 from qsens.core.errors import BudgetError, SpecError
+from qsens.core.maps import int8_share
+from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.selection.budget import Budget, Limit
-from qsens.selection.choose import cheapest_within, headline_metric, int8_share, pareto_front
+from qsens.selection.choose import cheapest_within, pareto_front
 from qsens.testing import example_layers
 
 FP32, FP16, INT8 = Precision

@@ -6,19 +6,11 @@ import pytest
 
 from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.core.layer import nearest_allowed
+from qsens.core.maps import anchor_maps, anchor_trial, describe_map, pin_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.run.journal import Journal
-from qsens.run.loop import (
-    StoppedError,
-    anchor_maps,
-    anchor_trial,
-    describe_map,
-    pin_layers,
-    plan_maps,
-    planned_count,
-    run_sweep,
-)
+from qsens.run.loop import StoppedError, plan_maps, planned_count, run_sweep
 from qsens.strategies.chain import Chain
 from qsens.testing import example_layers, example_trial
 

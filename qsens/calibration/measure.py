@@ -10,17 +10,12 @@ import onnx
 
 from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import collect_ranges, load_ranges, ranges_digest, save_ranges
-from qsens.calibration.real_images import RealImages
-from qsens.core.files import write_atomically
-from qsens.core.interfaces import Extractor, Progress, SampleSet
+from qsens.core.interfaces import Progress, SampleSet
 from qsens.core.spec import SweepSpec
-from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.observe import extremes_model, groups_of_tensors, observing_model
-from qsens.metrics.real_images import features_of_images
 from qsens.ranges import Ranges, TensorRange
-from qsens.run.evidence import is_features
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -106,24 +101,3 @@ class _Passes:
         for index, values in enumerate(source(self._tensors, self._feeds)):
             self._progress(index, self._feeds.sample_count, label)
             yield values
-
-
-def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
-    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
-
-    Raises:
-        DataError: for a file that is no image.
-        RunFolderError: if they cannot be written.
-    """
-    digest = f"{images.digest}/{extractor.identity}"
-    try:
-        kept = read_arrays(path, ("digest", "features"))
-        if str(kept["digest"]) == digest and is_features(kept["features"]):
-            return np.asarray(kept["features"])
-    except (OSError, ValueError):
-        pass  # absent or damaged: compute them again
-    features = features_of_images(images, extractor, progress)
-    write_atomically(
-        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
-    )
-    return features

@@ -6,9 +6,9 @@ from typing import Any
 
 from qsens.cli.text import ms_text
 from qsens.cli.text_table import text_table
+from qsens.core.maps import built_map, int8_share
 from qsens.core.trial import Study
 from qsens.latency_table import canonical_digest
-from qsens.selection.choose import built_map, int8_share
 
 UNTOLD = "-"
 _LONGEST_NAME = 44

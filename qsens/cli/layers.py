@@ -54,8 +54,7 @@ def layers(
     as_json: bool,
 ) -> None:
     """List the layers of the generator in FILE, in execution order."""
-    from qsens.run.open import open_generator
-    from qsens.run.sweep import load_graph  # loads onnx, and torch where it is needed
+    from qsens.run.open import load_graph, open_generator
 
     if file is None and model is None:
         raise SpecError("no generator given", "name a file, or --model package.module:factory")

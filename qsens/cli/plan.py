@@ -12,8 +12,8 @@ from qsens.cli.options import spec_from_options, sweep_options
 from qsens.cli.text_table import text_table
 
 if TYPE_CHECKING:
+    from qsens.run.open import Assembled
     from qsens.run.plan import SweepPlan
-    from qsens.run.sweep import Assembled
 
 
 @click.command()
@@ -26,8 +26,8 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
     Takes the options of `sweep`. Opens everything, times one batch, and writes nothing.
     """
     # onnx, onnxruntime and scipy take a second to load
+    from qsens.run.open import assemble
     from qsens.run.plan import plan_sweep
-    from qsens.run.sweep import assemble
 
     spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
     assembled = assemble(spec, trust_checkpoint=bool(options.get("trust_checkpoint")))

@@ -14,6 +14,8 @@ from qsens.cli.reason_text import reason_lines
 from qsens.cli.text import latency_lines, shown_ms
 from qsens.cli.text_table import text_table
 from qsens.core.errors import SpecError
+from qsens.core.maps import anchor_trial, describe_map, int8_share
+from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
@@ -21,19 +23,9 @@ from qsens.interval_method import images_needed
 from qsens.latency_table import check_table, read_latency_table
 from qsens.psnr import shown_value
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.loop import anchor_trial, describe_map
-from qsens.run.paired_errors import PairedError, paired_errors
+from qsens.run.paired_errors import paired_errors
 from qsens.selection.budget import Budget
-from qsens.selection.choose import (
-    PSNR,
-    Z95,
-    Selection,
-    cheapest_within,
-    find_metric,
-    headline_metric,
-    int8_share,
-    pareto_front,
-)
+from qsens.selection.choose import PairedError, Selection, cheapest_within, pareto_front
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
 from qsens.selection.precision_map_file import write_precision_map
 from qsens.selection.timings import Timings, timings_of

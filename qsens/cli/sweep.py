@@ -14,7 +14,7 @@ from qsens.core.errors import QsensError, SpecError
 from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
-    from qsens.cli.finish import FinishedRun
+    from qsens.api import FinishedRun
     from qsens.execution.worker_pool import WorkerPool
 
 
@@ -89,8 +89,10 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
     Maps are evaluated by the workers of `pool`, here where there is none.
     """
     # onnx, onnxruntime and scipy take a second to load
-    from qsens.cli.finish import finish_run, show_finished
-    from qsens.run.sweep import assemble, sample_warnings, shown_pictures_warning
+    from qsens.api import finish_run
+    from qsens.cli.finish import show_finished
+    from qsens.run.open import assemble, sample_warnings
+    from qsens.run.sweep import shown_pictures_warning
     from qsens.run.sweep import sweep as run_sweep_of
     from qsens.run.workers import runner_on, with_fixed_threads
 

@@ -1,11 +1,17 @@
 """What a precision map looks like over the layers in execution order: a cut, two ends, one isolated unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from qsens.core.layer import Layer, blocks_of
-from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer, blocks_of, macs_share, match_layers, uniform_map
+from qsens.core.precision import Precision, PrecisionMap, parse_precision
+from qsens.core.trial import Study, Trial
+
+if TYPE_CHECKING:
+    pass
 
 
 class Direction(StrEnum):
@@ -144,3 +150,76 @@ def _cut_title(cut: Cut, total: int) -> str:
     if cut.direction is Direction.INT8_FIRST:
         return f"first {cut.boundary} INT8, last {total - cut.boundary} {side}"
     return f"first {cut.boundary} {side}, last {total - cut.boundary} INT8"
+
+
+def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
+    """FP32 everywhere, then FP16 and INT8 wherever a layer allows them (the next wider precision elsewhere).
+
+    These are the reference lines of every figure. FP32 ignores `Layer.allowed`: it is what all else is
+    compared with.
+    """
+    anchors = {Precision.FP32: PrecisionMap(Precision.FP32)}
+    for precision in (Precision.FP16, Precision.INT8):
+        anchors[precision] = uniform_map(layers, precision)
+    return anchors
+
+
+def anchor_trial(study: Study, precision: Precision) -> Trial | None:
+    """The scored trial of an anchor, or `None`."""
+    wanted = anchor_maps(study.layers)[precision]
+    return next((trial for trial in study.scored() if trial.requested == wanted), None)
+
+
+def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers, those that a `PATTERN=PRECISION` text names allowed only that precision; later texts win.
+
+    Raises:
+        SpecError: for a text of another form, an unknown precision, or a pattern that matches no layer.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    for text in pinned:
+        pattern, separator, precision = text.rpartition("=")
+        if not separator:
+            raise SpecError(
+                f"cannot read the pin {text!r}", "write PATTERN=PRECISION, for example 'out.*=fp16'"
+            )
+        only = frozenset({parse_precision(precision)})
+        for layer in match_layers(pattern, layers):
+            by_name[layer.name] = replace(layer, allowed=only)
+    return tuple(by_name.values())
+
+
+def describe_map(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
+    """A few words: `INT8 everywhere`, `INT8 in the first 2 of 48 layers`, `INT8 in all but out.0`."""
+    precisions = [precision_map[layer.name] for layer in layers]
+    if len(set(precisions)) == 1:
+        return f"{precisions[0].upper()} everywhere"
+    narrow = Precision.INT8 if Precision.INT8 in precisions else Precision.FP16
+    inside = [precision is narrow for precision in precisions]
+    return f"{narrow.upper()} in {_describe_places(inside, [layer.name for layer in layers])}"
+
+
+def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
+    count, total = sum(inside), len(inside)
+    several = f"{count} of {total}" if count > 1 else f"of {total}"
+    if all(inside[:count]):
+        return f"the first {several} layers"
+    if all(inside[total - count :]):
+        return f"the last {several} layers"
+    if count == 1:
+        return f"{names[inside.index(True)]} alone"
+    if count == total - 1:
+        return f"all but {names[inside.index(False)]}"
+    start = inside.index(True)
+    is_one_run = all(inside[start : start + count])
+    return f"{count} of {total} layers{f' from {names[start]}' if is_one_run else ''}"
+
+
+def built_map(trial: Trial) -> PrecisionMap:
+    """What the backend built; what was asked for where it did not say."""
+    return trial.requested if trial.applied is None else trial.applied
+
+
+def int8_share(study: Study, trial: Trial) -> float:
+    """Share of the multiply-accumulates that ran INT8, 0 to 1."""
+    return macs_share(study.layers, built_map(trial), Precision.INT8)

@@ -2,6 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qsens.core.errors import SpecError
+from qsens.core.trial import Study
+
+if TYPE_CHECKING:
+    pass
+
 
 _TITLES = {
     "fid": "{} against real images",
@@ -9,6 +17,7 @@ _TITLES = {
     "psnr": "{} against the FP32 outputs (dB)",
     "ssim": "{} against the FP32 outputs",
 }
+
 _SHORT = {
     "fid": "FID",
     "fid-fp32": "FID-FP32",
@@ -18,7 +27,16 @@ _SHORT = {
     "lse-d": "LSE-D",
     "lse-c": "LSE-C",
 }
+
 _HEADLINE = ("fid", "fid-fp32", "psnr")
+
+DAMAGE = "fid-fp32"
+
+PSNR = "psnr"
+
+HEADLINES = ("fid", DAMAGE, PSNR)
+
+Z95 = 1.959964
 
 
 def base_name(metric: str) -> str:
@@ -66,3 +84,22 @@ def format_value(value: float | None, digits: int = 4) -> str:
         return f"{value:.{min(digits, 3) - 1}e}"
     decimals = min(max(0, digits - 1 - math.floor(math.log10(abs(value)))), 4)
     return f"{value:.{decimals}f}"
+
+
+def headline_metric(study: Study) -> str:
+    """The score that a budget is on where the user names none. Raises `SpecError` if nothing was scored."""
+    for wanted in HEADLINES:
+        for name in study.metrics:
+            if name.partition("[")[0] == wanted:
+                return name
+    if not study.metrics:
+        raise SpecError("the run holds no scores yet", "let the sweep run on")
+    return study.metrics[0]
+
+
+def find_metric(study: Study, name: str) -> str:
+    """The scored metric of that name; `fid` finds `fid[lite0]`. Raises `SpecError` if there is none."""
+    for known in study.metrics:
+        if name in (known, known.partition("[")[0]):
+            return known
+    raise SpecError(f"no score named {name!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")

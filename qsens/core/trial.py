@@ -49,6 +49,7 @@ class Screen:
 
 
 Request = PrecisionMap | Screen
+
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 
@@ -169,3 +170,12 @@ def untried(requests: Iterable[AnyRequest], trials: Sequence[Trial]) -> list[Any
         for request in dict.fromkeys(requests)
         if requested_map(request) not in (tried if isinstance(request, Screen) else scored)
     ]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a run read and with what: digests of `contents`; `versions` of libraries, Python and the CPU."""
+
+    created: str
+    contents: Mapping[str, str]
+    versions: Mapping[str, str]

@@ -12,7 +12,8 @@ from qsens.backends.asked import asked_layers
 from qsens.calibration.batches import InputCache
 from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
 from qsens.core.interfaces import Backend, Engine
-from qsens.core.maps import map_title
+from qsens.core.maps import anchor_trial, built_map, map_title
+from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.deploy.bench import BuiltEngine, Feeds, Subject
@@ -25,9 +26,8 @@ from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.graph.graph import Graph
 from qsens.run.folder import RunPaths
-from qsens.run.loop import anchor_trial
 from qsens.run.reopen import ReopenedRun
-from qsens.selection.choose import built_map, candidates_of, headline_metric, pareto_front
+from qsens.selection.choose import candidates_of, pareto_front
 from qsens.selection.precision_map_file import read_precision_map
 
 FLOATS = {Precision.FP32: "FP32", Precision.FP16: "FP16", Precision.INT8: "INT8"}

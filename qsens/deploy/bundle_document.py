@@ -13,6 +13,7 @@ import numpy as np
 from qsens import __version__
 from qsens.core.csv_text import csv_text
 from qsens.core.layer import macs_share, weight_bytes
+from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
 from qsens.core.trial import Trial
@@ -22,7 +23,6 @@ from qsens.device.audit import AskedLayer
 from qsens.device.bundle_files import DOCUMENT, SCHEMA_VERSION, Bundle
 from qsens.export.targets import Target
 from qsens.ranges import Ranges
-from qsens.run.loop import anchor_trial
 from qsens.run.reopen import ReopenedRun
 
 INT8_LEVELS = np.float32(127)

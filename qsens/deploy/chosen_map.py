@@ -7,12 +7,14 @@ from typing import Any
 from qsens.audits import load_audit
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.layer import Layer, nearest_allowed
+from qsens.core.maps import built_map, int8_share
+from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
 from qsens.run.folder import RunPaths
 from qsens.run.reopen import ReopenedRun
 from qsens.selection.budget import Limit
-from qsens.selection.choose import Selection, built_map, headline_metric, int8_share
+from qsens.selection.choose import Selection
 from qsens.selection.precision_map_file import precision_map_document, read_precision_map
 
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from qsens.calibration.measure import reference_features
 from qsens.core.errors import BuildError, RunFolderError, ScoreError, SpecError
 from qsens.core.interfaces import Engine, Progress
+from qsens.core.metric_names import PSNR, Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
@@ -19,10 +19,11 @@ from qsens.device.leftovers import temporary_folder
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Evaluator, Workload
+from qsens.run.evaluate import Evaluator
+from qsens.run.open import scoring_context
 from qsens.run.reopen import ReopenedRun, reopen_run
-from qsens.run.sweep import scoring_context
-from qsens.selection.choose import PSNR, Z95
+from qsens.run.stages import Workload
+from qsens.scoring.extractors import reference_features
 
 # What an engine may lose against exact arithmetic beyond the score's own error, as for the goldens.
 PSNR_ALLOWANCE_DB = 0.5

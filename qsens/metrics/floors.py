@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import ScoreError
+from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
 from qsens.report.floors import REAL, REDRAWN, Floor, KeptFloors, keep_floors, read_floors
 from qsens.run.evidence import is_features, load_evidence
 from qsens.run.folder import RunPaths, read_study
-from qsens.run.loop import anchor_trial
 from qsens.scoring.influence import measure_pair
 
 Array = np.ndarray[Any, np.dtype[Any]]

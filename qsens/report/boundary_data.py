@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qsens.core.layer import Layer
-from qsens.core.maps import Cut, Direction, cuts_of
+from qsens.core.maps import Cut, Direction, anchor_trial, cuts_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
 from qsens.report.floors import Floor
-from qsens.run.loop import anchor_trial
 
 BROAD_SPAN = 20.0
 

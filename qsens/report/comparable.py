@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qsens.core.metric_names import base_name
+from qsens.core.maps import anchor_trial
+from qsens.core.metric_names import Z95, base_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.run.loop import anchor_trial
-from qsens.selection.choose import Z95
 
 
 @dataclass(frozen=True)

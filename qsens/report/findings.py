@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from qsens.core.metric_names import base_name, extractor_name, short_name
+from qsens.core.maps import anchor_trial
+from qsens.core.metric_names import Z95, base_name, extractor_name, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.finding import Finding, Severity
 from qsens.report.latency_findings import latency_findings
 from qsens.report.tables import differing_layers
-from qsens.run.loop import anchor_trial
-from qsens.selection.choose import Z95
 from qsens.selection.timings import Timings
 
 _FEATURES = {"fid": 2048, "fid[lite0]": 1280}

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qsens.core.layer import Layer
-from qsens.core.maps import Direction, map_title
-from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
+from qsens.core.maps import Direction, anchor_trial, built_map, int8_share, map_title
+from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study, Trial
 from qsens.report.boundary_data import BoundaryCurve, boundary_curve, boundary_lines
@@ -16,8 +16,6 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_tables import outcome_note, score_text, time_text
 from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.report.tradeoff_data import Family, tradeoff
-from qsens.run.loop import anchor_trial
-from qsens.selection.choose import Z95, built_map, int8_share
 
 _LONGEST_TICK = 16
 _DIGITS = {Precision.FP32: "0", Precision.FP16: "1", Precision.INT8: "2"}

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
 from qsens.device.visible_text import visible_text
 from qsens.report.interactive_data import run_data
@@ -15,7 +16,6 @@ from qsens.report.interactive_pictures import MOST_CHARACTERS, pack_pictures
 from qsens.report.page_assets import read_asset
 from qsens.report.page_content import PageContent
 from qsens.report.page_text import escape
-from qsens.run.loop import anchor_trial
 
 MISSING = (
     "The charts of this page do not move: the Python package plotly was not installed when it was written. "

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 
 from qsens.core.interfaces import Decision
-from qsens.core.maps import map_title
+from qsens.core.maps import built_map, int8_share, map_title
 from qsens.core.metric_names import axis_title
 from qsens.core.trial import Outcome, Study
 from qsens.report.finding import Finding
@@ -20,7 +20,6 @@ from qsens.report.page_layers import layer_table
 from qsens.report.page_runs import comparison, run_switch
 from qsens.report.page_tables import score_table, screened_images, trial_table
 from qsens.report.page_text import escape
-from qsens.selection.choose import built_map, int8_share
 
 _MOST_NAMED = 8
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

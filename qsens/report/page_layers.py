@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qsens.core.layer import Layer
-from qsens.core.metric_names import format_value, short_name
+from qsens.core.metric_names import Z95, format_value, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
 from qsens.device.audit import LayerAudit
@@ -14,7 +14,6 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_tables import chip, number_cell, sortable_table
 from qsens.report.page_text import escape
 from qsens.report.sensitivity import Effect, Sensitivity
-from qsens.selection.choose import Z95
 from qsens.selection.timings import Timings
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from qsens.core.maps import map_title
+from qsens.core.maps import anchor_trial, built_map, int8_share, map_title
 from qsens.core.metric_names import headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
@@ -10,8 +10,6 @@ from qsens.report.comparable import reference_of
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import number_cell, score_text, sortable_table
 from qsens.report.page_text import escape
-from qsens.run.loop import anchor_trial
-from qsens.selection.choose import built_map, int8_share
 
 
 def run_switch(runs: Sequence[PageContent]) -> str:

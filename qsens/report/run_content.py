@@ -20,7 +20,8 @@ from qsens.report.floors import Floor, read_floors
 from qsens.run.evidence import evidence_path, is_pictures
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
-from qsens.run.paired_errors import PairedError, paired_errors
+from qsens.run.paired_errors import paired_errors
+from qsens.selection.choose import PairedError
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.selection.timings import Timings, timings_of
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qsens.core.maps import Direction, Isolation, IsolationKind, isolations_of, unit_of
+from qsens.core.maps import Direction, Isolation, IsolationKind, anchor_trial, isolations_of, unit_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
 from qsens.report.boundary_data import BoundaryLine, boundary_lines
@@ -16,8 +16,7 @@ from qsens.report.comparable import (
     scored_trials,
     screened_trials,
 )
-from qsens.run.loop import anchor_trial
-from qsens.run.paired_errors import PairedError, no_paired_error
+from qsens.selection.choose import PairedError, no_paired_error
 
 STEP_ORIGINS = {
     Direction.INT8_FIRST: "joins the INT8 layers before it",

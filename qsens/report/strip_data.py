@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsens.core.maps import Direction, map_title
+from qsens.core.maps import Direction, anchor_trial, built_map, map_title
 from qsens.core.metric_names import short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.boundary_data import boundary_lines
 from qsens.report.comparable import scored_trials
-from qsens.run.loop import anchor_trial
-from qsens.selection.choose import built_map, pareto_front
+from qsens.selection.choose import pareto_front
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]

@@ -8,12 +8,12 @@ import pandas as pd
 
 from qsens.core.layer import Layer, macs_share
 from qsens.core.maps import Direction, map_title
+from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.report.boundary_data import plotted_cuts
 from qsens.report.sensitivity import sensitivity_of
-from qsens.run.paired_errors import PairedError, no_paired_error
-from qsens.selection.choose import Z95
+from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
 
 _COUNTS = (

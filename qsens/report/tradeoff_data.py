@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qsens.core.maps import Direction
+from qsens.core.maps import Direction, int8_share
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.boundary_data import axis_scale, plotted_cuts
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
 from qsens.report.floors import Floor
-from qsens.selection.choose import int8_share, pareto_front
+from qsens.selection.choose import pareto_front
 from qsens.selection.choose_by_latency import latency_front
 from qsens.selection.timings import Timings
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,22 @@ from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
-    Backend,
     Engine,
     Measurement,
     Metric,
-    OutputRule,
-    SampleSet,
     ScoredBatch,
-    ScoringContext,
 )
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import LayerAudit, mismatches
 from qsens.engines.lowering.lower import LoweredGraph
-from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
 from qsens.map_engines import MapEngines
-from qsens.ranges import Ranges
 from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.stages import (
     Seen,
     Stage,
+    Workload,
     baseline_images,
     context_with,
     influences_of,
@@ -49,30 +44,10 @@ from qsens.scoring.pictures import picture_output, pictures_from_values
 from qsens.screening import screen_samples, spread_places
 
 BASELINE = 0
+
 SHOWN_SAMPLES = 6
+
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Workload:
-    """What every map of a run is evaluated on and how; the same for all of them.
-
-    `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
-    `expected` are maps in the order in which they will be evaluated, as far as that is known: a backend
-    that shares work between maps keeps what the next ones need.
-    """
-
-    plan: LoweringPlan
-    ranges: Ranges
-    options: LoweringOptions
-    backend: Backend
-    samples: SampleSet
-    output: OutputRule
-    metrics: Sequence[Metric]
-    context: ScoringContext
-    batch_size: int
-    screen_samples: int = 0
-    expected: Sequence[PrecisionMap] = ()
 
 
 class Evaluator:

@@ -19,7 +19,7 @@ from qsens.core.files import write_atomically, write_error
 from qsens.core.layer import Layer
 from qsens.core.schema import read_record, shown
 from qsens.core.spec import SweepSpec, difference
-from qsens.core.trial import Study, Trial
+from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.leftovers import remove_leftovers
@@ -30,15 +30,6 @@ from qsens.spec_file import read_spec, write_spec
 
 # The libraries whose versions can change a score.
 RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch", "torchvision")
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What a run read and with what: digests of `contents`; `versions` of libraries, Python and the CPU."""
-
-    created: str
-    contents: Mapping[str, str]
-    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True)

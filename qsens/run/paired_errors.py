@@ -11,8 +11,7 @@ import numpy as np
 from qsens.clustered_errors import first_order_error
 from qsens.core.trial import Trial
 from qsens.run.evidence import Array, Evidence, load_evidence
-
-PairedError = Callable[[str, Trial, Trial], float | None]
+from qsens.selection.choose import PairedError
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,6 @@ class Term:
 
 
 ContrastError = Callable[[str, Sequence[Term]], float | None]
-
-
-def no_paired_error(_metric: str, _one: Trial, _other: Trial) -> float | None:
-    """For studies without a folder: nothing is known of a pair."""
-    return None
 
 
 def paired_errors(folder: Path) -> PairedError:

@@ -16,7 +16,7 @@ from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.loop import PlannedMaps, plan_maps
-from qsens.run.sweep import Assembled, lowering_options, sample_warnings
+from qsens.run.open import Assembled, lowering_options, sample_warnings
 from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
 from qsens.screening import screen_samples
 

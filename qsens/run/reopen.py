@@ -10,9 +10,10 @@ from qsens.calibration.ranges import load_ranges, ranges_digest
 from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
 from qsens.core.errors import RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
+from qsens.core.maps import pin_layers
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.core.trial import Study
+from qsens.core.trial import Provenance, Study
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
@@ -20,10 +21,8 @@ from qsens.graph.inputs import free_inputs, graph_inputs
 from qsens.graph.prepare import prepare_graph
 from qsens.layer_order import in_blocks, in_order
 from qsens.ranges import Ranges
-from qsens.run.folder import Provenance, RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.loop import pin_layers
-from qsens.run.open import open_generator
-from qsens.run.sweep import Assembled, assemble, lowering_options
+from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.open import Assembled, assemble, lowering_options, open_generator
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")

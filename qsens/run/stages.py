@@ -9,8 +9,20 @@ import numpy as np
 from qsens.baseline import Baseline
 from qsens.calibration.batches import InputCache
 from qsens.core.errors import PluginError, ScoreError
-from qsens.core.interfaces import Accumulator, Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.core.interfaces import (
+    Accumulator,
+    Backend,
+    Measurement,
+    Metric,
+    OutputRule,
+    SampleSet,
+    ScoredBatch,
+    ScoringContext,
+)
+from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Score
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.ranges import Ranges
 from qsens.scoring.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -121,3 +133,25 @@ def influences_of(measurements: Sequence[Measurement]) -> dict[str, Array]:
 def values_of(measurements: Sequence[Measurement]) -> dict[str, float]:
     """Values by metric."""
     return {measured.score.metric: measured.score.value for measured in measurements}
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """What every map of a run is evaluated on and how; the same for all of them.
+
+    `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
+    `expected` are maps in the order in which they will be evaluated, as far as that is known: a backend
+    that shares work between maps keeps what the next ones need.
+    """
+
+    plan: LoweringPlan
+    ranges: Ranges
+    options: LoweringOptions
+    backend: Backend
+    samples: SampleSet
+    output: OutputRule
+    metrics: Sequence[Metric]
+    context: ScoringContext
+    batch_size: int
+    screen_samples: int = 0
+    expected: Sequence[PrecisionMap] = ()

@@ -14,7 +14,8 @@ from qsens.execution.cluster_pool import open_cluster_pool
 from qsens.execution.runner import TrialRunner, WorkersGoneError
 from qsens.execution.worker_pool import WorkerPool
 from qsens.run.folder import RunFolder, library_versions
-from qsens.run.sweep import Assembled, RunnerFactory
+from qsens.run.open import Assembled
+from qsens.run.sweep import RunnerFactory
 from qsens.run.worker_pools import open_local_pool
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 

@@ -11,18 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from qsens.calibration.measure import Array
+from qsens.calibration.real_images import RealImages
 from qsens.core.errors import DataError, SpecError
-from qsens.core.interfaces import Extractor
+from qsens.core.files import write_atomically
+from qsens.core.interfaces import Extractor, Progress
+from qsens.device.npz_sizes import read_arrays
+from qsens.metrics.real_images import features_of_images
+from qsens.run.evidence import is_features
 from qsens.scoring import inception, lite0
 from qsens.scoring.weights import file_digest, write_whole
 
 if TYPE_CHECKING:
     import onnx
 
+
 EXTRACTOR_NAMES = (inception.NAME, lite0.NAME)
+
 IMAGES_PER_RUN = 8
+
 GRAPH_VERSION = 1
 
 
@@ -153,3 +163,24 @@ def _built_graph(build: Callable[[], onnx.ModelProto], name: str, digest: str, c
         with contextlib.suppress(DataError):
             write_whole(cache / f"{stem}-{content}.onnx", lambda path: path.write_bytes(serialised))
     return serialised
+
+
+def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
+    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
+
+    Raises:
+        DataError: for a file that is no image.
+        RunFolderError: if they cannot be written.
+    """
+    digest = f"{images.digest}/{extractor.identity}"
+    try:
+        kept = read_arrays(path, ("digest", "features"))
+        if str(kept["digest"]) == digest and is_features(kept["features"]):
+            return np.asarray(kept["features"])
+    except (OSError, ValueError):
+        pass  # absent or damaged: compute them again
+    features = features_of_images(images, extractor, progress)
+    write_atomically(
+        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
+    )
+    return features

@@ -1,25 +1,28 @@
 """Chooses a precision map: the cheapest within a budget, and the Pareto front."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.layer import macs_share
+from qsens.core.maps import anchor_trial, built_map, int8_share
+from qsens.core.metric_names import DAMAGE, HEADLINES, PSNR, Z95, find_metric, headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
-from qsens.run.loop import anchor_trial
-from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.budget import Budget, Limit, told_apart
 
 if TYPE_CHECKING:
-    from qsens.selection.choose_by_latency import LatencyChoice
+    from qsens.selection.timings import LatencyChoice
 
-DAMAGE = "fid-fp32"
-PSNR = "psnr"
-HEADLINES = ("fid", DAMAGE, PSNR)
-Z95 = 1.959964
+
+PairedError = Callable[[str, Trial, Trial], float | None]
+
+
+def no_paired_error(_metric: str, _one: Trial, _other: Trial) -> float | None:
+    """For studies without a folder: nothing is known of a pair."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -101,27 +104,6 @@ def pareto_front(study: Study, metric: str) -> tuple[Trial, ...]:
     return tuple(reversed(front))
 
 
-def built_map(trial: Trial) -> PrecisionMap:
-    """What the backend built; what was asked for where it did not say."""
-    return trial.requested if trial.applied is None else trial.applied
-
-
-def int8_share(study: Study, trial: Trial) -> float:
-    """Share of the multiply-accumulates that ran INT8, 0 to 1."""
-    return macs_share(study.layers, built_map(trial), Precision.INT8)
-
-
-def headline_metric(study: Study) -> str:
-    """The score that a budget is on where the user names none. Raises `SpecError` if nothing was scored."""
-    for wanted in HEADLINES:
-        for name in study.metrics:
-            if name.partition("[")[0] == wanted:
-                return name
-    if not study.metrics:
-        raise SpecError("the run holds no scores yet", "let the sweep run on")
-    return study.metrics[0]
-
-
 def candidates_of(study: Study, metric: str) -> tuple[Trial, ...]:
     """Trials that can be chosen on `metric`, in order: usable score, not all FP32, each built map once.
 
@@ -137,14 +119,6 @@ def candidates_of(study: Study, metric: str) -> tuple[Trial, ...]:
         if set(assignment.values()) != {Precision.FP32}:
             found.setdefault(PrecisionMap.over(assignment), trial)
     return tuple(found.values())
-
-
-def find_metric(study: Study, name: str) -> str:
-    """The scored metric of that name; `fid` finds `fid[lite0]`. Raises `SpecError` if there is none."""
-    for known in study.metrics:
-        if name in (known, known.partition("[")[0]):
-            return known
-    raise SpecError(f"no score named {name!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")
 
 
 def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | None) -> tuple[Limit, ...]:

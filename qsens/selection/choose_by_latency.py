@@ -2,59 +2,29 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from qsens.core.errors import BudgetError, SpecError
+from qsens.core.maps import anchor_trial, int8_share
+from qsens.core.metric_names import PSNR, find_metric, headline_metric
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
-from qsens.latency_table import MeasuredMap
-from qsens.run.loop import anchor_trial
-from qsens.run.paired_errors import PairedError, no_paired_error
 from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import (
-    PSNR,
+    PairedError,
     Selection,
     candidates_of,
-    find_metric,
-    headline_metric,
-    int8_share,
     is_tie,
     limits_of,
+    no_paired_error,
     nothing_within,
     selection_of,
     usable_score,
     violation,
 )
-from qsens.selection.timings import Timings
+from qsens.selection.timings import LatencyChoice, Timings
 
 MEASURE_MORE = "measure them with: qsens bench RUN --maps all"
-
-
-@dataclass(frozen=True)
-class LatencyChoice:
-    """What a choice by measured time rests on.
-
-    `fastest_int8` is the fastest map with any INT8 that could have been chosen, `None` where there was none.
-    `left_out` counts scored maps that were not measured; `limit_ms` is the time limit, if there was one.
-    """
-
-    timings: Timings
-    measured: MeasuredMap
-    fastest_int8: Trial | None
-    left_out: int
-    limit_ms: float | None = None
-
-    @property
-    def is_float(self) -> bool:
-        """Whether the chosen map has no INT8 layer."""
-        return not self.measured.has_int8
-
-    @property
-    def does_int8_pay(self) -> bool | None:
-        """Whether INT8 gains time within the limits; `None` where no map tells, or time was no goal."""
-        if self.fastest_int8 is None or self.limit_ms is not None:
-            return None
-        return not self.is_float
 
 
 def fastest_within(

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from qsens.core.maps import anchor_trial, built_map
+from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.run.loop import anchor_trial
 from qsens.selection.budget import Limit, told_apart
-from qsens.selection.choose import Z95, built_map
 
 _ERROR_LENGTH = 160
 # A chosen map that costs less than this share of what is allowed says nothing of how screens scale.

@@ -11,20 +11,19 @@ from qsens import __version__
 from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
 from qsens.core.layer import Layer
+from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
 from qsens.core.spec import SweepSpec
-from qsens.core.trial import Study, Trial
+from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
 from qsens.reasons import Reason, reasons_of_selection
-from qsens.run.folder import Provenance
-from qsens.run.loop import anchor_trial
 from qsens.selection.budget import Budget
 from qsens.selection.choose import Selection
-from qsens.selection.choose_by_latency import LatencyChoice
+from qsens.selection.timings import LatencyChoice
 
 SCHEMA_VERSION = 1
 _SETTINGS = (

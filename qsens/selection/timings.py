@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qsens.core.errors import SpecError
+from qsens.core.maps import anchor_trial, built_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.latency_table import LatencyTable, MeasuredMap
-from qsens.run.loop import anchor_trial
-from qsens.selection.choose import built_map
 
 
 @dataclass(frozen=True)
@@ -60,3 +59,30 @@ def timings_of(study: Study, table: LatencyTable, batch: int | None = None) -> T
 def _canonical(study: Study, trial: Trial) -> PrecisionMap:
     """The map of a trial in the one form that equal assignments share."""
     return PrecisionMap.over(built_map(trial).assignment(layer.name for layer in study.layers))
+
+
+@dataclass(frozen=True)
+class LatencyChoice:
+    """What a choice by measured time rests on.
+
+    `fastest_int8` is the fastest map with any INT8 that could have been chosen, `None` where there was none.
+    `left_out` counts scored maps that were not measured; `limit_ms` is the time limit, if there was one.
+    """
+
+    timings: Timings
+    measured: MeasuredMap
+    fastest_int8: Trial | None
+    left_out: int
+    limit_ms: float | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the chosen map has no INT8 layer."""
+        return not self.measured.has_int8
+
+    @property
+    def does_int8_pay(self) -> bool | None:
+        """Whether INT8 gains time within the limits; `None` where no map tells, or time was no goal."""
+        if self.fastest_int8 is None or self.limit_ms is not None:
+            return None
+        return not self.is_float

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from qsens.core import plugins
+from qsens.core.maps import pin_layers
 from qsens.core.precision import Precision
-from qsens.run.loop import pin_layers
 from qsens.testing import check_strategy, example_layers
 
 LAYERS = {

@@ -9,10 +9,10 @@ from PIL import Image
 from tiny_models import normal, onnx_model
 from tiny_runs import chain, qsens, study_of, sweep, write_arrays, write_generator, write_images
 
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
 from qsens.run.folder import RunPaths, read_run_spec
-from qsens.run.loop import anchor_maps
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

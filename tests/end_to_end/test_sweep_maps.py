@@ -7,10 +7,10 @@ from onnx import helper, numpy_helper
 from tiny_models import onnx_model
 from tiny_runs import LOUD_LAYERS, chain, journal_lines, loud, qsens, study_of, sweep, write_generator
 
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
 from qsens.run.folder import RunPaths
-from qsens.run.loop import anchor_maps
 
 FP32, FP16, INT8 = Precision
 

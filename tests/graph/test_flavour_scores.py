@@ -25,7 +25,7 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.prepare import prepare_graph
 from qsens.ranges import Ranges, TensorRange
-from qsens.run.sweep import assemble, lowering_options
+from qsens.run.open import assemble, lowering_options
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 SAMPLES = 24

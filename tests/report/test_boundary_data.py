@@ -13,11 +13,10 @@ from report_studies import (
     trial,
 )
 
-from qsens.core.maps import Direction
+from qsens.core.maps import Direction, anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.boundary_data import axis_scale, boundary_curve, boundary_lines
-from qsens.run.loop import anchor_trial
 
 LAYERS = student_layers()
 TOTAL = len(LAYERS)

@@ -8,9 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from qsens.core.layer import Layer
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Screen, Trial, requested_map, untried
-from qsens.run.loop import anchor_maps
 
 Places = frozenset[int]
 # What a screen costs, in full scores.

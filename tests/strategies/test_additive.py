@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 
 from qsens.core.errors import SpecError
+from qsens.core.maps import anchor_maps, pin_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.run.loop import anchor_maps, pin_layers, plan_maps
+from qsens.run.loop import plan_maps
 from qsens.search.additive import Additive
 from qsens.testing import check_strategy, example_layers
 

@@ -5,9 +5,9 @@ import math
 import pytest
 from guided_problems import Problem, best_found, chain, in_precision, int8_in, scored, searched
 
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.run.loop import anchor_maps
 from qsens.search.guided.strategy import Guided
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])

@@ -24,9 +24,9 @@ from guided_problems import (
 )
 
 from qsens.core.errors import SpecError
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision
 from qsens.core.trial import Screen
-from qsens.run.loop import anchor_maps
 from qsens.search.guided.strategy import Guided
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from qsens.core.interfaces import Extractor, ScoringContext
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision
-from qsens.run.loop import anchor_maps
 from qsens.search.enumerations import Boundary
 from qsens.strategies.exhaustive import Exhaustive
 from qsens.testing import check_strategy, example_layers

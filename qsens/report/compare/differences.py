@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qsens.core.maps import anchor_trial
+from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
 from qsens.report.comparable import Scored, scored_trials
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
 from qsens.run.folder import RunPaths
-from qsens.run.loop import anchor_trial
 from qsens.run.paired_errors import ContrastError, Term
-from qsens.selection.choose import Z95
 
 CHOSEN = "chosen map"
 # Sums of another number of threads, or of another library version, differ by less than this share.

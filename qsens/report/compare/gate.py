@@ -4,22 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qsens.core.errors import BudgetError
+from qsens.core.maps import built_map, int8_share
+from qsens.core.metric_names import Z95
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.interval_method import images_needed
 from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.run_content import chosen_document
 from qsens.selection.budget import Budget, Limit, told_apart
-from qsens.selection.choose import (
-    Z95,
-    Selection,
-    built_map,
-    candidates_of,
-    int8_share,
-    limits_of,
-    selection_of,
-    violation,
-)
+from qsens.selection.choose import Selection, candidates_of, limits_of, selection_of, violation
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qsens.core.maps import describe_map, int8_share
 from qsens.core.metric_names import axis_title, format_value
 from qsens.core.precision import Precision
 from qsens.report.comparable import Scored
@@ -11,8 +12,6 @@ from qsens.report.compare.compare import Comparison
 from qsens.report.compare.differences import CHOSEN, Difference, Verdict, anchor_name, shown_maps
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
-from qsens.run.loop import describe_map
-from qsens.selection.choose import int8_share
 
 
 @dataclass(frozen=True)

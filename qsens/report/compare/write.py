@@ -8,13 +8,13 @@ from typing import Any
 
 from qsens.core.csv_text import csv_of_records
 from qsens.core.files import write_atomically, write_error
+from qsens.core.maps import int8_share
 from qsens.core.schema import finite
 from qsens.report.comparable import Scored
 from qsens.report.compare.compare import Comparison
 from qsens.report.compare.differences import Difference, shown_maps
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
-from qsens.selection.choose import int8_share
 
 STEM = "compare"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
@@ -21,8 +22,7 @@ from qsens.report.floors import Floor
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.strip_data import image_strip, strip_choices
 from qsens.report.tradeoff_data import tradeoff
-from qsens.run.loop import anchor_trial
-from qsens.run.paired_errors import PairedError, no_paired_error
+from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from qsens.core.maps import IsolationKind
-from qsens.core.metric_names import axis_title, short_name
+from qsens.core.metric_names import Z95, axis_title, short_name
 from qsens.report.boundary_data import BROAD_SPAN
 from qsens.report.figures.style import (
     BLUE,
@@ -26,7 +26,6 @@ from qsens.report.figures.style import (
 )
 from qsens.report.layer_names import short_names
 from qsens.report.sensitivity import Effect, Sensitivity
-from qsens.selection.choose import Z95
 
 
 def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = False) -> Figure:

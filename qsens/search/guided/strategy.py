@@ -8,6 +8,7 @@ from pathlib import Path
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Decision
 from qsens.core.layer import Layer
+from qsens.core.metric_names import HEADLINES
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
 from qsens.search.budget_use import BudgetUse, Use
@@ -16,7 +17,6 @@ from qsens.search.guided.replay import OutOfTimeError, UnansweredError, Walk
 from qsens.search.guided.steps import Search, Wish
 from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
-from qsens.selection.choose import HEADLINES
 from qsens.strategies.cut import Unit, units_of
 from qsens.strategies.layer_times import check_times, read_layer_times
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from qsens.core.layer import macs_share, weight_bytes
+from qsens.core.maps import built_map
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
-from qsens.selection.choose import built_map
 from qsens.zoo.paper.ablation import COMMANDS
 from qsens.zoo.paper.cells import NOTHING, Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import Published, published

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from qsens.core.layer import Layer
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.run.loop import anchor_maps
 from qsens.search.enumerations import Boundary
 from qsens.strategies.ends import Ends
 from qsens.zoo.paper.runs import SweptRun

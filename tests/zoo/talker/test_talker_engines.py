@@ -12,9 +12,10 @@ from qsens.core.spec import SweepSpec
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Workload
 from qsens.run.folder import RunFolder
-from qsens.run.sweep import assemble, workload_of
+from qsens.run.open import assemble
+from qsens.run.stages import Workload
+from qsens.run.sweep import workload_of
 from qsens.zoo.talker.demo import TalkerDemo
 
 pytestmark = [

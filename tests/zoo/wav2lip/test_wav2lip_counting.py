@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from qsens.generators.torch_module import TorchModule
-from qsens.run.sweep import load_graph
+from qsens.run.open import load_graph
 from qsens.zoo.cli.table2 import table2
 from qsens.zoo.wav2lip.counting import Cost, cost_of
 from qsens.zoo.wav2lip.generator import Wav2Lip

@@ -295,7 +295,7 @@ def test_without_a_checkpoint_the_talker_is_opened(student, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_the_graph_has_the_names_and_blocks_of_the_generator(student, tmp_path):
-    from qsens.run.sweep import load_graph
+    from qsens.run.open import load_graph
     from qsens.zoo.wav2lip.variants import layer_names
 
     path = tmp_path / "student.pth"
