@@ -24,7 +24,7 @@ from coverage_draws import CASES, RUNS, Row, run_rows, synthetic_rows
 from coverage_pairs import run_pair_rows, synthetic_pair_rows
 from machine import limit_math_threads, print_machine
 
-from qsens.interval_method import interval_method
+from qsens.core.metric_names import interval_method
 
 
 def print_rows(title: str, rows: Iterator[tuple[str, Row]]) -> None:

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from machine import print_machine
 
+from qsens.core.spec import spec_from_values, write_spec
 from qsens.core.trial import Trial
 from qsens.demo import StyleDemo
 from qsens.run.folder import RunPaths, read_study
-from qsens.spec_file import spec_from_values, write_spec
 
 # The command line without its last step: drawing the report costs the same whatever the workers.
 COMMAND = """

@@ -12,7 +12,7 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Decision
 from qsens.core.maps import describe_map
 from qsens.core.metric_names import headline_metric
-from qsens.core.spec import SweepSpec
+from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.trial import Outcome, Study
 from qsens.decisions import read_decisions
 from qsens.graph.graph import Graph
@@ -26,7 +26,6 @@ from qsens.run.workers import open_pool, runner_on, with_fixed_threads
 from qsens.selection.budget import DEFAULT_BUDGET, Budget
 from qsens.selection.choose import Selection, cheapest_within
 from qsens.selection.precision_map_file import write_precision_map
-from qsens.spec_file import spec_from_values
 
 __all__ = ["choose_map", "open_graph", "run_sweep", "write_report"]
 

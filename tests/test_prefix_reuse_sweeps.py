@@ -7,6 +7,7 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
+from qsens.core.spec import spec_from_values
 from qsens.core.trial import untried
 from qsens.engines import shared_prefix as prefix_reuse
 from qsens.run.folder import RunPaths, read_study
@@ -15,7 +16,6 @@ from qsens.run.loop import StoppedError
 from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.search.enumerations import Boundary
-from qsens.spec_file import spec_from_values
 
 
 @pytest.fixture(scope="module")

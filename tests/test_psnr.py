@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from qsens.core.metric_names import PSNR_CAP_DB, shown_value
 from qsens.core.trial import Score
-from qsens.psnr import PSNR_CAP_DB, shown_value
 from qsens.report.page_tables import score_text
 
 

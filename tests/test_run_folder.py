@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from qsens.audits import audit_path, load_audit
 from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.layer import layers_from_csv, layers_to_csv
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.decisions import read_decisions
 from qsens.device.leftovers import process_mark
-from qsens.layers_table import layers_from_csv, layers_to_csv
 from qsens.report.floors import FLOORS, read_floors
 from qsens.run.folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
 from qsens.selection.precision_map_file import read_precision_map

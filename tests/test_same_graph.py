@@ -8,6 +8,7 @@ from lowered_models import residual_generator
 from tiny_photos import write_photos
 
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Study
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.report.page_tables import trial_table
@@ -19,7 +20,6 @@ from qsens.run.loop import StoppedError
 from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.same_graph import ScoredGraphs, samples_path
-from qsens.spec_file import spec_from_values
 from qsens.testing import example_layers, example_trial
 
 INT8 = PrecisionMap(Precision.INT8)

@@ -11,6 +11,7 @@ from tiny_photos import write_photos
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import ScoreError
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Screen, Trial, untried
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunPaths
@@ -19,7 +20,6 @@ from qsens.run.loop import plan_maps
 from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.screening import screen_samples, spread_places
-from qsens.spec_file import spec_from_values
 from qsens.testing import example_layers
 
 FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)

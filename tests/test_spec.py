@@ -14,8 +14,7 @@ from qsens.core import spec as spec_module
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, OutputRule
 from qsens.core.schema import load_schema
-from qsens.core.spec import Options, SweepSpec, difference, is_path
-from qsens.spec_file import read_spec, spec_from_values, write_spec
+from qsens.core.spec import Options, SweepSpec, difference, is_path, read_spec, spec_from_values, write_spec
 
 FULL = SweepSpec(
     checkpoint="/data/generator.onnx",

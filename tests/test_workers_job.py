@@ -11,12 +11,12 @@ from tiny_photos import write_photos
 from qsens.api import run_sweep
 from qsens.core.errors import BuildError, RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome
 from qsens.run.folder import library_versions, read_provenance, read_run_spec, read_study
 from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
 from qsens.run.workers import runner_on, with_fixed_threads
-from qsens.spec_file import spec_from_values
 from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
 
 SWEEP = {

@@ -21,13 +21,13 @@ from workbench import RESULTS, backend_or_stop
 from qsens.core.errors import BuildError, ScoreError
 from qsens.core.layer import Layer, map_of
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.spec import spec_from_values
 from qsens.core.trial import Trial
 from qsens.run.evaluate import Evaluator
 from qsens.run.folder import RunFolder
 from qsens.run.open import assemble
 from qsens.run.stages import Workload
 from qsens.run.sweep import workload_of
-from qsens.spec_file import spec_from_values
 from qsens.zoo.talker.demo import TalkerDemo
 
 COLUMNS = ("map", "metric", "simulator", "engine", "difference", "standard_error", "mismatches", "error")

@@ -21,9 +21,11 @@ from qsens.core.spec import (
     RANGE_METHODS,
     WEIGHT_SCALES,
     SweepSpec,
+    merge_values,
+    read_spec_values,
+    spec_from_values,
 )
 from qsens.device.json_text import parse_json
-from qsens.spec_file import merge_values, read_spec_values, spec_from_values
 
 Command = Callable[..., Any]
 

@@ -15,13 +15,11 @@ from qsens.cli.text import latency_lines, shown_ms
 from qsens.cli.text_table import text_table
 from qsens.core.errors import SpecError
 from qsens.core.maps import anchor_trial, describe_map, int8_share
-from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric
+from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric, images_needed, shown_value
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
-from qsens.interval_method import images_needed
 from qsens.latency_table import check_table, read_latency_table
-from qsens.psnr import shown_value
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import paired_errors
 from qsens.selection.budget import Budget

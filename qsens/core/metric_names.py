@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from qsens.core.errors import SpecError
@@ -10,6 +11,25 @@ from qsens.core.trial import Study
 if TYPE_CHECKING:
     pass
 
+
+FRECHET_CALIBRATION = 1.1
+
+_COMMON = "influence function, clustered by clip, Student's t"
+
+_SECOND_ORDER = f"{_COMMON}, second order from halves"
+
+_HEAVY_TAILS = f"{_COMMON} with degrees of freedom from the kurtosis"
+
+_METHODS = {
+    "fid": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
+    "fid-fp32": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
+    "psnr": _HEAVY_TAILS,
+    "ssim": _HEAVY_TAILS,
+    "kid": _SECOND_ORDER,
+    "kid-fp32": _SECOND_ORDER,
+}
+
+PSNR_CAP_DB = 100.0
 
 _TITLES = {
     "fid": "{} against real images",
@@ -37,6 +57,52 @@ PSNR = "psnr"
 HEADLINES = ("fid", DAMAGE, PSNR)
 
 Z95 = 1.959964
+
+"""Factor on the influence of Fréchet distances, after the corrections for few groups and for second order.
+
+From `benchmarks/coverage.py`: what the first-order error of a paired difference lacks on features of real
+generators (EfficientNet-Lite0, N below D), and the noise of the error itself. Linear scores need no factor.
+"""
+
+
+def interval_method(metric: str) -> str:
+    """How this version makes the 95% interval of a score of that name.
+
+    >>> interval_method("flicker")
+    "influence function, clustered by clip, Student's t"
+    """
+    return _METHODS.get(metric.partition("[")[0], _COMMON)
+
+
+def images_needed(difference_se: float, images: int, half_width: float) -> int:
+    """How many images would make the 95% interval of a difference ± `half_width`, from its error at `images`.
+
+    Errors fall with the root of the number of images; frames of clips are counted in clips of the same
+    length, so more of them means more clips.
+
+    Raises:
+        SpecError: for a half-width that is not positive.
+
+    >>> images_needed(0.5, 400, 0.49)
+    1600
+    """
+    if not half_width > 0.0:
+        raise SpecError(f"half_width={half_width}", "ask for a precision above 0")
+    # An error beyond all measure, as a damaged record may hold, asks for more than anybody has.
+    ratio = min(NormalDist().inv_cdf(0.975) * difference_se / half_width, 1e9)
+    return max(2, math.ceil(images * ratio**2))
+
+
+"""What records hold for equal pictures, as JSON has no infinity: one pixel value in 150,000 off by one."""
+
+
+def shown_value(metric: str, value: float) -> float:
+    """A score as tables and figures show it: the PSNR of equal pictures is infinite.
+
+    >>> shown_value("psnr", 100.0), shown_value("psnr", 41.5), shown_value("fid[lite0]", 100.0)
+    (inf, 41.5, 100.0)
+    """
+    return math.inf if metric == PSNR and value >= PSNR_CAP_DB else value
 
 
 def base_name(metric: str) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from qsens.core.layer import Layer, macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share, map_title
-from qsens.core.metric_names import Z95, axis_title, format_value, short_name
+from qsens.core.metric_names import Z95, axis_title, format_value, short_name, shown_value
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.psnr import shown_value
 from qsens.report.page_text import escape
 from qsens.report.tables import differing_layers
 from qsens.selection.timings import Timings

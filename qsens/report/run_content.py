@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import QsensError
+from qsens.core.metric_names import images_needed
 from qsens.core.plugins import create, option_names
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
-from qsens.interval_method import images_needed
 from qsens.latency_table import tables_of_run
 from qsens.report.floors import Floor, read_floors
 from qsens.run.evidence import evidence_path, is_pictures

@@ -16,17 +16,15 @@ from filelock import FileLock, Timeout
 from qsens import __version__
 from qsens.core.errors import RunFolderError
 from qsens.core.files import write_atomically, write_error
-from qsens.core.layer import Layer
+from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
 from qsens.core.schema import read_record, shown
-from qsens.core.spec import SweepSpec, difference
+from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.leftovers import remove_leftovers
 from qsens.device.special_files import read_file
-from qsens.layers_table import layers_from_csv, layers_to_csv
 from qsens.run.journal import Journal, check_numbers, read_journal
-from qsens.spec_file import read_spec, write_spec
 
 # The libraries whose versions can change a score.
 RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch", "torchvision")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
+from qsens.core.metric_names import FRECHET_CALIBRATION
 from qsens.core.trial import Score
-from qsens.interval_method import FRECHET_CALIBRATION
 from qsens.metrics.collected import (
     FeatureCollector,
     LastResults,

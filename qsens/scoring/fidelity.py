@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError
 from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.metric_names import PSNR, PSNR_CAP_DB
 from qsens.core.trial import Score
-from qsens.psnr import PSNR, PSNR_CAP_DB
 from qsens.scoring.intervals import heavy_tailed_error
 
 Images = NDArray[np.uint8]

@@ -8,7 +8,7 @@ import scipy.stats
 
 from qsens.clustered_errors import first_order_error
 from qsens.core.errors import DataError, SpecError
-from qsens.interval_method import FRECHET_CALIBRATION, images_needed
+from qsens.core.metric_names import FRECHET_CALIBRATION, images_needed
 from qsens.scoring.frechet import Reference, frechet_distance
 from qsens.scoring.influence import FrechetMeasurement, measure_pair, measure_to_reference
 from qsens.scoring.intervals import (

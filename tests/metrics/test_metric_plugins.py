@@ -7,7 +7,7 @@ import pytest
 
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
-from qsens.interval_method import FRECHET_CALIBRATION
+from qsens.core.metric_names import FRECHET_CALIBRATION
 from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.masking import masking_warning
 from qsens.metrics.second_order import second_order_factor

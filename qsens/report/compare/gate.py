@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 from qsens.core.errors import BudgetError
 from qsens.core.maps import built_map, int8_share
-from qsens.core.metric_names import Z95
+from qsens.core.metric_names import Z95, images_needed
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Study, Trial
-from qsens.interval_method import images_needed
 from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.run_content import chosen_document
 from qsens.selection.budget import Budget, Limit, told_apart

@@ -11,9 +11,8 @@ from matplotlib.lines import Line2D
 
 from qsens.core.layer import Layer
 from qsens.core.maps import Direction
-from qsens.core.metric_names import axis_title, short_name
+from qsens.core.metric_names import axis_title, interval_method, short_name
 from qsens.core.precision import Precision
-from qsens.interval_method import interval_method
 from qsens.report.boundary_data import BoundaryCurve, BoundaryLine, BoundaryPoint
 from qsens.report.figures.block_axis import label_blocks, label_height
 from qsens.report.figures.style import (

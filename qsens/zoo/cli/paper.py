@@ -70,7 +70,7 @@ def paper(
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    from qsens.spec_file import merge_values, read_spec_values
+    from qsens.core.spec import merge_values, read_spec_values
 
     path = options["spec"]
     return merge_values({} if path is None else read_spec_values(path), values_from_options(None, options))

@@ -13,13 +13,13 @@ from qsens.core.interfaces import InputSpec, Progress, SampleSet, annotation_of
 from qsens.core.layer import map_of
 from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
+from qsens.core.spec import read_spec, spec_from_values
 from qsens.core.trial import Study, Trial
 from qsens.reporting import make_report
 from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
 from qsens.run.open import assemble, sample_warnings
 from qsens.run.sweep import sweep
-from qsens.spec_file import read_spec, spec_from_values
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
 from qsens.zoo.metrics.lip_sync import spoken_runs
 from qsens.zoo.metrics.mouth import OPEN, correlate, true_openings

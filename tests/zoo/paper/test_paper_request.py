@@ -6,8 +6,7 @@ from click.testing import CliRunner
 
 from qsens.cli.main import main
 from qsens.core.errors import LoadError, SpecError
-from qsens.core.spec import SweepSpec
-from qsens.spec_file import write_spec
+from qsens.core.spec import SweepSpec, write_spec
 from qsens.zoo.paper.ablation import read_checkpoints
 from qsens.zoo.paper.request import PARTS, PaperRequest, parts_from_text, values_for_sweeps
 from qsens.zoo.paper.runs import wanted_metrics

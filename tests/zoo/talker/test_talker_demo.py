@@ -1,7 +1,7 @@
 """The talker's demo names what it ships, and makes its sets where they are not shipped."""
 
 from qsens.calibration.manifest import read_manifest
-from qsens.spec_file import spec_from_values
+from qsens.core.spec import spec_from_values
 from qsens.zoo.talker import demo
 
 
