@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from qsens.core.errors import SpecError
-from qsens.layer_order import in_blocks, in_order
+from qsens.graph.layers import in_blocks, in_order
 from qsens.testing import example_layers
 
 LAYERS = example_layers(4)

@@ -8,9 +8,7 @@ import onnx
 from qsens.core.errors import LoadError
 from qsens.core.interfaces import InputSpec
 from qsens.core.layer import Layer
-from qsens.graph.constants import fold_constants
 from qsens.graph.editable_graph import Draft, weights_digest
-from qsens.graph.fold import fold_batch_norms
 from qsens.graph.functions import inline_functions
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
@@ -25,7 +23,13 @@ from qsens.graph.shapes import (
     value_infos,
 )
 from qsens.graph.shown_names import with_shown_names
-from qsens.graph.simplify import drop_zero_biases, remove_copies, settle_gemms
+from qsens.graph.simplify import (
+    drop_zero_biases,
+    fold_batch_norms,
+    fold_constants,
+    remove_copies,
+    settle_gemms,
+)
 
 # Folding rounds every weight once more; real generators stay below 1e-6, a wrong fold is of order one.
 LARGEST_DIFFERENCE = 1e-4

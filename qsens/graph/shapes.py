@@ -1,7 +1,7 @@
 """Graph inputs, the concrete shapes a graph is examined at, and inferred tensor types."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, helper
@@ -9,12 +9,16 @@ from onnx import TensorProto, helper
 from qsens.core.errors import LoadError, SpecError
 from qsens.core.interfaces import InputSpec
 from qsens.graph.editable_graph import Draft
+from qsens.graph.requirements import refuse_unusable
+from qsens.graph.shown_names import with_shown_names
 
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
 # inference then works on graphs of any size.
 _LARGEST_SHAPE_CONSTANT = 1024
+
 # Of one sample of one input; the largest pictures that networks take are a hundredth of it.
 LARGEST_INPUT_ELEMENTS = 2**28
+
 Shape = tuple[int, ...]
 
 
@@ -183,3 +187,18 @@ def value_infos(types: Mapping[str, onnx.TypeProto], names: Iterable[str]) -> li
         name for name in names if name in types and types[name].tensor_type.elem_type != TensorProto.UNDEFINED
     ]
     return [onnx.ValueInfoProto(name=name, type=types[name]) for name in known]
+
+
+def graph_inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """Inputs in graph order.
+
+    Raises:
+        LoadError: for a model that cannot be swept, an input without a shape, or a batch above one.
+    """
+    refuse_unusable(model)
+    return input_specs(Draft.take_apart(with_shown_names(model)))
+
+
+def free_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:
+    """Names of inputs with a side that the graph leaves open, the batch axis aside."""
+    return tuple(entry.name for entry in inputs if None in entry.shape)

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from qsens.engines.lowering.emit import Emitter
 from qsens.engines.lowering.opsets import Template
-from qsens.graph.operators import data_inputs
+from qsens.graph.topology import data_inputs
 
 Values = np.ndarray[Any, np.dtype[Any]]
 

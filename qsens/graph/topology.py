@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,16 @@ from onnx import TensorProto, numpy_helper
 
 from qsens.graph.graph import Graph
 
+FLOAT16 = "tensor(float16)"
+
 RELU_LIKE = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "ThresholdedRelu"})
+
 SATURATING = frozenset(
     {"Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu", "Softplus", "Softsign", "Mish", "Selu", "Celu"}
 )
+
 ACTIVATIONS = RELU_LIKE | SATURATING
+
 MOVEMENTS = frozenset(
     {
         "Concat",
@@ -36,6 +41,69 @@ MOVEMENTS = frozenset(
         "Unsqueeze",
     }
 )
+
+_DENSE_OUTPUTS = ACTIVATIONS | {
+    "AveragePool",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "Resize",
+}
+
+_NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Abs", "Sqrt"})
+
+_KEEPS_SIGN = MOVEMENTS | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
+
+
+def schema_of(node: onnx.NodeProto, opset: int) -> Any:
+    """The schema of a node of the default domain in `opset`, `None` where there is none."""
+    return _schema(node.op_type, opset) if node.domain in ("", "ai.onnx") else None
+
+
+@lru_cache(maxsize=1024)
+def _schema(operator: str, opset: int) -> Any:
+    try:
+        return onnx.defs.get_schema(operator, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+def data_inputs(node: onnx.NodeProto, opset: int) -> frozenset[int]:
+    """Positions of the inputs that have the type of the node's first output."""
+    schema = schema_of(node, opset)
+    if schema is None:
+        return frozenset()
+    kind = schema.outputs[0].type_str
+    last = len(schema.inputs) - 1  # a variadic input stands for all that follow
+    return frozenset(
+        place for place in range(len(node.input)) if schema.inputs[min(place, last)].type_str == kind
+    )
+
+
+def takes_half(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether the node may compute in FP16."""
+    schema = schema_of(node, opset)
+    if schema is None:
+        return False
+    kind = schema.outputs[0].type_str
+    allowed = next(
+        (entry.allowed_type_strs for entry in schema.type_constraints if entry.type_param_str == kind), ()
+    )
+    return FLOAT16 in allowed
+
+
+def same_signature(node: onnx.NodeProto, opset: int, older: int) -> bool:
+    """Whether the operator has the same inputs and attributes in both sets, so that only types differ."""
+    new, old = schema_of(node, opset), schema_of(node, older)
+    return new is not None and old is not None and _signature(new) == _signature(old)
+
+
+def _signature(schema: Any) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+    inputs = [(entry.name, str(entry.option)) for entry in schema.inputs]
+    attributes = [
+        (name, str(entry.type), str(entry.default_value)) for name, entry in sorted(schema.attributes.items())
+    ]
+    return inputs, attributes
 
 
 @dataclass(frozen=True)
@@ -224,15 +292,6 @@ def _tensors_inside(operation: FusedOperation, topology: Topology) -> list[str]:
     return [name for name in tensors if name not in (operation.result, operation.pre_activation)]
 
 
-_DENSE_OUTPUTS = ACTIVATIONS | {
-    "AveragePool",
-    "GroupNormalization",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "Resize",
-}
-
-
 def _is_dense_output(node: onnx.NodeProto, topology: Topology) -> bool:
     if node.op_type in {"Add", "Mul", "Sub"}:
         first, second = node.input
@@ -262,10 +321,6 @@ def moves_values(node: onnx.NodeProto) -> bool:
 def moves_or_clips(node: onnx.NodeProto) -> bool:
     """Whether the node only moves values or bends them at a bound, as ReLU and its kin do."""
     return moves_values(node) or node.op_type in RELU_LIKE
-
-
-_NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Abs", "Sqrt"})
-_KEEPS_SIGN = MOVEMENTS | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 
 
 def is_non_negative(tensor: str, topology: Topology) -> bool:

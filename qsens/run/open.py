@@ -29,9 +29,9 @@ from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
 from qsens.engines.lowering.plan import LoweringOptions, Placement, WeightScales
 from qsens.graph.graph import Graph
-from qsens.graph.inputs import free_inputs, graph_inputs
+from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
-from qsens.layer_order import in_blocks, in_order
+from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.metrics.collected import sample_size_warning
 from qsens.scoring.extractors import (
     default_extractor_name,

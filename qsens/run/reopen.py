@@ -17,9 +17,9 @@ from qsens.core.trial import Provenance, Study
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
-from qsens.graph.inputs import free_inputs, graph_inputs
+from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
-from qsens.layer_order import in_blocks, in_order
+from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.ranges import Ranges
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.open import Assembled, assemble, lowering_options, open_generator

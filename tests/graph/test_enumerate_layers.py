@@ -3,7 +3,7 @@ import pytest
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.graph.names import block_of
+from qsens.graph.layers import block_of
 from qsens.graph.prepare import prepare_graph
 
 SCOPES = "pkg.torch.onnx.name_scopes"

@@ -4,7 +4,7 @@ from onnx import helper
 from tiny_models import norm_node, norm_weights, normal, onnx_model, run_model
 
 from qsens.core.errors import LoadError
-from qsens.graph import fold
+from qsens.graph import simplify as fold
 from qsens.graph.prepare import prepare_graph
 
 

@@ -8,8 +8,8 @@ from tiny_models import conv_model, norm_node
 from qsens.core.errors import LoadError
 from qsens.graph import limits
 from qsens.graph.editable_graph import Draft
-from qsens.graph.inputs import graph_inputs
 from qsens.graph.prepare import prepare_graph
+from qsens.graph.shapes import graph_inputs
 
 ONE = np.ones(1, np.float32)
 

@@ -7,8 +7,8 @@ import pytest
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.graph.inputs import graph_inputs
 from qsens.graph.prepare import prepare_graph
+from qsens.graph.shapes import graph_inputs
 from qsens.graph.shown_names import with_shown_names
 
 NAMES = {

@@ -10,8 +10,7 @@ from onnx import helper, numpy_helper
 
 from qsens.core.errors import BuildError
 from qsens.graph.editable_graph import attribute_of, subgraphs
-from qsens.graph.operators import same_signature, schema_of
-from qsens.graph.topology import Topology
+from qsens.graph.topology import Topology, same_signature, schema_of
 
 Values = np.ndarray[Any, np.dtype[Any]]
 Nodes = list[onnx.NodeProto]

@@ -6,9 +6,8 @@ import onnx
 
 from qsens.core.precision import Precision
 from qsens.engines.lowering.opsets import Template
-from qsens.graph.operators import data_inputs, takes_half
 from qsens.graph.placed_map import PlacedMap
-from qsens.graph.topology import moves_or_clips
+from qsens.graph.topology import data_inputs, moves_or_clips, takes_half
 
 
 def half_nodes(placed: PlacedMap, template: Template) -> frozenset[str]:
