@@ -8,6 +8,7 @@ import onnx
 from onnx import helper
 from tiny_models import normal, onnx_model
 
+from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
@@ -15,7 +16,6 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from qsens.graph.graph import Graph
 from qsens.graph.prepare import prepare_graph
-from qsens.ranges import Ranges, TensorRange
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 

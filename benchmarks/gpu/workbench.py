@@ -19,7 +19,7 @@ from generators import BenchmarkGenerator, srresnet, wav2lip_student, wav2lip_te
 
 from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer
-from qsens.calibration.ranges import collect_ranges
+from qsens.calibration.ranges import Ranges, collect_ranges
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines import tensorrt as tensorrt_engine
@@ -29,7 +29,6 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.tensorrt import TensorRtBackend
 from qsens.engines.tensorrt_rtx import TensorRtRtxBackend
 from qsens.graph.prepare import prepare_graph
-from qsens.ranges import Ranges
 
 RESULTS = Path(__file__).parent / "results"
 NEEDS_GPU = 3

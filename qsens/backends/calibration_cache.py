@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsens.calibration.ranges import Ranges
 from qsens.core.errors import DataError
-from qsens.ranges import Ranges
 
 # What trtexec's calibrator, and most others, call themselves; TensorRT reads a cache of that name only.
 ALGORITHM = "EntropyCalibration2"

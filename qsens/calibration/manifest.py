@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qsens.calibration.arrays import check_readable
 from qsens.calibration.clip_names import clips_by_pattern
+from qsens.calibration.feeds import check_readable
 from qsens.calibration.files import ARRAY_EXTENSIONS, SetFiles, list_nested_files, list_set_files
 from qsens.calibration.images import read_image
 from qsens.core.errors import DataError, SpecError

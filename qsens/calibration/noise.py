@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.calibration.input_shapes import image_sides, shape_text
+from qsens.calibration.images import image_sides, shape_text
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, InputSpec
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsens.calibration.input_shapes import fits_shape, shape_text
+from qsens.calibration.images import fits_shape, shape_text
 from qsens.core.errors import PluginError, QsensError
 from qsens.core.interfaces import InputSpec, SampleSet
 

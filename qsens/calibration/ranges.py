@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,58 @@ from qsens.calibration.thresholds import (
 from qsens.core.errors import DataError
 from qsens.core.files import write_atomically
 from qsens.device.npz_sizes import read_arrays
-from qsens.ranges import Ranges, TensorRange
 
 Batch = Mapping[str, NDArray[Any]]
+
 _CHUNK = 1 << 16
+
 _VERSION = 2
+
+_ARRAYS = ("method", "samples", "digest", "tensor", "minimum", "maximum", "amax")
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """What calibration saw of one tensor.
+
+    `amax` is the chosen symmetric clipping threshold (`method`), a float32 value; the INT8 scale is
+    `amax / 127`, which FP16 holds exactly unless it is below 2^-14. `minimum` and `maximum` are the plain
+    extremes, used for overflow warnings.
+    """
+
+    tensor: str
+    minimum: float
+    maximum: float
+    amax: float
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges of all calibrated tensors over `samples` samples, by one `method`.
+
+    `digest` covers the graph, the calibration samples and the method: equal digests mean equal ranges.
+    """
+
+    method: str
+    samples: int
+    digest: str
+    tensors: tuple[TensorRange, ...] = field(repr=False)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, TensorRange]:
+        return {entry.tensor: entry for entry in self.tensors}
+
+    def __getitem__(self, tensor: str) -> TensorRange:
+        """Raises `DataError` for a tensor that was not calibrated."""
+        try:
+            return self._by_name[tensor]
+        except KeyError:
+            raise DataError(
+                f"no range for tensor {tensor!r}", "the graph changed after calibration: calibrate again"
+            ) from None
+
+    def __contains__(self, tensor: str) -> bool:
+        return tensor in self._by_name
 
 
 class RangeCollector:
@@ -191,9 +240,6 @@ def _arrays_from_ranges(ranges: Ranges) -> dict[str, Any]:
         "maximum": np.array([entry.maximum for entry in entries], dtype=np.float64),
         "amax": np.array([entry.amax for entry in entries], dtype=np.float32),
     }
-
-
-_ARRAYS = ("method", "samples", "digest", "tensor", "minimum", "maximum", "amax")
 
 
 def _ranges_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Ranges:

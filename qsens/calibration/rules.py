@@ -4,8 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from qsens.calibration.images import size_text
-from qsens.calibration.input_shapes import image_sides, looks_like_an_image, shape_text
+from qsens.calibration.images import image_sides, looks_like_an_image, shape_text, size_text
 from qsens.calibration.manifest import Manifest, is_range
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, InputSpec

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qsens import __version__
+from qsens.calibration.ranges import Ranges
 from qsens.core.csv_text import csv_text
 from qsens.core.layer import macs_share, weight_bytes
 from qsens.core.maps import anchor_trial
@@ -22,7 +23,6 @@ from qsens.deploy.float_fallback import AgreedGraph
 from qsens.device.audit import AskedLayer
 from qsens.device.bundle_files import DOCUMENT, SCHEMA_VERSION, Bundle
 from qsens.export.targets import Target
-from qsens.ranges import Ranges
 from qsens.run.reopen import ReopenedRun
 
 INT8_LEVELS = np.float32(127)

@@ -7,9 +7,9 @@ import onnx
 
 from qsens.backends.calibration_cache import calibration_cache_text
 from qsens.backends.trtexec import trtexec_lines
+from qsens.calibration.ranges import Ranges
 from qsens.deploy.float_fallback import LARGEST_MESSAGE
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
-from qsens.ranges import Ranges
 
 # The last TensorRT 8, which JetPack 6.0 has.
 CACHE_VERSION = "8.6.1"

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
+from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
-from qsens.ranges import Ranges, TensorRange
 
 
 class PlacedMap:

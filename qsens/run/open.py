@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qsens.calibration.real_images import RealImages, open_real_images
-from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
+from qsens.calibration.sets import open_sweep_sets, shapes_of_sample
 from qsens.checks import check_annotations, check_before_calibrating, check_shapes
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import (

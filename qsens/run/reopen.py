@@ -6,8 +6,8 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from qsens.calibration.ranges import load_ranges, ranges_digest
-from qsens.calibration.sweep_sets import open_sweep_sets, shapes_of_sample
+from qsens.calibration.ranges import Ranges, load_ranges, ranges_digest
+from qsens.calibration.sets import open_sweep_sets, shapes_of_sample
 from qsens.core.errors import RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
 from qsens.core.maps import pin_layers
@@ -20,7 +20,6 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
-from qsens.ranges import Ranges
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.open import Assembled, assemble, lowering_options, open_generator
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from qsens.baseline import Baseline
 from qsens.calibration.batches import InputCache
+from qsens.calibration.ranges import Ranges
 from qsens.core.errors import PluginError, ScoreError
 from qsens.core.interfaces import (
     Accumulator,
@@ -22,7 +23,6 @@ from qsens.core.interfaces import (
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Score
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
-from qsens.ranges import Ranges
 from qsens.scoring.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]

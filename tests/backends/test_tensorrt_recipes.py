@@ -9,11 +9,11 @@ from tiny_models import conv_model
 
 from qsens.backends.calibration_cache import calibration_cache_text, read_calibration_cache, version_number
 from qsens.backends.trtexec import trtexec_lines
+from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.errors import BuildError, DataError
 from qsens.core.precision import PrecisionMap
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions
-from qsens.ranges import Ranges, TensorRange
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)
 

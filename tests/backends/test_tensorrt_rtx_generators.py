@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 from lowered_models import FP16, INT8
 
+from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.layer import map_of
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
@@ -12,7 +13,6 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.tensorrt_rtx import TensorRtRtxBackend, problem
 from qsens.graph.prepare import prepare_graph
-from qsens.ranges import Ranges, TensorRange
 from qsens.run.open import open_generator
 
 pytestmark = [

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from qsens.calibration.ranges import (
     RangeCollector,
+    Ranges,
+    TensorRange,
     collect_ranges,
     load_ranges,
     ranges_digest,
@@ -12,7 +14,6 @@ from qsens.calibration.ranges import (
 )
 from qsens.calibration.thresholds import BINS, FALLBACK_AMAX, with_half_scale
 from qsens.core.errors import DataError, RunFolderError, SpecError
-from qsens.ranges import Ranges, TensorRange
 
 METHODS = ["minmax", "percentile", "mse", "entropy"]
 

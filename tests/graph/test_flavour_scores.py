@@ -17,6 +17,7 @@ from tiny_models import normal, onnx_model
 
 from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer, measure_ranges
+from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
@@ -24,7 +25,6 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.prepare import prepare_graph
-from qsens.ranges import Ranges, TensorRange
 from qsens.run.open import assemble, lowering_options
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

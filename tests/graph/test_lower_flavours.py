@@ -8,12 +8,12 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 from onnx import TensorProto, helper
 from tiny_models import normal, onnx_model
 
+from qsens.calibration.ranges import TensorRange
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, Placement
 from qsens.graph.topology import Topology
-from qsens.ranges import TensorRange
 
 MIXED = {"first": INT8, "middle": FP16, "inner": FP32, "up": INT8, "last": FP16}
 

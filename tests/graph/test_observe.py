@@ -1,9 +1,9 @@
 import numpy as np
 from lowered_models import images, prepared, residual_generator
 
+from qsens.calibration import measure as observe
 from qsens.engines.lowering.plan import Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.graph import observe
 
 
 def test_extremes_are_those_of_the_values():

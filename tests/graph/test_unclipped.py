@@ -6,10 +6,10 @@ import pytest
 from lowered_models import INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
+from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions
 from qsens.graph.unclipped import without_tail_clips
-from qsens.ranges import Ranges, TensorRange
 
 
 @pytest.fixture(scope="module")

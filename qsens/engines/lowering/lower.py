@@ -1,5 +1,6 @@
 """Lowering: graph, precision map, ranges and options to the ONNX graph of one flavour. A pure function."""
 
+from qsens.calibration.ranges import Ranges
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.exact import lower_exact
@@ -8,7 +9,6 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.lowering.qdq import lower_qdq
 from qsens.graph.graph import Graph
 from qsens.graph.placed_map import PlacedMap
-from qsens.ranges import Ranges
 
 __all__ = ["LoweredGraph", "lower_graph"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.calibration.files import file_sha256
-from qsens.calibration.input_shapes import fits_shape, shape_text
+from qsens.calibration.images import fits_shape, shape_text
 from qsens.core.errors import DataError, SpecError
 from qsens.core.interfaces import InputSpec
 from qsens.zoo.audio.mel import MEL_BANDS

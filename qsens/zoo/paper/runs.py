@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qsens.calibration.sweep_sets import open_sweep_sets
+from qsens.calibration.sets import open_sweep_sets
 from qsens.core.errors import LoadError, QsensError
 from qsens.core.interfaces import InputSpec, Progress, SampleSet, annotation_of
 from qsens.core.layer import map_of
