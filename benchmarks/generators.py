@@ -247,7 +247,7 @@ def style_network(side: int = 128) -> BenchmarkGenerator:
         LoadError: if the package is not installed.
     """
     from qsens.demo import STYLE, STYLE_COUNT
-    from qsens.generators.style import open_style
+    from qsens.generators.onnx_file import open_style
 
     weights = [0.0] * STYLE_COUNT
     weights[STYLE] = 1.0

@@ -9,7 +9,7 @@ import numpy as np
 from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
 from qsens.core.errors import DataError, install_hint
-from qsens.generators.style import LICENCE
+from qsens.generators.onnx_file import LICENCE
 
 # Photographs inside the scikit-image wheel; nothing is downloaded. Every second crop is held out as a
 # real image that no map is asked to stylise.
