@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from workbench import RESULTS, Prepared, backend_or_stop, flavour_without_gpu, labelled_maps, prepare
 
-from qsens.backends.asked import asked_layers
 from qsens.core.precision import PrecisionMap
 from qsens.deploy.bench import BenchSettings, BuiltEngine, Subject, alone, bench
 from qsens.device.audit import audit_layers
 from qsens.device.latency_file import MeasuredGraph, latency_document, write_latency
 from qsens.device.machine import describe_device
+from qsens.engines.lowering.lowered_graph import asked_layers
 
 CALIBRATION_SAMPLES = 8
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from qsens.backends.asked import asked_layers
 from qsens.calibration.batches import InputCache
 from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
 from qsens.core.interfaces import Backend, Engine
@@ -23,7 +22,7 @@ from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency_file import MeasuredGraph
 from qsens.device.open_engine import open_engine
-from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.graph.graph import Graph
 from qsens.run.folder import RunPaths
 from qsens.run.reopen import ReopenedRun

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qsens.backends.asked import asked_layers
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
@@ -17,9 +16,9 @@ from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of
 from qsens.device.open_engine import open_engine
-from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
+from qsens.engines.lowering.qdq import NOTE, without_tail_clips
 from qsens.export.targets import Target
-from qsens.graph.unclipped import NOTE, without_tail_clips
 from qsens.run.reopen import ReopenedRun
 
 # Protobuf cannot serialise more; larger weights lie in a file beside the graph.

@@ -1,32 +1,187 @@
 """Backend `onnxruntime`: the `exact` graph as it stands, or an optimised session of the `u8` graph."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
 
-from qsens.backends.model_source import model_source
-from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
-from qsens.backends.readback import applied_map
 from qsens.core.errors import BuildError, SpecError
+from qsens.core.layer import Layer
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.errors import DeviceError
 from qsens.device.leftovers import temporary_folder
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
-from qsens.engines.cpu_engines import CpuEngine
-from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.cpu_engines import CpuEngine, OnnxRuntimeEngine
+from qsens.engines.lowering.lowered_graph import DetachedModel, LoweredGraph, model_source
+from qsens.engines.lowering.qdq import without_tail_clips
 from qsens.engines.shared_prefix import LowerMap, PrefixReuse
-from qsens.graph.detached import DetachedModel
-from qsens.graph.exactness import probe_model, probe_sample
-from qsens.graph.unclipped import without_tail_clips
+from qsens.graph.graph import Graph
+from qsens.graph.topology import ACTIVATIONS, MOVEMENTS, Topology
+
+CHANNELS = 96
+
+SIDE = 14
+
+LARGEST_WEIGHT = 127
+
+FP16_MAXIMUM = 65504.0
+
+SMALLEST_NORMAL = 2.0**-14
+
+# Bits of a float32 mantissa that FP16 has no room for.
+DROPPED_BITS = 0x1FFF
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+_PASSES_CODES = MOVEMENTS | {"Cast", "Resize", "Relu"}
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
 # Winograd, FFT and TF32 kernels would not keep integer sums exact.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
+
 _EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
+
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _weight() -> Values:
+    rng = np.random.default_rng(7)
+    return rng.integers(-127, 128, size=(CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+
+
+def probe_model() -> onnx.ModelProto:
+    """One 3x3 convolution of a size that fast algorithms (Winograd, FFT) would be chosen for."""
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["codes", "weight"], ["sums"], name="probe", pads=[1, 1, 1, 1])],
+        "probe",
+        [helper.make_tensor_value_info("codes", TensorProto.FLOAT, [2, CHANNELS, SIDE, SIDE])],
+        [helper.make_tensor_value_info("sums", TensorProto.FLOAT, [2, CHANNELS, SIDE, SIDE])],
+        [numpy_helper.from_array(_weight(), "weight")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def probe_sample() -> tuple[Values, Values]:
+    """Codes (2, 96, 14, 14) and the exact sums of `probe_model` over them.
+
+    They are computed in float64, which holds sums of these integers exactly.
+    """
+    codes = np.random.default_rng(11).integers(-128, 128, size=(2, CHANNELS, SIDE, SIDE))
+    padded = np.pad(codes, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, CHANNELS * 9)
+    sums = columns.astype(np.float64) @ _weight().astype(np.float64).reshape(CHANNELS, -1).T
+    expected = sums.reshape(2, SIDE, SIDE, CHANNELS).transpose(0, 3, 1, 2)
+    return codes.astype(np.float32), expected.astype(np.float32)
+
+
+def applied_map(model: onnx.ModelProto, graph: Graph, *, folder: Path | None = None) -> PrecisionMap:
+    """The precision of every layer of `graph` in the session's own `model`.
+
+    A layer is INT8 if it reads values that a QuantizeLinear made and multiplies integer weights of at
+    most 127; FP16 if its operand and its result pass through FP16 and FP16 can hold its weights; FP32
+    otherwise. A layer that the session no longer has counts as FP32. `folder` holds the files of weights
+    that are not inside the model.
+    """
+    held = _Held(Topology(model), folder)
+    return PrecisionMap.over({layer.name: _applied(layer, held) for layer in graph.layers})
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """The graph of a session; weights are read one at a time."""
+
+    topology: Topology
+    folder: Path | None
+
+    def constant(self, name: str) -> Values:
+        tensor = self.topology.initializers[name]
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return self.topology.constant(name)
+        assert self.folder is not None, "a model with external data comes with its folder"
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        path, offset = self.folder / entries["location"], int(entries.get("offset", 0))
+        count = int(np.prod(tensor.dims))
+        return np.fromfile(path, kind, count, offset=offset).reshape(tuple(tensor.dims))
+
+
+def _applied(layer: Layer, held: _Held) -> Precision:
+    topology = held.topology
+    node = topology.nodes.get(layer.node)
+    if node is None:
+        return Precision.FP32
+    weights = [name for name in node.input[:2] if name in topology.initializers]
+    if not weights:
+        return Precision.FP32
+    data = next(name for name in node.input[:2] if name != weights[0])
+    maker = _maker(data, topology)
+    if maker == "QuantizeLinear" and _fits_int8(held.constant(weights[0])):
+        return Precision.INT8
+    if maker == "half" and _ends_in_half(node.output[0], topology) and fits_half(held.constant(weights[0])):
+        return Precision.FP16
+    return Precision.FP32
+
+
+def _maker(tensor: str, topology: Topology) -> str:
+    """What made the values: `QuantizeLinear`, `half` (a cast from FP16), or the operator's name."""
+    while (node := topology.producer.get(tensor)) is not None:
+        if node.op_type == "QuantizeLinear":
+            return "QuantizeLinear"
+        if node.op_type == "Cast" and _is_half(node.input[0], topology):
+            return "half"
+        if node.op_type not in _PASSES_CODES:
+            return str(node.op_type)
+        tensor = node.input[0]
+    return "input"
+
+
+def _is_half(tensor: str, topology: Topology) -> bool:
+    node = topology.producer.get(tensor)
+    return node is not None and node.op_type == "Cast" and bool(_target(node) == TensorProto.FLOAT16)
+
+
+def _target(node: onnx.NodeProto) -> int:
+    return next(
+        int(helper.get_attribute_value(attribute)) for attribute in node.attribute if attribute.name == "to"
+    )
+
+
+def _fits_int8(values: Values) -> bool:
+    return _magnitude(values) <= LARGEST_WEIGHT and np.array_equal(values, values.astype(np.int8))
+
+
+def fits_half(values: Values) -> bool:
+    """Whether FP16 holds every one of the float32 values exactly."""
+    if not _magnitude(values) <= FP16_MAXIMUM:
+        return False
+    if np.bitwise_or.reduce(values.view(np.uint32), axis=None) & DROPPED_BITS:
+        return False
+    # Below its smallest normal number FP16 drops more bits than the last thirteen.
+    small = values[np.abs(values) < SMALLEST_NORMAL]
+    return np.array_equal(small, small.astype(np.float16).astype(np.float32))
+
+
+def _magnitude(values: Values) -> float:
+    """The largest magnitude; NaN where there is one."""
+    return float(max(values.max(), -values.min())) if values.size else 0.0
+
+
+def _ends_in_half(tensor: str, topology: Topology) -> bool:
+    """Whether the fused chain that starts at `tensor` is rounded to FP16 at its end."""
+    while (node := topology.only_consumer(tensor)) is not None:
+        if node.op_type == "Cast":
+            return bool(_target(node) == TensorProto.FLOAT16)
+        if node.op_type not in ACTIVATIONS | {"Add"}:
+            return False
+        tensor = node.output[0]
+    return False
 
 
 class OnnxRuntimeBackend:

@@ -1,11 +1,10 @@
 """Backend `openvino`: the engine that ships on CPUs, INT8 where a layer's kernel is, FP32 elsewhere."""
 
-from qsens.backends.model_source import model_source
 from qsens.core.errors import BuildError
 from qsens.device.errors import DeviceError
 from qsens.device.openvino_runtime import OpenVinoRuntime
 from qsens.engines.cpu_engines import CpuEngine
-from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph, model_source
 
 
 class OpenVinoBackend:

@@ -1,5 +1,6 @@
 """Running only what a map does not share with the maps before it, to the same bits as running all of it."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,25 +9,146 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
-from qsens.backends.kept_tensors import KeptTensors, feed_digest
-from qsens.backends.onnxruntime_session import OnnxRuntimeEngine, session_outputs
-from qsens.backends.reuse_plan import Wanted, ranks_of, wanted_of
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
+from qsens.engines.cpu_engines import OnnxRuntimeEngine, session_outputs
 from qsens.engines.lowering.lowered_graph import LoweredGraph
-from qsens.engines.lowering.tensor_graph import Frontier, TensorGraph, can_be_cut
-from qsens.graph.split import rest_model, with_outputs
+from qsens.engines.lowering.tensor_graph import Frontier, TensorGraph, can_be_cut, rest_model, with_outputs
 
 # Copying a kept byte out of a session takes about as long as this many multiply-accumulates.
 MACS_PER_BYTE = 16
+
 # A session of its own for what is left of a map is built where it saves at least this share of the map.
 SMALLEST_SHARE = 0.05
+
 # Maps that come next for which something is kept.
 LOOK_AHEAD = 8
+
 # Tensors are kept of some feeds and not of others where room is short: each such pattern is a session.
 MOST_SESSIONS = 4
+
 Array = np.ndarray[Any, np.dtype[Any]]
+
 LowerMap = Callable[[PrecisionMap], LoweredGraph]
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Digests to keep for one later map; they save it `macs` multiply-accumulates a sample."""
+
+    digests: frozenset[str]
+    macs: int
+
+
+def wanted_of(graph: TensorGraph, kept: Iterable[str], coming: Iterable[TensorGraph]) -> list[Wanted]:
+    """For each of the maps `coming`, what has to be kept of those before it, `graph` first.
+
+    `kept` are the digests at hand when `graph` starts. A tensor that the map just before will compute
+    anyway is not wanted any earlier: it is kept then. So a boundary that moves towards the outputs keeps
+    one cut at a time, and one that moves towards the inputs keeps several at once.
+    """
+    at_hand = frozenset(kept)
+    now = at_hand | graph.made_by(graph.frontier(at_hand))
+    chosen: frozenset[str] = frozenset()
+    before = now
+    found: list[Wanted] = []
+    for later in coming:
+        without = later.frontier(before)
+        best = later.frontier(now | before)
+        gain = (without.macs if found else later.macs) - best.macs
+        made_later = before - chosen if found else frozenset()
+        digests = (later.digests_of(best) & now) - made_later
+        found.append(Wanted(digests if gain > 0 else frozenset(), gain))
+        chosen |= found[-1].digests
+        before = chosen | later.made_by(later.frontier(chosen))
+    return found
+
+
+def ranks_of(wanted: Iterable[Wanted]) -> Mapping[str, int]:
+    """How soon each digest is needed: 0 by the next map."""
+    ranks: dict[str, int] = {}
+    for rank, entry in enumerate(wanted):
+        for digest in entry.digests:
+            ranks.setdefault(digest, rank)
+    return ranks
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A value and how soon it is needed: 0 is the next map."""
+
+    value: Array
+    rank: int
+
+
+class KeptTensors:
+    """Values by what was fed and by tensor digest, never more than `limit_bytes` of them.
+
+    Where there is no room, values that are needed later give way to values that are needed sooner.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.size_bytes = 0
+        self._kept: dict[str, dict[str, _Kept]] = {}
+
+    def of_feed(self, feed: str) -> Mapping[str, Array]:
+        """Values by digest that are kept of one feed."""
+        return {digest: kept.value for digest, kept in self._kept.get(feed, {}).items()}
+
+    def digests(self) -> frozenset[str]:
+        """Digests that are kept of any feed."""
+        return frozenset(digest for values in self._kept.values() for digest in values)
+
+    def retain(self, ranks: Mapping[str, int]) -> None:
+        """Drop every tensor that `ranks` (by digest) does not name, and rank the others anew."""
+        for feed, values in self._kept.items():
+            self._drop(feed, [digest for digest in values if digest not in ranks])
+            for digest, kept in values.items():
+                values[digest] = _Kept(kept.value, ranks[digest])
+
+    def drop(self, feed: str, digests: Iterable[str]) -> None:
+        """Forget tensors of one feed."""
+        self._drop(feed, [digest for digest in digests if digest in self._kept.get(feed, {})])
+
+    def keep(self, feed: str, values: Mapping[str, Array], rank: int) -> None:
+        """Keep all `values` of one feed, or none where there is no room for them together."""
+        needed = sum(value.nbytes for value in values.values())
+        if not values or not self._make_room(needed, rank):
+            return
+        own = self._kept.setdefault(feed, {})
+        self.drop(feed, values)
+        own.update((digest, _Kept(value, rank)) for digest, value in values.items())
+        self.size_bytes += needed
+
+    def _make_room(self, needed: int, rank: int) -> bool:
+        if needed > self.limit_bytes:
+            return False
+        while self.size_bytes + needed > self.limit_bytes:
+            worst = max((kept.rank for values in self._kept.values() for kept in values.values()), default=0)
+            if worst <= rank:
+                return False
+            feed = next(
+                name
+                for name in reversed(self._kept)
+                if any(kept.rank == worst for kept in self._kept[name].values())
+            )
+            self._drop(feed, [name for name, kept in self._kept[feed].items() if kept.rank == worst])
+        return True
+
+    def _drop(self, feed: str, digests: Iterable[str]) -> None:
+        for digest in list(digests):
+            self.size_bytes -= self._kept[feed].pop(digest).value.nbytes
+
+
+def feed_digest(feed: Mapping[str, Array]) -> str:
+    """What an engine is fed, names, types, shapes and values, as a key."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(feed):
+        value = np.ascontiguousarray(feed[name])
+        digest.update(f"{name}:{value.dtype}:{value.shape};".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 class SessionBuilder(Protocol):

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from qsens.backends.asked import applied_from_audit, asked_layers
-from qsens.backends.tensorrt_compiling import check_flavour, compile_lowered, three_batches
 from qsens.core.errors import PluginError, ScoreError, install_hint
 from qsens.device.audit import audit_layers
 from qsens.device.errors import DeviceError
@@ -16,7 +14,8 @@ from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer, PlanOptions
 from qsens.device.tensorrt_inspector import layers_from_lines
 from qsens.device.tensorrt_module import TENSORRT_RTX, import_tensorrt
 from qsens.device.tensorrt_runtime import TensorRtRuntime
-from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.lowered_graph import LoweredGraph, applied_from_audit, asked_layers
+from qsens.engines.tensorrt import check_flavour, compile_lowered, three_batches
 
 CANNOT_RUN = "TensorRT-RTX engines cannot run here: no supported GPU"
 CANNOT_RUN_HINT = (

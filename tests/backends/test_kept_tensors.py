@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsens.backends.kept_tensors import KeptTensors, feed_digest
+from qsens.engines.shared_prefix import KeptTensors, feed_digest
 
 
 def bytes_of(count):

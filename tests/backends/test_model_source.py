@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 
-from qsens.backends import model_source
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
+from qsens.engines.lowering import lowered_graph as model_source
 
 
 def lowered(channels: int):

@@ -3,15 +3,13 @@ import onnx
 import pytest
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 
-from qsens.backends.readback import applied_map
 from qsens.core.errors import BuildError, SpecError
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.lowered_graph import DetachedModel
 from qsens.engines.lowering.plan import LoweringOptions, Placement
-from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.graph.detached import DetachedModel
-from qsens.graph.exactness import probe_model, probe_sample
+from qsens.engines.onnxruntime import OnnxRuntimeBackend, applied_map, probe_model, probe_sample
 
 
 @pytest.mark.parametrize("placement", list(Placement))

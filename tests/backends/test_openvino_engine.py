@@ -11,9 +11,9 @@ from qsens.core.layer import uniform_map
 from qsens.core.precision import PrecisionMap
 from qsens.device.cpu_flags import this_cpu_saturates
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.lowered_graph import DetachedModel
 from qsens.engines.lowering.plan import LoweringOptions, Placement
 from qsens.engines.openvino import OpenVinoBackend
-from qsens.graph.detached import DetachedModel
 
 
 def lowered(setup, wanted, flavour="u8", placement=Placement.RESIDUAL):

@@ -11,15 +11,15 @@ from lowered_models import FP16, FP32, INT8, Prepared, prepared, residual_genera
 from onnx import helper
 from tiny_models import normal, onnx_model
 
-from qsens.backends.onnxruntime_session import OnnxRuntimeEngine
 from qsens.core.errors import SpecError
 from qsens.core.precision import PrecisionMap
 from qsens.engines import shared_prefix as prefix_reuse
+from qsens.engines.cpu_engines import OnnxRuntimeEngine
 from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.lowered_graph import DetachedModel
 from qsens.engines.lowering.plan import LoweringOptions, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.engines.shared_prefix import PrefixReuse
-from qsens.graph.detached import DetachedModel
 
 BACKEND = OnnxRuntimeBackend(threads=1)
 

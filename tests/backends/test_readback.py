@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 
-from qsens.backends.readback import applied_map, fits_half
+from qsens.engines.onnxruntime import applied_map, fits_half
 
 
 def held_by_round_trip(values: np.ndarray) -> bool:

@@ -2,8 +2,8 @@
 
 from lowered_models import FP16, INT8, prepared, residual_generator
 
-from qsens.backends.reuse_plan import ranks_of, wanted_of
 from qsens.engines.lowering.tensor_graph import TensorGraph
+from qsens.engines.shared_prefix import ranks_of, wanted_of
 
 LAYERS = ("first", "middle", "inner", "up", "last")
 

@@ -13,10 +13,9 @@ from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer
 from qsens.engines.lowering.lower import lower_graph
-from qsens.engines.lowering.lowered_graph import LoweredGraph
+from qsens.engines.lowering.lowered_graph import DetachedModel, LoweredGraph
 from qsens.engines.lowering.plan import LoweringOptions
 from qsens.engines.tensorrt_rtx import TensorRtRtxBackend, executed_in, problem
-from qsens.graph.detached import DetachedModel
 
 
 def lowered(precisions, flavour="strong", channels=16):

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch
 
 from qsens.backends import onnx_module_operators  # noqa: E402
-from qsens.backends.torch2trt_precisions import write_types  # noqa: E402
+from qsens.engines.torch2trt.engine import write_types  # noqa: E402
 from qsens.engines.torch2trt.network import populate_network  # noqa: E402
 
 LEGACY = ("8.5.3", "8.6.0", "10.3.0", "10.16.1")

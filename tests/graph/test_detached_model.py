@@ -6,8 +6,8 @@ import pytest
 from flavours import lowered
 from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 
+from qsens.engines.lowering.lowered_graph import LARGE_BYTES
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.graph.detached import LARGE_BYTES
 
 WIDE = 48  # channels that make most weights large
 

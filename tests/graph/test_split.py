@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 
-from qsens.backends.onnxruntime_session import session_outputs
-from qsens.engines.lowering.tensor_graph import TensorGraph
+from qsens.engines.cpu_engines import session_outputs
+from qsens.engines.lowering.tensor_graph import TensorGraph, rest_model, with_outputs
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.graph.split import rest_model, with_outputs
 
 
 @pytest.mark.parametrize("precision", [FP32, FP16, INT8])

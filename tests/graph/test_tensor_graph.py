@@ -10,10 +10,9 @@ from tiny_models import normal, onnx_model
 
 from qsens.core.precision import PrecisionMap
 from qsens.engines.lowering.lower import lower_graph
-from qsens.engines.lowering.lowered_graph import Flavour
+from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour
 from qsens.engines.lowering.plan import LoweringOptions, Placement
 from qsens.engines.lowering.tensor_graph import TensorGraph, can_be_cut, graph_identity
-from qsens.graph.detached import DetachedModel
 
 LAYERS = ("first", "middle", "inner", "up", "last")
 

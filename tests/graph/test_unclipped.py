@@ -9,7 +9,7 @@ from tiny_models import run_model
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions
-from qsens.graph.unclipped import without_tail_clips
+from qsens.engines.lowering.qdq import without_tail_clips
 
 
 @pytest.fixture(scope="module")

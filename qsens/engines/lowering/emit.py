@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from qsens.graph.detached import DetachedModel, add_initializers
+from qsens.engines.lowering.lowered_graph import DetachedModel, add_initializers
 from qsens.graph.topology import Topology
 
 ZERO_POINT = "qsens:int8_zero"

@@ -10,8 +10,7 @@ from qsens.core.precision import Precision
 from qsens.engines.lowering.emit import Emitter, cast_pair
 from qsens.engines.lowering.int8 import emit_int8_layer
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
-from qsens.engines.lowering.plan import WeightScales
-from qsens.graph.placed_map import PlacedMap
+from qsens.engines.lowering.plan import PlacedMap, WeightScales
 from qsens.graph.topology import moves_values
 
 FP16_MAXIMUM = 65504.0

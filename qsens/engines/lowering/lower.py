@@ -5,10 +5,9 @@ from qsens.core.errors import BuildError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.exact import lower_exact
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
-from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, PlacedMap
 from qsens.engines.lowering.qdq import lower_qdq
 from qsens.graph.graph import Graph
-from qsens.graph.placed_map import PlacedMap
 
 __all__ = ["LoweredGraph", "lower_graph"]
 

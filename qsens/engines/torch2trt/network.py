@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from qsens.backends.onnx_module_nodes import OTHER_BACKEND, NodeView
-from qsens.backends.torch2trt_converters import register_converters
 from qsens.core.errors import BuildError
-from qsens.engines.torch2trt.libraries import Libraries
+from qsens.engines.torch2trt.libraries import Libraries, register_converters
 from qsens.engines.torch2trt.onnx_module import NodeModule, OnnxModule
+from qsens.engines.torch2trt.shape_operators import OTHER_BACKEND, NodeView
 from qsens.graph.graph import Graph
 from qsens.graph.onnx_run import open_session, random_inputs, relative_difference, run
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from qsens.backends.onnx_module_nodes import NodeView
 from qsens.engines.torch2trt.operators import Operation, operation_of
+from qsens.engines.torch2trt.shape_operators import NodeView
 from qsens.graph.graph import Graph
 from qsens.graph.topology import Topology
 
