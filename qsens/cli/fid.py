@@ -39,8 +39,7 @@ def fid(
     Only pytorch-fid's Inception gives a FID; any other extractor shows its own name.
     """
     # numpy, SciPy and ONNX Runtime take half a second to load.
-    from qsens.metrics.collected import sample_size_warning
-    from qsens.scoring.fid import score_of_two_sets
+    from qsens.scoring.fid import sample_size_warning, score_of_two_sets
 
     extractor = _open_extractor(**wanted)
     features = {
@@ -83,7 +82,7 @@ def _open_extractor(*, name: str | None, weights: Path | None, download: bool) -
 def _features(folder: Path, extractor: "Extractor", largest_megapixels: int) -> "Array":
     """Features of a folder, with a bar on stderr."""
     from qsens.calibration.real_images import open_real_images  # deferred: loads numpy and Pillow
-    from qsens.metrics.real_images import features_of_images
+    from qsens.scoring.extractors import features_of_images
 
     images = open_real_images(folder, largest_megapixels=largest_megapixels)
     with click.progressbar(

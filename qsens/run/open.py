@@ -32,12 +32,12 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
-from qsens.metrics.collected import sample_size_warning
 from qsens.scoring.extractors import (
     default_extractor_name,
     load_extractor,
     user_cache_folder,
 )
+from qsens.scoring.fid import sample_size_warning
 from qsens.strategies.chain import Chain
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}

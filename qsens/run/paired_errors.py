@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qsens.clustered_errors import first_order_error
 from qsens.core.trial import Trial
 from qsens.run.evidence import Array, Evidence, load_evidence
+from qsens.scoring.intervals import first_order_error
 from qsens.selection.choose import PairedError
 
 

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from qsens.core.errors import DataError, SpecError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import Extractor, Progress
 from qsens.device.npz_sizes import read_arrays
-from qsens.metrics.real_images import features_of_images
 from qsens.run.evidence import is_features
 from qsens.scoring import inception, lite0
 from qsens.scoring.weights import file_digest, write_whole
@@ -29,11 +28,45 @@ if TYPE_CHECKING:
     import onnx
 
 
+IMAGES_PER_BATCH = 8
+
 EXTRACTOR_NAMES = (inception.NAME, lite0.NAME)
 
 IMAGES_PER_RUN = 8
 
 GRAPH_VERSION = 1
+
+
+def features_of_images(
+    images: RealImages, extractor: Extractor, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Features (N, D), float32, of all images in order.
+
+    Images may differ in size; the extractor resizes each from its own.
+
+    Raises:
+        DataError: for a file that is no image.
+    """
+    parts: list[NDArray[np.float32]] = []
+    done = 0
+    for batch in _batches_of_one_size(images):
+        parts.append(extractor.run(batch))
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(images), "real images: features")
+    return np.concatenate(parts)
+
+
+def _batches_of_one_size(images: RealImages) -> Iterator[NDArray[np.uint8]]:
+    """uint8 (N, 3, H, W) batches of neighbours of equal size."""
+    batch: list[NDArray[np.uint8]] = []
+    for index in range(len(images)):
+        image = images.image(index)
+        if batch and (len(batch) == IMAGES_PER_BATCH or image.shape != batch[0].shape):
+            yield np.stack(batch)
+            batch = []
+        batch.append(image)
+    yield np.stack(batch)
 
 
 def default_extractor_name(inception_weights: Path | None = None) -> str:

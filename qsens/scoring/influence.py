@@ -17,10 +17,13 @@ valid is the error of a difference between two maps that are both well away from
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from qsens.core.errors import DataError
 from qsens.scoring.frechet import (
@@ -34,8 +37,43 @@ from qsens.scoring.frechet import (
     check_features,
     float64_blocks,
 )
+from qsens.scoring.intervals import first_order_error, group_index
+
+Rows = NDArray[np.intp]
+
+LEAST_GROUPS = 8
 
 RELATIVE_CUTOFF = 1e-7
+
+
+def second_order_factor(
+    influence: FloatArray, clusters: NDArray[Any] | None, influence_of: Callable[[Rows], FloatArray]
+) -> float:
+    """Factor on the error that `influence` (N,) gives: 1 far from equality, √½ where all is noise.
+
+    `influence_of`: the influence values of the same score over some of the rows only; it is asked for two
+    random halves, clips whole. 1 for fewer than eight images or clips.
+    """
+    whole = first_order_error(influence, clusters)
+    halves = halves_of(len(influence), clusters)
+    if not whole or not halves:
+        return 1.0
+    errors = [
+        first_order_error(influence_of(rows), None if clusters is None else clusters[rows]) for rows in halves
+    ]
+    half = float(np.mean([np.square(error or 0.0) for error in errors]))
+    ratio = min(max(half / (2.0 * whole**2), 1.0), 2.0)
+    return float(np.sqrt(1.5 - 0.5 * ratio))
+
+
+def halves_of(count: int, clusters: NDArray[Any] | None) -> tuple[Rows, ...]:
+    """Row indices of two random halves of the images, by whole clips; the same ones every time."""
+    groups = group_index(count, clusters)
+    total = int(groups.max()) + 1 if count else 0
+    if total < LEAST_GROUPS:
+        return ()
+    is_first = np.random.default_rng(0).permutation(total) < total // 2
+    return np.flatnonzero(is_first[groups]), np.flatnonzero(~is_first[groups])
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
-from qsens.metrics.collected import (
+from qsens.scoring.fid import (
     FeatureCollector,
     LastResults,
     against,
     extractor_of,
     label_with_extractor,
 )
-from qsens.metrics.second_order import second_order_factor
 from qsens.scoring.frechet import Features, FloatArray, check_features, float64_blocks
+from qsens.scoring.influence import second_order_factor
 from qsens.scoring.intervals import standard_error
 
 REFERENCE_IMAGES = 5000

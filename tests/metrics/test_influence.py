@@ -6,7 +6,6 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from qsens.clustered_errors import first_order_error
 from qsens.core.errors import DataError, SpecError
 from qsens.core.metric_names import FRECHET_CALIBRATION, images_needed
 from qsens.scoring.frechet import Reference, frechet_distance
@@ -14,6 +13,7 @@ from qsens.scoring.influence import FrechetMeasurement, measure_pair, measure_to
 from qsens.scoring.intervals import (
     effective_groups,
     few_groups_factor,
+    first_order_error,
     heavy_tailed_error,
     interval,
     paired_standard_error,

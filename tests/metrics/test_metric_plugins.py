@@ -8,13 +8,11 @@ import pytest
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import FRECHET_CALIBRATION
-from qsens.metrics.collected import sample_size_warning
 from qsens.metrics.masking import masking_warning
-from qsens.metrics.second_order import second_order_factor
-from qsens.scoring.fid import Fid, FidAgainstFp32, score_of_two_sets
+from qsens.scoring.fid import Fid, FidAgainstFp32, sample_size_warning, score_of_two_sets
 from qsens.scoring.fidelity import Psnr, Ssim
 from qsens.scoring.frechet import Reference, frechet_distance
-from qsens.scoring.influence import measure_pair
+from qsens.scoring.influence import measure_pair, second_order_factor
 from qsens.scoring.intervals import paired_standard_error, standard_error
 from qsens.scoring.kid import Kid, evenly_chosen, mean_kernel_between_rows, paired_kernel_distance
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from qsens.metrics.second_order import halves_of, second_order_factor
-from qsens.scoring.influence import measure_pair
+from qsens.scoring.influence import halves_of, measure_pair, second_order_factor
 from qsens.scoring.intervals import standard_error
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
 from qsens.core.trial import Score
-from qsens.metrics.collected import LastResults
+from qsens.scoring.fid import LastResults
 from qsens.scoring.intervals import standard_error
 from qsens.zoo.audio.wave import SAMPLE_RATE, read_wave
 from qsens.zoo.metrics.consecutive import FrameRun, annotated_set, clip_frames
