@@ -6,10 +6,9 @@ from latency_tables import measured, write_table
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.latency_table import check_table, read_latency_table, tables_of_run
 from qsens.selection.budget import Budget
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
-from qsens.selection.timings import timings_of
+from qsens.selection.timings import check_table, read_latency_table, tables_of_run, timings_of
 from qsens.testing import example_layers
 
 FP32, FP16, INT8 = Precision

@@ -13,7 +13,6 @@ from qsens.core.interfaces import Measurement
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.latency_table import read_latency_table
 from qsens.report.boundary_data import boundary_curve
 from qsens.report.ends_data import ends_grid
 from qsens.report.figures.boundary import boundary_figure
@@ -28,7 +27,7 @@ from qsens.search.additive import Additive
 from qsens.selection.budget import Budget
 from qsens.selection.choose import candidates_of, cheapest_within, limits_of, pareto_front, violation
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
-from qsens.selection.timings import timings_of
+from qsens.selection.timings import read_latency_table, timings_of
 from qsens.testing import check_metric, example_layers
 
 NAME = "likeness"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from qsens.reasons import Reason, ReasonKind
 from qsens.selection.reason_groups import MOST_GROUPS, fold_reasons
+from qsens.selection.reasons import Reason, ReasonKind
 from qsens.testing import example_layers
 
 LAYERS = example_layers(30)

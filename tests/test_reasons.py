@@ -12,11 +12,10 @@ from reason_studies import LAYERS, LIMIT, NAMES, anchors, failed, score, screene
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
-from qsens.latency_table import read_latency_table
-from qsens.reasons import ReasonKind, reasons_of, reasons_of_selection
 from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import cheapest_within, violation
-from qsens.selection.timings import timings_of
+from qsens.selection.reasons import ReasonKind, reasons_of, reasons_of_selection
+from qsens.selection.timings import read_latency_table, timings_of
 from qsens.testing import example_layers
 
 CHOSEN = tried(9, {0, 1}, 1.7)

@@ -125,9 +125,9 @@ def _bench_run(folder: Path, asked: BenchFlags) -> None:
     from qsens.cli.bench_table import share_by_map
     from qsens.core.plugins import create, option_names
     from qsens.deploy.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
-    from qsens.latency_table import FOLDER
     from qsens.run.folder import read_study
     from qsens.run.reopen import reopen_run
+    from qsens.selection.timings import FOLDER
 
     name, study = asked.backend_name(), read_study(folder)
     trials = trials_to_measure(folder, study, Maps(asked.maps), asked.trials)

@@ -8,7 +8,7 @@ from qsens.cli.text import ms_text
 from qsens.cli.text_table import text_table
 from qsens.core.maps import built_map, int8_share
 from qsens.core.trial import Study
-from qsens.latency_table import canonical_digest
+from qsens.selection.timings import canonical_digest
 
 UNTOLD = "-"
 _LONGEST_NAME = 44

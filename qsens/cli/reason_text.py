@@ -2,9 +2,9 @@
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.reasons import reasons_of_selection
 from qsens.selection.choose import Selection
 from qsens.selection.reason_groups import fold_reasons
+from qsens.selection.reasons import reasons_of_selection
 
 
 def reason_lines(study: Study, selection: Selection) -> list[str]:

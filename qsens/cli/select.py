@@ -19,14 +19,13 @@ from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric, ima
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
-from qsens.latency_table import check_table, read_latency_table
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import paired_errors
 from qsens.selection.budget import Budget
 from qsens.selection.choose import PairedError, Selection, cheapest_within, pareto_front
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
 from qsens.selection.precision_map_file import write_precision_map
-from qsens.selection.timings import Timings, timings_of
+from qsens.selection.timings import Timings, check_table, read_latency_table, timings_of
 
 
 @click.command()

@@ -3,9 +3,8 @@
 import math
 
 from qsens.core.precision import Precision
-from qsens.latency_table import SAME_SHARE, MeasuredMap
 from qsens.selection.choose_by_latency import MEASURE_MORE
-from qsens.selection.timings import LatencyChoice
+from qsens.selection.timings import SAME_SHARE, LatencyChoice, MeasuredMap
 
 MOST_NAMED = 6
 

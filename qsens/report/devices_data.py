@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qsens.latency_table import LatencyTable, MeasuredMap
+from qsens.selection.timings import LatencyTable, MeasuredMap
 
 # The maps that every bench names alike, in the order of the paper's table.
 LABELS = ("FP32", "FP16", "MIX", "INT8")

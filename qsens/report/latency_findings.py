@@ -6,9 +6,8 @@ from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import format_value
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
-from qsens.latency_table import MeasuredMap
 from qsens.report.finding import Finding, Severity
-from qsens.selection.timings import Timings
+from qsens.selection.timings import MeasuredMap, Timings
 
 _SHOWN = 6
 

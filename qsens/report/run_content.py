@@ -15,7 +15,6 @@ from qsens.core.plugins import create, option_names
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
-from qsens.latency_table import tables_of_run
 from qsens.report.floors import Floor, read_floors
 from qsens.run.evidence import evidence_path, is_pictures
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
@@ -23,7 +22,7 @@ from qsens.run.loop import plan_maps
 from qsens.run.paired_errors import paired_errors
 from qsens.selection.choose import PairedError
 from qsens.selection.precision_map_file import read_precision_map
-from qsens.selection.timings import Timings, timings_of
+from qsens.selection.timings import Timings, tables_of_run, timings_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")

@@ -20,9 +20,9 @@ from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
 from qsens.device.json_text import parse_json
 from qsens.device.special_files import read_file
-from qsens.reasons import Reason, reasons_of_selection
 from qsens.selection.budget import Budget
 from qsens.selection.choose import Selection
+from qsens.selection.reasons import Reason, reasons_of_selection
 from qsens.selection.timings import LatencyChoice
 
 SCHEMA_VERSION = 1

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qsens.core.layer import Layer
-from qsens.reason import Reason, ReasonKind
+from qsens.selection.reasons import Reason, ReasonKind
 
 MOST_GROUPS = 10
 _MOST_RUNS = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision
-from qsens.latency_table import LatencyTable, MeasuredMap, read_latency_table
+from qsens.selection.timings import LatencyTable, MeasuredMap, read_latency_table
 
 
 @dataclass(frozen=True)

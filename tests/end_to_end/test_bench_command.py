@@ -6,9 +6,8 @@ import shutil
 import pytest
 from tiny_runs import qsens
 
-from qsens.latency_table import check_table, read_latency_table
 from qsens.run.folder import read_provenance, read_study
-from qsens.selection.timings import timings_of
+from qsens.selection.timings import check_table, read_latency_table, timings_of
 
 QUICK = ("--backend", "onnxruntime", "--repeats", "3", "--threads", "1")
 

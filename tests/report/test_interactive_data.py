@@ -27,7 +27,6 @@ from report_studies import (
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.device.audit import LayerAudit
-from qsens.latency_table import read_latency_table
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import pack_pictures
 from qsens.report.interactive_section import charting_library, script_json
@@ -37,7 +36,7 @@ from qsens.report.page_content import PageContent
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import trial_table
 from qsens.report.sensitivity import sensitivity_of
-from qsens.selection.timings import timings_of
+from qsens.selection.timings import read_latency_table, timings_of
 
 LAYERS = style_layers()[:5]
 FID = "fid[lite0]"

@@ -10,14 +10,13 @@ from report_studies import anchors, map_of, style_layers, trial
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study
-from qsens.latency_table import read_latency_table
 from qsens.report.figures.all_figures import figures_of
 from qsens.report.findings import findings_of
 from qsens.report.page_tables import score_table, trial_table
 from qsens.report.tables import trials_table
 from qsens.report.tradeoff_data import tradeoff
 from qsens.report.write import write_report
-from qsens.selection.timings import timings_of
+from qsens.selection.timings import read_latency_table, timings_of
 
 LAYERS = style_layers()[:6]
 UNIFORM = {precision.upper(): PrecisionMap(precision) for precision in Precision}

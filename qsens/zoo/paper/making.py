@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from qsens.core.csv_text import csv_of_records
 from qsens.core.files import write_atomically, write_error
 from qsens.core.interfaces import Progress
-from qsens.latency_table import read_latency_table
 from qsens.report.devices_data import device_groups
 from qsens.report.figures.devices import devices_figure
 from qsens.report.figures.style import render_png, render_svg
 from qsens.report.run_content import provenance_groups
 from qsens.run.loop import StoppedError
+from qsens.selection.timings import read_latency_table
 from qsens.zoo.paper.cells import PaperTable
 from qsens.zoo.paper.figure1 import figure1
 from qsens.zoo.paper.figure1_data import Network, networks
