@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial, untried
-from qsens.strategies.cut import Unit, map_of_units, units_of
+from qsens.search.enumerations import Unit, map_of_units, units_of
 
 
 class MissingScoresError(Exception):

@@ -20,7 +20,7 @@ from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_m
 from qsens.scoring.fid import FidAgainstFp32
 from qsens.scoring.fidelity import psnr_of_error
 from qsens.screening import spread_places
-from qsens.strategies.cut import map_of_units, units_of
+from qsens.search.enumerations import map_of_units, units_of
 
 DAMAGE = "fid-fp32[lite0]"
 

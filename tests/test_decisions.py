@@ -4,8 +4,7 @@ import pytest
 
 from qsens.core.interfaces import Decision
 from qsens.decisions import decisions_of, read_decisions, write_decisions
-from qsens.search.enumerations import Boundary
-from qsens.strategies.chain import Chain
+from qsens.search.enumerations import Boundary, Chain
 from qsens.testing import example_layers
 
 FOUND = (Decision("INT8 everywhere uses 300% of the budget", (1, 2)), Decision("<b>FP32</b>", ()))

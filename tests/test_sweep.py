@@ -11,7 +11,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.run.journal import Journal
 from qsens.run.loop import StoppedError, plan_maps, planned_count, run_sweep
-from qsens.strategies.chain import Chain
+from qsens.search.enumerations import Chain
 from qsens.testing import example_layers, example_trial
 
 FP32, FP16, INT8 = Precision

@@ -38,7 +38,7 @@ from qsens.scoring.extractors import (
     user_cache_folder,
 )
 from qsens.scoring.fid import sample_size_warning
-from qsens.strategies.chain import Chain
+from qsens.search.enumerations import Chain
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
 

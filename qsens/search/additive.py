@@ -11,10 +11,10 @@ from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial, untried
+from qsens.search.enumerations import checked_direction, units_of
 from qsens.search.knapsack import Items, least_damage, most_saved
 from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import Budget, Limit
-from qsens.strategies.cut import checked_direction, units_of
 
 DIRECTIONS = ("only-this", "all-but-this")
 DAMAGE_METRICS = ("fid-fp32", "psnr")

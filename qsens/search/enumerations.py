@@ -1,13 +1,186 @@
 """Strategy `boundary`: every cut of the network in execution order, as Kim et al. 2023, Figure 3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 
-from qsens.core.layer import Layer
+from qsens.core.errors import SpecError
+from qsens.core.interfaces import Decision, Strategy
+from qsens.core.layer import Layer, blocks_of, map_of
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Trial, untried
-from qsens.strategies.cut import Unit, checked_direction, map_of_units, units_of
+from qsens.core.trial import Request, Trial, untried
+
+CHOICES = ("only-this", "all-but-this")
 
 DIRECTIONS = ("int8-first", "float-first")
+
+
+class Chain:
+    """Asks each strategy for maps until it has none left, then the next; what one tried, none repeats."""
+
+    def __init__(self, members: Sequence[Strategy]) -> None:
+        if not members:
+            raise SpecError("a chain of no strategies", "name one, or several joined by +")
+        self.members = tuple(members)
+        self.name = "+".join(member.name for member in members)
+
+    @property
+    def needs_budget(self) -> bool:
+        """Whether one of them searches and nothing says yet within what."""
+        return any(getattr(member, "needs_budget", False) for member in self.members)
+
+    @property
+    def keeps_to_budget(self) -> bool:
+        """Whether a budget decides which map a run of these ends with."""
+        return all(getattr(member, "keeps_to_budget", True) for member in self.members)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
+        """The maps of the first strategy that is not finished."""
+        return next(
+            (list(proposed) for member in self.members if (proposed := member.propose(layers, trials))), []
+        )
+
+    def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Decision]:
+        """The decisions of those strategies that tell theirs."""
+        tellers = [member for member in self.members if hasattr(member, "explain_search")]
+        return [decision for member in tellers for decision in member.explain_search(layers, trials)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One or more layers that always share a precision."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+
+def units_of(layers: Sequence[Layer], by: str) -> tuple[Unit, ...]:
+    """Units in execution order: single layers, or blocks. Raises `SpecError` for another `by`."""
+    if by == "layer":
+        return tuple(Unit(layer.name, (layer,)) for layer in layers)
+    if by == "block":
+        return tuple(Unit(block.name, block.layers) for block in blocks_of(layers))
+    raise SpecError(f"a strategy cannot go by {by!r}", "use layer or block")
+
+
+def checked_direction(direction: str, known: Sequence[str]) -> str:
+    """`direction` if it is `both` or one of `known`. Raises `SpecError` naming them."""
+    if direction not in ("both", *known):
+        raise SpecError(f"no direction named {direction!r}", f"use both, {' or '.join(known)}")
+    return direction
+
+
+def map_of_units(units: Sequence[Unit], precisions: Iterable[Precision]) -> PrecisionMap:
+    """The canonical map that gives each unit its precision, or the nearest that each layer allows."""
+    wished = {
+        layer.name: precision
+        for unit, precision in zip(units, precisions, strict=True)
+        for layer in unit.layers
+    }
+    layers = sorted((layer for unit in units for layer in unit.layers), key=lambda layer: layer.index)
+    return map_of(layers, wished)
+
+
+class Exhaustive:
+    """All 2^n maps over n units. `maximum_maps` is the count above which it refuses."""
+
+    name = "exhaustive"
+
+    def __init__(
+        self,
+        *,
+        by: str = "block",
+        maximum_maps: int = 1024,
+        float_precision: Precision = Precision.FP16,
+    ) -> None:
+        self.by = by
+        self.maximum_maps = maximum_maps
+        self.float_precision = Precision(float_precision)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """All maps not yet tried.
+
+        Raises:
+            SpecError: if there are more than `maximum_maps`.
+        """
+        units = units_of(layers, self.by)
+        if 2 ** len(units) > self.maximum_maps:
+            raise SpecError(
+                f"{len(units)} units ({self.by}s) make {2 ** len(units)} maps, over the limit of "
+                f"{self.maximum_maps}",
+                "use --by block, another strategy, or raise maximum_maps in the spec's strategy_options",
+            )
+        choices = product((Precision.INT8, self.float_precision), repeat=len(units))
+        return untried((map_of_units(units, choice) for choice in choices), trials)
+
+
+class OneAtATime:
+    """Sensitivity of each unit alone, from both sides."""
+
+    name = "one-at-a-time"
+
+    def __init__(
+        self,
+        *,
+        by: str = "layer",
+        direction: str = "both",
+        float_precision: Precision = Precision.FP16,
+    ) -> None:
+        self.by = by
+        self.direction = checked_direction(direction, CHOICES)
+        self.float_precision = Precision(float_precision)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """All single units not yet tried."""
+        return untried(self._singles(units_of(layers, self.by)), trials)
+
+    def _singles(self, units: Sequence[Unit]) -> Iterator[PrecisionMap]:
+        sides = {"only-this": (Precision.INT8, self.float_precision)}
+        sides["all-but-this"] = (self.float_precision, Precision.INT8)
+        for direction, (this, others) in sides.items():
+            if self.direction not in ("both", direction):
+                continue
+            for index in range(len(units)):
+                precisions = [others] * len(units)
+                precisions[index] = this
+                yield map_of_units(units, precisions)
+
+
+class Ends:
+    """Both ends in float, as the paper's choice for its teacher (first two and last two blocks).
+
+    `first` and `last` bound i and j; every pair up to them is tried that leaves at least one unit in INT8.
+    """
+
+    name = "ends"
+
+    def __init__(
+        self,
+        *,
+        by: str = "block",
+        first: int = 4,
+        last: int = 4,
+        float_precision: Precision = Precision.FP16,
+    ) -> None:
+        if first < 0 or last < 0:
+            raise SpecError(f"ends cannot keep {min(first, last)} units in float", "use 0 or more")
+        self.by = by
+        self.first = first
+        self.last = last
+        self.float_precision = Precision(float_precision)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """All pairs of ends not yet tried."""
+        return untried(self._pairs(units_of(layers, self.by)), trials)
+
+    def _pairs(self, units: Sequence[Unit]) -> Iterator[PrecisionMap]:
+        for first in range(self.first + 1):
+            for last in range(self.last + 1):
+                middle = len(units) - first - last
+                if middle < 1:
+                    continue
+                precisions = [self.float_precision] * first + [Precision.INT8] * middle
+                yield map_of_units(units, precisions + [self.float_precision] * last)
 
 
 class Boundary:

@@ -1,11 +1,83 @@
 """Maps made by giving some units INT8 and leaving the rest in float."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from qsens.core.layer import map_of
+from qsens.core.errors import SpecError
+from qsens.core.layer import Layer, map_of
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.strategies.cut import Unit
+from qsens.search.enumerations import Unit
+from qsens.selection.timings import LatencyTable, MeasuredMap, read_latency_table
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Milliseconds that INT8 saves, by layer, at least 0; and what the whole map takes without INT8."""
+
+    saved_ms: Mapping[str, float]
+    float_ms: float
+
+
+def read_layer_times(path: Path) -> LayerTimes:
+    """Float minus INT8 milliseconds at the smallest batch that both were measured at.
+
+    The profiles are those of the map with the most layers in INT8, and of the one without any that has the
+    most in FP16. Layers that an engine runs as one share its time evenly.
+
+    Raises:
+        SpecError: if the file cannot be read, or lacks one of the two maps or the times of its layers.
+    """
+    table = read_latency_table(path)
+    for batch in table.batches:
+        entries = [entry for entry in table.measurements if entry.batch == batch]
+        floats = [entry for entry in entries if not entry.has_int8]
+        mixed = [entry for entry in entries if entry.has_int8]
+        if floats and mixed:
+            slow = _most_in(Precision.FP16, floats, table)
+            before = _times(slow, table)
+            after = _times(_most_in(Precision.INT8, mixed, table), table)
+            saved = {layer: max(before[layer] - after[layer], 0.0) for layer in table.layers}
+            return LayerTimes(saved, slow.ms)
+    raise SpecError(
+        f"{path} has no map with INT8 and one without at the same batch size",
+        "measure both: qsens bench RUN --maps anchors --json FILE",
+    )
+
+
+def check_times(saved_ms: Mapping[str, float], layers: Sequence[Layer]) -> None:
+    """Raise `SpecError` naming a layer that `saved_ms` says nothing of: it is of another generator."""
+    foreign = [layer.name for layer in layers if layer.name not in saved_ms]
+    if foreign:
+        raise SpecError(
+            f"the latency file has no layer {foreign[0]!r}: it is of another generator",
+            "measure this run's maps: qsens bench RUN --maps anchors --json FILE",
+        )
+
+
+def _most_in(precision: Precision, entries: Sequence[MeasuredMap], table: LatencyTable) -> MeasuredMap:
+    def count(entry: MeasuredMap) -> int:
+        return sum(entry.precision_map[layer] is precision for layer in table.layers)
+
+    return max(entries, key=count)
+
+
+def _times(entry: MeasuredMap, table: LatencyTable) -> dict[str, float]:
+    sharing = Counter(row["engine_layer"] for row in entry.layers)
+    times = {
+        row["layer"]: row["ms"] / sharing[row["engine_layer"]]
+        for row in entry.layers
+        if row["ms"] is not None
+    }
+    missing = [layer for layer in table.layers if layer not in times]
+    if missing:
+        raise SpecError(
+            f"{table.path} has no time for the layer {missing[0]!r} in {entry.label}",
+            "this runtime does not tell the times of layers: leave the file out, and shares of "
+            "multiply-accumulates are counted instead",
+        )
+    return times
 
 
 @dataclass(frozen=True)

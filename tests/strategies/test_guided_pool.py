@@ -6,10 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from qsens.search.guided.next_set import Question, next_candidate
+from qsens.search.guided.next_set import Observation, Question, Surrogate, next_candidate, pool_of
 from qsens.search.knapsack import Items
-from qsens.strategies.guided_pool import pool_of
-from qsens.strategies.surrogate import Observation, Surrogate
 
 NOTHING = frozenset()
 

@@ -7,12 +7,12 @@ from guided_problems import Problem, chain, int8_in
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.search.budget_use import BudgetUse
+from qsens.search.enumerations import units_of
 from qsens.search.guided.knowledge import NOTHING, KnownSets, percent
 from qsens.search.guided.replay import Walk
+from qsens.search.guided.steps import screen_boundaries
 from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import Budget
-from qsens.strategies.boundary_screen import screen_boundaries
-from qsens.strategies.cut import units_of
 
 
 class AskedProblem(Walk):

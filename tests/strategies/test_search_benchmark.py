@@ -10,8 +10,7 @@ import pytest
 from qsens.core.interfaces import Extractor, ScoringContext
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision
-from qsens.search.enumerations import Boundary
-from qsens.strategies.exhaustive import Exhaustive
+from qsens.search.enumerations import Boundary, Exhaustive
 from qsens.testing import check_strategy, example_layers
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"

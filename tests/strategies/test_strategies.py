@@ -6,11 +6,7 @@ from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
-from qsens.search.enumerations import Boundary
-from qsens.strategies.chain import Chain
-from qsens.strategies.ends import Ends
-from qsens.strategies.exhaustive import Exhaustive
-from qsens.strategies.one_at_a_time import OneAtATime
+from qsens.search.enumerations import Boundary, Chain, Ends, Exhaustive, OneAtATime
 from qsens.testing import check_strategy, example_layers
 
 LETTER = {Precision.INT8: "8", Precision.FP16: "h", Precision.FP32: "f"}

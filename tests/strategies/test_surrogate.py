@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from qsens.search.guided.next_set import PAIR, SCALE, SINGLE, Observation, Surrogate, indicator
 from qsens.search.guided.steps import DISCARD
-from qsens.strategies.surrogate import PAIR, SCALE, SINGLE, Observation, Surrogate, indicator
 
 ALONE = (0.1, 0.4, 0.02, 0.7, 0.25)
 ERRORS = (0.01, 0.05, 0.0, 0.02, 0.03)

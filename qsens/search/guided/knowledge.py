@@ -9,10 +9,9 @@ from scipy.special import ndtr
 
 from qsens.core.trial import Outcome, Screen, Trial
 from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.guided.next_set import Observation, Surrogate, Units, indicator
 from qsens.search.guided.replay import Walk
 from qsens.search.unit_maps import UnitMaps
-from qsens.strategies.guided_pool import Units
-from qsens.strategies.surrogate import Observation, Surrogate, indicator
 
 NOTHING: Units = frozenset()
 # Below it a ratio of two uses says more about noise than about screens.

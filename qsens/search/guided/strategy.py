@@ -12,13 +12,12 @@ from qsens.core.metric_names import HEADLINES
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
 from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.enumerations import Unit, units_of
 from qsens.search.guided.knowledge import NOTHING, KnownSets, percent
 from qsens.search.guided.replay import OutOfTimeError, UnansweredError, Walk
 from qsens.search.guided.steps import Search, Wish
-from qsens.search.unit_maps import UnitMaps
+from qsens.search.unit_maps import UnitMaps, check_times, read_layer_times
 from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
-from qsens.strategies.cut import Unit, units_of
-from qsens.strategies.layer_times import check_times, read_layer_times
 
 # FP32 where FP16 overflows may let other layers overflow: no more rounds than this.
 _MOST_WIDENINGS = 3

@@ -8,8 +8,7 @@ from qsens.core.layer import Layer
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.search.enumerations import Boundary
-from qsens.strategies.ends import Ends
+from qsens.search.enumerations import Boundary, Ends
 from qsens.zoo.paper.runs import SweptRun
 from qsens.zoo.wav2lip.architecture import layers_of
 from qsens.zoo.wav2lip.variants import VARIANTS, layer_names

@@ -5,7 +5,7 @@ from paper_runs import student_run, swept_run, teacher_run
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Score
-from qsens.strategies.ends import Ends
+from qsens.search.enumerations import Ends
 from qsens.zoo.paper.ablation import COMMANDS, TRAININGS
 from qsens.zoo.paper.cells import Cell, Column, PaperTable, Row, metric_title, score_cell
 from qsens.zoo.paper.published import published
