@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsens.audits import load_audit
 from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Decision
@@ -14,10 +13,10 @@ from qsens.core.maps import describe_map
 from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.trial import Outcome, Study
-from qsens.decisions import read_decisions
 from qsens.graph.graph import Graph
 from qsens.reporting import make_report
-from qsens.run.folder import RunPaths, read_provenance, read_study
+from qsens.run.evidence import load_audit
+from qsens.run.folder import RunPaths, read_decisions, read_provenance, read_study
 from qsens.run.loop import StoppedError
 from qsens.run.open import assemble, load_graph, open_generator, open_strategy
 from qsens.run.paired_errors import paired_errors

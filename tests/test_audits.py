@@ -2,9 +2,9 @@
 
 import pytest
 
-from qsens.audits import load_audit, save_audit
 from qsens.device.audit import AskedLayer, audit_layers, mismatches
 from qsens.device.executed import ExecutedLayer
+from qsens.run.evidence import load_audit, save_audit
 
 ASKED = (
     AskedLayer("enc.0", "/enc/Conv", "int8", "int8"),

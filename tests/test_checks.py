@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from qsens.checks import check_annotations, check_before_calibrating
 from qsens.core.errors import SpecError
 from qsens.core.spec import Options, SweepSpec
-from qsens.run.open import open_strategy
+from qsens.run.open import check_annotations, check_before_calibrating, open_strategy
 from qsens.testing import ExampleSamples, example_layers
 
 

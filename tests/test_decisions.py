@@ -3,7 +3,7 @@
 import pytest
 
 from qsens.core.interfaces import Decision
-from qsens.decisions import decisions_of, read_decisions, write_decisions
+from qsens.run.folder import decisions_of, read_decisions, write_decisions
 from qsens.search.enumerations import Boundary, Chain
 from qsens.testing import example_layers
 

@@ -11,15 +11,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qsens.audits import audit_path, load_audit
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.layer import layers_from_csv, layers_to_csv
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.decisions import read_decisions
 from qsens.device.leftovers import process_mark
 from qsens.report.floors import FLOORS, read_floors
-from qsens.run.folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
+from qsens.run.evidence import audit_path, load_audit
+from qsens.run.folder import (
+    RunFolder,
+    RunPaths,
+    read_decisions,
+    read_layers,
+    read_provenance,
+    read_run_spec,
+    read_study,
+)
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial
 
@@ -88,8 +95,8 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
     code = f"""
 from pathlib import Path
 from qsens.device.leftovers import process_mark
-from qsens.audits import audit_path, load_audit
-from qsens.decisions import read_decisions
+from qsens.run.evidence import audit_path, load_audit
+from qsens.run.folder import read_decisions
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.report.floors import FLOORS, read_floors
 from qsens.selection.precision_map_file import read_precision_map

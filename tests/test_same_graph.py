@@ -13,13 +13,12 @@ from qsens.core.trial import Outcome, Study
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.report.page_tables import trial_table
 from qsens.report.tables import trials_table
-from qsens.run.evidence import evidence_path, load_evidence
+from qsens.run.evidence import ScoredGraphs, evidence_path, load_evidence, samples_path
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
 from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
-from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.testing import example_layers, example_trial
 
 INT8 = PrecisionMap(Precision.INT8)

@@ -18,8 +18,8 @@ from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
 from qsens.run.loop import plan_maps
 from qsens.run.open import assemble
+from qsens.run.stages import screen_samples, spread_places
 from qsens.run.sweep import sweep as sweep_assembled
-from qsens.screening import screen_samples, spread_places
 from qsens.testing import example_layers
 
 FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)

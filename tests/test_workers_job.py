@@ -16,8 +16,14 @@ from qsens.core.trial import Outcome
 from qsens.run.folder import library_versions, read_provenance, read_run_spec, read_study
 from qsens.run.open import assemble
 from qsens.run.sweep import sweep as sweep_assembled
-from qsens.run.workers import runner_on, with_fixed_threads
-from qsens.workers_job import Job, WorkerMachine, evaluate_on_worker, inspect_worker
+from qsens.run.workers import (
+    Job,
+    WorkerMachine,
+    evaluate_on_worker,
+    inspect_worker,
+    runner_on,
+    with_fixed_threads,
+)
 
 SWEEP = {
     "metrics": ["psnr"],

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from qsens.audits import load_audit
 from qsens.cli.json_output import echo_json
 from qsens.cli.reason_text import reason_lines
 from qsens.cli.text import latency_lines, shown_ms
@@ -19,6 +18,7 @@ from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric, ima
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
+from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import paired_errors
 from qsens.selection.budget import Budget

@@ -15,7 +15,7 @@ from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
-    from qsens.execution.worker_pool import WorkerPool
+    from qsens.run.worker_pools import WorkerPool
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qsens.audits import load_audit
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.layer import Layer, nearest_allowed
 from qsens.core.maps import built_map, int8_share
 from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
+from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths
 from qsens.run.reopen import ReopenedRun
 from qsens.selection.budget import Limit

@@ -12,7 +12,7 @@ from qsens.device.goldens import run_in_batches
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.export.targets import Target
 from qsens.run.reopen import ReopenedRun
-from qsens.screening import spread_places
+from qsens.run.stages import spread_places
 
 # An engine may be this much further from FP32 than exact arithmetic: its roundings fall elsewhere.
 ENGINE_ALLOWANCE_DB = 0.5

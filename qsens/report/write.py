@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from qsens.audits import load_audit
 from qsens.core.csv_text import csv_text
 from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
-from qsens.decisions import read_decisions
 from qsens.device.visible_text import visible_name
 from qsens.report.figures.all_figures import NamedFigure, figures_of
 from qsens.report.figures.style import render_png, render_svg
@@ -29,7 +27,8 @@ from qsens.report.run_content import (
 )
 from qsens.report.sensitivity import sensitivity_of
 from qsens.report.tables import sensitivity_table, trials_table
-from qsens.run.folder import RunPaths
+from qsens.run.evidence import load_audit
+from qsens.run.folder import RunPaths, read_decisions
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """Evaluating one precision map: lower, build, run over the evaluation set, score, keep the evidence."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsens.audits import save_audit
-from qsens.baseline import Baseline, keep_baseline, load_baseline
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
@@ -24,10 +24,18 @@ from qsens.core.interfaces import (
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import LayerAudit, mismatches
-from qsens.engines.lowering.lower import LoweredGraph
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.tensor_graph import graph_identity
-from qsens.map_engines import MapEngines
-from qsens.run.evidence import Evidence, save_evidence
+from qsens.run.evidence import (
+    Baseline,
+    Evidence,
+    ScoredGraphs,
+    keep_baseline,
+    load_baseline,
+    samples_path,
+    save_audit,
+    save_evidence,
+)
 from qsens.run.stages import (
     Seen,
     Stage,
@@ -36,18 +44,54 @@ from qsens.run.stages import (
     context_with,
     influences_of,
     measured_by,
+    screen_samples,
+    spread_places,
     values_of,
     with_differences,
 )
-from qsens.same_graph import ScoredGraphs, samples_path
 from qsens.scoring.pictures import picture_output, pictures_from_values
-from qsens.screening import screen_samples, spread_places
+
+if TYPE_CHECKING:
+    from qsens.run.stages import Workload
+
 
 BASELINE = 0
 
 SHOWN_SAMPLES = 6
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class MapEngines:
+    """Lowers maps of a workload and builds their engines."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._announced: tuple[PrecisionMap, ...] = ()
+        reusing = getattr(workload.backend, "reusing", None)
+        self._reuse = None if reusing is None else reusing(self.lowered)
+
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Hear which maps come next, in order, where `Workload.expected` could not tell yet."""
+        self._announced = tuple(requested_map(request) for request in requests)
+
+    def lowered(self, requested: PrecisionMap) -> LoweredGraph:
+        """The map in the backend's flavour. Raises `BuildError` for one that cannot be lowered."""
+        work = self._workload
+        return lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
+
+    def build(self, lowered: LoweredGraph) -> Engine:
+        """The engine of a lowered map. Raises `BuildError`."""
+        if self._reuse is None:
+            return self._workload.backend.build(lowered)
+        engine: Engine = self._reuse.build(lowered, self._following(lowered.requested))
+        return engine
+
+    def _following(self, requested: PrecisionMap) -> Sequence[PrecisionMap]:
+        for maps in (self._workload.expected, self._announced):
+            if requested in maps:
+                return maps[list(maps).index(requested) + 1 :]
+        return ()
 
 
 class Evaluator:

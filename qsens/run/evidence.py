@@ -1,19 +1,50 @@
 """What is kept of each trial beside its scores: features and per-sample influences, one `.npz` a trial."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
-from qsens.core.schema import read_value
+from qsens.core.precision import PrecisionMap
+from qsens.core.schema import read_record, read_value
+from qsens.core.trial import Outcome, Trial
+from qsens.device.audit import LayerAudit
 from qsens.device.json_text import parse_json
-from qsens.device.npz_sizes import read_arrays
+from qsens.device.npz_sizes import mapped_array, read_arrays
+from qsens.device.special_files import read_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:
+    """Write the audit of trial `number`, replacing an earlier one.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    rows = [row.to_json() for row in audit]
+    write_atomically(audit_path(folder, number), (json.dumps(rows, indent=1) + "\n").encode())
+
+
+def load_audit(folder: Path, number: int) -> dict[str, LayerAudit]:
+    """The audit of trial `number` by layer; empty where its engine had none, or the file is damaged."""
+    try:
+        values = parse_json(read_file(audit_path(folder, number)))
+        rows: tuple[LayerAudit, ...] = read_value(tuple[LayerAudit, ...], values, "audit")
+        return {row.layer: row for row in rows}
+    except (OSError, ValueError):
+        return {}
+
+
+def audit_path(folder: Path, number: int) -> Path:
+    """Where the audit of trial `number` lies."""
+    return folder / f"audit-{number:05d}.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +125,132 @@ def is_pictures(array: Array) -> bool:
 def evidence_path(folder: Path, number: int) -> Path:
     """Where the evidence of trial `number` lies."""
     return folder / f"trial-{number:05d}.npz"
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A trial, and a digest of each file of its evidence."""
+
+    trial: Trial
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ScoredGraphs:
+    """Records of what was scored, beside its evidence: one file a trial, which names the graph it ran.
+
+    A record holds the trial and a digest of every file of its evidence, and is written after these: one
+    whose files are gone, torn or were written anew counts for nothing. Every trial has a record of its
+    own, so that workers of one run folder never write the same file.
+    """
+
+    evidence: Path
+    samples: Path
+
+    def keep(self, trial: Trial) -> None:
+        """Record a trial whose evidence is on disk.
+
+        Raises:
+            RunFolderError: if the file cannot be written.
+        """
+        files = {
+            name: _digest(_content_of(path)) for name, path in self._files(trial.number) if path.exists()
+        }
+        text = json.dumps({"trial": trial.to_json(), "files": files})
+        name = f"graph-{trial.graph}-{trial.outcome}-{trial.number:05d}.json"
+        write_atomically(self.evidence / name, text.encode())
+
+    def take(self, graph: str, outcome: Outcome, number: int, requested: PrecisionMap) -> Trial | None:
+        """Trial `number`, with scores and evidence of another trial that ran `graph`; `None` without one.
+
+        Raises:
+            RunFolderError: if a file of the evidence cannot be written.
+        """
+        for path in sorted(self.evidence.glob(f"graph-{graph}-{outcome}-*.json")):
+            record = _read(path)
+            if record is not None and record.trial.number != number and self._copy(record, number):
+                return replace(record.trial, number=number, requested=requested)
+        return None
+
+    def _copy(self, record: _Record, number: int) -> bool:
+        """Copy the evidence to trial `number`; nothing, and false, where a file changed."""
+        contents = {}
+        for name, path in self._files(record.trial.number):
+            if name in record.files:
+                contents[name] = _content_of(path)
+                if _digest(contents[name]) != record.files[name]:
+                    return False
+        for name, path in self._files(number):
+            if name in contents:
+                write_atomically(path, contents[name])
+        return True
+
+    def _files(self, number: int) -> Iterator[tuple[str, Path]]:
+        yield "evidence", evidence_path(self.evidence, number)
+        yield "audit", audit_path(self.evidence, number)
+        yield "samples", samples_path(self.samples, number)
+
+
+def samples_path(folder: Path, number: int) -> Path:
+    """Where the pictures of trial `number` lie that reports show."""
+    return folder / f"trial-{number:04d}.npz"
+
+
+def _read(path: Path) -> _Record | None:
+    try:
+        value = parse_json(read_file(path), only_finite=False)
+        trial = Trial.from_json(value.get("trial") if isinstance(value, dict) else None)
+        return read_record(_Record, value, trial=trial)
+    except (OSError, ValueError, SpecError):
+        return None
+
+
+def _content_of(path: Path) -> bytes:
+    """The bytes of a file, none where it cannot be read."""
+    try:
+        return read_file(path)
+    except OSError:
+        return b""
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """FP32 over some samples: `images` uint8 (N, 3, H, W), its evidence, and its scores by metric."""
+
+    images: Array
+    evidence: Evidence
+    values: Mapping[str, float]
+
+
+def keep_baseline(folder: Path, images: Array, evidence: Evidence, values: Mapping[str, float]) -> Baseline:
+    """Write the FP32 images to the evidence folder; the baseline reads them from there.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    path = _images_path(folder)
+    write_atomically(path, lambda file: np.save(file, images, allow_pickle=False))
+    return Baseline(np.load(path, mmap_mode="r"), evidence, values)
+
+
+def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
+    """What the FP32 trial of that many images left in the evidence folder; `None` where a file is gone."""
+    evidence = load_evidence(folder, fp32.number)
+    try:
+        pictures: Array = mapped_array(_images_path(folder))
+    except (OSError, ValueError):
+        return None
+    if evidence is None or not is_pictures(pictures) or len(pictures) != images:
+        return None
+    kept = [evidence.features, evidence.clusters, *evidence.influences.values()]
+    if any(values is not None and len(values) != images for values in kept):
+        return None
+    return Baseline(pictures, evidence, {score.metric: score.value for score in fp32.scores})
+
+
+def _images_path(folder: Path) -> Path:
+    return folder / "fp32-images.npy"

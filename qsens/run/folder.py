@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 from qsens import __version__
 from qsens.core.errors import RunFolderError
 from qsens.core.files import write_atomically, write_error
+from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
-from qsens.core.schema import read_record, shown
+from qsens.core.schema import read_record, read_value, shown
 from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
@@ -28,6 +29,34 @@ from qsens.run.journal import Journal, check_numbers, read_journal
 
 # The libraries whose versions can change a score.
 RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch", "torchvision")
+
+
+def decisions_of(
+    strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]
+) -> tuple[Decision, ...]:
+    """What the strategy tells of its search; nothing where it does not search."""
+    explain = getattr(strategy, "explain_search", None)
+    return () if explain is None else tuple(explain(tuple(layers), tuple(trials)))
+
+
+def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
+    """Write them, or remove the file where there are none. Raises `RunFolderError` if it cannot."""
+    if not decisions:
+        path.unlink(missing_ok=True)
+        return
+    values = [{"text": decision.text, "trials": list(decision.trials)} for decision in decisions]
+    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def read_decisions(path: Path) -> tuple[Decision, ...]:
+    """The decisions in a file; none where there is no file, or none that can be read."""
+    try:
+        found: tuple[Decision, ...] = read_value(
+            tuple[Decision, ...], parse_json(read_file(path)), "decisions"
+        )
+        return found
+    except (OSError, ValueError):
+        return ()
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,8 @@ from qsens.core.layer import Layer
 from qsens.core.maps import anchor_maps, describe_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
-from qsens.execution.runner import InProcess, TrialRunner
-from qsens.execution.waiting import read_waiting
-from qsens.run.in_order import MapsInOrder
-from qsens.run.journal import Journal, read_journal
+from qsens.run.in_order import InProcess, MapsInOrder, TrialRunner
+from qsens.run.journal import Journal, read_journal, read_waiting
 
 
 class StoppedError(QsensError):

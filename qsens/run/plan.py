@@ -17,8 +17,8 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.loop import PlannedMaps, plan_maps
 from qsens.run.open import Assembled, lowering_options, sample_warnings
+from qsens.run.stages import screen_samples
 from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
-from qsens.screening import screen_samples
 
 PROBE_SAMPLES = 2
 

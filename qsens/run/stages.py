@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from qsens.baseline import Baseline
 from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import Ranges
 from qsens.core.errors import PluginError, ScoreError
@@ -23,9 +22,24 @@ from qsens.core.interfaces import (
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Score
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.run.evidence import Baseline
 from qsens.scoring.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def spread_places(total: int, count: int) -> tuple[int, ...]:
+    """At most `count` places of `total`, spread evenly from the first to the last: every clip has a share.
+
+    >>> spread_places(10, 4)
+    (0, 3, 6, 9)
+    """
+    return tuple(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+
+
+def screen_samples(wished: int, total: int) -> int:
+    """How many samples a screen takes: `total`, as any other score, where `wished` is 0 or no fewer."""
+    return wished if 0 < wished < total else total
 
 
 @dataclass(frozen=True, eq=False)

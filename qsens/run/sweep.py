@@ -9,13 +9,12 @@ from qsens.core.interfaces import (
 )
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Study
-from qsens.decisions import decisions_of, write_decisions
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.execution.runner import InProcess, TrialRunner
 from qsens.run.evaluate import Evaluator
 from qsens.run.evidence import is_pictures
-from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.folder import RunFolder, RunPaths, decisions_of, write_decisions
+from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError, plan_without_scores, run_sweep_on
 from qsens.run.open import (
     Assembled,

@@ -258,7 +258,7 @@ def test_a_cluster_that_is_not_there_is_named(
     address, code, message, generator, photos, tmp_path, monkeypatch
 ):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("qsens.execution.cluster_pool.CONNECT_S", 1.0)
+    monkeypatch.setattr("qsens.run.worker_pools.CONNECT_S", 1.0)
     result = sweep(generator, photos, tmp_path / "run", "--cluster", address)
     assert result.exit_code == code
     assert message in result.stderr

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from qsens.core.errors import SpecError
-from qsens.execution.cluster_pool import open_cluster_pool
+from qsens.run.worker_pools import open_cluster_pool
 
 
 def nobody(host, *_, **__):

@@ -8,10 +8,8 @@ from qsens.core.errors import ScoreError
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.execution.runner import WorkersGoneError
-from qsens.execution.waiting import WaitingTrials, read_waiting, waiting_path
-from qsens.run.in_order import MapsInOrder
-from qsens.run.journal import Journal, read_journal
+from qsens.run.in_order import MapsInOrder, WorkersGoneError
+from qsens.run.journal import Journal, WaitingTrials, read_journal, read_waiting, waiting_path
 from qsens.run.loop import StoppedError, run_sweep, run_sweep_on
 from qsens.testing import example_layers, example_trial
 

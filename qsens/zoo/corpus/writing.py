@@ -17,7 +17,7 @@ from qsens.calibration.manifest import SetFacts, write_manifest
 from qsens.core.errors import DataError, RunFolderError, SpecError
 from qsens.core.files import write_atomically, write_error
 from qsens.device.errors import reason_of
-from qsens.execution.runner import WorkersGoneError
+from qsens.run.in_order import WorkersGoneError
 from qsens.run.worker_pools import open_local_pool
 from qsens.zoo.audio.wave import write_wave
 from qsens.zoo.corpus.clip import ClipPlan, make_clip
