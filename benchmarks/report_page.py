@@ -20,10 +20,9 @@ from playwright.sync_api import Browser, sync_playwright
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.report.interactive_section import charting_library
-from qsens.report.page import render_pages
+from qsens.report.figures.sensitivity import sensitivity_of
+from qsens.report.page import charting_library, render_pages
 from qsens.report.page_content import PageContent
-from qsens.report.sensitivity import sensitivity_of
 
 METRICS = (("fid[lite0]", True), ("fid-fp32[lite0]", True), ("psnr", False))
 PRESSES = 40

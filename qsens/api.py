@@ -14,7 +14,7 @@ from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.trial import Outcome, Study
 from qsens.graph.graph import Graph
-from qsens.reporting import make_report
+from qsens.report.write import make_report
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_decisions, read_provenance, read_study
 from qsens.run.loop import StoppedError

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import pytest
 from compared_runs import fid_against, write_compared_run
 
-from qsens.comparing.page import comparison_page
 from qsens.core.errors import BudgetError
 from qsens.report.compare.compare import CompareWish, compare_runs
+from qsens.report.compare.write import comparison_page
 
 EVIL = "<b>a & b"
 PNG = b"\x89PNG not really"

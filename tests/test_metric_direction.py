@@ -13,15 +13,12 @@ from qsens.core.interfaces import Measurement
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.report.boundary_data import boundary_curve
-from qsens.report.ends_data import ends_grid
-from qsens.report.figures.boundary import boundary_figure
-from qsens.report.figures.ends import ends_figure
-from qsens.report.figures.sensitivity import sensitivity_figure
+from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.ends import ends_figure, ends_grid
+from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
+from qsens.report.figures.strip import strip_choices
+from qsens.report.figures.tradeoff import tradeoff
 from qsens.report.findings import masks_damage
-from qsens.report.sensitivity import sensitivity_of
-from qsens.report.strip_data import strip_choices
-from qsens.report.tradeoff_data import tradeoff
 from qsens.run.stages import measured_by
 from qsens.search.additive import Additive
 from qsens.selection.budget import Budget

@@ -12,7 +12,7 @@ from qsens.cli.text import ms_text
 from qsens.cli.text_table import text_table
 from qsens.core.csv_text import csv_of_records
 from qsens.core.errors import SpecError
-from qsens.report.devices_data import DeviceGroup, device_groups
+from qsens.report.figures.devices import DeviceGroup, device_groups
 from qsens.selection.timings import read_latency_table
 
 STEM = "devices"

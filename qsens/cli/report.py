@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from qsens.cli.json_output import echo_json
-from qsens.reporting import make_report
+from qsens.report.write import make_report
 
 
 @click.command()

@@ -9,13 +9,13 @@ from qsens.core.maps import Direction, anchor_trial, built_map, int8_share, map_
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study, Trial
-from qsens.report.boundary_data import BoundaryCurve, boundary_curve, boundary_lines
 from qsens.report.comparable import reference_of, scored_trials
-from qsens.report.layer_names import cut_middle, short_names
+from qsens.report.figures.block_axis import cut_middle, short_names
+from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_lines
+from qsens.report.figures.sensitivity import Effect, Sensitivity
+from qsens.report.figures.tradeoff import Family, tradeoff
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import outcome_note, score_text, time_text
-from qsens.report.sensitivity import Effect, Sensitivity
-from qsens.report.tradeoff_data import Family, tradeoff
 
 _LONGEST_TICK = 16
 _DIGITS = {Precision.FP32: "0", Precision.FP16: "1", Precision.INT8: "2"}

@@ -2,20 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qsens.core.interfaces import Decision
 from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
-from qsens.report.finding import Finding
+from qsens.report.figures.sensitivity import Sensitivity
+from qsens.report.findings import Finding
 from qsens.report.floors import Floor
-from qsens.report.sensitivity import Sensitivity
 from qsens.selection.timings import Timings
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+
+# One scope, in this order: later files use what earlier ones define.
+_SCRIPTS = ("page.js", "pictures.js", "card.js", "charts.js", "chart_kinds.js", "walk.js", "start.js")
+
+
+def read_asset(name: str) -> str:
+    """The text of a file that comes with the report."""
+    return (files("qsens.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def interactive_script() -> str:
+    """The script of a page with charts: one scope around all of its files."""
+    return "\n".join(('(() => {\n"use strict";', *map(read_asset, _SCRIPTS), "})();"))
+
+
+def static_script() -> str:
+    """The script of a page without charts: tables, theme and the switch between runs."""
+    return "\n".join(('(() => {\n"use strict";', read_asset("page.js"), "startPage();", "})();"))
+
+
+STYLE = read_asset("page.css")
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from qsens.core.metric_names import Z95, format_value, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
 from qsens.device.audit import LayerAudit
+from qsens.report.figures.sensitivity import Effect, Sensitivity
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import chip, number_cell, sortable_table
 from qsens.report.page_text import escape
-from qsens.report.sensitivity import Effect, Sensitivity
 from qsens.selection.timings import Timings
 
 

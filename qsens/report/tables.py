@@ -11,8 +11,8 @@ from qsens.core.maps import Direction, map_title
 from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
-from qsens.report.boundary_data import plotted_cuts
-from qsens.report.sensitivity import sensitivity_of
+from qsens.report.figures.boundary import plotted_cuts
+from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
 

@@ -14,6 +14,7 @@ from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
 from qsens.report.figures.all_figures import NamedFigure, figures_of
+from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.page import render_page
@@ -25,10 +26,26 @@ from qsens.report.run_content import (
     provenance_groups,
     read_run,
 )
-from qsens.report.sensitivity import sensitivity_of
 from qsens.report.tables import sensitivity_table, trials_table
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_decisions
+
+
+def make_report(
+    run: Path, *, open_browser: bool = False, latency: Sequence[Path] = (), is_static: bool = False
+) -> Path:
+    """Compute what figures need beside the scores, write the report, and return the path of its page.
+
+    A static page has no charts that move.
+
+    Raises:
+        RunFolderError, SpecError: as `qsens.report.write.write_report`.
+    """
+    # pandas, matplotlib and SciPy take a second to load
+    from qsens.report.floors import floors_of
+
+    floors_of(run)
+    return write_report(run, open_browser=open_browser, latency=latency, is_static=is_static)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from report_studies import (
 from qsens.core.maps import Direction, anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.report.boundary_data import axis_scale, boundary_curve, boundary_lines
+from qsens.report.figures.boundary import axis_scale, boundary_curve, boundary_lines
 
 LAYERS = student_layers()
 TOTAL = len(LAYERS)

@@ -12,8 +12,8 @@ from qsens.core.metric_names import Z95
 from qsens.core.spec import SweepSpec
 from qsens.report.compare.compare import CompareWish, compare_runs
 from qsens.report.compare.differences import Verdict
+from qsens.report.compare.figures import looks_of
 from qsens.report.compare.runs import labels_of
-from qsens.report.compare_looks import looks_of
 from qsens.testing import example_layers
 
 OTHER = {**CONTENTS, "generator": "1" * 64, "graph": "2" * 64}

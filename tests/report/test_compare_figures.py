@@ -8,8 +8,7 @@ from report_studies import ends_study, student_layers
 
 from qsens.core.spec import SweepSpec
 from qsens.report.compare.compare import CompareWish, compare_runs
-from qsens.report.compare.figures import compare_boundary_figure
-from qsens.report.compare_tradeoff_figure import compare_tradeoff_figure
+from qsens.report.compare.figures import compare_boundary_figure, compare_tradeoff_figure
 from qsens.report.figures.style import render_png
 from qsens.testing import example_layers
 

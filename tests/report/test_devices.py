@@ -9,8 +9,7 @@ from latency_tables import measured, write_table
 
 from qsens.cli.main import main
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.report.devices_data import device_groups, shown_labels
-from qsens.report.figures.devices import devices_figure
+from qsens.report.figures.devices import device_groups, devices_figure, shown_labels
 from qsens.report.figures.style import render_png
 from qsens.selection.timings import read_latency_table
 from qsens.testing import example_layers

@@ -28,11 +28,10 @@ from report_studies import (
 
 from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.core.trial import Study
-from qsens.report.boundary_data import boundary_curve
 from qsens.report.figures.all_figures import figures_of
-from qsens.report.figures.block_axis import block_spans, crowded_spans
-from qsens.report.figures.boundary import boundary_figure
-from qsens.report.figures.sensitivity import sensitivity_figure
+from qsens.report.figures.block_axis import block_spans, crowded_spans, cut_middle, short_names
+from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.style import (
     INK,
     add_header,
@@ -42,8 +41,6 @@ from qsens.report.figures.style import (
     render_svg,
     spread,
 )
-from qsens.report.layer_names import cut_middle, short_names
-from qsens.report.sensitivity import sensitivity_of
 
 FID = METRICS[0]
 SMALL = style_layers()[:6]

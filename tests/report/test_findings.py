@@ -5,8 +5,7 @@ from report_studies import METRICS, anchors, boundary_study, failed, student_lay
 
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.report.finding import Severity
-from qsens.report.findings import findings_of, masks_damage
+from qsens.report.findings import Severity, findings_of, masks_damage
 
 LAYERS = student_layers()
 FID, FID_FP32, _ = METRICS

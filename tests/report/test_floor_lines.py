@@ -7,12 +7,9 @@ import pytest
 from report_folders import write_run
 from report_studies import METRICS, boundary_study, student_layers
 
-from qsens.metrics.floors import floors_of
-from qsens.report.boundary_data import boundary_curve
-from qsens.report.figures.boundary import boundary_figure
-from qsens.report.figures.tradeoff import tradeoff_figure
-from qsens.report.floors import FLOORS, Floor
-from qsens.report.tradeoff_data import tradeoff
+from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
+from qsens.report.floors import FLOORS, Floor, floors_of
 from qsens.run.evidence import load_evidence, save_evidence
 from qsens.run.folder import RunPaths
 

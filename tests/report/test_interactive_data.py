@@ -27,15 +27,13 @@ from report_studies import (
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.device.audit import LayerAudit
+from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import pack_pictures
-from qsens.report.interactive_section import charting_library, script_json
-from qsens.report.page import render_page, render_pages
-from qsens.report.page_assets import read_asset
-from qsens.report.page_content import PageContent
+from qsens.report.page import charting_library, render_page, render_pages, script_json
+from qsens.report.page_content import PageContent, read_asset
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import trial_table
-from qsens.report.sensitivity import sensitivity_of
 from qsens.selection.timings import read_latency_table, timings_of
 
 LAYERS = style_layers()[:5]

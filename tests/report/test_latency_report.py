@@ -11,10 +11,10 @@ from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study
 from qsens.report.figures.all_figures import figures_of
+from qsens.report.figures.tradeoff import tradeoff
 from qsens.report.findings import findings_of
 from qsens.report.page_tables import score_table, trial_table
 from qsens.report.tables import trials_table
-from qsens.report.tradeoff_data import tradeoff
 from qsens.report.write import write_report
 from qsens.selection.timings import read_latency_table, timings_of
 

@@ -17,9 +17,9 @@ from report_studies import (
 from qsens.core.layer import macs_share
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.report.ends_data import ends_grid
-from qsens.report.strip_data import StripChoice, amplification_for, image_strip, strip_choices
-from qsens.report.tradeoff_data import Family, tradeoff
+from qsens.report.figures.ends import ends_grid
+from qsens.report.figures.strip import StripChoice, amplification_for, image_strip, strip_choices
+from qsens.report.figures.tradeoff import Family, tradeoff
 
 LAYERS = student_layers()
 FID, FID_FP32, PSNR = METRICS

@@ -21,9 +21,9 @@ from report_studies import (
 from qsens.core.interfaces import Decision
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study
+from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.page import render_pages
 from qsens.report.page_content import PageContent, Picture
-from qsens.report.sensitivity import sensitivity_of
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = find_chromium()

@@ -21,7 +21,7 @@ from report_studies import (
 
 from qsens.core.maps import Direction, IsolationKind
 from qsens.core.trial import Study
-from qsens.report.sensitivity import STEP_ORIGINS, sensitivity_of
+from qsens.report.figures.sensitivity import STEP_ORIGINS, sensitivity_of
 from qsens.run.evidence import save_evidence
 from qsens.run.paired_errors import paired_errors
 

@@ -1,6 +1,8 @@
 """The boundary curves of several runs in one figure."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -10,17 +12,193 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from qsens.core.maps import Direction
-from qsens.report.boundary_data import BoundaryLine, boundary_lines
+from qsens.core.metric_names import axis_title
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun, have_same_layers
-from qsens.report.compare_looks import Look, finish_values, floors_note, looks_of, own_fp32_note, run_handles
 from qsens.report.figures.block_axis import label_blocks, label_height
-from qsens.report.figures.style import FAINT, INK, TEXT, add_header, dress, new_figure, whole_ticks
+from qsens.report.figures.boundary import BoundaryLine, axis_scale, boundary_lines
+from qsens.report.figures.style import (
+    BLUE,
+    FAINT,
+    FLOOR_LOOK,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    TEXT,
+    VERMILION,
+    add_header,
+    dress,
+    floor_note,
+    is_within_axis,
+    marker_handle,
+    new_figure,
+    set_scale,
+    whole_ticks,
+)
+from qsens.report.figures.tradeoff import Tradeoff, tradeoff
+from qsens.report.floors import Floor
+
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+
+# Keeps the intervals of maps with the same share apart.
+_DODGE = 0.008
 
 _STYLES = {Direction.INT8_FIRST: "-", Direction.FLOAT_FIRST: (0, (4, 2))}
+
 _PANEL_HEIGHT = 2.9
+
 _SIDES = 1.5
+
 _BAND = 0.16
+
+
+@dataclass(frozen=True)
+class Look:
+    """What tells a run from the others, also without colour."""
+
+    colour: str
+    marker: str
+
+
+def looks_of(count: int) -> tuple[Look, ...]:
+    """The look of each of `count` runs; no two alike up to 56."""
+    return tuple(
+        Look(_COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]) for place in range(count)
+    )
+
+
+def run_handles(runs: Sequence[ComparedRun], *, is_line: bool) -> dict[str, Artist]:
+    """Legend entries of the runs by label; `is_line` says that their points are joined."""
+    width = 1.4 if is_line else 0.0
+    return {
+        run.label: Line2D([], [], color=look.colour, marker=look.marker, markersize=5, linewidth=width)
+        for run, look in zip(runs, looks_of(len(runs)), strict=True)
+    }
+
+
+def finish_values(
+    axes: Axes, runs: Sequence[ComparedRun], metric: SharedMetric, values: Sequence[float]
+) -> None:
+    """The value axis of a panel: scale, limits, name, floors."""
+    finite = [value for value in values if math.isfinite(value)]
+    scale = axis_scale([value for value in finite if value != 0], is_ratio=metric.lower_is_better)
+    if scale != "linear" and min(finite) <= 0:
+        scale = "symlog"
+    lowest = min((value for value in finite if value > 0), default=0.0)
+    set_scale(axes, scale, [value for value in finite if scale == "linear" or value >= lowest])
+    better = "lower is better" if metric.lower_is_better else "higher is better"
+    title = axis_title(metric.name).replace(" against", "\nagainst")
+    axes.set_ylabel(f"{title}\n({better})", fontsize=TEXT - 0.5, color=INK)
+    colour, style = FLOOR_LOOK
+    for floor in _floors(runs, metric):
+        if is_within_axis(axes, floor):
+            axes.axhline(floor.value, color=colour, linewidth=1.1, linestyle=style, zorder=1)
+
+
+def own_fp32_note(metrics: Sequence[SharedMetric]) -> str:
+    """What scores against FP32 outputs of different generators do not say; may be empty."""
+    names = [axis_title(metric.name).partition(" against")[0] for metric in metrics if metric.is_own_fp32]
+    if not names:
+        return ""
+    return f"{', '.join(names)}: each run against its own FP32, which is damage and not quality."
+
+
+def floors_note(runs: Sequence[ComparedRun], metrics: Sequence[SharedMetric]) -> str:
+    """What the dotted lines are; may be empty."""
+    return floor_note([floor for metric in metrics for floor in _floors(runs, metric)])
+
+
+def _floors(runs: Sequence[ComparedRun], metric: SharedMetric) -> list[Floor]:
+    found = [run.floors[metric.name] for run in runs if metric.name in run.floors]
+    return list({f"{floor.label} {floor.value:.3g}": floor for floor in found}.values())
+
+
+def compare_tradeoff_figure(runs: Sequence[ComparedRun], metrics: Sequence[SharedMetric]) -> Figure | None:
+    """One panel a metric: score against INT8 share, the Pareto front of each run as steps, its maps as dots.
+
+    `None` where no run has two finite scores.
+    """
+    found = {
+        metric: [
+            tradeoff(run.study, metric.name, None if run.chosen is None else run.chosen.number)
+            for run in runs
+        ]
+        for metric in metrics
+    }
+    shown = [metric for metric in metrics if any(entry is not None for entry in found[metric])]
+    if not shown:
+        return None
+    figure = new_figure(max(4.3 * len(shown), 6.5), 5.2)
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for panel, metric in zip(panels, shown, strict=True):
+        _draw_tradeoffs(panel, runs, metric, found[metric])
+    handles = run_handles(runs, is_line=False)
+    handles["Pareto front"] = Line2D([], [], color=FAINT, linewidth=1.5)
+    if any(run.chosen is not None for run in runs):
+        handles["chosen map"] = marker_handle("*", INK, "white", 12)
+    note = (
+        "INT8 share of the true multiply-accumulates, as the engine ran. Bars: 95% interval, of maps on a "
+        "front. Faint: maps that another of the same run beats."
+    )
+    note = " ".join(filter(None, (note, own_fp32_note(shown), floors_note(runs, shown))))
+    add_header(figure, "Quality against how much of the network runs in INT8", handles, note)
+    return figure
+
+
+def _draw_tradeoffs(
+    axes: Axes, runs: Sequence[ComparedRun], metric: SharedMetric, found: Sequence[Tradeoff | None]
+) -> None:
+    dress(axes)
+    values: list[float] = []
+    for place, (look, data) in enumerate(zip(looks_of(len(runs)), found, strict=True)):
+        if data is not None:
+            values += _draw_tradeoff(axes, data, look, place - (len(runs) - 1) / 2)
+    axes.set_xlim(-0.04, 1.04)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("MACs in INT8", fontsize=TEXT, color=INK)
+    finish_values(axes, runs, metric, values)
+
+
+def _draw_tradeoff(axes: Axes, data: Tradeoff, look: Look, place: float) -> list[float]:
+    """Draw a run; the values that the axis must hold. `place` counts the runs from the middle one."""
+    front = data.front
+    others = [point for point in data.points if not point.is_on_front]
+    x, y = [point.cost for point in front], [point.value for point in front]
+    half = [point.half_width or 0.0 for point in front]
+    axes.step(x, y, where="pre", color=look.colour, linewidth=1.5, zorder=3)
+    axes.errorbar(
+        [share + place * _DODGE for share in x],
+        y,
+        half,
+        linestyle="",
+        marker=look.marker,
+        color=look.colour,
+        markersize=5,
+        elinewidth=0.9,
+        zorder=4,
+    )
+    axes.plot(
+        [point.cost for point in others],
+        [point.value for point in others],
+        look.marker,
+        color=look.colour,
+        alpha=0.3,
+        markersize=3.5,
+        markeredgewidth=0,
+        zorder=2,
+    )
+    if data.chosen is not None:
+        mark = marker_handle("*", INK, look.colour, max(14 - 3 * place, 9))
+        mark.set_data([data.chosen.cost], [data.chosen.value])
+        mark.set_zorder(6)
+        axes.add_line(mark)
+    return [point.value for point in data.points] + [
+        value + sign * width for value, width in zip(y, half, strict=True) for sign in (1, -1)
+    ]
 
 
 def compare_boundary_figure(runs: Sequence[ComparedRun], metrics: Sequence[SharedMetric]) -> Figure | None:

@@ -11,17 +11,12 @@ from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
-from qsens.report.boundary_data import BoundaryCurve, boundary_curve
-from qsens.report.ends_data import ends_grid
-from qsens.report.figures.boundary import boundary_figure
-from qsens.report.figures.ends import ends_figure
-from qsens.report.figures.sensitivity import sensitivity_figure
-from qsens.report.figures.strip import strip_figure
-from qsens.report.figures.tradeoff import tradeoff_figure
+from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_figure
+from qsens.report.figures.ends import ends_figure, ends_grid
+from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
+from qsens.report.figures.strip import image_strip, strip_choices, strip_figure
+from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
 from qsens.report.floors import Floor
-from qsens.report.sensitivity import sensitivity_of
-from qsens.report.strip_data import image_strip, strip_choices
-from qsens.report.tradeoff_data import tradeoff
 from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
 

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,14 +19,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from qsens.core.metric_names import format_value
 from qsens.core.precision import Precision
+from qsens.report.floors import Floor
 
 INK, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#007F5F", "#A0528C", "#B87A00", "#56B4E9"
+
 PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8: PURPLE}
+
 CHOSEN = "#E69F00"
+
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
+
 HEADROOM = 0.08
+
 _LARGEST = 1e300
+
+FLOOR_LOOK = (FAINT, (0, (1, 2)))
 
 
 class _PlainFigure(Figure):
@@ -189,3 +198,20 @@ def render_svg(figure: Figure, salt: str) -> bytes:
 def value_label(name: str, value: float) -> str:
     """A reference line's label with its value."""
     return f"{name}  {format_value(value)}"
+
+
+def is_within_axis(axes: Axes, floor: Floor) -> bool:
+    """Whether the floor lies between the ends of the value axis, which the scores have set."""
+    low, high = sorted(axes.get_ylim())
+    return low <= floor.value <= high
+
+
+def floor_note(floors: Iterable[Floor | None]) -> str:
+    """What the dotted lines are, with the value of those that the axis does not reach; may be empty."""
+    texts = list(dict.fromkeys(_text(floor) for floor in floors if floor is not None))
+    return f"Floor, dotted where the axis reaches it: {'; '.join(texts)}." if texts else ""
+
+
+def _text(floor: Floor) -> str:
+    text = f"{floor.label}, {format_value(floor.value, 3)} at {floor.images} images a side"
+    return f"{text} (extrapolated from {floor.measured_images})" if floor.is_extrapolated else text

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from qsens.core.interfaces import annotation_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
+from qsens.report.figures.strip import amplification_for
 from qsens.report.run_content import sample_pictures
-from qsens.report.strip_data import amplification_for
 from qsens.run.evaluate import SHOWN_SAMPLES
 from qsens.scoring.fidelity import mean_squared_errors, psnr_of_error
 from qsens.zoo.paper.runs import SweptRun

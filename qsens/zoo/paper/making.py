@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from qsens.core.csv_text import csv_of_records
 from qsens.core.files import write_atomically, write_error
 from qsens.core.interfaces import Progress
-from qsens.report.devices_data import device_groups
-from qsens.report.figures.devices import devices_figure
+from qsens.report.figures.devices import device_groups, devices_figure
 from qsens.report.figures.style import render_png, render_svg
 from qsens.report.run_content import provenance_groups
 from qsens.run.loop import StoppedError

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qsens.report.page_assets import STYLE
+from qsens.report.page_content import STYLE
 from qsens.report.page_text import escape
 from qsens.zoo.paper.cells import PaperTable
 from qsens.zoo.paper.limits import LIMITS

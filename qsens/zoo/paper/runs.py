@@ -15,7 +15,7 @@ from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.spec import read_spec, spec_from_values
 from qsens.core.trial import Study, Trial
-from qsens.reporting import make_report
+from qsens.report.write import make_report
 from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
 from qsens.run.open import assemble, sample_warnings

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from qsens.report.devices_data import DeviceGroup, DeviceRow
+from qsens.report.figures.devices import DeviceGroup, DeviceRow
 from qsens.zoo.paper.cells import NOTHING, Cell, Column, PaperTable, Row
 from qsens.zoo.paper.published import published
 
