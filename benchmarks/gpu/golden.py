@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from workbench import RESULTS, Prepared, backend_or_stop, boundary, flavour_without_gpu, prepare
 
-from qsens.backends.calibration_cache import read_calibration_cache
 from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import Ranges
+from qsens.deploy.tensorrt_files import read_calibration_cache
 from qsens.device.cuda_memory import Cuda
 from qsens.device.tensorrt_module import collecting_logger, import_tensorrt
 

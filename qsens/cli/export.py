@@ -49,7 +49,7 @@ def export(
     """
     # onnx and onnxruntime take a second to load
     from qsens.deploy.bundle import ExportOptions, export_bundle
-    from qsens.export.targets import TARGETS
+    from qsens.deploy.chosen_map import TARGETS
     from qsens.run.reopen import reopen_run
 
     reopened = reopen_run(run, trust_checkpoint=trust_checkpoint)

@@ -13,8 +13,7 @@ from qsens.cli.text_table import text_table
 from qsens.core.errors import SpecError, VerificationError
 
 if TYPE_CHECKING:
-    from qsens.deploy.verify import CheckedFiles
-    from qsens.export.rescoring import ComparedScore
+    from qsens.deploy.verify import CheckedFiles, ComparedScore
 
 
 @click.command()
@@ -85,7 +84,7 @@ def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[st
 
 
 def _scored(checked: "CheckedFiles", options: dict[str, Any]) -> "tuple[ComparedScore, ...]":
-    from qsens.export.rescoring import run_of_bundle, score_again  # loads the run's plug-ins
+    from qsens.deploy.verify import run_of_bundle, score_again  # loads the run's plug-ins
 
     run = run_of_bundle(
         checked.bundle, options["run"], options["data"], trust_checkpoint=options["trust_checkpoint"]

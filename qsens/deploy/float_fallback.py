@@ -11,6 +11,7 @@ import onnx
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.deploy.chosen_map import Target
 from qsens.device.audit import AskedLayer, LayerAudit, audit_layers, mismatches
 from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
@@ -18,7 +19,6 @@ from qsens.device.goldens import batch_of
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.engines.lowering.qdq import NOTE, without_tail_clips
-from qsens.export.targets import Target
 from qsens.run.reopen import ReopenedRun
 
 # Protobuf cannot serialise more; larger weights lie in a file beside the graph.

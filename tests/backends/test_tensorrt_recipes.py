@@ -7,11 +7,15 @@ import pytest
 from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 from tiny_models import conv_model
 
-from qsens.backends.calibration_cache import calibration_cache_text, read_calibration_cache, version_number
-from qsens.backends.trtexec import trtexec_lines
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.errors import BuildError, DataError
 from qsens.core.precision import PrecisionMap
+from qsens.deploy.tensorrt_files import (
+    calibration_cache_text,
+    read_calibration_cache,
+    trtexec_lines,
+    version_number,
+)
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions
 

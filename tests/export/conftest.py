@@ -10,8 +10,7 @@ from tiny_photos import write_photos
 
 from qsens.api import run_sweep
 from qsens.deploy.bundle import ExportOptions, export_bundle
-from qsens.deploy.chosen_map import map_of_trial
-from qsens.export.targets import TARGETS
+from qsens.deploy.chosen_map import TARGETS, map_of_trial
 from qsens.run.reopen import reopen_run
 
 SWEEP = {

@@ -9,11 +9,11 @@ import pytest
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.deploy import float_fallback as agreeing
+from qsens.deploy.bundle import golden_inputs
+from qsens.deploy.chosen_map import TARGETS
 from qsens.deploy.float_fallback import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
 from qsens.device.executed import ExecutedLayer
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.export.golden_outputs import golden_inputs
-from qsens.export.targets import TARGETS
 from qsens.graph.graph import Graph
 
 INT8 = PrecisionMap(Precision.INT8)

@@ -11,11 +11,17 @@ import pytest
 
 from qsens.core.errors import BuildError, RunFolderError, SpecError
 from qsens.deploy import verify as verifying
-from qsens.deploy.verify import checked_files, compile_only, verify_engine
+from qsens.deploy.verify import (
+    ComparedScore,
+    checked_files,
+    compile_only,
+    run_of_bundle,
+    score_again,
+    verify_engine,
+)
 from qsens.device import check as checking
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import Goldens, read_goldens, write_goldens
-from qsens.export.rescoring import ComparedScore, run_of_bundle, score_again
 
 
 def silent(done, total, label):
