@@ -83,7 +83,7 @@ def bench_of(name: str, images: int) -> Iterator[Bench]:
         with opened(generator, images=images, spec=spec) as bench:
             yield bench
         return
-    from qsens.demo import CALIBRATION_SAMPLES, write_demo_sets
+    from qsens.cli.demo import CALIBRATION_SAMPLES, write_demo_sets
 
     rules = [(key, InputRule(source="constant", value=value)) for key, value in generator.constants.items()]
     with tempfile.TemporaryDirectory(prefix="qsens-benchmark-") as folder:

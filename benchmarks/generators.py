@@ -246,7 +246,7 @@ def style_network(side: int = 128) -> BenchmarkGenerator:
     Raises:
         LoadError: if the package is not installed.
     """
-    from qsens.demo import STYLE, STYLE_COUNT
+    from qsens.cli.demo import STYLE, STYLE_COUNT
     from qsens.generators.onnx_file import open_style
 
     weights = [0.0] * STYLE_COUNT

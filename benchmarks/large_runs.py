@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from qsens.cli.demo import PHOTOGRAPHS, STYLE, STYLE_COUNT
 from qsens.core.layer import Layer, map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.demo import PHOTOGRAPHS, STYLE, STYLE_COUNT
 from qsens.run.evaluate import Evaluator
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunFolder

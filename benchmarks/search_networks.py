@@ -116,7 +116,7 @@ def _talker(folder: Path) -> dict[str, Any]:
 
 
 def _style(folder: Path) -> dict[str, Any]:
-    from qsens.demo import StyleDemo
+    from qsens.cli.demo import StyleDemo
 
     return dict(StyleDemo().spec_values(folder))
 
@@ -124,7 +124,7 @@ def _style(folder: Path) -> dict[str, Any]:
 def _superresolution(folder: Path) -> dict[str, Any]:
     from search_superresolution import LOW_SIDE, write_low_resolution, write_trained
 
-    from qsens.demo import write_demo_sets
+    from qsens.cli.demo import write_demo_sets
 
     inputs, training = write_demo_sets(folder)
     return {

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from machine import print_machine
 
+from qsens.cli.demo import StyleDemo
 from qsens.core.spec import spec_from_values, write_spec
 from qsens.core.trial import Trial
-from qsens.demo import StyleDemo
 from qsens.run.folder import RunPaths, read_study
 
 # The command line without its last step: drawing the report costs the same whatever the workers.

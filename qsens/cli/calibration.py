@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from qsens.cli.json_output import echo_json
 from qsens.cli.options import largest_picture_option, parse_range
+from qsens.cli.text import echo_json
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 
 

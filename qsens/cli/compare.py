@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from qsens.cli.json_output import echo_json
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, text_table
 from qsens.report.compare.compare import CompareWish, Comparison, compare_runs
 from qsens.report.compare.tables import ComparedTable, remarks_of, tables_of
 from qsens.report.compare.write import comparison_document, write_comparison

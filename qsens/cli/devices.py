@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from qsens.cli.json_output import echo_json
-from qsens.cli.text import ms_text
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, ms_text, text_table
 from qsens.core.csv_text import csv_of_records
 from qsens.core.errors import SpecError
 from qsens.report.figures.devices import DeviceGroup, device_groups

@@ -13,8 +13,7 @@ from pathlib import Path
 import click
 
 from qsens import __version__
-from qsens.cli.json_output import echo_json
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import install_hint
 from qsens.core.plugins import PluginRecord, list_plugins, machine_problem
 from qsens.device.cpu_flags import this_cpu_saturates

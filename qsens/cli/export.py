@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.json_output import echo_json
 from qsens.cli.options import whole_number
+from qsens.cli.text import echo_json
 from qsens.core.errors import SpecError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.json_output import echo_json
 from qsens.cli.options import largest_picture_option
 from qsens.cli.shown_text import steering
+from qsens.cli.text import echo_json
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.visible_text import visible_name
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qsens.cli.json_output import echo_json
 from qsens.cli.options import PluginOption, parse_plugin_option
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 

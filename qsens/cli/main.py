@@ -1,20 +1,26 @@
 """The `qsens` command: subcommands load when used, errors become two lines and an exit code."""
 
 import contextlib
+import difflib
 import errno
+import importlib
 import sys
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
 from qsens import __version__
-from qsens.cli.lazy_group import CommandTable, LazyGroup
 from qsens.cli.process import CommandProcess
 from qsens.cli.shown_text import only_shown
-from qsens.core.errors import QsensError
+from qsens.cli.text import echo_json, text_table
+from qsens.core.errors import QsensError, SpecError
+from qsens.core.plugins import list_plugins
+
+# Name of a subcommand: the module and attribute that hold it, and one line of help.
+CommandTable = Mapping[str, tuple[str, str]]
 
 # Name: module, attribute and one line of help. The modules load only when their command is used.
 COMMANDS = {
@@ -31,14 +37,69 @@ COMMANDS = {
     "devices": ("qsens.cli.devices:devices", "Compare latency tables of several devices."),
     "calibration": ("qsens.cli.calibration:calibration", "Describe and check sets of images or arrays."),
     "fid": ("qsens.cli.fid:fid", "Distance between two folders of images."),
-    "plugins": ("qsens.cli.plugins:plugins", "List plug-ins and what keeps one from working."),
+    "plugins": ("qsens.cli.main:plugins", "List plug-ins and what keeps one from working."),
     "doctor": ("qsens.cli.doctor:doctor", "Say what this machine can run, and why not."),
 }
 
 INTERRUPTED = 130
+
 # What a shell says of a program that SIGPIPE ended, as the reader of an output that went away ends others:
 # 1 would say that something is wrong.
 OUTPUT_CLOSED = 141
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(*, as_json: bool) -> None:
+    """List plug-ins and what keeps one from working."""
+    records = list_plugins()
+    if as_json:
+        echo_json([asdict(record) for record in records])
+        return
+    rows = [
+        (record.group, record.name, record.distribution, record.target, record.problem or "ok")
+        for record in records
+    ]
+    click.echo(text_table(("group", "name", "from", "target", "state"), rows))
+
+
+class LazyGroup(click.Group):
+    """A group over a table of commands; an unknown name gets the closest match."""
+
+    def __init__(self, *arguments: Any, commands_by_name: CommandTable, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._built_in = commands_by_name
+
+    def table(self) -> CommandTable:
+        """All commands, in the order in which help lists them."""
+        return self._built_in
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        # The built-in table first: looking for plug-ins takes longer.
+        known = self._built_in if cmd_name in self._built_in else self.table()
+        if cmd_name not in known:
+            return None
+        module, _, attribute = known[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        is_option = not args or args[0].startswith("-")
+        if not is_option and args[0] not in self._built_in and args[0] not in self.table():
+            close = difflib.get_close_matches(args[0], self.table(), n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(self.table())}"
+            raise SpecError(f"no command named {args[0]!r}", hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.table().items()])
 
 
 @dataclass(frozen=True)

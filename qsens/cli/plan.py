@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.json_output import echo_json
 from qsens.cli.options import spec_from_options, sweep_options
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, text_table
 
 if TYPE_CHECKING:
     from qsens.run.open import Assembled

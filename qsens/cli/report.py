@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from qsens.cli.json_output import echo_json
+from qsens.cli.text import echo_json
 from qsens.report.write import make_report
 
 

@@ -8,10 +8,7 @@ from typing import Any
 
 import click
 
-from qsens.cli.json_output import echo_json
-from qsens.cli.reason_text import reason_lines
-from qsens.cli.text import latency_lines, shown_ms
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
 from qsens.core.errors import SpecError
 from qsens.core.maps import anchor_trial, describe_map, int8_share
 from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric, images_needed, shown_value
@@ -25,7 +22,21 @@ from qsens.selection.budget import Budget
 from qsens.selection.choose import PairedError, Selection, cheapest_within, pareto_front
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
 from qsens.selection.precision_map_file import write_precision_map
+from qsens.selection.reason_groups import fold_reasons
+from qsens.selection.reasons import reasons_of_selection
 from qsens.selection.timings import Timings, check_table, read_latency_table, timings_of
+
+
+def reason_lines(study: Study, selection: Selection) -> list[str]:
+    """A heading and a line for each group of layers that share a reason; none where all are in INT8."""
+    wide = {
+        name: reason
+        for name, reason in reasons_of_selection(study, selection).items()
+        if selection.precision_map[name] is not Precision.INT8
+    }
+    groups = fold_reasons(study.layers, wide)
+    lines = [f"- {group.names}: {group.text}" for group in groups]
+    return ["", "Why these are not in INT8:", *lines] if lines else []
 
 
 @click.command()

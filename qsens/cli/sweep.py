@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.json_output import echo_json
+from qsens.api import FinishedRun
 from qsens.cli.options import default_out, spec_from_options, sweep_options, worker_options
 from qsens.cli.progress import ProgressLine
+from qsens.cli.text import echo_json
 from qsens.core.errors import QsensError, SpecError
 from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
     from qsens.run.worker_pools import WorkerPool
+
+
+def show_finished(finished: FinishedRun) -> None:
+    """Print the result of a run for people."""
+    click.echo()
+    click.echo(finished.text())
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,6 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
     """
     # onnx, onnxruntime and scipy take a second to load
     from qsens.api import finish_run
-    from qsens.cli.finish import show_finished
     from qsens.run.open import assemble, sample_warnings
     from qsens.run.sweep import shown_pictures_warning
     from qsens.run.sweep import sweep as run_sweep_of

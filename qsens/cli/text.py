@@ -1,12 +1,42 @@
 """Measured times in words and cells, for the terminal."""
 
+import json
 import math
+from collections.abc import Sequence
+from typing import Any
+
+import click
 
 from qsens.core.precision import Precision
+from qsens.core.schema import finite
 from qsens.selection.choose_by_latency import MEASURE_MORE
 from qsens.selection.timings import SAME_SHARE, LatencyChoice, MeasuredMap
 
 MOST_NAMED = 6
+
+
+def echo_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print plain values as one document; NaN and infinity, which JSON does not have, are `null`."""
+    click.echo(json.dumps(finite(value), indent=indent, allow_nan=False))
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns padded to their widest cell, two spaces apart; the columns in `right` are right-aligned.
+
+    >>> print(text_table(("map", "share"), [("all INT8", "100%"), ("FP32", "0%")], right=(1,)))
+    map       share
+    all INT8   100%
+    FP32         0%
+    """
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def shown_ms(measured: MeasuredMap | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import qsens.cli
-from qsens.cli.json_output import echo_json
+from qsens.cli.text import echo_json
 
 
 def refuse(word):

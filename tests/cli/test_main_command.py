@@ -39,7 +39,7 @@ def run_with(monkeypatch):
         def failing():
             raise error
 
-        monkeypatch.setattr("qsens.cli.plugins.plugins", failing)
+        monkeypatch.setattr("qsens.cli.main.plugins", failing)
         return CliRunner().invoke(main, [*arguments, "plugins"])
 
     return run_with

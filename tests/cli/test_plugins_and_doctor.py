@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from qsens.cli.doctor import cpu_flags, usable_cpus
 from qsens.cli.main import main
-from qsens.cli.text_table import text_table
+from qsens.cli.text import text_table
 from qsens.core.plugins import PluginRecord
 
 
@@ -20,7 +20,7 @@ def test_plugins_lists_builtins_with_their_origin():
 
 def test_a_broken_plugin_is_listed_with_its_reason(monkeypatch):
     broken = PluginRecord("backends", "acme", "acme:Backend", "acme-tools", "no module named acme")
-    monkeypatch.setattr("qsens.cli.plugins.list_plugins", lambda: (broken,))
+    monkeypatch.setattr("qsens.cli.main.list_plugins", lambda: (broken,))
     assert "no module named acme" in CliRunner().invoke(main, ["plugins"]).stdout
     assert (
         json.loads(CliRunner().invoke(main, ["plugins", "--json"]).stdout)[0]["distribution"] == "acme-tools"

@@ -29,7 +29,7 @@ def probe():
 sys.modules["probing"] = types.SimpleNamespace(probe=probe)
 sys.argv = ["qsens", "probe"]
 {before}
-from qsens.cli.lazy_group import LazyGroup
+from qsens.cli.main import LazyGroup
 table = LazyGroup.get_command
 LazyGroup.get_command = lambda self, ctx, name: probe if name == "probe" else table(self, ctx, name)
 LazyGroup.resolve_command = lambda self, ctx, args: ("probe", probe, args[1:])

@@ -25,7 +25,7 @@ def parse(monkeypatch, tmp_path):
         def command(checkpoint, **options):
             seen.append((spec_from_options(checkpoint, options), options))
 
-        monkeypatch.setattr("qsens.cli.plugins.plugins", command)
+        monkeypatch.setattr("qsens.cli.main.plugins", command)
         result = CliRunner().invoke(main, ["plugins", *arguments])
         if result.exit_code:
             raise AssertionError(f"exit {result.exit_code}: {result.stderr}")

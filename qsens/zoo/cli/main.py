@@ -2,7 +2,7 @@
 
 import click
 
-from qsens.cli.lazy_group import LazyGroup
+from qsens.cli.main import LazyGroup
 
 COMMANDS = {
     "table2": ("qsens.zoo.cli.table2:table2", "Parameters and MACs of the Wav2Lip family, as in the paper."),

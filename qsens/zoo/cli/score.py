@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from qsens import __version__
-from qsens.cli.json_output import echo_json
 from qsens.cli.options import PluginOption, parse_plugin_option
 from qsens.cli.shown_text import steering
-from qsens.cli.text_table import text_table
+from qsens.cli.text import echo_json, text_table
 
 if TYPE_CHECKING:
     from qsens.core.interfaces import Generator, SampleSet
