@@ -2,8 +2,8 @@
 
 COMMANDS = {
     "zoo": (
-        "qsens.zoo.cli.main:zoo",
+        "qsens.zoo.cli.train:zoo",
         "Talking-face generators: data, training, metrics, the paper's tables.",
     ),
-    "distill": ("qsens.zoo.cli.distill:distill", "Distil a compact student generator as a spec file says."),
+    "distill": ("qsens.zoo.cli.train:distill", "Distil a compact student generator as a spec file says."),
 }

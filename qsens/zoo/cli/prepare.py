@@ -84,7 +84,7 @@ def prepare(
 
 def _detector() -> "FaceDetector":
     # dlib is an extra of its own, which whole frames do not need.
-    from qsens.zoo.clips.dlib_faces import DlibFaces
+    from qsens.zoo.clips.faces import DlibFaces
 
     return DlibFaces()
 

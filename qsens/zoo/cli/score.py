@@ -53,8 +53,7 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
     reference frame, how the mouth follows the sound, and LSE-D and LSE-C where SyncNet's weights are at hand.
     """
     # numpy, SciPy and onnx take a second to load
-    from qsens.zoo.metrics.running import talker_of
-    from qsens.zoo.metrics.scoring import score_talker
+    from qsens.zoo.metrics.scoring import score_talker, talker_of
 
     generator = _open_generator(checkpoint, options)
     samples = _open_samples(data, options)

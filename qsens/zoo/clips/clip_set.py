@@ -24,8 +24,7 @@ from qsens.zoo.audio.wave import SAMPLE_RATE
 from qsens.zoo.audio.windows import MEL_STEP, NO_WINDOW
 from qsens.zoo.clips.batches import REFERENCE_DISTANCE, check_reference, pick_other
 from qsens.zoo.clips.layout import FACE_SIZE, MASKED_ROWS, MOUTH_NAME, list_clips, read_frame, read_mouth
-from qsens.zoo.clips.skips import SkipCounter, SkipReason, SkipReport
-from qsens.zoo.clips.usable import UsableClip, usable_clips
+from qsens.zoo.clips.usable import SkipCounter, SkipReason, SkipReport, UsableClip, usable_clips
 
 if TYPE_CHECKING:
     from qsens.core.interfaces import Sample

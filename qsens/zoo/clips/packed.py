@@ -11,8 +11,7 @@ from qsens.core.errors import DataError, SpecError
 from qsens.zoo.audio.windows import MEL_STEP, NO_WINDOW, WindowKind, window_starts
 from qsens.zoo.clips.batches import FiveBatch, FrameBatch, SyncBatch, check_reference, draw_other
 from qsens.zoo.clips.layout import FACE_SIZE, Clip, list_clips, read_frame, read_mouth
-from qsens.zoo.clips.skips import SkipCounter, SkipReason, SkipReport
-from qsens.zoo.clips.usable import UsableClip, usable_clips
+from qsens.zoo.clips.usable import SkipCounter, SkipReason, SkipReport, UsableClip, usable_clips
 
 FIVE = 5  # frames of one lip-sync window
 

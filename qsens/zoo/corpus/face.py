@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.features import paint_age, paint_beard, paint_brows, paint_eyes, paint_nose
 from qsens.zoo.corpus.hair import paint_glasses, paint_hair_before, paint_hair_behind
 from qsens.zoo.corpus.identity import TEXTURE_SIZE, HairStyle, Head, Identity
 from qsens.zoo.corpus.lips import paint_mouth
-from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
 from qsens.zoo.corpus.phones import Mouth
 from qsens.zoo.corpus.scene import Scene
 from qsens.zoo.corpus.surface import Pose, Surface, shading, surface_of

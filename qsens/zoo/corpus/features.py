@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import BeardStyle, Eyes, Identity
-from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
 from qsens.zoo.corpus.surface import Surface
 
 _WHITE = np.array([0.94, 0.93, 0.92], np.float32)

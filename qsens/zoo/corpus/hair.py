@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import Glasses, Hair, HairStyle, Identity
-from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
 from qsens.zoo.corpus.surface import Surface
 
 _CLOTH = (HairStyle.SCARF, HairStyle.BEANIE)

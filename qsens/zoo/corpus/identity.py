@@ -6,7 +6,7 @@ from enum import Enum
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from qsens.zoo.corpus.colours import Floats, choose, hsv, mix, rgb
+from qsens.zoo.corpus.painting import Floats, choose, hsv, mix, rgb
 
 TEXTURE_SIZE = 128
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import Identity, Lips
-from qsens.zoo.corpus.painting import Canvas, bump, ellipse, ramp
+from qsens.zoo.corpus.painting import Canvas, Floats, bump, ellipse, ramp
 from qsens.zoo.corpus.phones import Mouth
 from qsens.zoo.corpus.surface import Surface
 

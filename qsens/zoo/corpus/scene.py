@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from qsens.zoo.corpus.colours import Floats, hsv, rgb
+from qsens.zoo.corpus.painting import Floats, hsv, rgb
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsens.zoo.corpus.colours import Floats
 from qsens.zoo.corpus.identity import Identity
-from qsens.zoo.corpus.painting import bump, ramp
+from qsens.zoo.corpus.painting import Floats, bump, ramp
 from qsens.zoo.corpus.scene import Light
 
 _DEPTH = 0.5

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from qsens.core.errors import DataError
-from qsens.core.interfaces import OutputRule, Progress, SampleSet, annotation_of
+from qsens.core.errors import DataError, SpecError
+from qsens.core.interfaces import Generator, OutputRule, Progress, SampleSet, annotation_of
 from qsens.scoring.fidelity import mean_squared_errors, psnr_of_error
 from qsens.scoring.pictures import pictures_from_values
 from qsens.zoo.clips.layout import MOUTH_BOX
@@ -21,12 +22,18 @@ from qsens.zoo.metrics.mouth_reader import STATES, MouthReader, shipped_reader
 if TYPE_CHECKING:
     from qsens.zoo.metrics.sync_meter import SyncMeter
 
+
 Images = NDArray[np.uint8]
+
 Generate = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""Mel windows (N, 1, 80, 16) and faces (N, 6, 96, 96) to pictures (N, 3, 96, 96), 0 to 1, BGR."""
 
 BATCH_SIZE = 16
+
 PICTURE = OutputRule(value_range=(0.0, 1.0), colour_order="bgr")
+
+INPUTS = ("mel", "face")
+
+"""Mel windows (N, 1, 80, 16) and faces (N, 6, 96, 96) to pictures (N, 3, 96, 96), 0 to 1, BGR."""
 
 
 @dataclass(frozen=True)
@@ -257,3 +264,49 @@ def _lip_sync(samples: SampleSet, images: Images, meter: SyncMeter) -> LipSyncRo
     scores = spoken_runs(samples, "lse").score(meter, lambda run: images[list(run.indices)])
     truth = ground_truth_scores(samples, meter)
     return LipSyncRows(meter.identity, len(scores.runs), scores.lse_d, scores.lse_c, truth.lse_d, truth.lse_c)
+
+
+def talker_of(generator: Generator) -> Generate:
+    """An opened generator as a function of mel windows and faces.
+
+    Raises:
+        SpecError: if its inputs are not `mel` and `face`.
+        LoadError: if it cannot be exported.
+    """
+    module = getattr(generator, "module", None)
+    return _session_talker(generator.export()) if module is None else module_talker(module)
+
+
+def module_talker(module: Any) -> Generate:
+    """A torch module `module(mel, face)` in eval mode as such a function, on the module's device."""
+    import torch  # heavy, and not needed for ONNX files
+
+    device = next(module.parameters()).device
+
+    def generate(mel: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            made = module(torch.from_numpy(mel).to(device), torch.from_numpy(face).to(device))
+        return np.asarray(made.float().cpu().numpy())
+
+    return generate
+
+
+def _session_talker(model: onnx.ModelProto) -> Generate:
+    import onnxruntime  # half a second that torch modules do not need
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = {entry.name for entry in session.get_inputs()}
+    if names != set(INPUTS):
+        raise SpecError(
+            f"a generator with the inputs {', '.join(sorted(names))}",
+            f"a talking-face generator takes {' and '.join(INPUTS)}",
+        )
+
+    def generate(mel: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(session.run(None, {"mel": mel, "face": face})[0])
+
+    return generate

@@ -1,8 +1,11 @@
 """Figure 1: multiply-accumulates of classifiers against talking-face generators."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -20,16 +23,76 @@ from qsens.report.figures.style import (
     new_figure,
     plain_number,
 )
-from qsens.zoo.paper.figure1_data import FRAMES_PER_SECOND, Network
+from qsens.zoo.paper.classifiers import CLASSIFIERS, SIDE, Work, work_of
+from qsens.zoo.paper.published import published
+from qsens.zoo.wav2lip.generator import Wav2Lip
+from qsens.zoo.wav2lip.variants import variant_named
+
+FRAMES_PER_SECOND = 25
+
+GENERATORS = (
+    ("student", "x0.25, residual layers removed"),
+    ("student-residual", "x0.25, residual layers kept"),
+    ("cut-inner", "inner layers cut (a guess of its widths)"),
+    ("teacher", "Wav2Lip"),
+)
 
 _GIGA = 1e9
+
 _ROW_HEIGHT = 0.42
+
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+
 _NOTE = (
     "One picture: 224x224 for classifiers, one 96x96 frame with its sound for generators. The paper's count "
     "takes transposed convolutions at output resolution and adds one for each output element of a batch "
     "normalisation. A classifier runs once a picture, a generator 25 times a second of video (upper axis)."
 )
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the figure. `published_macs` are in the convention of who publishes them."""
+
+    name: str
+    title: str
+    is_generator: bool
+    work: Work
+    published_macs: float | None
+    published_source: str
+
+    @property
+    def macs_per_second(self) -> int:
+        """True multiply-accumulates of a second of video, one run a frame."""
+        return self.work.macs * FRAMES_PER_SECOND
+
+
+def networks() -> tuple[Network, ...]:
+    """Classifiers at 224x224, then talking-face generators at 96x96, each from small to large.
+
+    Shapes decide the count: nothing is downloaded and no weights are drawn.
+    """
+    return (*_classifiers(), *_generators())
+
+
+def _classifiers() -> Iterator[Network]:
+    for known in CLASSIFIERS:
+        work = _counted(known.make, lambda _: {"input": torch.empty(1, 3, SIDE, SIDE)})
+        yield Network(known.name, known.title, False, work, round(known.giga_macs * 1e9), known.source)  # noqa: FBT003
+
+
+def _generators() -> Iterator[Network]:
+    for name, title in GENERATORS:
+        known = published(name, "macs")
+        work = _counted(partial(Wav2Lip, architecture=variant_named(name)), Wav2Lip.example_inputs)
+        value, source = (None, "") if known is None else (known.value, known.source)
+        yield Network(name, title, True, work, value, source)  # noqa: FBT003
+
+
+def _counted(maker: Callable[[], Any], inputs: Callable[[Any], Any]) -> Work:
+    with torch.device("meta"):
+        module = maker()
+    return work_of(module, {name: value.to("meta") for name, value in inputs(module).items()})
 
 
 def figure1(networks: Sequence[Network]) -> Figure:

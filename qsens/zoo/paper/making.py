@@ -16,11 +16,9 @@ from qsens.report.run_content import provenance_groups
 from qsens.run.loop import StoppedError
 from qsens.selection.timings import read_latency_table
 from qsens.zoo.paper.cells import PaperTable
-from qsens.zoo.paper.figure1 import figure1
-from qsens.zoo.paper.figure1_data import Network, networks
+from qsens.zoo.paper.figure1 import Network, figure1, networks
 from qsens.zoo.paper.figure3 import AXIS, boundary_records, figure3, published_anchors
-from qsens.zoo.paper.figure4 import figure4
-from qsens.zoo.paper.figure4_data import grid_records, image_grid
+from qsens.zoo.paper.figure4 import figure4, grid_records, image_grid
 from qsens.zoo.paper.page import Page, Section, render_html, render_markdown
 from qsens.zoo.paper.request import WITHOUT_SWEEPS, PaperRequest
 from qsens.zoo.paper.runs import RunPlan, SweptRun, run_plan

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from qsens.report.page_content import STYLE
 from qsens.report.page_text import escape
 from qsens.zoo.paper.cells import PaperTable
-from qsens.zoo.paper.limits import LIMITS
-from qsens.zoo.paper.published import PAPER
+from qsens.zoo.paper.published import LIMITS, PAPER
 
 TITLE = "The paper's tables and figures, ours beside the published values"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from qsens.zoo.training.batches import TrainingClips
-from qsens.zoo.training.losses.synchrony import match_loss, sync_probability
+from qsens.zoo.training.batches import TrainingClips, draw_pairs, evaluation_generator
+from qsens.zoo.training.losses.perceptual import match_loss, sync_probability
 from qsens.zoo.training.module import TrainingModule, seed_networks
 from qsens.zoo.training.spec import ExpertSpec
 from qsens.zoo.training.starting import load_start
-from qsens.zoo.training.windows import draw_pairs, evaluation_generator
 from qsens.zoo.wav2lip.expert import LipSyncExpert
 from qsens.zoo.wav2lip.published import EXPERT
 

@@ -15,6 +15,7 @@ import tomli_w
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from safetensors.torch import save
 
 from qsens import __version__
 from qsens.core.errors import RunFolderError
@@ -31,11 +32,37 @@ from qsens.zoo.training.callbacks import (
     validated,
 )
 from qsens.zoo.training.module import TrainingModule
-from qsens.zoo.training.result import RESULT_NAME, write_networks
-from qsens.zoo.training.spec import WEIGHT_FILES, TrainingSpec
+from qsens.zoo.training.spec import WEIGHT_FILES, GeneratorSpec, TrainingSpec
 from qsens.zoo.training.spec_reading import plain_values, refuse_difference
 
+RESULT_NAME = "training.toml"
+
 BEGUN_NAME = "spec.toml"
+
+
+def write_networks(module: TrainingModule, folder: Path) -> None:
+    """Write each network as `<name>.safetensors`, the generator rounded to FP16 where the spec says so.
+
+    The module then holds the weights as written, so that what is measured is what is shipped.
+
+    Raises:
+        RunFolderError: if a file cannot be written.
+    """
+    spec = module.spec
+    wants_half = isinstance(spec, GeneratorSpec) and spec.fp16
+    for name, network in module.kept_networks().items():
+        is_half = wants_half and name == "generator"
+        weights = {key: stored(value, is_half=is_half) for key, value in network.state_dict().items()}
+        write_atomically(folder / f"{name}.safetensors", save(weights, {"format": "pt"}))
+        network.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        )
+
+
+def stored(value: torch.Tensor, *, is_half: bool) -> torch.Tensor:
+    """A tensor as the file holds it: on the CPU, in plain layout, floats halved where wanted."""
+    plain = value.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
+    return plain.half() if is_half and plain.is_floating_point() else plain
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from qsens.zoo.training.batches import TrainingClips
+from qsens.zoo.training.batches import TrainingClips, WindowBatch, as_frames, draw_windows
 from qsens.zoo.training.extractors import FeatureStages, open_extractor
-from qsens.zoo.training.losses.channels import ChannelDistillation
-from qsens.zoo.training.losses.perceptual import extractor_input, feature_loss, style_loss
-from qsens.zoo.training.losses.structure import ssim_loss, total_variation
-from qsens.zoo.training.losses.synchrony import sync_loss
+from qsens.zoo.training.losses.perceptual import (
+    ChannelDistillation,
+    extractor_input,
+    feature_loss,
+    ssim_loss,
+    style_loss,
+    sync_loss,
+    total_variation,
+)
 from qsens.zoo.training.module import adamw, seed_networks
 from qsens.zoo.training.spec import StudentSpec
 from qsens.zoo.training.starting import load_start, open_teacher
@@ -23,7 +28,6 @@ from qsens.zoo.training.windowed import (
     step,
     update_with_equation_one,
 )
-from qsens.zoo.training.windows import WindowBatch, as_frames, draw_windows
 from qsens.zoo.wav2lip.discriminator import QualityDiscriminator
 from qsens.zoo.wav2lip.generator import TappedOutput, Wav2Lip
 from qsens.zoo.wav2lip.published import GENERATOR

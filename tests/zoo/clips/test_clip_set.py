@@ -11,7 +11,7 @@ from qsens.zoo.audio.mel import mel_spectrogram
 from qsens.zoo.audio.wave import read_wave
 from qsens.zoo.audio.windows import inference_window
 from qsens.zoo.clips.clip_set import open_clips
-from qsens.zoo.clips.skips import SkipReason
+from qsens.zoo.clips.usable import SkipReason
 
 
 @pytest.fixture

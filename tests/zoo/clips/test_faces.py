@@ -33,7 +33,7 @@ def test_smoothing_stops_at_gaps():
 @pytest.fixture(scope="module")
 def detector():
     pytest.importorskip("dlib", reason="dlib-bin is not installed")
-    from qsens.zoo.clips.dlib_faces import DlibFaces
+    from qsens.zoo.clips.faces import DlibFaces
 
     return DlibFaces()
 

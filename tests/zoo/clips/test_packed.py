@@ -10,7 +10,7 @@ from qsens.zoo.audio.wave import read_wave
 from qsens.zoo.audio.windows import inference_window, sync_window, training_window
 from qsens.zoo.clips.batches import pick_other
 from qsens.zoo.clips.packed import pack_clips
-from qsens.zoo.clips.skips import SkipReason
+from qsens.zoo.clips.usable import SkipReason
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from qsens.zoo.paper.classifiers import CLASSIFIERS, vit_b16
-from qsens.zoo.paper.figure1 import cost_text, figure1
-from qsens.zoo.paper.figure1_data import Network, networks
-from qsens.zoo.paper.operations import Work, work_of
+from qsens.zoo.paper.classifiers import CLASSIFIERS, Work, vit_b16, work_of
+from qsens.zoo.paper.figure1 import Network, cost_text, figure1, networks
 
 
 @pytest.fixture(scope="module")

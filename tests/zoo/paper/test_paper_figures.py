@@ -3,8 +3,7 @@ from paper_runs import keep_pictures, student_run, teacher_run
 
 from qsens.core.precision import Precision
 from qsens.zoo.paper.figure3 import boundary_curves, boundary_records, figure3, published_anchors
-from qsens.zoo.paper.figure4 import figure4
-from qsens.zoo.paper.figure4_data import grid_records, image_grid, shown_indices
+from qsens.zoo.paper.figure4 import figure4, grid_records, image_grid, shown_indices
 
 
 def numbers(run):

@@ -2,8 +2,8 @@ from html.parser import HTMLParser
 
 from paper_runs import student_run
 
-from qsens.zoo.paper.limits import LIMITS
 from qsens.zoo.paper.page import Page, Section, render_html, render_markdown
+from qsens.zoo.paper.published import LIMITS
 from qsens.zoo.paper.table1 import table1
 
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from qsens.core.errors import DataError
-from qsens.zoo.syncnet.lse import audio_windows, shift_distances, sync_scores, window_count
-from qsens.zoo.syncnet.mfcc import mfcc
+from qsens.zoo.syncnet.lse import audio_windows, mfcc, shift_distances, sync_scores, window_count
 
 
 def published_procedure(video, audio):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qsens.core.errors import DataError
-from qsens.zoo.syncnet.mfcc import mel_filters, mfcc
+from qsens.zoo.syncnet.lse import mel_filters, mfcc
 
 
 def loops(samples):

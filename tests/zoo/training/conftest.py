@@ -7,7 +7,8 @@ from small_networks import SmallDiscriminator, SmallExpert, small_expert, small_
 from small_specs import small_spec
 from tiny_clips import write_tiny_corpus
 
-from qsens.zoo.training import expert, student, teacher, windowed
+from qsens.zoo.training import expert, student, windowed
+from qsens.zoo.training import windowed as teacher
 from qsens.zoo.wav2lip.generator import Wav2Lip
 
 

@@ -2,8 +2,7 @@ import tomllib
 
 import pytest
 
-from qsens.zoo.training.distilling import distill
-from qsens.zoo.training.kinds import train
+from qsens.zoo.training.kinds import distill, train
 from qsens.zoo.training.spec_reading import plain_values
 from qsens.zoo.wav2lip.discriminator import open_discriminator
 from qsens.zoo.wav2lip.expert import open_expert

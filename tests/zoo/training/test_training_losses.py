@@ -6,12 +6,24 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from qsens.zoo.training.losses.adversarial import deceiving_loss, discriminating_loss
-from qsens.zoo.training.losses.channels import ChannelDistillation
-from qsens.zoo.training.losses.perceptual import extractor_input, feature_loss, gram_matrices, style_loss
-from qsens.zoo.training.losses.pixels import gradient_l1, pooled_l1, region_weights, weighted_l1
-from qsens.zoo.training.losses.structure import ssim, ssim_loss, total_variation
-from qsens.zoo.training.losses.synchrony import match_loss, sync_loss
+from qsens.zoo.training.losses.perceptual import (
+    ChannelDistillation,
+    deceiving_loss,
+    discriminating_loss,
+    extractor_input,
+    feature_loss,
+    gradient_l1,
+    gram_matrices,
+    match_loss,
+    pooled_l1,
+    region_weights,
+    ssim,
+    ssim_loss,
+    style_loss,
+    sync_loss,
+    total_variation,
+    weighted_l1,
+)
 
 CPU = torch.device("cpu")
 STUDENT_TAPS, TEACHER_TAPS = (128, 128, 128, 96, 64, 32, 16), (512, 512, 512, 384, 256, 128, 64)

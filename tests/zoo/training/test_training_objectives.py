@@ -5,10 +5,10 @@ import pytest
 import torch
 from tiny_clips import write_tiny_corpus
 
+from qsens.zoo.training.batches import as_frames, draw_windows, evaluation_generator
 from qsens.zoo.training.kinds import module_of, train
 from qsens.zoo.training.running import run_training
 from qsens.zoo.training.windowed import equation_one
-from qsens.zoo.training.windows import as_frames, draw_windows, evaluation_generator
 
 
 def silent(*_):

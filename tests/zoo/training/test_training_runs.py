@@ -15,8 +15,7 @@ from qsens.cli.main import main
 from qsens.core.errors import DataError, LoadError, RunFolderError, SpecError
 from qsens.zoo.training.batches import open_training_clips
 from qsens.zoo.training.callbacks import CHECKPOINT_NAME
-from qsens.zoo.training.distilling import distill
-from qsens.zoo.training.kinds import module_of, train
+from qsens.zoo.training.kinds import distill, module_of, train
 from qsens.zoo.training.spec_reading import plain_values
 from qsens.zoo.wav2lip.opening import open_wav2lip
 

@@ -8,8 +8,8 @@ from torch import nn
 from qsens.generators.torch_module import TorchModule
 from qsens.run.open import load_graph
 from qsens.zoo.cli.table2 import table2
-from qsens.zoo.wav2lip.counting import Cost, cost_of
 from qsens.zoo.wav2lip.generator import Wav2Lip
+from qsens.zoo.wav2lip.table2 import Cost, cost_of
 
 # Measured with torchprofile 0.1.0 (the paper's convention) and torch's FlopCounterMode (true).
 PINNED = {
