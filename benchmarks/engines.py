@@ -31,7 +31,7 @@ from qsens.calibration.batches import Feed, InputCache
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.audit import mismatches
-from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.device.machine import this_cpu_saturates
 from qsens.engines.cpu_engines import CpuEngine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend

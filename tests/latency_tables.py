@@ -4,8 +4,7 @@ import json
 import math
 
 from qsens.core.precision import PrecisionMap
-from qsens.device.latency import Latency
-from qsens.device.latency_file import MapLatency, MeasuredGraph, latency_document
+from qsens.device.latency import Latency, MapLatency, MeasuredGraph, latency_document
 
 RUNS = 100
 DEVICE = {"name": "Test Board"}

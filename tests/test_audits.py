@@ -2,8 +2,7 @@
 
 import pytest
 
-from qsens.device.audit import AskedLayer, audit_layers, mismatches
-from qsens.device.executed import ExecutedLayer
+from qsens.device.audit import AskedLayer, ExecutedLayer, audit_layers, mismatches
 from qsens.run.evidence import load_audit, save_audit
 
 ASKED = (

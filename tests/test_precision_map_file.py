@@ -10,8 +10,7 @@ from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study
-from qsens.device.audit import AskedLayer, audit_layers
-from qsens.device.executed import ExecutedLayer
+from qsens.device.audit import AskedLayer, ExecutedLayer, audit_layers
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.precision_map_file import read_precision_map, write_precision_map

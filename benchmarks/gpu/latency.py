@@ -17,7 +17,7 @@ from workbench import RESULTS, Prepared, backend_or_stop, flavour_without_gpu, l
 from qsens.core.precision import PrecisionMap
 from qsens.deploy.bench import BenchSettings, BuiltEngine, Subject, alone, bench
 from qsens.device.audit import audit_layers
-from qsens.device.latency_file import MeasuredGraph, latency_document, write_latency
+from qsens.device.latency import MeasuredGraph, latency_document, write_latency
 from qsens.device.machine import describe_device
 from qsens.engines.lowering.lowered_graph import asked_layers
 

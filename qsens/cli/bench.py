@@ -314,7 +314,7 @@ class _Measured:
             StoppedError: if it was stopped before anything was measured.
         """
         from qsens.deploy.bench import BenchSettings, bench
-        from qsens.device.latency_file import latency_document
+        from qsens.device.latency import latency_document
         from qsens.device.machine import describe_device
 
         asked, load = self.asked, load_average()
@@ -380,7 +380,7 @@ def _wished(asked: BenchFlags) -> list[Path]:
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     from qsens.core.errors import RunFolderError
     from qsens.device.errors import DeviceError
-    from qsens.device.latency_file import write_latency
+    from qsens.device.latency import write_latency
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

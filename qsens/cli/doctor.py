@@ -16,7 +16,7 @@ from qsens import __version__
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import install_hint
 from qsens.core.plugins import PluginRecord, list_plugins, machine_problem
-from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.device.machine import this_cpu_saturates
 
 OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")

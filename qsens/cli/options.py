@@ -25,7 +25,7 @@ from qsens.core.spec import (
     read_spec_values,
     spec_from_values,
 )
-from qsens.device.json_text import parse_json
+from qsens.device.plain_values import parse_json
 
 Command = Callable[..., Any]
 

@@ -59,7 +59,7 @@ def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: boo
 def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[str]:
     """Check and print; returns what is wrong."""
     from qsens.deploy.verify import verify_engine, write_bundle_latency
-    from qsens.device.main import report_problems, report_text
+    from qsens.device.check import report_problems, report_text
 
     report = verify_engine(checked, repeats=0 if options["no_latency"] else options["repeats"])
     if options["latency_json"] is not None:
@@ -108,7 +108,7 @@ def _scores_table(scores: "Sequence[ComparedScore]") -> str:
 
 def _compile(checked: "CheckedFiles", *, as_json: bool) -> None:
     from qsens.deploy.verify import PROVES, compile_only
-    from qsens.device.main import audit_text
+    from qsens.device.check import audit_text
 
     compiled = compile_only(checked)
     if as_json:

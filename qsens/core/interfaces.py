@@ -125,7 +125,7 @@ class Engine(Protocol):
     """A built engine. `applied` is read back from what the runtime holds, never echoed.
 
     An engine may also carry `audit` (a tuple of `qsens.device.audit.LayerAudit`, one for each layer) and
-    `device_engine` (the `qsens.device.executed.DeviceEngine` that runs it, for latency and its profile).
+    `device_engine` (the `qsens.device.audit.DeviceEngine` that runs it, for latency and its profile).
     """
 
     applied: PrecisionMap

@@ -11,7 +11,7 @@ from qsens.core.csv_text import csv_records, csv_text
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
 from qsens.core.schema import shown
-from qsens.device.json_text import LARGEST
+from qsens.device.plain_values import LARGEST
 
 ALL_PRECISIONS = frozenset(Precision)
 

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from qsens.core.errors import SpecError
-from qsens.device.json_text import check_plain
+from qsens.device.plain_values import check_plain
 
 Record = TypeVar("Record")
 

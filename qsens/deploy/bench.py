@@ -15,10 +15,8 @@ from qsens.core.interfaces import Progress
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import DeviceError, reason_of
-from qsens.device.latency import interleaved_rounds, latencies_of
-from qsens.device.latency_file import MapLatency, layer_rows, mismatched_layers
-from qsens.device.memory import added_memory_bytes, gpu_memory_bytes
-from qsens.device.power import EnergyMeter, energy_of_run_mj, find_meter
+from qsens.device.latency import MapLatency, interleaved_rounds, latencies_of, layer_rows, mismatched_layers
+from qsens.device.power import EnergyMeter, added_memory_bytes, energy_of_run_mj, find_meter, gpu_memory_bytes
 
 LOCK = Path(tempfile.gettempdir()) / "qsens-bench.lock"
 # A median over fewer rounds says too little to be kept after Ctrl-C.

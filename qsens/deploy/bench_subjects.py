@@ -20,7 +20,7 @@ from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
-from qsens.device.latency_file import MeasuredGraph
+from qsens.device.latency import MeasuredGraph
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.graph.graph import Graph

@@ -25,7 +25,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, cast
 FOLDER = Path(__file__).resolve().parent
 CHECKSUMS = "SHA256SUMS"
 # Without these there would be nothing to check, or nothing to check it with.
-NEEDED = ("bundle.json", "goldens.npz", "model.onnx", "qsens/__init__.py", "qsens/device/main.py")
+NEEDED = ("bundle.json", "goldens.npz", "model.onnx", "qsens/__init__.py", "qsens/device/check.py")
 FOLDERS = ("", "qsens/", "qsens/device/")
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _CODE = re.compile(r"qsens/(device/)?\w+\.py|verify\.py", re.ASCII)
@@ -252,7 +252,7 @@ def checked(options: argparse.Namespace) -> int:
     sys.meta_path.insert(0, cast(Any, ComparedCode(compared.code)))
     # The bundle's own copy, which only now can be found.
     from qsens.device.check import ComparedFiles
-    from qsens.device.main import main as check
+    from qsens.device.check import main as check
 
     files = ComparedFiles(compared.files, compared.digest, lambda: compare(FOLDER, compared.digest))
     return check(options, FOLDER, files)

@@ -14,14 +14,13 @@ from qsens.core.metric_names import PSNR, Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.deploy.bundle_script import Compared, Refused, compare
-from qsens.device.audit import LayerAudit, audit_layers
+from qsens.device.audit import DeviceEngine, LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle
 from qsens.device.bundle_model import open_bundle
 from qsens.device.check import BundleReport, ComparedFiles, check_engine
 from qsens.device.errors import DeviceError
-from qsens.device.executed import DeviceEngine
 from qsens.device.goldens import run_in_batches
-from qsens.device.latency_file import write_latency
+from qsens.device.latency import write_latency
 from qsens.device.leftovers import temporary_folder
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph

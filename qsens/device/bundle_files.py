@@ -9,8 +9,7 @@ from typing import Any, Mapping
 
 from qsens.device.audit import AskedLayer
 from qsens.device.errors import DeviceError, reason_of
-from qsens.device.json_text import parse_json
-from qsens.device.plain_values import PlainValue, check_distinct
+from qsens.device.plain_values import PlainValue, check_distinct, parse_json
 from qsens.device.special_files import read_file
 
 SCHEMA_VERSION = 1

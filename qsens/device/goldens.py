@@ -12,9 +12,8 @@ import numpy as np
 
 from qsens.device.bundle_files import GOLDENS, Bundle, BundleInput
 from qsens.device.errors import DeviceError, reason_of
-from qsens.device.json_text import parse_json
 from qsens.device.npz_sizes import LARGEST_BYTES, read_arrays
-from qsens.device.plain_values import PlainValue, check_distinct
+from qsens.device.plain_values import PlainValue, check_distinct, parse_json
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]

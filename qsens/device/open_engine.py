@@ -9,7 +9,7 @@ from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 
 if TYPE_CHECKING:
-    from qsens.device.executed import DeviceEngine
+    from qsens.device.audit import DeviceEngine
 
 _INSTALL = {
     "openvino": "pip install openvino",

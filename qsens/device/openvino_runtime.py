@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
+import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Tuple
 
 import openvino
 
-from qsens.device.cpu_flags import overflowing_nodes, this_cpu_saturates
 from qsens.device.errors import DeviceError
+from qsens.device.machine import overflowing_nodes, this_cpu_saturates
 from qsens.device.onnx_nodes import OnnxGraph, read_onnx_graph, size_with_weights
 from qsens.device.openvino_steps import CompiledSteps, name_operations, step_name
-from qsens.device.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from qsens.device.executed import ExecutedLayer
+    from qsens.device.audit import ExecutedLayer
 
     Array = np.ndarray[Any, Any]
 
+
 Shapes = Tuple[Tuple[str, Tuple[int, ...]], ...]
+
 DEVICE = "CPU"
+
 # Without the joining of neighbours every matrix product is a step of its own, whose kernel can be read.
 _WITHOUT_JOINING = {"SNIPPETS_MODE": "DISABLE"}
+
+
+class SignalStack(ctypes.Structure):
+    """POSIX's `stack_t`, in the order in which Linux has its fields."""
+
+    _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
+
+
+@contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Put the calling thread's alternate signal stack back when the `with` block ends.
+
+    OpenVINO's CPU plug-in sets one that just holds the registers of AVX-512. Python handles signals there,
+    finds no room, and Ctrl-C ends in a segmentation fault.
+    """
+    before = signal_stack()
+    try:
+        yield
+    finally:
+        if before is not None:
+            ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)
+
+
+def signal_stack() -> SignalStack | None:
+    """The calling thread's alternate signal stack; `None` where the system is not Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+    return found
 
 
 class OpenVinoRuntime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
-from qsens.device.executed import ExecutedLayer
+from qsens.device.audit import ExecutedLayer
 from qsens.device.onnx_nodes import WEIGHTED, OnnxGraph
 
 # OpenVINO's types of operations that may hold a layer's weights.

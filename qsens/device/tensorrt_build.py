@@ -8,8 +8,8 @@ from typing import Any, Callable, Mapping, Sequence
 
 from qsens.device.errors import DeviceError
 from qsens.device.leftovers import process_mark, remove_leftovers
+from qsens.device.tensorrt_inspector import nodes_in_layer_name, nodes_in_metadata
 from qsens.device.tensorrt_module import Features, collecting_logger, features_of
-from qsens.device.tensorrt_names import nodes_in_layer_name, nodes_in_metadata
 
 WORKSPACE_MIB = 2048
 BATCHES = (1, 8, 16)

@@ -14,27 +14,84 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
+from qsens.device.audit import ExecutedLayer
 from qsens.device.errors import DeviceError
-from qsens.device.executed import ExecutedLayer
-from qsens.device.tensorrt_names import is_region, nodes_in_layer_name, nodes_in_metadata
+
+_LABEL = "[ONNX Layer: "
+
+_SEPARATORS = "\x1e\x1f ,;"
+
+_JOINTS = re.compile(r"\s\+\s|\s\|\|\s|,\s")
+
+_REGION = re.compile(r"^\{ForeignNode\[(.*)\]\}$")
+
+_COPY = "Reformatting CopyNode"
 
 REGION_NOTE = "a region of fused layers: the engine does not tell their types one by one"
+
 NAMES_ONLY_NOTE = "the engine holds names only: build it with detailed profiling verbosity"
+
 _WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
+
 _WORDS = {"int8": "int8", "half": "fp16", "fp16": "fp16", "float": "fp32", "fp32": "fp32"}
+
 _WORD = re.compile(r"\b(int8|half|fp16|float|fp32)\b")
+
 _WEIGHTED = re.compile(r"conv|correlation|gemm|matmul|matrixmultiply|matrix_multiply|fullyconnected")
+
 _REFORMATS = frozenset({"reformat", "reorder", "noop", "no_op", "copy", "cast"})
+
 # Words of which a fused pointwise kernel is named when all it does is to quantize, cast or move.
 _MOVES = frozenset(
     ("Cast", "Conc", "Fc", "Max", "Min", "Move", "Mul", "Pad", "Quan", "Repl", "Resh", "Roun", "Slic", "Tran")
 )
+
 _ONE_LINE = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<layertype>.*?), Inputs: \[(?P<inputs>.*?)\], "
     r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<rest>.*)$"
 )
+
 _TACTIC = re.compile(r"TacticName: (.*?)(?:, [A-Z]\w+: |$)")
+
 _METADATA = re.compile(r"Metadata: (.*)$")
+
+
+def nodes_in_metadata(text: str) -> tuple[str, ...]:
+    """The nodes that a layer's metadata lists, in its order; empty where it lists none.
+
+    The parser marks every layer with the text `[ONNX Layer: node]`; a fused layer carries the marks of all
+    its parts, with control characters between them (TensorRT 8.6 and later).
+    """
+    marks = text.split(_LABEL)[1:]
+    names = (mark.rstrip(_SEPARATORS) for mark in marks)
+    return tuple(dict.fromkeys(name[:-1] if name.endswith("]") else name for name in names))
+
+
+def nodes_in_layer_name(name: str) -> tuple[str, ...]:
+    """The nodes that an engine's layer name is made of: `conv + relu`, `a || b`, `PWN(PWN(sigmoid), mul)`.
+
+    A region of another compiler, `{ForeignNode[first...last]}`, names only its two ends. A step that only
+    changes the format stands for no node.
+    """
+    if name.startswith(_COPY):
+        return ()
+    region = _REGION.match(name)
+    if region:
+        return tuple(dict.fromkeys(part for part in region.group(1).split("...") if part))
+    parts = (part.replace("PWN(", "").strip() for part in _JOINTS.split(name))
+    return tuple(dict.fromkeys(_without_closing(part) for part in parts if part))
+
+
+def is_region(name: str) -> bool:
+    """Whether the name stands for a whole region of the graph that another compiler took."""
+    return _REGION.match(name) is not None
+
+
+def _without_closing(part: str) -> str:
+    """Drop the brackets that close a `PWN(` opened in an earlier part."""
+    while part.endswith(")") and part.count(")") > part.count("("):
+        part = part[:-1]
+    return part
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,17 @@ from qsens.device.cuda_memory import Cuda, DeviceBuffer, OutOfMemoryError
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import PlanOptions, compile_plan, open_or_explain
 from qsens.device.tensorrt_inspector import layers_from_json
-from qsens.device.tensorrt_module import collecting_logger, import_tensorrt
-from qsens.device.tensorrt_plan import PlanOrigin, check_origin, pack_plan, unpack_plan
+from qsens.device.tensorrt_module import (
+    PlanOrigin,
+    check_origin,
+    collecting_logger,
+    import_tensorrt,
+    pack_plan,
+    unpack_plan,
+)
 
 if TYPE_CHECKING:
-    from qsens.device.executed import ExecutedLayer
+    from qsens.device.audit import ExecutedLayer
 
     Array = np.ndarray[Any, Any]
 

@@ -10,9 +10,8 @@ import onnxruntime
 from qsens.core.errors import BuildError
 from qsens.core.layer import weight_bytes
 from qsens.core.precision import PrecisionMap
-from qsens.device.audit import LayerAudit, audit_layers
+from qsens.device.audit import DeviceEngine, LayerAudit, audit_layers
 from qsens.device.errors import DeviceError
-from qsens.device.executed import DeviceEngine
 from qsens.engines.lowering.lowered_graph import LoweredGraph, applied_from_audit, asked_layers
 
 Array = np.ndarray[Any, np.dtype[Any]]

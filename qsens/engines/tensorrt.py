@@ -14,8 +14,7 @@ from qsens.device.audit import audit_layers
 from qsens.device.cuda_memory import Cuda, OutOfMemoryError, driver_problem
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import WORKSPACE_MIB, BuiltPlan, PlanOptions, compile_plan
-from qsens.device.tensorrt_module import features_of, import_tensorrt
-from qsens.device.tensorrt_plan import pack_plan
+from qsens.device.tensorrt_module import features_of, import_tensorrt, pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
 from qsens.engines.lowering.lowered_graph import LoweredGraph, applied_from_audit, asked_layers
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import PluginError, ScoreError, install_hint
-from qsens.device.audit import audit_layers
+from qsens.device.audit import ExecutedLayer, audit_layers
 from qsens.device.errors import DeviceError
-from qsens.device.executed import ExecutedLayer
 from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer, PlanOptions
 from qsens.device.tensorrt_inspector import layers_from_lines
 from qsens.device.tensorrt_module import TENSORRT_RTX, import_tensorrt

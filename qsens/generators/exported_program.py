@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from qsens.core.errors import LoadError
-from qsens.device.json_text import parse_json
+from qsens.device.plain_values import parse_json
 from qsens.generators.archive import Archive, open_archive, written_anew
 from qsens.generators.checkpoint import ARCHIVE, refuse_unbacked, state_digest, weights_only_loading
 from qsens.generators.program_check import ForeignCodeError, checked_program

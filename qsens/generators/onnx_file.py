@@ -10,7 +10,7 @@ from onnx import FunctionProto, GraphProto, TensorProto
 
 from qsens.core.errors import LoadError, install_hint
 from qsens.device.errors import reason_of
-from qsens.device.memory import machine_memory_bytes
+from qsens.device.power import machine_memory_bytes
 from qsens.device.special_files import special_kind
 from qsens.generators.refusals import damaged, first_sentence, refuse_other_files
 from qsens.graph.editable_graph import weights_digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from qsens.device.json_text import parse_json
+from qsens.device.plain_values import parse_json
 from qsens.generators.shape_expression import is_plain_expression
 
 _OPERATOR = re.compile(r"torch\.ops\.(aten|prims|torchvision|quantized_decomposed)\.(\w+)\.(\w+)")

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime
 
-from qsens.device.memory import machine_memory_bytes
+from qsens.device.power import machine_memory_bytes
 
 # A generator that takes longer for one sample cannot be swept: every map scores hundreds of them.
 LONGEST_SAMPLE_S = 120.0

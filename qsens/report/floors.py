@@ -21,8 +21,8 @@ from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.schema import read_record
 from qsens.core.trial import Score, Trial
-from qsens.device.json_text import parse_json
 from qsens.device.npz_sizes import read_arrays
+from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.run.evidence import is_features, load_evidence
 from qsens.run.folder import RunPaths, read_study

@@ -15,8 +15,8 @@ from qsens.core.precision import PrecisionMap
 from qsens.core.schema import read_record, read_value
 from qsens.core.trial import Outcome, Trial
 from qsens.device.audit import LayerAudit
-from qsens.device.json_text import parse_json
 from qsens.device.npz_sizes import mapped_array, read_arrays
+from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 
 Array = np.ndarray[Any, np.dtype[Any]]

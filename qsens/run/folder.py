@@ -22,8 +22,8 @@ from qsens.core.schema import read_record, read_value, shown
 from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
-from qsens.device.json_text import parse_json
 from qsens.device.leftovers import remove_leftovers
+from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.run.journal import Journal, check_numbers, read_journal
 

@@ -15,7 +15,7 @@ from qsens.core.precision import PrecisionMap
 from qsens.core.schema import shown
 from qsens.core.trial import Trial
 from qsens.device.errors import reason_of
-from qsens.device.json_text import parse_json
+from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 
 FORMAT = 1

@@ -18,7 +18,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
-from qsens.device.json_text import parse_json
+from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.selection.budget import Budget
 from qsens.selection.choose import Selection

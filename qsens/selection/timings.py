@@ -13,8 +13,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.core.trial import Study, Trial
 from qsens.device.errors import DeviceError
-from qsens.device.latency import Latency
-from qsens.device.latency_file import read_latency
+from qsens.device.latency import Latency, read_latency
 
 FOLDER = "latency"
 

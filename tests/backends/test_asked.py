@@ -3,8 +3,7 @@ from dataclasses import dataclass
 from lowered_models import FP16, FP32, INT8, prepared, residual_generator
 
 from qsens.core.precision import PrecisionMap
-from qsens.device.audit import audit_layers
-from qsens.device.executed import ExecutedLayer
+from qsens.device.audit import ExecutedLayer, audit_layers
 from qsens.engines.lowering.lowered_graph import applied_from_audit, asked_layers
 from qsens.graph.graph import Graph
 

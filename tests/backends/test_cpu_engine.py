@@ -6,8 +6,8 @@ from lowered_models import FP32, INT8, prepared, residual_generator
 
 from qsens.core.errors import BuildError
 from qsens.core.precision import PrecisionMap
+from qsens.device.audit import ExecutedLayer
 from qsens.device.errors import DeviceError
-from qsens.device.executed import ExecutedLayer
 from qsens.engines.cpu_engines import CpuEngine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions

@@ -9,7 +9,7 @@ pytest.importorskip("openvino")
 from qsens.core.errors import BuildError
 from qsens.core.layer import uniform_map
 from qsens.core.precision import PrecisionMap
-from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.device.machine import this_cpu_saturates
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.lowered_graph import DetachedModel
 from qsens.engines.lowering.plan import LoweringOptions, Placement

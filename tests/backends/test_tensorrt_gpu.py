@@ -7,7 +7,7 @@ from lowered_models import FP16, FP32, INT8, images, prepared, residual_generato
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.errors import DeviceError
-from qsens.device.tensorrt_plan import pack_plan, unpack_plan
+from qsens.device.tensorrt_module import pack_plan, unpack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions

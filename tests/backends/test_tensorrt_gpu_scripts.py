@@ -10,7 +10,7 @@ from fake_cuda import FakeCudaLibrary
 from fake_tensorrt import fake_tensorrt
 
 from qsens.device import cuda_memory
-from qsens.device.latency_file import read_latency
+from qsens.device.latency import read_latency
 from qsens.engines import tensorrt as tensorrt_engine
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "gpu"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from quantized_models import probe
 
-from qsens.device import cpu_flags
-from qsens.device.cpu_flags import int8_saturates, overflowing_nodes, this_cpu_saturates
+from qsens.device import machine as cpu_flags
+from qsens.device.machine import int8_saturates, overflowing_nodes, this_cpu_saturates
 from qsens.device.onnx_nodes import read_onnx_graph
 
 COMMON = "fpu sse sse2 ssse3 sse4_1 avx f16c avx2"

@@ -1,7 +1,7 @@
 import pytest
 
 from qsens.core.schema import parse_toml
-from qsens.device.json_text import DEEPEST, parse_json
+from qsens.device.plain_values import DEEPEST, parse_json
 
 
 def test_json_of_other_people_is_parsed_as_far_down_as_documents_go():

@@ -10,8 +10,8 @@ from qsens.core.errors import SpecError
 from qsens.core.schema import check_schema
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import DeviceError
-from qsens.device.latency import Latency
-from qsens.device.latency_file import (
+from qsens.device.latency import (
+    Latency,
     MapLatency,
     MeasuredGraph,
     latency_document,

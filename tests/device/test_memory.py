@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsens.device.memory import added_memory_bytes, gpu_memory_bytes
+from qsens.device.power import added_memory_bytes, gpu_memory_bytes
 
 is_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 

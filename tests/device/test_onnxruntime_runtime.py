@@ -9,8 +9,7 @@ from tiny_models import run_model
 from qsens.device import onnxruntime_runtime
 from qsens.device.errors import DeviceError
 from qsens.device.onnx_nodes import OnnxGraph, OnnxNode
-from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
-from qsens.device.onnxruntime_steps import executed_steps
+from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime, executed_steps
 
 RESIDUAL = residual_generator().SerializeToString()
 

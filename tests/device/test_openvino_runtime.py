@@ -16,8 +16,8 @@ from tiny_models import conv_model, normal, onnx_model, run_model
 openvino = pytest.importorskip("openvino")
 
 from qsens.device import openvino_runtime  # noqa: E402  after the check that openvino is here
-from qsens.device.cpu_flags import this_cpu_saturates  # noqa: E402
 from qsens.device.errors import DeviceError  # noqa: E402
+from qsens.device.machine import this_cpu_saturates  # noqa: E402
 from qsens.device.onnx_nodes import read_onnx_graph  # noqa: E402
 from qsens.device.openvino_runtime import OpenVinoRuntime  # noqa: E402
 from qsens.device.openvino_steps import CompiledSteps  # noqa: E402

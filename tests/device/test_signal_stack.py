@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from qsens.device.signal_stack import SignalStack, kept_signal_stack, signal_stack
+from qsens.device.openvino_runtime import SignalStack, kept_signal_stack, signal_stack
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's signal stacks")
 DISABLED = 2

@@ -1,6 +1,6 @@
 import pytest
 
-from qsens.device.tensorrt_names import is_region, nodes_in_layer_name, nodes_in_metadata
+from qsens.device.tensorrt_inspector import is_region, nodes_in_layer_name, nodes_in_metadata
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from qsens.device.errors import DeviceError
-from qsens.device.tensorrt_plan import PlanOrigin, check_origin, pack_plan, unpack_plan
+from qsens.device.tensorrt_module import PlanOrigin, check_origin, pack_plan, unpack_plan
 
 ORIN = PlanOrigin("tensorrt", "10.3.0", "Orin", "8.7")
 

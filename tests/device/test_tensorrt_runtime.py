@@ -10,8 +10,7 @@ from qsens.device import tensorrt_runtime
 from qsens.device.cuda_memory import Cuda
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import PlanOptions
-from qsens.device.tensorrt_module import import_tensorrt
-from qsens.device.tensorrt_plan import unpack_plan
+from qsens.device.tensorrt_module import import_tensorrt, unpack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, build_plan
 
 BATCHES = (1, 2, 4)

@@ -12,7 +12,7 @@ from qsens.deploy import float_fallback as agreeing
 from qsens.deploy.bundle import golden_inputs
 from qsens.deploy.chosen_map import TARGETS
 from qsens.deploy.float_fallback import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
-from qsens.device.executed import ExecutedLayer
+from qsens.device.audit import ExecutedLayer
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.graph import Graph
 

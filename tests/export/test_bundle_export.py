@@ -38,7 +38,7 @@ def test_every_file_is_there_and_covered_by_a_checksum(ort_bundle):
     listed = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
     for name in (
         *("bundle.json", "model.onnx", "precision_map.json", "ranges.json", "layers.csv", "goldens.npz"),
-        *("verify.py", "README.md", "qsens/__init__.py", "qsens/device/main.py"),
+        *("verify.py", "README.md", "qsens/__init__.py", "qsens/device/check.py"),
     ):
         assert name in listed
     assert compare(folder).files == len(listed)

@@ -173,7 +173,7 @@ def socket_instead(bundle, _elsewhere):
 NO_FILES = {
     "linked code": link_the_code,
     "linked package": link("qsens"),
-    "linked module": link("qsens/device/main.py"),
+    "linked module": link("qsens/device/check.py"),
     "linked model": link("model.onnx"),
     "linked goldens": link("goldens.npz"),
     "linked checksums": link("SHA256SUMS"),
@@ -181,7 +181,7 @@ NO_FILES = {
     "pipe": pipe("notes.txt"),
     "pipe for the model": pipe("model.onnx"),
     "pipe for the checksums": pipe("SHA256SUMS"),
-    "pipe for a module": pipe("qsens/device/main.py"),
+    "pipe for a module": pipe("qsens/device/check.py"),
     "socket": socket_instead,
 }
 
@@ -213,7 +213,7 @@ WRONG_LINES = {
         f"{ZEROS}  {name}\n": UNKNOWN
         for name in ("a\x1b[2J.txt", "a\u202e.txt", "a.txt\0", "~", "hashlib.py")
     },
-    **{f"{ZEROS}  {name}\n": TWICE for name in ("model.onnx", "MODEL.onnx", "qsens/device/main.py")},
+    **{f"{ZEROS}  {name}\n": TWICE for name in ("model.onnx", "MODEL.onnx", "qsens/device/check.py")},
     **dict.fromkeys(("\n", "no sum\n", f"{ZEROS} a.txt\n", f"{'g' * 64}  a.txt\n", "\ufeff\n"), DAMAGED),
     f"{ZEROS[1:]}  a.txt\n": DAMAGED,
     f"{ZEROS}  absent.txt\n": "missing: absent.txt",
@@ -237,7 +237,7 @@ def test_checksums_that_are_no_text_are_refused(bundle, content):
         compare(bundle)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "goldens.npz", "qsens/device/main.py", "bundle.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "goldens.npz", "qsens/device/check.py", "bundle.json"])
 def test_a_bundle_that_lists_too_little_is_refused(bundle, name):
     (bundle / name).unlink()
     write_checksums(bundle)
@@ -251,7 +251,7 @@ def test_checksums_of_nothing_are_refused(bundle):
         compare(bundle)
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "qsens/device/main.py", "SHA256SUMS"])
+@pytest.mark.parametrize("name", ["bundle.json", "qsens/device/check.py", "SHA256SUMS"])
 def test_a_text_that_would_fill_the_memory_is_not_read_whole(bundle, name):
     os.truncate(bundle / name, 2**40)
     with pytest.raises(Refused, match=rf"{name} is larger than 64 MiB"):
@@ -298,11 +298,11 @@ def test_the_code_that_runs_is_the_code_that_was_compared(bundle, tmp_path):
         "code = script['compare'](folder).code\n"
         f"(folder / 'qsens' / 'device' / 'main.py').write_text({PLANT!r})\n"
         "sys.meta_path.insert(0, script['ComparedCode'](code))\n"
-        "import qsens.device.main as main; print(main.__doc__, main.__spec__.origin)\n"
+        "import qsens.device.check as main; print(main.__doc__, main.__spec__.origin)\n"
         "import qsens.export\n"
     )
     done = run("-c", swap, cwd=bundle, ran=tmp_path / "ran")
-    assert "qsens/device/main.py" in done.stdout, done.stderr
+    assert "qsens/device/check.py" in done.stdout, done.stderr
     assert "the bundle holds no module qsens.export" in done.stderr
     assert not (tmp_path / "ran").exists()
 

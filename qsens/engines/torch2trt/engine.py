@@ -14,8 +14,7 @@ from qsens.core.precision import Precision
 from qsens.device.cuda_memory import Cuda
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import WORKSPACE_MIB, open_or_explain
-from qsens.device.tensorrt_module import collecting_logger
-from qsens.device.tensorrt_plan import pack_plan
+from qsens.device.tensorrt_module import collecting_logger, pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.engines.tensorrt import TensorRtEngine, check_flavour, three_batches

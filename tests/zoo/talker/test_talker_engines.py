@@ -9,7 +9,7 @@ from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.device.cpu_flags import this_cpu_saturates
+from qsens.device.machine import this_cpu_saturates
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.folder import RunFolder
