@@ -344,7 +344,6 @@ class _Measured:
         Raises:
             StoppedError: if the bench was stopped, after what it measured is written.
         """
-
         is_complete = document.pop("is_complete")
         for place in places:
             _write(place, document)

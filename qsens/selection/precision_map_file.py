@@ -70,8 +70,8 @@ def write_precision_map(
     """Write the chosen map with scores, settings and provenance, checked against the published schema.
 
     `spec` holds the budget and the guard that the selection was made with, `audit` what the chosen
-    trial's engine said of its layers (`qsens.run.evidence.load_audit`), nothing where it said nothing. With every
-    layer's precision goes the reason for it, by the trials of the study.
+    trial's engine said of its layers (`qsens.run.evidence.load_audit`), nothing where it said nothing. With
+    every layer's precision goes the reason for it, by the trials of the study.
 
     Raises:
         RunFolderError: if the file cannot be written.

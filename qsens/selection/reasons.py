@@ -336,10 +336,10 @@ def reasons_of(
 ) -> dict[str, Reason]:
     """Why each layer of the chosen trial's map has its precision, by layer name, in the study's order.
 
-    `limits` are those of `qsens.selection.choose.limits_of`. A reason rests on the strongest evidence there is: the
-    chosen map with the layer in INT8 too, the layer alone, all but the layer, parts of the chosen map with
-    it; next to a chosen map without INT8, alone is the first of these. Trials on the few images of a screen
-    count where none on all images tells. Costs are never added.
+    `limits` are those of `qsens.selection.choose.limits_of`. A reason rests on the strongest evidence there
+    is: the chosen map with the layer in INT8 too, the layer alone, all but the layer, parts of the chosen
+    map with it; next to a chosen map without INT8, alone is the first of these. Trials on the few images of
+    a screen count where none on all images tells. Costs are never added.
     """
     facts = MapFacts(study, chosen, tuple(limits), timings)
     return {layer.name: _reason(facts, place) for place, layer in enumerate(study.layers)}

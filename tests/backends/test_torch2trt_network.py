@@ -16,8 +16,8 @@ from qsens.run.open import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch
-
 from qsens.backends import onnx_module_operators  # noqa: E402
+
 from qsens.engines.torch2trt.engine import write_types  # noqa: E402
 from qsens.engines.torch2trt.network import populate_network  # noqa: E402
 

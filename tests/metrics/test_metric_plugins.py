@@ -8,7 +8,6 @@ import pytest
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import FRECHET_CALIBRATION
-from qsens.metrics.masking import masking_warning
 from qsens.scoring.fid import Fid, FidAgainstFp32, sample_size_warning, score_of_two_sets
 from qsens.scoring.fidelity import Psnr, Ssim
 from qsens.scoring.frechet import Reference, frechet_distance
@@ -254,20 +253,3 @@ def test_two_sets_have_an_error_from_both_sides():
 def test_few_images_warn():
     assert "15 images, fewer than the 16 features of lite0" in sample_size_warning(15, extractor("lite0"))
     assert sample_size_warning(16, extractor("lite0")) is None
-
-
-@pytest.mark.parametrize(
-    ("difference", "error", "damage", "psnr", "warns"),
-    [
-        (-2.74, 0.4, 25.7, 43.5, True),  # W6A6 of a super-resolution network: noise masks blur
-        (-2.82, 0.4, 1.5, 53.2, False),  # W8A8 of the same: hardly moved
-        (-2.74, 2.0, 25.7, 43.5, False),  # not significant
-        (1.0, 0.1, 40.0, 38.0, False),  # worse, nothing is masked
-        (-2.74, None, 25.7, None, True),
-        (-2.74, 0.4, None, 38.0, True),
-        (-2.74, 0.4, None, None, False),
-    ],
-)
-def test_masking(difference, error, damage, psnr, warns):
-    warning = masking_warning(difference, error, damage, psnr_db=psnr)
-    assert (warning is not None) is warns

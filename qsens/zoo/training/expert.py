@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qsens.zoo.training.batches import TrainingClips, draw_pairs, evaluation_generator
-from qsens.zoo.training.losses.perceptual import match_loss, sync_probability
+from qsens.zoo.training.losses import match_loss, sync_probability
 from qsens.zoo.training.module import TrainingModule, seed_networks
 from qsens.zoo.training.spec import ExpertSpec
 from qsens.zoo.training.starting import load_start

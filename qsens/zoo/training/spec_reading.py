@@ -18,9 +18,8 @@ from qsens.zoo.training.spec import (
     TalkerSpec,
     TeacherSpec,
     TrainingSpec,
-    path_keys,
-    schema_of,
 )
+from qsens.zoo.training.spec_keys import path_keys, schema_of
 
 SPEC_CLASSES: dict[str, type[TrainingSpec]] = {
     "talker": TalkerSpec,

@@ -8,7 +8,7 @@ from torch import nn
 
 from qsens.zoo.training.batches import TrainingClips, WindowBatch, as_frames, draw_windows
 from qsens.zoo.training.extractors import FeatureStages, open_extractor
-from qsens.zoo.training.losses.perceptual import (
+from qsens.zoo.training.losses import (
     ChannelDistillation,
     extractor_input,
     feature_loss,

@@ -9,7 +9,7 @@ from torch import nn
 
 from qsens.zoo.training.batches import TrainingClips, draw_talker_batch
 from qsens.zoo.training.callbacks import GeneratorValidation
-from qsens.zoo.training.losses.perceptual import gradient_l1, pooled_l1, region_weights, weighted_l1
+from qsens.zoo.training.losses import gradient_l1, pooled_l1, region_weights, weighted_l1
 from qsens.zoo.training.module import TrainingModule, seed_networks
 from qsens.zoo.training.spec import TalkerSpec
 from qsens.zoo.training.starting import load_start

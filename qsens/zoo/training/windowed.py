@@ -11,7 +11,7 @@ from torch import nn
 from qsens.core.errors import SpecError
 from qsens.zoo.training.batches import TrainingClips, WindowBatch, draw_windows, evaluation_generator
 from qsens.zoo.training.callbacks import GeneratorValidation
-from qsens.zoo.training.losses.perceptual import deceiving_loss, discriminating_loss, sync_loss
+from qsens.zoo.training.losses import deceiving_loss, discriminating_loss, sync_loss
 from qsens.zoo.training.module import TrainingModule, adamw, seed_networks
 from qsens.zoo.training.spec import WindowSpec
 from qsens.zoo.training.starting import load_start, open_frozen_expert

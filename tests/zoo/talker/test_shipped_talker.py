@@ -9,10 +9,7 @@ safetensors = pytest.importorskip("safetensors")
 
 from qsens.core.interfaces import InputSpec  # noqa: E402  after the checks that torch is here
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE, open_clips  # noqa: E402
-from qsens.zoo.metrics.scoring import (
-    score_talker,  # noqa: E402
-    talker_of,  # noqa: E402
-)
+from qsens.zoo.metrics.scoring import score_talker, talker_of  # noqa: E402
 from qsens.zoo.talker import demo  # noqa: E402
 from qsens.zoo.wav2lip.opening import open_wav2lip  # noqa: E402
 

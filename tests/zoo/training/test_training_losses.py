@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from qsens.zoo.training.losses.perceptual import (
+from qsens.zoo.training.losses import (
     ChannelDistillation,
     deceiving_loss,
     discriminating_loss,

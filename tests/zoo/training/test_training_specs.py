@@ -7,7 +7,8 @@ import pytest
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.schema import check_value
 from qsens.zoo.training.callbacks import learning_rate_at
-from qsens.zoo.training.spec import StudentSpec, TalkerSpec, schema_of
+from qsens.zoo.training.spec import StudentSpec, TalkerSpec
+from qsens.zoo.training.spec_keys import schema_of
 from qsens.zoo.training.spec_reading import (
     SPEC_CLASSES,
     plain_values,

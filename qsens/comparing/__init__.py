@@ -1,1 +1,0 @@
-"""Several run folders compared: reading, choosing, the gate, tables and figures."""

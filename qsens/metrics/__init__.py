@@ -1,1 +1,0 @@
-"""Scores: Fréchet statistics, feature extractors, FID, KID, PSNR and SSIM."""

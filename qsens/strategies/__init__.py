@@ -1,1 +1,0 @@
-"""Strategies: which precision maps to try."""
