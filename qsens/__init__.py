@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-
 _API = ("choose_map", "open_graph", "run_sweep", "write_report")
 
 

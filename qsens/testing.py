@@ -24,7 +24,6 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
 _IMAGES = 48
 _DIMENSION = 8
 _SIDE = 16

@@ -30,9 +30,7 @@ from qsens.device.npz_sizes import read_arrays
 from qsens.device.special_files import special_kind
 
 CLIP_KEY = "clip"
-
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 
 

@@ -18,9 +18,7 @@ from qsens.device.errors import reason_of
 from qsens.device.special_files import special_kind
 
 RESIZE_FILTER = "bicubic with antialias, float32"
-
 _ORIENTATION = 0x0112
-
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 
 

@@ -27,7 +27,6 @@ from qsens.graph.topology import Topology
 
 # Tensors handed out at once are held in memory together.
 LARGEST_GROUP_BYTES = 256 * 2**20
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

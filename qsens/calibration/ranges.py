@@ -28,11 +28,8 @@ from qsens.core.files import write_atomically
 from qsens.device.npz_sizes import read_arrays
 
 Batch = Mapping[str, NDArray[Any]]
-
 _CHUNK = 1 << 16
-
 _VERSION = 2
-
 _ARRAYS = ("method", "samples", "digest", "tensor", "minimum", "maximum", "amax")
 
 

@@ -28,14 +28,10 @@ if TYPE_CHECKING:
 
 
 __all__ = ["FeedSampleSet", "open_sample_set", "split_sample_set", "subset"]
-
 NOISE = "noise"
-
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
 # Of a set too small for both counts, one sample in this many goes to calibration.
 CALIBRATION_PART = 4
-
 # One to calibrate on, and two to score: one alone has no spread.
 FEWEST = 3
 

@@ -23,17 +23,11 @@ from qsens.run.loop import StoppedError
 from qsens.selection.timings import canonical_digest
 
 UNTOLD = "-"
-
 _LONGEST_NAME = 44
-
 Entry = Mapping[str, Any]
-
 BUNDLE_FILE = "bundle.json"
-
 EARLIER = "earlier"
-
 DEFAULT_REPEATS = 50
-
 BUSY = 1.0
 
 

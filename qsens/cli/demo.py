@@ -25,29 +25,18 @@ PHOTOGRAPHS = (
     "rocket",
     "stereo_motorcycle",
 )
-
 SIDE = 128
-
 STRIDE = 96
-
 # Flat crops (night sky, studio black) say nothing about a generator that normalises its contrast: each
 # quarter of a crop must vary at least this much (standard deviation of the mean of R, G and B, 0 to 255).
 LEAST_CONTRAST = 7.5
-
 STYLE = 19
-
 STYLE_COUNT = 26
-
 CALIBRATION_SAMPLES = 28
-
 EVALUATION_SAMPLES = 88
-
 ORIGIN = "photographs in the scikit-image package, whole and at half size, cut into crops of 128x128 pixels"
-
 PHOTOGRAPH_LICENCE = "public domain or CC0, see the README of skimage/data"
-
 Array = np.ndarray[Any, np.dtype[Any]]
-
 # The first of these that is installed runs when none is named.
 PREFERRED = ("talker", "style")
 

@@ -21,7 +21,6 @@ from qsens.core.plugins import list_plugins
 
 # Name of a subcommand: the module and attribute that hold it, and one line of help.
 CommandTable = Mapping[str, tuple[str, str]]
-
 # Name: module, attribute and one line of help. The modules load only when their command is used.
 COMMANDS = {
     "demo": ("qsens.cli.demo:demo", "Run the whole journey on a generator and data that qsens ships."),
@@ -40,9 +39,7 @@ COMMANDS = {
     "plugins": ("qsens.cli.main:plugins", "List plug-ins and what keeps one from working."),
     "doctor": ("qsens.cli.doctor:doctor", "Say what this machine can run, and why not."),
 }
-
 INTERRUPTED = 130
-
 # What a shell says of a program that SIGPIPE ended, as the reader of an output that went away ends others:
 # 1 would say that something is wrong.
 OUTPUT_CLOSED = 141

@@ -28,14 +28,12 @@ from qsens.core.spec import (
 from qsens.device.plain_values import parse_json
 
 Command = Callable[..., Any]
-
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 # More digits than any size has would take int() long, or end it.
 _SIDES = re.compile(r"[0-9]{1,12}(x[0-9]{1,12})*")
 LARGEST_SIDE = 8192
 _OPTION_GROUPS = ("model", "backend", "strategy")
-
 # Flags that set the spec key of the same name.
 _PLAIN = (
     "model",
@@ -119,7 +117,6 @@ def parse_plugin_option(text: str) -> PluginOption:
 _PATH = click.Path(path_type=Path)
 MOST_WORKERS = 1024
 _range_option = partial(click.option, type=parse_range, metavar="LOW..HIGH")
-
 largest_picture_option = partial(
     click.option,
     "--largest-picture",
@@ -128,7 +125,6 @@ largest_picture_option = partial(
     metavar="MEGAPIXELS",
     help=f"Refuse larger images before they are decoded; {LARGEST_PICTURE_MEGAPIXELS} if left out.",
 )
-
 # Every option is absent unless given: defaults live in `SweepSpec` only.
 _OPTIONS = (
     click.option("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
@@ -213,7 +209,6 @@ _OPTIONS = (
     click.option("--threads", type=whole_number("threads"), help="CPU threads; 0 leaves it to the backend."),
     click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
 )
-
 # No part of a spec: results do not depend on them.
 _WORKER_OPTIONS = (
     click.option(

@@ -14,7 +14,6 @@ from qsens.core.schema import shown
 from qsens.device.plain_values import LARGEST
 
 ALL_PRECISIONS = frozenset(Precision)
-
 # Runtimes join the ONNX nodes of one step with `+`, `,`, `||` and brackets: TensorRT, Myelin, OpenVINO.
 _ENGINE_NAME_PARTS = re.compile(r"[^\s+,|\[\]{}()]+")
 

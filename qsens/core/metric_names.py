@@ -13,13 +13,9 @@ if TYPE_CHECKING:
 
 
 FRECHET_CALIBRATION = 1.1
-
 _COMMON = "influence function, clustered by clip, Student's t"
-
 _SECOND_ORDER = f"{_COMMON}, second order from halves"
-
 _HEAVY_TAILS = f"{_COMMON} with degrees of freedom from the kurtosis"
-
 _METHODS = {
     "fid": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
     "fid-fp32": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
@@ -28,16 +24,13 @@ _METHODS = {
     "kid": _SECOND_ORDER,
     "kid-fp32": _SECOND_ORDER,
 }
-
 PSNR_CAP_DB = 100.0
-
 _TITLES = {
     "fid": "{} against real images",
     "fid-fp32": "{} against the FP32 outputs",
     "psnr": "{} against the FP32 outputs (dB)",
     "ssim": "{} against the FP32 outputs",
 }
-
 _SHORT = {
     "fid": "FID",
     "fid-fp32": "FID-FP32",
@@ -47,15 +40,10 @@ _SHORT = {
     "lse-d": "LSE-D",
     "lse-c": "LSE-C",
 }
-
 _HEADLINE = ("fid", "fid-fp32", "psnr")
-
 DAMAGE = "fid-fp32"
-
 PSNR = "psnr"
-
 HEADLINES = ("fid", DAMAGE, PSNR)
-
 Z95 = 1.959964
 
 """Factor on the influence of Fréchet distances, after the corrections for few groups and for second order.

@@ -14,9 +14,7 @@ from typing import Any, get_args, get_type_hints
 from qsens.core.errors import PluginError, SpecError, install_hint
 
 _NUMBERS = {int: "whole number", float: "number"}
-
 GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
-
 # Which extra of qsens brings the module that a built-in plug-in could not import.
 _EXTRA_OF_MODULE = {
     "torch": "torch",

@@ -18,28 +18,17 @@ from qsens.device.special_files import read_file
 from qsens.device.visible_text import visible_name
 
 PLACEMENTS = ("inputs", "residual", "dense")
-
 WEIGHT_SCALES = ("per-channel", "per-tensor")
-
 RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
-
 FLOAT_PRECISIONS = ("fp16", "fp32")
-
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
-
 CROPS = ("none", "center")
-
 LAYER_ORDERS = ("execution", "definition")
-
 PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "evaluation", "reference"})
-
 NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard", "largest_picture_megapixels"})
-
 # Phones take up to 50; a picture of that size takes a second and a gigabyte to decode and resize.
 LARGEST_PICTURE_MEGAPIXELS = 50
-
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 

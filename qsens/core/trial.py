@@ -49,7 +49,6 @@ class Screen:
 
 
 Request = PrecisionMap | Screen
-
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 

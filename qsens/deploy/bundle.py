@@ -56,13 +56,10 @@ from qsens.scoring.pictures import picture_output
 
 # An engine may be this much further from FP32 than exact arithmetic: its roundings fall elsewhere.
 ENGINE_ALLOWANCE_DB = 0.5
-
 # Two right engines whose roundings are independent differ from each other by the sum of both errors, 3 dB
 # more than each from FP32; the rest is room for the allowance above.
 BETWEEN_ENGINES_DB = 4.0
-
 GOLDEN_SAMPLES = 4
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

@@ -8,7 +8,6 @@ _NEEDS = {
     "onnxruntime": "`pip install onnxruntime numpy`",
     "tensorrt": "TensorRT with its Python module (on a Jetson: JetPack, system Python) and NumPy",
 }
-
 _OPENVINO = """\
 ```python
 import numpy as np
@@ -24,7 +23,6 @@ with np.load("goldens.npz") as goldens:
     feeds = {feeds}
 picture = engine(feeds)[{picture!r}]
 ```"""
-
 _ONNXRUNTIME = """\
 ```python
 import numpy as np
@@ -38,7 +36,6 @@ with np.load("goldens.npz") as goldens:
     feeds = {feeds}
 picture = engine.run([{picture!r}], feeds)[0]
 ```"""
-
 _TENSORRT = """\
 ```sh
 {command}
@@ -46,7 +43,6 @@ _TENSORRT = """\
 
 `verify.py` builds through TensorRT's Python interface with the same settings; an engine file belongs to one
 device and one TensorRT version and is never part of a bundle."""
-
 _PAGE = """\
 # {name} for {title}
 

@@ -17,36 +17,25 @@ from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 
 # What trtexec's calibrator, and most others, call themselves; TensorRT reads a cache of that name only.
 ALGORITHM = "EntropyCalibration2"
-
 LARGEST_CODE = 127
-
 # From this major version on, minor and patch have two digits each in the header.
 FIRST_LONG_MAJOR = 9
-
 # trtexec separates layers by commas and takes * for any text; it has no way to write these in a name.
 UNWRITABLE = frozenset(",*")
-
 _INSPECTED = ("--profilingVerbosity=detailed", "--exportLayerInfo=layers.json")
-
 _STRONG_NOTE = (
     "# Every type is in the graph. TensorRT 10.12 and later 10.x:",
     "# TensorRT 11 (always strongly typed; it refuses precision flags):",
 )
-
 _WEAK_NOTE = "# TensorRT 8.5 to 10.x: INT8 where the graph has Q/DQ, the other layers as they are named here."
-
 _IMPLICIT_NOTE = (
     "# TensorRT 8.5 to 10.x without Q/DQ: scales from the calibration cache. A fusion may still change a\n"
     "# layer's precision: look at layers.json."
 )
-
 # The last TensorRT 8, which JetPack 6.0 has.
 CACHE_VERSION = "8.6.1"
-
 COMMAND = "trtexec.txt"
-
 CACHE = "calibration.cache"
-
 PLAIN_MODEL = "fp32.onnx"
 
 

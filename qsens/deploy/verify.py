@@ -33,11 +33,8 @@ from qsens.scoring.extractors import reference_features
 
 # What an engine may lose against exact arithmetic beyond the score's own error, as for the goldens.
 PSNR_ALLOWANCE_DB = 0.5
-
 OTHER_ALLOWANCE = 0.02
-
 Array = np.ndarray[Any, np.dtype[Any]]
-
 PROVES = (
     "This proves that NVIDIA's compiler parses, types, optimises and serialises the graph. It does not prove "
     "what TensorRT runs on the target, that the pictures are right there, or any speed: run verify.py there."

@@ -39,18 +39,12 @@ if TYPE_CHECKING:
 
 
 FINE, MISMATCH = 0, 4
-
 WARM_UP = 10
-
 # A batch of the slowest generator on the slowest board takes less by far.
 LONGEST_RUN_S = 600.0
-
 PROFILE_REPEATS = 10
-
 _HEADER = ("", "layer", "ONNX node", "engine layer", "asked", "expected", "runs")
-
 _WIDEST = 44
-
 _UNTOLD = "-"
 
 

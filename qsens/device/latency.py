@@ -18,13 +18,10 @@ from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 
 Clock = Callable[[], float]
-
 Run = Callable[[], object]
-
 # Half the width of a notch, in interquartile ranges over the root of the number of runs: notches that do
 # not overlap are medians that differ at the 95% level (McGill, Tukey & Larsen 1978, Variations of box plots).
 _NOTCH = 1.57
-
 SCHEMA_VERSION = 1
 
 

@@ -14,22 +14,15 @@ import numpy as np
 from qsens.device.onnx_nodes import WEIGHTED, OnnxGraph, OnnxNode
 
 CPUINFO = Path("/proc/cpuinfo")
-
 # The sum of two products that `vpmaddubsw` can hold.
 _LARGEST_PAIR = 2**15 - 1
-
 _EXACT_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
-
 # ONEDNN_MAX_CPU_ISA keeps oneDNN, and with it OpenVINO, from what the CPU could do.
 _LIMIT_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-
 _LIMITS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
-
 # Runs a tool and gives its standard output, or None where it is missing, fails or hangs.
 Tool = Callable[[Sequence[str]], Optional[str]]
-
 SYSTEM = Path("/")
-
 _GPU_FIELDS = (
     "name",
     "driver_version",
@@ -40,9 +33,7 @@ _GPU_FIELDS = (
     "power.limit",
     "compute_cap",
 )
-
 _SECONDS_FOR_A_TOOL = 10
-
 _TEGRA_GPU = re.compile(r"\.(gpu|gp10b|gv11b|ga10b|gb10b)$|^gpu", re.IGNORECASE)
 
 

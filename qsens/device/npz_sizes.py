@@ -14,7 +14,6 @@ import numpy as np
 from qsens.device.special_files import special_kind
 
 Array = Any  # np.ndarray takes no parameters in the NumPy of Python 3.8
-
 # More than any archive of qsens unpacks to, unless it is as large itself.
 LARGEST_BYTES = 1 << 30
 

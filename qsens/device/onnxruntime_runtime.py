@@ -33,7 +33,6 @@ _INTEGER_OPERATORS = frozenset(
         "QGemm",
     }
 )
-
 _FLOAT_OPERATORS = frozenset(
     {
         "Conv",
@@ -46,21 +45,15 @@ _FLOAT_OPERATORS = frozenset(
         "NhwcFusedConv",
     }
 )
-
 _REFORMATS = frozenset(
     {"Cast", "DequantizeLinear", "QuantizeLinear", "ReorderInput", "ReorderOutput", "Transpose"}
 )
-
 # What ONNX Runtime appends to the names of nodes that it replaces.
 _ADDED = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
-
 _HELD = "held.onnx"
-
 _EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
-
 # Weights become uint8, whose kernels add in 32 bits on every x86 CPU: slower, but no sum saturates.
 _EXACT_WEIGHTS = "session.x64quantprecision"
-
 _TIME_SUFFIX = "_kernel_time"
 
 

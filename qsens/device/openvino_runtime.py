@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 
 Shapes = Tuple[Tuple[str, Tuple[int, ...]], ...]
-
 DEVICE = "CPU"
-
 # Without the joining of neighbours every matrix product is a step of its own, whose kernel can be read.
 _WITHOUT_JOINING = {"SNIPPETS_MODE": "DISABLE"}
 

@@ -8,12 +8,9 @@ from typing import Any, Iterator, Sequence
 
 # Documents of qsens are at most ten levels deep; code that walks them recursively is safe far beyond this.
 DEEPEST = 64
-
 # Whole numbers go into arrays and tables, which hold 64 bits.
 LARGEST = 2**63 - 1
-
 _TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
-
 _LONGEST = 60
 
 

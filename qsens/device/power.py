@@ -13,9 +13,7 @@ from typing import Any, Callable
 from qsens.device.machine import Tool, output_of
 
 _RESET_PEAK = "5"  # proc(5), clear_refs: sets the peak of the resident memory to what is resident now
-
 SYSTEM = Path("/")
-
 # Together the whole module, by board; other sets of rails overlap or leave something out.
 # Jetson Linux Developer Guide, "Power and performance": tables of the INA3221 channels.
 _WHOLE_MODULE = (
@@ -24,9 +22,7 @@ _WHOLE_MODULE = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin; its VDDQ_VDD2_1V8AO is part of the last
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
 )
-
 _SAMPLE_EVERY_S = 0.02
-
 Clock = Callable[[], float]
 
 

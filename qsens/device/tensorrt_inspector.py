@@ -18,41 +18,26 @@ from qsens.device.audit import ExecutedLayer
 from qsens.device.errors import DeviceError
 
 _LABEL = "[ONNX Layer: "
-
 _SEPARATORS = "\x1e\x1f ,;"
-
 _JOINTS = re.compile(r"\s\+\s|\s\|\|\s|,\s")
-
 _REGION = re.compile(r"^\{ForeignNode\[(.*)\]\}$")
-
 _COPY = "Reformatting CopyNode"
-
 REGION_NOTE = "a region of fused layers: the engine does not tell their types one by one"
-
 NAMES_ONLY_NOTE = "the engine holds names only: build it with detailed profiling verbosity"
-
 _WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
-
 _WORDS = {"int8": "int8", "half": "fp16", "fp16": "fp16", "float": "fp32", "fp32": "fp32"}
-
 _WORD = re.compile(r"\b(int8|half|fp16|float|fp32)\b")
-
 _WEIGHTED = re.compile(r"conv|correlation|gemm|matmul|matrixmultiply|matrix_multiply|fullyconnected")
-
 _REFORMATS = frozenset({"reformat", "reorder", "noop", "no_op", "copy", "cast"})
-
 # Words of which a fused pointwise kernel is named when all it does is to quantize, cast or move.
 _MOVES = frozenset(
     ("Cast", "Conc", "Fc", "Max", "Min", "Move", "Mul", "Pad", "Quan", "Repl", "Resh", "Roun", "Slic", "Tran")
 )
-
 _ONE_LINE = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<layertype>.*?), Inputs: \[(?P<inputs>.*?)\], "
     r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<rest>.*)$"
 )
-
 _TACTIC = re.compile(r"TacticName: (.*?)(?:, [A-Z]\w+: |$)")
-
 _METADATA = re.compile(r"Metadata: (.*)$")
 
 

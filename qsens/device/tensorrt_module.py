@@ -15,25 +15,17 @@ from typing import Any
 from qsens.device.errors import DeviceError
 
 _MARK = b"qsens-plan\n"
-
 _LENGTH = struct.Struct("<I")
-
 TENSORRT = ("tensorrt",)
-
 # The wheel of the bindings alone has the second name, its meta-package the first.
 TENSORRT_RTX = ("tensorrt_rtx", "tensorrt_rtx_bindings")
-
 INSTALL_HINT = (
     "on a Jetson it comes with JetPack (use the system's Python, or a virtual environment with "
     "--system-site-packages); elsewhere: pip install tensorrt"
 )
-
 INSTALL_RTX_HINT = "pip install 'qsens[rtx]'"
-
 _NEEDED = ("build_serialized_network", "create_builder_config", "create_optimization_profile")
-
 _WORST_FIRST = ("INTERNAL_ERROR", "ERROR", "WARNING")
-
 _KEPT_MESSAGES = 200
 
 

@@ -24,29 +24,18 @@ from qsens.graph.graph import Graph
 from qsens.graph.topology import ACTIVATIONS, MOVEMENTS, Topology
 
 CHANNELS = 96
-
 SIDE = 14
-
 LARGEST_WEIGHT = 127
-
 FP16_MAXIMUM = 65504.0
-
 SMALLEST_NORMAL = 2.0**-14
-
 # Bits of a float32 mantissa that FP16 has no room for.
 DROPPED_BITS = 0x1FFF
-
 Values = np.ndarray[Any, np.dtype[Any]]
-
 _PASSES_CODES = MOVEMENTS | {"Cast", "Resize", "Relu"}
-
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
 # Winograd, FFT and TF32 kernels would not keep integer sums exact.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
-
 _EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

@@ -17,18 +17,13 @@ from qsens.engines.lowering.tensor_graph import Frontier, TensorGraph, can_be_cu
 
 # Copying a kept byte out of a session takes about as long as this many multiply-accumulates.
 MACS_PER_BYTE = 16
-
 # A session of its own for what is left of a map is built where it saves at least this share of the map.
 SMALLEST_SHARE = 0.05
-
 # Maps that come next for which something is kept.
 LOOK_AHEAD = 8
-
 # Tensors are kept of some feeds and not of others where room is short: each such pattern is a session.
 MOST_SESSIONS = 4
-
 Array = np.ndarray[Any, np.dtype[Any]]
-
 LowerMap = Callable[[PrecisionMap], LoweredGraph]
 
 

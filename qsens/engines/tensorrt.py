@@ -20,9 +20,7 @@ from qsens.engines.lowering.lowered_graph import LoweredGraph, applied_from_audi
 
 # Protobuf cannot read more, and the parsers of all versions take serialised graphs.
 LARGEST_MODEL = 2**31 - 2**20
-
 FLAVOURS = ("auto", "strong", "weak")
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

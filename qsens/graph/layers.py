@@ -17,15 +17,10 @@ from qsens.device.visible_text import visible_name
 from qsens.graph.editable_graph import Draft, attribute_of
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-
 _OWN_WEIGHT = re.compile(r"^(weight(_v|_g|_orig)?|parametrizations\.weight\..*)$")
-
 _LOCAL_SUFFIX = re.compile(r"([._]weight)?$")
-
 _CALL_AGAIN = re.compile(r"@\d+")
-
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-
 Shape = tuple[int, ...]
 
 

@@ -16,7 +16,6 @@ from qsens.graph import limits
 from qsens.graph.limits import bound_memory
 
 Values = np.ndarray[Any, np.dtype[Any]]
-
 # A serialized protobuf message cannot exceed 2 GiB; larger graphs go through a file with external data.
 _LARGEST_MESSAGE = 1_900_000_000
 # Two of them are compared in double precision.

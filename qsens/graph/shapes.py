@@ -15,10 +15,8 @@ from qsens.graph.shown_names import with_shown_names
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
 # inference then works on graphs of any size.
 _LARGEST_SHAPE_CONSTANT = 1024
-
 # Of one sample of one input; the largest pictures that networks take are a hundredth of it.
 LARGEST_INPUT_ELEMENTS = 2**28
-
 Shape = tuple[int, ...]
 
 

@@ -12,19 +12,14 @@ from onnx.reference import ReferenceEvaluator
 from qsens.graph.editable_graph import Draft, Values, attribute_of, is_onnx_domain, subgraphs, tensors_read
 
 _FOLDABLE = frozenset({"Conv", "ConvTranspose", "Gemm"})
-
 # A folded tensor may be larger than what it was computed from only up to this size: expanded and tiled
 # constants stay nodes, so that folding cannot blow up the file.
 LARGEST_GROWTH_BYTES = 4 * 2**20
-
 # The work of these does not follow from the sizes of what they read and make; no exporter leaves them on
 # constants.
 _COSTLY = frozenset({"NonMaxSuppression"})
-
 _LARGEST_WINDOW = 1024
-
 _WINDOWS = ("kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape")
-
 _LARGEST_EINSUM = 2**33
 
 

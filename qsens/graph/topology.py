@@ -12,15 +12,11 @@ from onnx import TensorProto, numpy_helper
 from qsens.graph.graph import Graph
 
 FLOAT16 = "tensor(float16)"
-
 RELU_LIKE = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "ThresholdedRelu"})
-
 SATURATING = frozenset(
     {"Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu", "Softplus", "Softsign", "Mish", "Selu", "Celu"}
 )
-
 ACTIVATIONS = RELU_LIKE | SATURATING
-
 MOVEMENTS = frozenset(
     {
         "Concat",
@@ -41,7 +37,6 @@ MOVEMENTS = frozenset(
         "Unsqueeze",
     }
 )
-
 _DENSE_OUTPUTS = ACTIVATIONS | {
     "AveragePool",
     "GroupNormalization",
@@ -49,9 +44,7 @@ _DENSE_OUTPUTS = ACTIVATIONS | {
     "LayerNormalization",
     "Resize",
 }
-
 _NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Abs", "Sqrt"})
-
 _KEEPS_SIGN = MOVEMENTS | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 
 

@@ -13,9 +13,7 @@ from qsens.report.tables import differing_layers
 from qsens.selection.timings import MeasuredMap, Timings
 
 _FEATURES = {"fid": 2048, "fid[lite0]": 1280}
-
 _FEW_FEATURES = 1000
-
 _SHOWN = 6
 
 

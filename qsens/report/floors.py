@@ -29,17 +29,11 @@ from qsens.run.folder import RunPaths, read_study
 from qsens.scoring.influence import measure_pair
 
 FLOORS = "floors.json"
-
 REAL = "real against real"
-
 REDRAWN = "FP32 against other inputs"
-
 Array = np.ndarray[Any, np.dtype[Any]]
-
 REFERENCE_FEATURES = "reference-features.npz"
-
 SPLITS = 4
-
 LEAST_IMAGES = 16
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
 # Characters of base64 over all runs of a page; the charting library takes 2 million more.
 MOST_CHARACTERS = 6_000_000
 # Longer side in pixels and number of inputs, tried in turn; each is capped by what there is.

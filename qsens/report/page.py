@@ -33,9 +33,7 @@ MISSING = (
     "The charts of this page do not move: the Python package plotly was not installed when it was written. "
     "Install it and run qsens report again."
 )
-
 _MOST_NAMED = 8
-
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 

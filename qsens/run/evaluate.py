@@ -56,9 +56,7 @@ if TYPE_CHECKING:
 
 
 BASELINE = 0
-
 SHOWN_SAMPLES = 6
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

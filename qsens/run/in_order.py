@@ -12,9 +12,7 @@ from qsens.core.trial import Outcome, Request, Trial, requested_map
 from qsens.run.journal import Journal, WaitingTrials
 
 Evaluate = Callable[[int, Request], Trial]
-
 CHECK_EVERY_S = 2.0
-
 # Told before a map starts, and when one ends while no more start: maps that ended, maps that are begun or
 # queued, and the map.
 Hear = Callable[[int, int, Request], None]

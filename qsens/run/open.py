@@ -47,7 +47,6 @@ from qsens.selection.budget import Budget, no_budget
 from qsens.selection.choose import guard_without_score
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
-
 _SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
 
 

@@ -24,18 +24,12 @@ from qsens.run.in_order import WorkersGoneError
 from qsens.run.local_worker import GRACE_S
 
 CONNECT_S = 10.0
-
 _SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")
-
 _ADDRESS = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):([0-9]{1,5})/?")
-
 # A cluster may need minutes to start its first worker, and a lost one may be replaced.
 FIRST_WORKER_S = 300.0
-
 WITHOUT_WORKERS_S = 120.0
-
 RESUME = "finished maps are saved: the same command without --cluster goes on where this one stopped"
-
 # What is meant for the driver and comes to its workers too: from a terminal, a scheduler of jobs.
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -23,7 +23,6 @@ from qsens.run.worker_pools import WorkerPool, open_cluster_pool, open_local_poo
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
 _ONE_MAP_AT_A_TIME = threading.Lock()
-
 # Float sums depend on how many threads share them: a number that went by the workers would change scores.
 ENGINE_THREADS = 1
 

@@ -11,7 +11,6 @@ import onnx
 from numpy.typing import NDArray
 
 Weights = Mapping[str, NDArray[Any]]
-
 OPSET = 18
 IR_VERSION = 8
 

@@ -17,7 +17,6 @@ from qsens.scoring.intervals import heavy_tailed_error
 
 Images = NDArray[np.uint8]
 FloatArray = NDArray[np.float64]
-
 PEAK = 255.0
 SSIM_SIGMA = 1.5
 SSIM_RADIUS = 5

@@ -23,7 +23,6 @@ from qsens.core.errors import DataError, ScoreError
 
 FloatArray = NDArray[np.float64]
 Features = NDArray[Any]
-
 ROWS_PER_BLOCK = 2048
 
 

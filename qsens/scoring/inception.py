@@ -26,7 +26,6 @@ PREPROCESSING = "rgb-bilinear-299-plusminus1"
 WEIGHTS_FILE = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS_FILE}"
 WEIGHTS_SHA256_START = "6726825d"
-
 BATCH_NORM_EPSILON = 1e-3
 VALID = (0, 0, 0, 0)
 

@@ -40,9 +40,7 @@ from qsens.scoring.frechet import (
 from qsens.scoring.intervals import first_order_error, group_index
 
 Rows = NDArray[np.intp]
-
 LEAST_GROUPS = 8
-
 RELATIVE_CUTOFF = 1e-7
 
 

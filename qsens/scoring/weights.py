@@ -20,7 +20,6 @@ from qsens.device.errors import reason_of
 from qsens.device.leftovers import temporary_folder
 
 CHUNK_BYTES = 1 << 20
-
 # What torch's reader is seen to raise on files that are something else.
 UNREADABLE = (
     pickle.UnpicklingError,

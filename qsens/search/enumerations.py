@@ -11,7 +11,6 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Request, Trial, untried
 
 CHOICES = ("only-this", "all-but-this")
-
 DIRECTIONS = ("int8-first", "float-first")
 
 

@@ -13,10 +13,8 @@ from qsens.selection.budget import Limit, told_apart
 from qsens.selection.timings import Timings
 
 _ERROR_LENGTH = 160
-
 # A chosen map that costs less than this share of what is allowed says nothing of how screens scale.
 _LEAST_SHARE = 0.1
-
 MOST_NAMED = 3
 
 

@@ -16,7 +16,6 @@ from qsens.device.errors import DeviceError
 from qsens.device.latency import Latency, read_latency
 
 FOLDER = "latency"
-
 # Engines built again from the same map differ as much: six builds in OpenVINO, measured in turn 300 times,
 # had medians up to 2.3% apart, four times the width of their intervals.
 SAME_SHARE = 0.03

@@ -18,11 +18,8 @@ from qsens.graph.graph import Graph
 
 # Smaller constants (shapes, axes, scales) stay inside, where shape inference can see them.
 LARGE_BYTES = 4096
-
 _WEIGHT_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int8))
-
 Values = np.ndarray[Any, np.dtype[Any]]
-
 # Protobuf cannot serialise more; larger graphs go through a file with external data.
 LARGEST_MESSAGE = 2**31 - 2**20
 

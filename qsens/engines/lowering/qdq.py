@@ -20,17 +20,13 @@ from qsens.engines.lowering.strong_types import TensorTypes, half_nodes
 from qsens.graph.topology import FusedOperation, is_non_negative, moves_or_clips
 
 LARGEST_CODE = 127
-
 NOTE = (
     "Values beyond the calibrated range are kept up to twice that range, in uint8 codes 128 to 255, where "
     "INT8 and the scores cut them: ONNX Runtime fuses no clip into its INT8 kernels. That is closer to FP32."
 )
-
 # Smaller FP16 numbers lose digits, and the smallest are zero, which no parser takes for a scale.
 SMALLEST_HALF_SCALE = 2.0**-14
-
 HALF_STEP = 2.0**-11
-
 Values = np.ndarray[Any, np.dtype[Any]]
 
 

@@ -16,7 +16,6 @@ from qsens.graph.editable_graph import attribute_of, is_onnx_domain, subgraphs
 # Larger arrays are values or codes of weights, which graph, options and name decide. What a precision map
 # can change has at most one value for each channel.
 DECIDED_BY_NAME_BYTES = 2**20
-
 _DIGEST_BYTES = 16
 
 

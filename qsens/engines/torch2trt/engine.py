@@ -25,12 +25,9 @@ from qsens.graph.graph import Graph
 
 # Steps that compute nothing: they take the type of what they move.
 _UNTYPED = frozenset({"CONSTANT", "SHAPE", "SHUFFLE"})
-
 _TYPES = {Precision.INT8: "INT8", Precision.FP16: "HALF", Precision.FP32: "FLOAT"}
-
 # The first that this TensorRT has: 8.2 replaced one flag by the two others.
 _OBEY = ("OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS", "STRICT_TYPES")
-
 __all__ = ["Torch2TrtBackend", "problem"]
 
 

@@ -16,11 +16,8 @@ INSTALL_HINT = (
     "install torch2trt from its git checkout beside TensorRT 8 or 10, without build isolation "
     "(it is not on PyPI under this name; torch2trt-unofficial is another, older program)"
 )
-
 _NEEDED = ("ConversionContext", "tensorrt_converter", "get_arg")
-
 _KEYWORDS = frozenset({"network", "torch2trt_kwargs", "builder_config"})
-
 _SPATIAL_RANKS = (1, 2, 3)
 
 

@@ -13,9 +13,7 @@ from qsens.engines.torch2trt import shape_operators as shapes
 from qsens.engines.torch2trt.shape_operators import NodeView
 
 _SPATIAL_RANKS = (1, 2, 3)
-
 Operation = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
-
 _REFUSED: Mapping[str, str] = {
     "DepthToSpace": "torch2trt has no converter for pixel shuffle and would take its output for a constant",
     "SpaceToDepth": "torch2trt has no converter for pixel unshuffle and would take its output for a constant",

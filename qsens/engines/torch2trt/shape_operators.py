@@ -18,15 +18,10 @@ from qsens.core.errors import BuildError
 from qsens.graph.topology import Topology
 
 OTHER_BACKEND = "use backend tensorrt, which takes the ONNX graph itself"
-
 Values = np.ndarray[Any, np.dtype[Any]]
-
 Shape = tuple[int | None, ...]
-
 Operation = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
-
 _LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
-
 _HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 
 

@@ -41,18 +41,12 @@ from qsens.report.figures.tradeoff import Tradeoff, tradeoff
 from qsens.report.floors import Floor
 
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
-
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-
 # Keeps the intervals of maps with the same share apart.
 _DODGE = 0.008
-
 _STYLES = {Direction.INT8_FIRST: "-", Direction.FLOAT_FIRST: (0, (4, 2))}
-
 _PANEL_HEIGHT = 2.9
-
 _SIDES = 1.5
-
 _BAND = 0.16
 
 

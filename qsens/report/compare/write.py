@@ -26,7 +26,6 @@ CAPTIONS = {
     "compare-boundary": "The boundary curves of all runs",
     "compare-tradeoff": "The trade-offs of all runs",
 }
-
 STEM = "compare"
 
 

@@ -12,13 +12,9 @@ from qsens.core.layer import Layer
 from qsens.report.figures.style import FAINT, GRID, INK, SMALL
 
 LONGEST = 34
-
 _NUMBERED = re.compile(r"^(.+?)[._]?(\d+)$")
-
 _POINTS_PER_INCH = 72.0
-
 _CHARACTER_WIDTH = 0.62
-
 _LONGEST = 22
 
 

@@ -41,13 +41,9 @@ from qsens.report.figures.style import (
 from qsens.report.floors import Floor
 
 BROAD_SPAN = 20.0
-
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
-
 _LABEL_GAP = 0.19
-
 _PANEL_HEIGHT = 2.75
-
 _SIDES = 2.4
 
 

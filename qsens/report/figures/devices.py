@@ -30,15 +30,10 @@ from qsens.selection.timings import LatencyTable, MeasuredMap
 
 # The maps that every bench names alike, in the order of the paper's table.
 LABELS = ("FP32", "FP16", "MIX", "INT8")
-
 _COLOURS = {"FP32": INK, "FP16": GREEN, "MIX": ORANGE, "INT8": PURPLE}
-
 _OTHERS = (BLUE, VERMILION, SKY, FAINT)
-
 _BAR = 0.21  # inches
-
 _GAP = 0.32
-
 _NAME = 26  # letters in a line of a device's name
 
 

@@ -28,7 +28,6 @@ from qsens.report.figures.style import (
 )
 
 _MOST_TEXT = 12
-
 _EMPTY = "#eeeeee"
 
 

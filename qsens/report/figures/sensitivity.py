@@ -42,7 +42,6 @@ STEP_ORIGINS = {
     Direction.INT8_FIRST: "joins the INT8 layers before it",
     Direction.FLOAT_FIRST: "joins the INT8 layers after it",
 }
-
 _Isolated = tuple[Scored, Isolation]
 
 

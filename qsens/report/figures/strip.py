@@ -26,13 +26,9 @@ if TYPE_CHECKING:
 
 
 MOST_COLUMNS = 8
-
 MOST_INPUTS = 4
-
 _SPREAD = 3
-
 _LONGER_SIDE = 1.55
-
 _COLOURS = "inferno"
 
 

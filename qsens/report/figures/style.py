@@ -22,19 +22,12 @@ from qsens.core.precision import Precision
 from qsens.report.floors import Floor
 
 INK, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#d9d9d9"
-
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#007F5F", "#A0528C", "#B87A00", "#56B4E9"
-
 PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8: PURPLE}
-
 CHOSEN = "#E69F00"
-
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
-
 HEADROOM = 0.08
-
 _LARGEST = 1e300
-
 FLOOR_LOOK = (FAINT, (0, (1, 2)))
 
 

@@ -16,44 +16,27 @@ from qsens.search.knapsack import Items, most_saved
 # Standard deviations, as shares: of the whole sum, of a unit's own damage, and of a pair's geometric mean.
 # Sums of single damages were within 20 % of the scored damage on the generators of benchmarks/search.py.
 SCALE = 0.25
-
 SINGLE = 0.15
-
 PAIR = 0.3
-
 # A full score is what counts, but the process would not be smooth through numbers of 1e-9.
 _FULL_NOISE = 0.005
-
 _JITTER = 1e-6
-
 _LARGEST = 1e4
-
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-
 # 2 to the power of this many sets are predicted in some milliseconds.
 MOST_ENUMERATED = 12
-
 # Shares of the room in the budget that the sum of damages may take: the sum can be wrong both ways.
 _ROOMS = (0.6, 0.8, 1.0, 1.25)
-
 _NO_DAMAGE = 1e-3
-
 _EXCHANGED = 24
-
 _PAIRED = 8
-
 Units = frozenset[int]
-
 # The search ends where no map is expected to save this share of everything more, or to use as much less.
 _LEAST_GAIN = 0.002
-
 _LEAST_LESS = 0.02
-
 _LEAST_CHANCE = 0.05
-
 # Sums of floats.
 _SAME = 1e-9
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

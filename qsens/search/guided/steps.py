@@ -11,38 +11,26 @@ from qsens.search.knapsack import Items, least_damage
 
 # Cuts of the first grid, as shares of the range that is left.
 _GRID = (0.25, 0.5, 0.75)
-
 # A sum of the damages alone that no boundary within the budget was ever seen at.
 _HOPELESS_SUM = 2.5
-
 # Two neighbours that fall by more standard errors than this show that a curve does not rise.
 _FALL = 2.0
-
 # Where it does not, intervals are halved this often: those that bend most first.
 _DENSER = 2
-
 _HALVED_AT_ONCE = 2
-
 # Units whose pairs are screened: those that use most of the budget and could still be in the map.
 _PAIRED_UNITS = 3
-
 _LEAST_PAIRED = 0.05
-
 # A map that is likelier than this to keep to the budget is scored without a screen.
 _LIKELY = 0.5
-
 # A screened map is given up where the chance that it keeps to the budget after all is smaller.
 DISCARD = 0.05
-
 # What a saving is a share of, for people.
 _EVERYTHING = "what INT8 everywhere saves"
-
 # A unit that uses so many times the budget alone is in no map.
 _HOPELESS = 4.0
-
 # Screened sets whose neighbours are looked at, and the least part of the budget that INT8 is sought for.
 _MOST_NEAR = 3
-
 _LEAST_ROOM = 0.1
 
 

@@ -18,7 +18,6 @@ from qsens.device.errors import reason_of
 SAMPLE_RATE = 16_000
 # Resampling takes memory in proportion to the rates; sound is recorded between these.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
-
 _HINT = "give a PCM or float wave file; convert others with: ffmpeg -i INPUT -ac 1 -ar 16000 audio.wav"
 _LOUDEST_FLOAT = 1.5  # some float files overshoot full scale a little; integer values in float are refused
 

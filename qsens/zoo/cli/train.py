@@ -18,11 +18,8 @@ COMMANDS = {
     "score": ("qsens.zoo.cli.score:score", "Score a talking-face generator on clips."),
     "paper": ("qsens.zoo.cli.paper:paper", "The paper's tables and figures, ours beside the published ones."),
 }
-
 DEFAULT_DISTILLER = "omgd"
-
 FOLDER = click.Path(path_type=Path, file_okay=False)
-
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 MEL_SHAPE = (1, MEL_BANDS, MEL_STEP)
 FACE_SHAPE = (6, FACE_SIZE, FACE_SIZE)
-
 _PROCEDURE = "clips/1"  # part of the digest; raised when the same files and options give other samples
 _CACHED_FRAMES = 2048  # 57 MB at most; a sweep reads the same frames for every map
 

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _SMOOTHING = 5  # frames, as Wav2Lip's inference smooths
-
 # dlib's square ends below the mouth; these shares of its height bring it from the hairline to the chin,
 # about what the detector of the published Wav2Lip data frames.
 _ABOVE, _BELOW = 0.25, 0.15
-
 _LONGEST_SIDE = 720  # pixels; faces of 80 and more are found, of 40 and more in a second look
 
 

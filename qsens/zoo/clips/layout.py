@@ -20,7 +20,6 @@ MOUTH_COLUMNS = ("frame", "open", "width", "round")
 FACE_SIZE = 96
 MASKED_ROWS = slice(FACE_SIZE // 2, FACE_SIZE)
 MOUTH_BOX = (slice(55, 85), slice(24, 72))  # rows, columns of a 96x96 frame
-
 _FRAME_NAME = re.compile(r"(0|[1-9][0-9]*)\.jpg")
 
 

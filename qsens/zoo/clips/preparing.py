@@ -25,7 +25,6 @@ from qsens.zoo.clips.video import read_facts, read_sound, video_frames
 SOURCE_NAME = "source.json"
 CLIP_NAME = "0"
 FEWEST_FRAMES = 2  # one to generate, another as its reference
-
 _JPEG_QUALITY = 95
 
 

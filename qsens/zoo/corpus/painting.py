@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-
 Numbers = NDArray[Any] | np.floating[Any]
 
 

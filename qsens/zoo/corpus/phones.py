@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
 TRACK_RATE = 200
 """Rows a second of a phone track."""
 
@@ -92,21 +91,18 @@ _VOWELS = (
     _vowel("u", Sound(300, 870, 2240), Mouth(0.22, 0.16, 1.00, 0.1)),
     _vowel("er", Sound(490, 1350, 1690), Mouth(0.40, 0.44, 0.40, 0.3)),
 )
-
 _GLIDES = (
     Phone("l", Kind.GLIDE, Sound(360, 1300, 2800, 0.6), Mouth(0.36, 0.62, 0.0, 1.0), 0.08, 0.13),
     Phone("r", Kind.GLIDE, Sound(330, 1060, 1400, 0.6), Mouth(0.24, 0.36, 0.55, 0.3), 0.08, 0.13),
     Phone("w", Kind.GLIDE, Sound(290, 610, 2150, 0.5), Mouth(0.14, 0.10, 1.00, 0.1), 0.08, 0.13),
     Phone("j", Kind.GLIDE, Sound(260, 2200, 3020, 0.5), Mouth(0.20, 0.90, 0.0, 0.5), 0.08, 0.13),
 )
-
 _NASALS = (
     Phone("m", Kind.NASAL, Sound(270, 1000, 2200, 0.30, damping=2.5), Mouth(0.0, 0.52), 0.09, 0.15),
     Phone(
         "n", Kind.NASAL, Sound(280, 1700, 2600, 0.34, damping=2.2), Mouth(0.24, 0.64, 0.0, 0.9), 0.08, 0.13
     ),
 )
-
 _FRICATIVES = (
     _fricative("f", Sound(340, 1100, 2080, 0.0, 0.02, 0.20, 5200, 5000), Mouth(0.07, 0.62, 0.0, 0.1, 1.0)),
     _fricative("v", Sound(260, 1100, 2080, 0.35, 0.02, 0.10, 5200, 5000), Mouth(0.07, 0.62, 0.0, 0.1, 1.0)),
@@ -120,7 +116,6 @@ _FRICATIVES = (
         Mouth(0.48, 0.60, 0.0, 0.2),
     ),
 )
-
 _BILABIAL = Mouth(0.0, 0.52)
 _ALVEOLAR = Mouth(0.20, 0.68, 0.0, 0.9)
 _VELAR = Mouth(0.28, 0.58, 0.0, 0.1)
@@ -153,10 +148,8 @@ _PLOSIVES = (
         _VELAR,
     ),
 )
-
 PAUSE = Phone("_", Kind.PAUSE, Sound(voice=0.0, breath=0.0), Mouth(0.02, 0.50), 0.14, 0.38)
 PHONES = {phone.name: phone for phone in (*_VOWELS, *_GLIDES, *_NASALS, *_FRICATIVES, *_PLOSIVES, PAUSE)}
-
 _CONSONANTS = (*_GLIDES, *_NASALS, *_FRICATIVES, *_PLOSIVES)
 _CODAS = (*_NASALS, *_FRICATIVES[:6], *_PLOSIVES[::2], _GLIDES[0])
 _BURST_S = 0.025

@@ -12,7 +12,6 @@ from scipy.signal import lfilter
 from qsens.zoo.corpus.phones import PhoneTrack
 
 Floats = NDArray[np.float64]
-
 SAMPLE_RATE = 16_000
 _BLOCK = 40
 _FORMANT_BANDWIDTHS_HZ = (70.0, 100.0, 150.0, 250.0, 350.0)

@@ -29,10 +29,8 @@ PICTURE_MODEL = 1
 SMALLEST_SIZE, LARGEST_SIZE = 32, 1024
 LICENCE = "CC0-1.0"
 ORIGIN = "drawn and synthesised by qsens zoo corpus; no photographs, no recordings"
-
 _MAKING = ".making"
 _JPEG_QUALITY = 95
-
 Progress = Callable[[int, int, str], None]
 
 

@@ -27,7 +27,6 @@ LEAST_FRAMES = 25
 """Runs below one second are left out: beyond the ends of a run its sound counts as zeros, and in a shorter
 one they would outweigh the sound."""
 LEAST_WINDOWS = LEAST_FRAMES - FRAMES_IN_WINDOW
-
 Images = NDArray[np.uint8]
 Sound = NDArray[np.float32]
 

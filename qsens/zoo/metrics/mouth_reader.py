@@ -25,7 +25,6 @@ LEAST_SPREAD = 8.0
 """Grey levels added to a picture's spread, so that an empty picture is not blown up to noise."""
 SHIPPED = Path(__file__).with_name("mouth_reader.npz")
 PICTURES_AT_ONCE = 64
-
 FloatArray = NDArray[np.float32]
 
 

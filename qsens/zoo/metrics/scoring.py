@@ -24,13 +24,9 @@ if TYPE_CHECKING:
 
 
 Images = NDArray[np.uint8]
-
 Generate = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-
 BATCH_SIZE = 16
-
 PICTURE = OutputRule(value_range=(0.0, 1.0), colour_order="bgr")
-
 INPUTS = ("mel", "face")
 
 """Mel windows (N, 1, 80, 16) and faces (N, 6, 96, 96) to pictures (N, 3, 96, 96), 0 to 1, BGR."""

@@ -26,7 +26,6 @@ WEIGHTS_URL = f"http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/{WEIGHTS_F
 WEIGHTS_VARIABLE = "QSENS_SYNCNET_WEIGHTS"
 SIZE = 224
 WINDOWS_AT_ONCE = 8
-
 Images = NDArray[np.uint8]
 
 

@@ -12,11 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _NORMS = frozenset(
     {"native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm"}
 )
-
 SIDE = 224
-
 CLASSES = 1000
-
 _SOURCE = "torchvision 0.28, metadata of its IMAGENET1K_V1 weights"
 
 

@@ -29,20 +29,15 @@ from qsens.zoo.wav2lip.generator import Wav2Lip
 from qsens.zoo.wav2lip.variants import variant_named
 
 FRAMES_PER_SECOND = 25
-
 GENERATORS = (
     ("student", "x0.25, residual layers removed"),
     ("student-residual", "x0.25, residual layers kept"),
     ("cut-inner", "inner layers cut (a guess of its widths)"),
     ("teacher", "Wav2Lip"),
 )
-
 _GIGA = 1e9
-
 _ROW_HEIGHT = 0.42
-
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-
 _NOTE = (
     "One picture: 224x224 for classifiers, one 96x96 frame with its sound for generators. The paper's count "
     "takes transposed convolutions at output resolution and adds one for each output element of a batch "

@@ -23,9 +23,7 @@ from qsens.scoring.fidelity import mean_squared_errors, psnr_of_error
 from qsens.zoo.paper.runs import SweptRun
 
 Images = NDArray[np.uint8]
-
 _SIDE = 1.5
-
 _COLOURS = "inferno"
 
 

@@ -3,20 +3,14 @@
 from dataclasses import dataclass
 
 PAPER = "Kim et al. 2023, arXiv 2304.00471"
-
 DEMO_TEXT = "Nota-NetsPresso/nota-wav2lip, docs/description.md at 4fbd975"
-
 UNKNOWN = "not known to us"
-
 _UNCLEAR = (
     "94.6 and 23.1 are the two students trained with the sync loss from the start; which is which could not "
     "be read"
 )
-
 _ON_JETSON = "over FP32 on the same Jetson board, with TensorRT"
-
 _DISTILLED = "distilled; the schedule of its sync loss is not stated beside the value"
-
 _SCHEDULE = "trained without distillation; its sync schedule is not stated beside the value"
 
 

@@ -21,7 +21,6 @@ WITHOUT_SWEEPS = frozenset({"figure1", "table4"})
 NEEDS_STUDENT = frozenset({"table1", "figure3", "figure4"})
 # The paper fixes these; other choices would be another experiment.
 _FIXED = ("model", "model_options", "strategy", "layer_order", "pinned", "output")
-
 # What the demo decides for itself, beside its generator and its sets.
 _OF_THE_DEMO = frozenset({"strategy", "strategy_options", "layer_order", "budget"})
 

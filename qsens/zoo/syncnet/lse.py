@@ -18,36 +18,21 @@ from qsens.core.errors import DataError
 from qsens.zoo.audio.wave import SAMPLE_RATE
 
 COEFFICIENTS = 13
-
 RATE = 100
-
 WINDOW = SAMPLE_RATE // 40
-
 STEP = SAMPLE_RATE // RATE
-
 TRANSFORM = 512
-
 FILTERS = 26
-
 PRE_EMPHASIS = 0.97
-
 LIFTER = 22
-
 # Stands in for an energy of exactly zero, whose logarithm does not exist.
 LEAST_ENERGY = float(np.finfo(np.float64).eps)
-
 FloatArray = NDArray[np.float64]
-
 FRAME_RATE = 25
-
 FRAMES_IN_WINDOW = 5
-
 MFCC_PER_FRAME = 4
-
 MFCC_IN_WINDOW = 20
-
 REACH = 15
-
 EPSILON = 1e-6
 
 

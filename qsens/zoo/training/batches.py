@@ -16,7 +16,6 @@ from qsens.zoo.clips.packed import PackedClips, pack_clips
 from qsens.zoo.training.spec import TalkerSpec
 
 HALF = FACE_SIZE // 2
-
 EVALUATION_SEED = 20
 
 

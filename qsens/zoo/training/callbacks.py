@@ -21,11 +21,8 @@ from qsens.zoo.training.module import TrainingModule
 from qsens.zoo.training.spec import TrainingSpec
 
 CHUNK = 50
-
 CHECKPOINT_NAME = "checkpoint.ckpt"
-
 METRICS_NAME = "metrics.csv"
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

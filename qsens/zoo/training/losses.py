@@ -10,9 +10,7 @@ from qsens.zoo.clips.layout import FACE_SIZE, MASKED_ROWS, MOUTH_BOX
 from qsens.zoo.wav2lip.expert import lower_halves
 
 WINDOW = 11
-
 SIGMA = 1.5
-
 FEATURE_STAGE = 1  # relu2_2 of VGG16
 
 

@@ -36,7 +36,6 @@ from qsens.zoo.training.spec import WEIGHT_FILES, GeneratorSpec, TrainingSpec
 from qsens.zoo.training.spec_reading import plain_values, refuse_difference
 
 RESULT_NAME = "training.toml"
-
 BEGUN_NAME = "spec.toml"
 
 

@@ -1,5 +1,6 @@
 """What a training run is asked to do: one dataclass for each kind of network, every default written once."""
 
+# ruff: noqa: RUF009 - the calls return dataclass fields
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +17,14 @@ from qsens.zoo.training.spec_keys import (
 )
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
 WINDOWS = ("inference", "training")
-
 SCHEDULES = ("cosine", "constant")
-
 SYNC_SCHEDULES = ("start", "middle", "threshold", "none")
-
 TEACHER_MODES = ("offline", "online")
-
 REDUCTIONS = ("sum", "mean")
-
 EXTRACTORS = ("auto", "vgg16", "lite0", "random")
-
 # Keys that name weights; what counts is what the files hold.
 WEIGHT_FILES = ("start", "expert", "teacher", "vgg16_weights")
-
 # Keys that change neither the data, the network, nor what is done with them; digests stand for folders.
 NO_EFFECT_ON_WEIGHTS = frozenset(
     {

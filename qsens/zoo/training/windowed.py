@@ -20,13 +20,9 @@ from qsens.zoo.wav2lip.generator import TappedOutput, Wav2Lip
 from qsens.zoo.wav2lip.published import GENERATOR
 
 VALIDATION_FRAMES_PER_WINDOW = 10
-
 CHUNK = 8
-
 BETAS_WITH_GAN = (0.5, 0.999)
-
 BETAS = (0.9, 0.999)
-
 Redraw = Callable[[torch.Tensor, torch.Tensor], TappedOutput]
 
 

@@ -11,7 +11,6 @@ from qsens.core.errors import LoadError
 from qsens.generators.checkpoint import read_weights
 
 AnyModule = TypeVar("AnyModule", bound=torch.nn.Module)
-
 _COUNTER = "num_batches_tracked"
 _ENCODER_STAGES = 7
 

@@ -16,18 +16,14 @@ from qsens.zoo.wav2lip.generator import Wav2Lip
 from qsens.zoo.wav2lip.variants import variant_named
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
-
 _TRANSPOSED = (nn.ConvTranspose2d,)
-
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 WHY_TWO_COUNTS = (
     "MACs (paper) count transposed convolutions at output resolution, as torchprofile does, plus one for "
     "each output element of a batch normalisation; true MACs count the multiplications that are done. A "
     "transposed convolution of stride 2 does a quarter of what the paper's convention says, and they are "
     "most of the student: that is why its true ratio is larger."
 )
-
 CUT_INNER_IS_A_GUESS = (
     "cut-inner has the published size (Table 3 of the paper); its published widths could not be found, so "
     "these are a guess."
