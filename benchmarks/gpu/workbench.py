@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from generators import BenchmarkGenerator, srresnet, wav2lip_student, wav2lip_teacher
 
 from qsens.calibration.batches import InputCache
-from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import Ranges, collect_ranges
 from qsens.core.layer import map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
@@ -77,7 +76,7 @@ class Prepared:
 
     def ranges(self, method: str) -> Ranges:
         """Our ranges over the samples."""
-        observer = Observer(self.plan, self.options.placement, 0)
+        observer = self.plan.observer(self.options.placement, 0)
         cache = InputCache(self.samples, self.plan.graph, 1)
 
         def passes() -> Iterator[Mapping[str, Array]]:

@@ -1,4 +1,4 @@
-"""What a run measures once: ranges of the FP32 graph, and features of real images."""
+"""Observing the tensors of the FP32 graph over a calibration set, once a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,8 @@ from qsens.calibration.ranges import (
 )
 from qsens.core.interfaces import Progress, SampleSet
 from qsens.core.spec import SweepSpec
-from qsens.engines.lowering.plan import LoweringPlan, Placement
-from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.graph import Graph
+from qsens.graph.onnx_run import open_session
 from qsens.graph.topology import Topology
 
 # Tensors handed out at once are held in memory together.
@@ -88,34 +87,31 @@ def _with_outputs(
 
 @dataclass(frozen=True, eq=False)
 class Observer:
-    """Runs the FP32 graph one sample at a time and hands out the tensors that lowering needs ranges of."""
+    """Runs the FP32 graph one sample at a time and hands out `tensors`: those that lowering needs ranges of.
 
-    plan: LoweringPlan
-    placement: Placement
+    `placement` is the rule that chose them.
+    """
+
+    graph: Graph
+    tensors: tuple[str, ...]
+    placement: str
     threads: int
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        return self.plan.calibrated_tensors(self.placement)
 
     def extremes(self, tensors: Sequence[str], feeds: InputCache) -> Iterator[Mapping[str, Array]]:
         """Arrays (1, 2) of minimum and maximum by tensor, one mapping a sample."""
-        session = self._session(extremes_model(self.plan.graph, tensors))
+        session = open_session(extremes_model(self.graph, tensors), threads=self.threads)
         for feed in feeds.singly():
             values = session.run(None, dict(feed))
             yield {name: value[None] for name, value in zip(tensors, values, strict=True)}
 
     def values(self, tensors: Sequence[str], feeds: InputCache) -> Iterator[Mapping[str, Array]]:
         """All values by tensor, one mapping a sample."""
-        inputs = {entry.name for entry in self.plan.graph.inputs}
+        inputs = {entry.name for entry in self.graph.inputs}
         inner = [name for name in tensors if name not in inputs]
-        session = self._session(observing_model(self.plan.graph, inner)) if inner else None
+        session = open_session(observing_model(self.graph, inner), threads=self.threads) if inner else None
         for feed in feeds.singly():
             values = [] if session is None else session.run(inner, dict(feed))
             yield {**feed, **dict(zip(inner, values, strict=True))}
-
-    def _session(self, model: onnx.ModelProto) -> Any:
-        return OnnxRuntimeBackend(threads=self.threads).open_session(model)
 
 
 def measure_ranges(
@@ -128,13 +124,13 @@ def measure_ranges(
         RunFolderError: if the file cannot be written.
     """
     samples_digest = f"{samples.digest}/{observer.placement}"
-    digest = ranges_digest(observer.plan.graph.digest, samples_digest, spec.range_method, spec.percentile)
+    digest = ranges_digest(observer.graph.digest, samples_digest, spec.range_method, spec.percentile)
     kept = load_ranges(path, digest)
     if kept is not None:
         return kept
-    feeds = InputCache(samples, observer.plan.graph, 1)
+    feeds = InputCache(samples, observer.graph, 1)
     tensors: list[TensorRange] = []
-    for group in groups_of_tensors(observer.plan.graph, observer.tensors):
+    for group in groups_of_tensors(observer.graph, observer.tensors):
         measured = collect_ranges(
             _Passes(observer, group, feeds, progress),
             group,

@@ -26,10 +26,10 @@ from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.evaluate import Evaluator
+from qsens.run.evidence import reference_features
 from qsens.run.open import scoring_context
 from qsens.run.reopen import ReopenedRun, reopen_run
 from qsens.run.stages import Workload
-from qsens.scoring.extractors import reference_features
 
 # What an engine may lose against exact arithmetic beyond the score's own error, as for the goldens.
 PSNR_ALLOWANCE_DB = 0.5

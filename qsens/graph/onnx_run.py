@@ -33,14 +33,16 @@ _RUNTIME_ERRORS = (
 )
 
 
-def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A silent CPU session of a model of any size.
+def open_session(model: onnx.ModelProto, *, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A silent CPU session of a model of any size; 0 `threads` are as many as there are cores.
 
     Raises:
         LoadError: with ONNX Runtime's own words.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # ONNX Runtime would compute what is constant while it loads, where neither time nor memory are bounded.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     bound_memory(options)

@@ -1,16 +1,20 @@
 """What is kept of each trial beside its scores: features and per-sample influences, one `.npz` a trial."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qsens.calibration.real_images import RealImages
 from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
+from qsens.core.interfaces import Extractor, Progress
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import read_record, read_value
 from qsens.core.trial import Outcome, Trial
@@ -18,6 +22,11 @@ from qsens.device.audit import LayerAudit
 from qsens.device.npz_sizes import mapped_array, read_arrays
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
+from qsens.scoring.extractors import features_of_images
+
+if TYPE_CHECKING:
+    pass
+
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -254,3 +263,24 @@ def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
 
 def _images_path(folder: Path) -> Path:
     return folder / "fp32-images.npy"
+
+
+def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
+    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
+
+    Raises:
+        DataError: for a file that is no image.
+        RunFolderError: if they cannot be written.
+    """
+    digest = f"{images.digest}/{extractor.identity}"
+    try:
+        kept = read_arrays(path, ("digest", "features"))
+        if str(kept["digest"]) == digest and is_features(kept["features"]):
+            return np.asarray(kept["features"])
+    except (OSError, ValueError):
+        pass  # absent or damaged: compute them again
+    features = features_of_images(images, extractor, progress)
+    write_atomically(
+        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
+    )
+    return features

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
-from qsens.calibration.measure import Observer, measure_ranges
+from qsens.calibration.measure import measure_ranges
 from qsens.calibration.splits import subset
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
@@ -72,7 +72,7 @@ def plan_sweep(assembled: Assembled) -> SweepPlan:
     options = lowering_options(assembled.spec)
     few = subset(assembled.calibration, min(PROBE_SAMPLES, len(assembled.calibration)), assembled.spec.seed)
     with temporary_folder() as folder:
-        observer = Observer(plan, options.placement, assembled.spec.threads)
+        observer = plan.observer(options.placement, assembled.spec.threads)
         start = time.perf_counter()
         ranges = measure_ranges(observer, few, assembled.spec, path=folder / "ranges.npz", progress=_silent)
         sample_s = (time.perf_counter() - start) / len(few)

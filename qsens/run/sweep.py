@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from qsens.calibration.measure import Observer, measure_ranges
+from qsens.calibration.measure import measure_ranges
 from qsens.core.interfaces import (
     Progress,
 )
@@ -12,7 +12,7 @@ from qsens.core.trial import Study
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.evaluate import Evaluator
-from qsens.run.evidence import is_pictures
+from qsens.run.evidence import is_pictures, reference_features
 from qsens.run.folder import RunFolder, RunPaths, decisions_of, write_decisions
 from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError, plan_without_scores, run_sweep_on
@@ -23,7 +23,6 @@ from qsens.run.open import (
     scoring_context,
 )
 from qsens.run.stages import Workload
-from qsens.scoring.extractors import reference_features
 from qsens.scoring.pictures import picture_warning
 
 RunnerFactory = Callable[[Assembled, RunFolder], TrialRunner]
@@ -90,7 +89,7 @@ def workload_of(assembled: Assembled, folder: RunPaths, progress: Progress) -> W
     plan = LoweringPlan.of(assembled.graph)
     options = lowering_options(spec)
     ranges = measure_ranges(
-        Observer(plan, options.placement, spec.threads),
+        plan.observer(options.placement, spec.threads),
         assembled.calibration,
         spec,
         path=folder.ranges_path,

@@ -14,13 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from qsens.calibration.measure import Array
 from qsens.calibration.real_images import RealImages
 from qsens.core.errors import DataError, SpecError
-from qsens.core.files import write_atomically
 from qsens.core.interfaces import Extractor, Progress
-from qsens.device.npz_sizes import read_arrays
-from qsens.run.evidence import is_features
 from qsens.scoring import inception, lite0
 from qsens.scoring.weights import file_digest, write_whole
 
@@ -29,8 +25,11 @@ if TYPE_CHECKING:
 
 
 IMAGES_PER_BATCH = 8
+
 EXTRACTOR_NAMES = (inception.NAME, lite0.NAME)
+
 IMAGES_PER_RUN = 8
+
 GRAPH_VERSION = 1
 
 
@@ -193,24 +192,3 @@ def _built_graph(build: Callable[[], onnx.ModelProto], name: str, digest: str, c
         with contextlib.suppress(DataError):
             write_whole(cache / f"{stem}-{content}.onnx", lambda path: path.write_bytes(serialised))
     return serialised
-
-
-def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
-    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
-
-    Raises:
-        DataError: for a file that is no image.
-        RunFolderError: if they cannot be written.
-    """
-    digest = f"{images.digest}/{extractor.identity}"
-    try:
-        kept = read_arrays(path, ("digest", "features"))
-        if str(kept["digest"]) == digest and is_features(kept["features"]):
-            return np.asarray(kept["features"])
-    except (OSError, ValueError):
-        pass  # absent or damaged: compute them again
-    features = features_of_images(images, extractor, progress)
-    write_atomically(
-        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
-    )
-    return features

@@ -16,7 +16,7 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 
 from qsens.calibration.batches import InputCache
-from qsens.calibration.measure import Observer, measure_ranges
+from qsens.calibration.measure import measure_ranges
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
@@ -87,7 +87,7 @@ def demo(values: Mapping[str, object], folder: Path) -> Trained:
     spec = SweepSpec.from_mapping({**kept, **counts, **fixed})
     assembled = assemble(spec)
     plan, options = LoweringPlan.of(assembled.graph), lowering_options(spec)
-    observer = Observer(plan, options.placement, 1)
+    observer = plan.observer(options.placement, 1)
     ranges = measure_ranges(
         observer, assembled.calibration, spec, path=folder / "ranges.npz", progress=silent
     )
@@ -166,7 +166,7 @@ class Pictures:
 @pytest.fixture(scope="module")
 def residual():
     plan = LoweringPlan.of(prepare_graph(upscaler()))
-    observer = Observer(plan, Placement.RESIDUAL, 1)
+    observer = plan.observer(Placement.RESIDUAL, 1)
     seen: dict[str, list[np.ndarray]] = {name: [] for name in observer.tensors}
     for extremes in observer.extremes(observer.tensors, Pictures(0, SAMPLES)):
         for name, pair in extremes.items():

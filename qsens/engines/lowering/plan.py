@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.graph import Graph
@@ -84,6 +85,10 @@ class LoweringPlan:
             names += self.dense.keys()
             names += self.dense.values()
         return tuple(dict.fromkeys(names))
+
+    def observer(self, placement: Placement, threads: int) -> Observer:
+        """What watches the tensors that a placement needs ranges of while the FP32 graph runs."""
+        return Observer(self.graph, self.calibrated_tensors(placement), placement, threads)
 
 
 class PlacedMap:
