@@ -36,10 +36,10 @@ from qsens.engines.cpu_engines import CpuEngine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.engines.openvino import OpenVinoBackend
+from qsens.run.evaluate import calibrated_workload
 from qsens.run.folder import RunFolder
-from qsens.run.open import assemble
+from qsens.run.open import open_sweep
 from qsens.run.stages import Workload
-from qsens.run.sweep import workload_of
 from qsens.scoring.pictures import picture_output
 
 GENERATORS = ("talker", "teacher", "srresnet")
@@ -102,9 +102,9 @@ def subject(name: str) -> Iterator[Subject]:
         demo = TalkerDemo().spec_values(Path(folder))
         kept = {key: demo[key] for key in ("model", "calibration", "evaluation", "calibration_samples")}
         values = {**spec.to_mapping(), **kept, "evaluation_samples": SAMPLES}
-        assembled = assemble(SweepSpec.from_mapping(values))
+        assembled = open_sweep(SweepSpec.from_mapping(values))
         with RunFolder.open(Path(folder) / "run", assembled.spec) as run:
-            yield Subject(name, workload_of(assembled, run, _silent))
+            yield Subject(name, calibrated_workload(assembled, run, _silent))
 
 
 def print_rows(found: Subject, batch: int, options: argparse.Namespace) -> None:

@@ -16,11 +16,10 @@ from qsens.cli.demo import PHOTOGRAPHS, STYLE, STYLE_COUNT
 from qsens.core.layer import Layer, map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.run.evaluate import Evaluator
+from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunFolder
-from qsens.run.open import assemble
-from qsens.run.sweep import workload_of
+from qsens.run.open import open_sweep
 from qsens.zoo.corpus.writing import CorpusPlan, write_corpus
 from qsens.zoo.talker.demo import FRAMES_PER_CLIP, demo_set
 
@@ -129,12 +128,12 @@ def _make_style(folder: Path, images: int) -> dict[str, NDArray[Any]]:
 def _made(name: str, folder: Path, values: Mapping[str, Any], images: int) -> dict[str, NDArray[Any]]:
     """Score FP32 and the maps."""
     fixed = {"metrics": ["fid-fp32", "psnr", "ssim"], "extractor": "lite0", "threads": 1}
-    assembled = assemble(SweepSpec.from_mapping({**fixed, "evaluation_samples": images, **values}))
+    opened = open_sweep(SweepSpec.from_mapping({**fixed, "evaluation_samples": images, **values}))
     arrays: dict[str, NDArray[Any]] = {}
-    with RunFolder.open(folder / f"{name}-run", assembled.spec) as run:
-        work = workload_of(assembled, run, _silent)
+    with RunFolder.open(folder / f"{name}-run", opened.spec) as run:
+        work = calibrated_workload(opened, run, _silent)
         evaluate = Evaluator(work, evidence=run.evidence, samples=run.samples, fp32=None)
-        for number, (label, wanted) in enumerate(_maps(assembled.graph.layers).items()):
+        for number, (label, wanted) in enumerate(_maps(opened.graph.layers).items()):
             scores = {score.metric: score.value for score in evaluate(number, wanted).scores}
             kept = load_evidence(run.evidence, number)
             assert kept is not None, "the evaluator has just written it"

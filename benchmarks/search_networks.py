@@ -15,11 +15,10 @@ from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
-from qsens.run.evaluate import Evaluator
+from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunFolder
-from qsens.run.open import assemble
-from qsens.run.sweep import workload_of
+from qsens.run.open import open_sweep
 from qsens.scoring.fid import FidAgainstFp32
 from qsens.scoring.fidelity import mean_squared_errors
 
@@ -52,9 +51,11 @@ def opened_network(name: str, *, groups: int, images: int, threads: int, folder:
     """Open, calibrate and group a generator; its files are made in `folder`, once."""
     values = {**NETWORKS[name](folder), **_shared_values(images, threads)}
     values = {key: value for key, value in values.items() if key not in _LEFT_OUT}
-    assembled = assemble(SweepSpec.from_mapping(values))
-    with RunFolder.open(folder / f"{name}-{images}", assembled.spec) as run:
-        work = replace(workload_of(assembled, run, _silent), metrics=(FidAgainstFp32(), _SquaredErrors()))
+    opened = open_sweep(SweepSpec.from_mapping(values))
+    with RunFolder.open(folder / f"{name}-{images}", opened.spec) as run:
+        work = replace(
+            calibrated_workload(opened, run, _silent), metrics=(FidAgainstFp32(), _SquaredErrors())
+        )
         evaluate = Evaluator(work, evidence=run.evidence, samples=run.samples, fp32=None)
         evaluate(0, PrecisionMap(Precision.FP32))
 
@@ -67,7 +68,7 @@ def opened_network(name: str, *, groups: int, images: int, threads: int, folder:
 
         baseline = load_evidence(run.evidence, 0)
         assert baseline is not None, "the evaluator has just written it"
-        layers = merged(assembled.graph.layers, groups)
+        layers = merged(opened.graph.layers, groups)
         yield Network(layers, replace(work.context, baseline_features=baseline.features), outputs)
 
 

@@ -37,16 +37,16 @@ from map_cost import floor_outputs, floor_session
 from PIL import Image
 from workload import Bench, opened
 
+from qsens.api import score_maps
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import Options, SweepSpec
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Evaluator
+from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.folder import RunFolder
 from qsens.run.loop import plan_maps
-from qsens.run.open import assemble
-from qsens.run.sweep import sweep, workload_of
+from qsens.run.open import open_sweep
 from qsens.run.workers import open_pool, runner_on
 from qsens.scoring.pictures import picture_output, pictures_from_values
 
@@ -106,9 +106,9 @@ def opened_generator(name: str, images: int, options: argparse.Namespace) -> Ite
         demo = TalkerDemo().spec_values(Path(folder))
         own = ("model", "calibration", "evaluation", "reference", "calibration_samples", "placement")
         values = {**spec.to_mapping(), **{key: demo[key] for key in own}, "evaluation_samples": images}
-        assembled = assemble(SweepSpec.from_mapping(values))
+        assembled = open_sweep(SweepSpec.from_mapping(values))
         with RunFolder.open(Path(folder) / "run", assembled.spec) as run:
-            yield Bench(assembled, workload_of(assembled, run, silent), run)
+            yield Bench(assembled, calibrated_workload(assembled, run, silent), run)
 
 
 def measured(bench: Bench, options: argparse.Namespace) -> Row:
@@ -180,7 +180,7 @@ def real_sweep_s(bench: Bench, workers: int | None) -> float:
         runner = None if pool is None else runner_on(pool)
         assembled = bench.assembled
         # Calibration reports too: what is heard before the first map starts over.
-        study = sweep(assembled, Path(name) / "run", progress=hear, runner=runner)
+        study = score_maps(assembled, Path(name) / "run", progress=hear, runner=runner)
     last = len(study.trials)
     calibrated = max((place for place, (done, _) in enumerate(moments) if done == 0), default=0)
     start = next(moment for moment in moments[calibrated:] if moment[0] >= OPENING)

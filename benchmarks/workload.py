@@ -16,11 +16,10 @@ from PIL import Image
 from qsens.core.layer import Layer, map_of, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.run.evaluate import Evaluator
+from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.folder import RunFolder
-from qsens.run.open import Assembled, assemble
+from qsens.run.open import OpenedSweep, open_sweep
 from qsens.run.stages import Workload
-from qsens.run.sweep import workload_of
 
 REFERENCE_IMAGES = 64
 CALIBRATION_SAMPLES = 16
@@ -30,7 +29,7 @@ CALIBRATION_SAMPLES = 16
 class Bench:
     """One generator, ready to score."""
 
-    assembled: Assembled
+    assembled: OpenedSweep
     workload: Workload
     folder: RunFolder
 
@@ -58,9 +57,9 @@ def opened(
     with tempfile.TemporaryDirectory(prefix="qsens-benchmark-") as name:
         folder = Path(name)
         complete = _complete_spec(spec, generator, images, folder, inputs)
-        assembled = assemble(complete)
+        assembled = open_sweep(complete)
         with RunFolder.open(folder / "run", assembled.spec) as run:
-            yield Bench(assembled, workload_of(assembled, run, _silent), run)
+            yield Bench(assembled, calibrated_workload(assembled, run, _silent), run)
 
 
 def _complete_spec(

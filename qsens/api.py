@@ -1,32 +1,228 @@
-"""The Python interface in four functions: open a graph, sweep it, choose a map, write the report."""
+"""The journey, told once: sweep a generator, choose a map, write it down, write the report, ship a bundle.
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+The command line, the demos, the zoo and the Python interface all come through here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qsens.cli.select import budget_example, front_table, selection_text
 from qsens.core.errors import BudgetError, SpecError
-from qsens.core.interfaces import Decision
-from qsens.core.maps import describe_map
+from qsens.core.interfaces import Decision, Progress
 from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec, spec_from_values
-from qsens.core.trial import Outcome, Study
+from qsens.core.trial import Study
+from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
+from qsens.deploy.chosen_map import chosen_maps
+from qsens.deploy.verify import checked_files, verify_engine
+from qsens.device.check import BundleReport
 from qsens.graph.graph import Graph
 from qsens.report.write import make_report
-from qsens.run.evidence import load_audit
-from qsens.run.folder import RunPaths, read_decisions, read_provenance, read_study
-from qsens.run.loop import StoppedError
-from qsens.run.open import assemble, load_graph, open_generator, open_strategy
+from qsens.run.evaluate import RunnerFactory, calibrated_workload, runner_of
+from qsens.run.evidence import load_audit, shown_pictures_warning
+from qsens.run.folder import (
+    RunFolder,
+    RunPaths,
+    decisions_of,
+    read_decisions,
+    read_provenance,
+    read_study,
+    write_decisions,
+)
+from qsens.run.loop import StoppedError, try_maps
+from qsens.run.open import (
+    OpenedSweep,
+    linear_algebra_threads,
+    load_graph,
+    open_generator,
+    open_strategy,
+    open_sweep,
+    opening_notes,
+)
 from qsens.run.paired_errors import paired_errors
-from qsens.run.sweep import sweep as sweep_assembled
+from qsens.run.reopen import reopen_run
+from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
 from qsens.selection.budget import DEFAULT_BUDGET, Budget
 from qsens.selection.choose import Selection, cheapest_within
 from qsens.selection.precision_map_file import write_precision_map
 
-__all__ = ["choose_map", "open_graph", "run_sweep", "write_report"]
+__all__ = ["choose_map", "export", "open_graph", "run_sweep", "sweep", "verify", "write_report"]
+Hear = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose report is written. `failure` says why there is no selection though there is a budget.
+
+    `search_end` is how a search ended, where the strategy tells; `None` where it does not search.
+    """
+
+    study: Study
+    spec: SweepSpec
+    folder: Path
+    report: Path
+    selection: Selection | None
+    failure: BudgetError | SpecError | None
+    search_end: Decision | None = None
+
+
+def _show_nothing(done: int, total: int, label: str) -> None:
+    """A `Progress` for callers that look at nothing."""
+
+
+def _hear_nothing(line: str) -> None:
+    """A `Hear` for callers that read nothing."""
+
+
+def sweep(
+    spec: SweepSpec,
+    out: Path,
+    *,
+    trust_checkpoint: bool = False,
+    pool: WorkerPool | None = None,
+    progress: Progress = _show_nothing,
+    hear: Hear = _hear_nothing,
+) -> FinishedRun:
+    """The whole journey of a spec in the run folder `out`; the same call resumes it.
+
+    Maps are scored by the workers of `pool`, here where there is none. `hear` is told notes and warnings,
+    a line each.
+
+    Raises:
+        QsensError: with what is wrong and what to do; trials that ended are in the folder.
+        StoppedError: after a signal to stop; the same call goes on.
+    """
+    job = open_sweep(spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint)
+    for line in opening_notes(job):
+        hear(line)
+    runner = None if pool is None else runner_on(pool, trust_checkpoint=trust_checkpoint, hear=hear)
+    study = score_maps(job, out, progress=progress, hear=hear, runner=runner)
+    if (warning := shown_pictures_warning(RunPaths(out).samples)) is not None:
+        hear(f"Warning: {warning}")
+    return finish_run(study, job.spec, out)
+
+
+def score_maps(
+    job: OpenedSweep,
+    out: Path,
+    *,
+    progress: Progress = _show_nothing,
+    hear: Hear = _hear_nothing,
+    runner: RunnerFactory | None = None,
+) -> Study:
+    """Calibrate once, then build and score map after map, until the strategy has no more to ask.
+
+    `runner` makes what evaluates the maps, for example `qsens.run.workers.runner_on(pool)`; `None` is this
+    process. `hear` is told of each library version that changed since the run began.
+
+    Raises:
+        RunFolderError: if the folder is in use, was made with another spec or from other files.
+        WorkersGoneError: if the workers of `runner` are lost; the folder can be resumed without them.
+        StoppedError: after a signal to stop; the folder can be resumed.
+    """
+    with RunFolder.open(out, job.spec) as folder, linear_algebra_threads(job.spec.threads):
+        folder.write_layers(job.graph.layers)
+        for line in folder.record_provenance(job.contents()):
+            hear(f"Warning: since this run began, {line}")
+        evaluator = runner_of(job, folder, lambda: calibrated_workload(job, folder, progress), runner)
+        study = try_maps(
+            job.graph.layers,
+            strategy=job.strategy,
+            runner=evaluator,
+            journal=folder.journal,
+            progress=progress,
+        )
+        write_decisions(folder.decisions_path, decisions_of(job.strategy, study.layers, study.trials))
+        return study
+
+
+def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
+    """Choose a map within the budget, write `precision_map.json` and the report.
+
+    Raises:
+        RunFolderError: if they cannot be written.
+        StoppedError: after a signal to stop.
+    """
+    paths = RunPaths(out)
+    selection: Selection | None = None
+    failure: BudgetError | SpecError | None = None
+    try:
+        try:
+            selection = choose_within_budget(study, spec, paths.evidence)
+        except (BudgetError, SpecError) as error:
+            failure = error
+            # A map of an earlier budget must not be taken for one that meets this budget.
+            paths.precision_map_path.unlink(missing_ok=True)
+        if selection is not None:
+            audit = load_audit(paths.evidence, selection.trial.number)
+            write_precision_map(paths.precision_map_path, selection, study, spec, read_provenance(out), audit)
+        decisions = read_decisions(paths.decisions_path)
+        end = decisions[-1] if decisions else None
+        return FinishedRun(study, spec, out, make_report(out), selection, failure, end)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"stopped while writing the report, all {len(study.trials)} maps are saved",
+            f"write it with: qsens report {out}",
+        ) from None
+
+
+def choose_within_budget(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
+    """The cheapest map within the spec's budget, or the default one; `None` where there is no budget.
+
+    Without real images a share of FP32's score means nothing, so there is no default budget; nor is there
+    one for a search that had another aim.
+
+    Raises:
+        BudgetError: if no map meets it.
+        SpecError: for a budget that cannot be read.
+    """
+    metric = headline_metric(study)
+    is_distance_to_real = metric.partition("[")[0] == "fid"
+    has_default = is_distance_to_real and getattr(open_strategy(spec), "keeps_to_budget", True)
+    text = spec.budget or (DEFAULT_BUDGET if has_default else None)
+    if text is None:
+        return None
+    return cheapest_within(
+        study,
+        budget=Budget.parse(text),
+        guard=None if spec.guard is None else Budget.parse(spec.guard),
+        metric=metric,
+        paired_error=paired_errors(evidence),
+    )
+
+
+# From a run folder to a bundle that was verified.
+
+
+def export(
+    run: str | Path, options: ExportOptions, *, trials: Sequence[int] = (), trust_checkpoint: bool = False
+) -> Iterator[ExportedBundle]:
+    """Bundles that rebuild and check their engines, each written when it is asked for.
+
+    They are of the run's selected map, or of the maps of these trials.
+
+    Raises:
+        QsensError: with what is wrong and what to do; an earlier bundle stays as it was.
+    """
+    reopened = reopen_run(Path(run), trust_checkpoint=trust_checkpoint)
+    for chosen, out in chosen_maps(reopened, trials, options.out):
+        yield export_bundle(reopened, chosen, replace(options, out=out))
+
+
+def verify(bundle: str | Path, *, digest: str | None = None, repeats: int = 50) -> BundleReport:
+    """Compare a bundle's files, rebuild its engine, audit its layers, compare its pictures, time it.
+
+    `digest` is what `export` gave; with `repeats` 0 nothing is timed.
+
+    Raises:
+        QsensError: if files are not what was exported, or the engine cannot be built here.
+    """
+    return verify_engine(checked_files(Path(bundle), digest), repeats=repeats)
+
+
+# The Python interface.
 
 
 def open_graph(
@@ -56,7 +252,7 @@ def run_sweep(
     workers: int | None = None,
     **values: Any,
 ) -> Study:
-    """Run or resume a sweep in the folder `out`.
+    """Run or resume a sweep in the folder `out`: the scores alone, without a choice or a report.
 
     That many `workers`, processes on this machine, score maps side by side; without them this process
     does. They import the calling script, which must start nothing unless `__name__ == "__main__"`.
@@ -71,12 +267,11 @@ def run_sweep(
         values["checkpoint"] = str(checkpoint)
     spec = spec_from_values(values, "arguments")
     with open_pool(workers, None) as pool:
-        if pool is None:
-            assembled = assemble(spec, trust_checkpoint=trust_checkpoint)
-            return sweep_assembled(assembled, Path(out), progress=_silent)
-        assembled = assemble(with_fixed_threads(spec), trust_checkpoint=trust_checkpoint)
-        runner = runner_on(pool, trust_checkpoint=trust_checkpoint)
-        return sweep_assembled(assembled, Path(out), progress=_silent, runner=runner)
+        job = open_sweep(
+            spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint
+        )
+        runner = None if pool is None else runner_on(pool, trust_checkpoint=trust_checkpoint)
+        return score_maps(job, Path(out), runner=runner)
 
 
 def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:
@@ -85,11 +280,10 @@ def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Sel
     Raises:
         BudgetError: if no map is within it.
     """
-    wanted = None if guard is None else Budget.parse(guard)
     return cheapest_within(
         read_study(Path(run)),
         budget=Budget.parse(budget),
-        guard=wanted,
+        guard=None if guard is None else Budget.parse(guard),
         paired_error=paired_errors(RunPaths(Path(run)).evidence),
     )
 
@@ -97,137 +291,3 @@ def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Sel
 def write_report(run: str | Path) -> Path:
     """Write tables, figures and `report.html` of a run; returns the page's path. Raises `RunFolderError`."""
     return make_report(Path(run))
-
-
-def _silent(done: int, total: int, label: str) -> None:
-    """A `Progress` that shows nothing."""
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run whose report is written. `failure` says why there is no selection though there is a budget.
-
-    `search_end` is how a search ended, where the strategy tells; `None` where it does not search.
-    """
-
-    study: Study
-    spec: SweepSpec
-    folder: Path
-    report: Path
-    selection: Selection | None
-    failure: BudgetError | SpecError | None
-    search_end: Decision | None = None
-
-    def text(self) -> str:
-        """The chosen map, or what there is to choose from, and where the report is."""
-        lines = [*_failed_lines(self.study), *self._search_lines(), f"\nReport: {self.report}"]
-        if self.selection is not None:
-            path = RunPaths(self.folder).precision_map_path
-            if self.spec.budget is None:
-                lines.insert(0, f"\nNo budget was given: {DEFAULT_BUDGET} of FP32's score is the default.")
-            return "\n".join([selection_text(self.study, self.selection), *lines, f"Precision map: {path}"])
-        if self.failure is not None:
-            return "\n".join(lines).lstrip()
-        if self.search_end is not None:
-            return "\n".join(lines).lstrip()
-        metric = headline_metric(self.study)
-        choices = front_table(self.study, metric)
-        advice = f"\nNo budget was given. Choose a map: qsens select {self.folder} {budget_example(metric)}"
-        return "\n".join([choices, advice, *lines])
-
-    def _search_lines(self) -> list[str]:
-        end = self.search_end
-        if end is None:
-            return []
-        trials = f" (trial {', '.join(map(str, end.trials))})" if end.trials else ""
-        lines = [f"\nSearch: {end.text}{trials}"]
-        if self.selection is None and len(end.trials) == 1:
-            lines.append(f"Take that map: qsens export {self.folder} --for TARGET --trial {end.trials[0]}")
-        return lines
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values, with every trial."""
-        chosen = None
-        if self.selection is not None:
-            path = RunPaths(self.folder).precision_map_path
-            chosen = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "run": str(self.folder),
-            "report": str(self.report),
-            "search_end": None if self.search_end is None else self.search_end.text,
-            "failure": None if self.failure is None else self.failure.message,
-            "chosen": chosen,
-            "trials": [trial.to_json() for trial in self.study.trials],
-        }
-
-
-def _failed_lines(study: Study) -> list[str]:
-    failed = [trial for trial in study.trials if trial.outcome is Outcome.FAILED]
-    if not failed:
-        return []
-    first = failed[0]
-    return [
-        f"\n{len(failed)} of {len(study.trials)} maps failed, the first of them trial {first.number} "
-        f"({describe_map(first.requested, study.layers)}): {first.error}"
-    ]
-
-
-def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
-    """Choose a map within the budget, write precision_map.json and the report.
-
-    Raises:
-        RunFolderError: if they cannot be written.
-        StoppedError: after Ctrl-C.
-    """
-    try:
-        return _finish_run(study, spec, out)
-    except KeyboardInterrupt:
-        raise StoppedError(
-            f"stopped while writing the report, all {len(study.trials)} maps are saved",
-            f"write it with: qsens report {out}",
-        ) from None
-
-
-def choose(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
-    """The cheapest map within the spec's budget, or the default one; `None` where there is no budget.
-
-    Without real images a share of FP32's score means nothing, so there is no default budget; nor is there
-    one for a search that had another aim.
-
-    Raises:
-        BudgetError: if no map meets it.
-        SpecError: for a budget that cannot be read.
-    """
-    metric = headline_metric(study)
-    is_distance_to_real = metric.partition("[")[0] == "fid"
-    has_default = is_distance_to_real and getattr(open_strategy(spec), "keeps_to_budget", True)
-    text = spec.budget or (DEFAULT_BUDGET if has_default else None)
-    if text is None:
-        return None
-    guard = None if spec.guard is None else Budget.parse(spec.guard)
-    return cheapest_within(
-        study,
-        budget=Budget.parse(text),
-        guard=guard,
-        metric=metric,
-        paired_error=paired_errors(evidence),
-    )
-
-
-def _finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
-    path = RunPaths(out).precision_map_path
-    selection: Selection | None = None
-    failure: BudgetError | SpecError | None = None
-    try:
-        selection = choose(study, spec, RunPaths(out).evidence)
-    except (BudgetError, SpecError) as error:
-        failure = error
-        # A map of an earlier budget must not be taken for one that meets this budget.
-        path.unlink(missing_ok=True)
-    if selection is not None:
-        audit = load_audit(RunPaths(out).evidence, selection.trial.number)
-        write_precision_map(path, selection, study, spec, read_provenance(out), audit)
-    decisions = read_decisions(RunPaths(out).decisions_path)
-    return FinishedRun(
-        study, spec, out, make_report(out), selection, failure, decisions[-1] if decisions else None
-    )

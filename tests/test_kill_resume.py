@@ -11,7 +11,7 @@ import pytest
 
 from qsens.core.spec import SweepSpec
 from qsens.run.folder import RunFolder, RunPaths, read_study
-from qsens.run.loop import run_sweep
+from qsens.run.loop import try_maps_here
 from qsens.testing import example_layers, example_trial
 
 SCRIPT = """
@@ -20,7 +20,7 @@ from pathlib import Path
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
-from qsens.run.loop import run_sweep
+from qsens.run.loop import try_maps_here
 from qsens.testing import example_layers, example_trial
 
 LAYERS = example_layers(40)
@@ -40,7 +40,7 @@ def main():
     with RunFolder.open(Path(sys.argv[1]), SweepSpec()) as folder:
         folder.write_layers(LAYERS)
         folder.record_provenance({"model": "m"})
-        run_sweep(LAYERS, strategy=Alone(), evaluate=evaluate, journal=folder.journal,
+        try_maps_here(LAYERS, strategy=Alone(), evaluate=evaluate, journal=folder.journal,
                   progress=lambda done, total, label: None)
 
 if __name__ == "__main__":
@@ -140,7 +140,7 @@ def test_a_run_whose_last_record_is_torn_resumes_to_the_same_file(tmp_path):
 
     def sweep():
         with RunFolder.open(tmp_path, spec) as folder:
-            run_sweep(
+            try_maps_here(
                 layers,
                 strategy=Nothing(),
                 evaluate=lambda number, requested: example_trial(number, requested, layers),

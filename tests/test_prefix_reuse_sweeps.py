@@ -7,14 +7,14 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
+from qsens.api import score_maps
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import untried
-from qsens.engines import shared_prefix as prefix_reuse
+from qsens.engines import shared_prefix
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
-from qsens.run.open import assemble
-from qsens.run.sweep import sweep as sweep_assembled
+from qsens.run.open import open_sweep
 from qsens.search.enumerations import Boundary
 
 
@@ -29,13 +29,13 @@ def files(tmp_path_factory):
 def rests(monkeypatch):
     """Counts the batches of which only the rest was run."""
     found = []
-    run_rest = prefix_reuse._ReusingEngine._run_rest
+    run_rest = shared_prefix._ReusingEngine._run_rest
 
     def counted(self, *arguments):
         found.append(1)
         return run_rest(self, *arguments)
 
-    monkeypatch.setattr(prefix_reuse._ReusingEngine, "_run_rest", counted)
+    monkeypatch.setattr(shared_prefix._ReusingEngine, "_run_rest", counted)
     return found
 
 
@@ -61,10 +61,10 @@ def sweep(files):
             if stop_after is not None and len(read_journal(journal).trials) >= stop_after:
                 raise KeyboardInterrupt
 
-        assembled = assemble(spec)
+        opened = open_sweep(spec)
         if asks is not None:
-            assembled = replace(assembled, strategy=asks)
-        return sweep_assembled(assembled, out, progress=progress)
+            opened = replace(opened, strategy=asks)
+        return score_maps(opened, out, progress=progress)
 
     return run
 

@@ -7,6 +7,7 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
+from qsens.api import score_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Study
@@ -18,7 +19,6 @@ from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
 from qsens.run.open import assemble
-from qsens.run.sweep import sweep as sweep_assembled
 from qsens.testing import example_layers, example_trial
 
 INT8 = PrecisionMap(Precision.INT8)
@@ -70,7 +70,7 @@ def sweep(files):
                 raise KeyboardInterrupt
 
         spec = spec_from_values({**shared, **values}, "test")
-        return sweep_assembled(assemble(spec), out, progress=progress)
+        return score_maps(assemble(spec), out, progress=progress)
 
     return run
 

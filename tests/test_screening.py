@@ -8,6 +8,7 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
+from qsens.api import score_maps
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import ScoreError
 from qsens.core.precision import Precision, PrecisionMap
@@ -17,9 +18,8 @@ from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
 from qsens.run.loop import plan_maps
-from qsens.run.open import assemble
+from qsens.run.open import open_sweep
 from qsens.run.stages import screen_samples, spread_places
-from qsens.run.sweep import sweep as sweep_assembled
 from qsens.testing import example_layers
 
 FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)
@@ -51,7 +51,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(files):
-    def run(out, change=lambda assembled: assembled, **values):
+    def run(out, change=lambda opened: opened, **values):
         model, photos = files
         shared = {
             "checkpoint": str(model),
@@ -63,9 +63,9 @@ def sweep(files):
             "threads": 1,
             "range_method": "minmax",
         }
-        assembled = assemble(spec_from_values({**shared, **values}, "test"))
-        assembled = replace(assembled, strategy=ScreensThenScores())
-        return sweep_assembled(change(assembled), out, progress=lambda *_: None)
+        opened = open_sweep(spec_from_values({**shared, **values}, "test"))
+        opened = replace(opened, strategy=ScreensThenScores())
+        return score_maps(change(opened), out, progress=lambda *_: None)
 
     return run
 
@@ -103,10 +103,10 @@ def test_a_screen_reads_the_samples_that_are_spread_over_the_set(screened):
 
 
 def test_evidence_says_which_clip_each_sample_is_from(tmp_path, sweep):
-    def in_clips(assembled):
-        samples = SampleView(assembled.evaluation, range(EVALUATION), "")
+    def in_clips(opened):
+        samples = SampleView(opened.evaluation, range(EVALUATION), "")
         samples.clusters = ("b", "b", "a", "a", "c")
-        return replace(assembled, evaluation=samples)
+        return replace(opened, evaluation=samples)
 
     study = sweep(tmp_path / "run", screen_samples=FEW, change=in_clips)
     folder = RunPaths(tmp_path / "run").evidence
@@ -176,9 +176,9 @@ class OnlyOnAll:
 
 
 def test_a_metric_that_cannot_be_had_on_few_samples_takes_no_part_in_screens(sweep, tmp_path):
-    def replace_first(assembled):
-        first, *others = assembled.metrics
-        return replace(assembled, metrics=(OnlyOnAll(first), *others))
+    def replace_first(opened):
+        first, *others = opened.metrics
+        return replace(opened, metrics=(OnlyOnAll(first), *others))
 
     study = sweep(tmp_path / "run", screen_samples=FEW, change=replace_first)
     screen, scored = same_map(study)

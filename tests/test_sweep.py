@@ -10,7 +10,7 @@ from qsens.core.maps import anchor_maps, anchor_trial, describe_map, pin_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.run.journal import Journal
-from qsens.run.loop import StoppedError, plan_maps, planned_count, run_sweep
+from qsens.run.loop import StoppedError, plan_maps, planned_count, try_maps_here
 from qsens.search.enumerations import Chain
 from qsens.testing import example_layers, example_trial
 
@@ -62,7 +62,7 @@ def sweep(tmp_path):
 
     def sweep(strategy=None, evaluate=evaluate, layers=LAYERS):
         with Journal(tmp_path / "journal.jsonl", "spec") as journal:
-            return run_sweep(
+            return try_maps_here(
                 layers,
                 strategy=strategy or OneByOne(),
                 evaluate=evaluate,

@@ -8,14 +8,13 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 
-from qsens.api import run_sweep
+from qsens.api import run_sweep, score_maps
 from qsens.core.errors import BuildError, RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome
 from qsens.run.folder import library_versions, read_provenance, read_run_spec, read_study
-from qsens.run.open import assemble
-from qsens.run.sweep import sweep as sweep_assembled
+from qsens.run.open import open_sweep
 from qsens.run.workers import (
     Job,
     WorkerMachine,
@@ -159,13 +158,13 @@ def test_the_driver_refuses_a_cluster_with_such_a_worker(machine, message, proje
     spec = spec_from_values({"checkpoint": str(project / "generator.onnx"), **values}, "test")
     pool = Machines({"tcp://a": WorkerMachine("a", "cpu", ()), "tcp://b": machine})
     with pytest.raises(RunFolderError, match=message):
-        sweep_assembled(assemble(spec), tmp_path / "run", progress=lambda *_: None, runner=runner_on(pool))
+        score_maps(open_sweep(spec), tmp_path / "run", progress=lambda *_: None, runner=runner_on(pool))
 
 
 def test_different_processors_are_warned_of(project):
     spec = read_run_spec(project / "run")
     pool = Machines({name: WorkerMachine(name, f"processor {name}", ()) for name in "ab"})
     heard = []
-    runner = runner_on(pool, warn=heard.append)
-    sweep_assembled(assemble(spec), project / "run", progress=lambda *_: None, runner=runner)
+    runner = runner_on(pool, hear=heard.append)
+    score_maps(open_sweep(spec), project / "run", progress=lambda *_: None, runner=runner)
     assert "processor a, processor b" in heard[0]

@@ -23,11 +23,10 @@ from qsens.core.layer import Layer, map_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Trial
-from qsens.run.evaluate import Evaluator
+from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.folder import RunFolder
-from qsens.run.open import assemble
+from qsens.run.open import open_sweep
 from qsens.run.stages import Workload
-from qsens.run.sweep import workload_of
 from qsens.zoo.talker.demo import TalkerDemo
 
 COLUMNS = ("map", "metric", "simulator", "engine", "difference", "standard_error", "mismatches", "error")
@@ -39,11 +38,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="qsens-gpu-") as name:
         folder = Path(name)
         values = {**TalkerDemo().spec_values(folder), "evaluation_samples": options.images}
-        assembled = assemble(spec_from_values(values, "demo"))
-        with RunFolder.open(folder / "simulator", assembled.spec) as run:
-            workload = workload_of(assembled, run, lambda *_: None)
-        maps = boundaries(assembled.graph.layers, options.step)
-        print(f"{len(maps)} maps over {len(assembled.evaluation)} samples, ranges measured", flush=True)
+        opened = open_sweep(spec_from_values(values, "demo"))
+        with RunFolder.open(folder / "simulator", opened.spec) as run:
+            workload = calibrated_workload(opened, run, lambda *_: None)
+        maps = boundaries(opened.graph.layers, options.step)
+        print(f"{len(maps)} maps over {len(opened.evaluation)} samples, ranges measured", flush=True)
         backend = backend_or_stop(options.backend)
         simulated = scored(workload, maps, folder / "simulator")
         built = scored(replace(workload, backend=backend), maps, folder / "engine")

@@ -8,13 +8,10 @@ import click
 
 from qsens.cli.options import whole_number
 from qsens.cli.text import echo_json
-from qsens.core.errors import SpecError
 
 if TYPE_CHECKING:
     from qsens.deploy.bundle import ExportedBundle
-    from qsens.deploy.chosen_map import ChosenMap
     from qsens.deploy.float_fallback import AuditedEngine
-    from qsens.run.reopen import ReopenedRun
 
 TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
 
@@ -48,38 +45,23 @@ def export(
     INT8 kernel for are exported in float, and named; with --strict they are refused.
     """
     # onnx and onnxruntime take a second to load
-    from qsens.deploy.bundle import ExportOptions, export_bundle
+    from qsens import api
+    from qsens.deploy.bundle import ExportOptions
     from qsens.deploy.chosen_map import TARGETS
-    from qsens.run.reopen import reopen_run
 
-    reopened = reopen_run(run, trust_checkpoint=trust_checkpoint)
-    for chosen, out in _chosen_maps(reopened, trials, options["out"] or run / f"bundle-{options['target']}"):
-        wanted = ExportOptions(
-            target=TARGETS[options["target"]],
-            out=out,
-            batch=options["batch"],
-            golden_samples=options["goldens"],
-            strict=options["strict"],
-        )
-        exported = export_bundle(reopened, chosen, wanted)
+    wanted = ExportOptions(
+        target=TARGETS[options["target"]],
+        out=options["out"] or run / f"bundle-{options['target']}",
+        batch=options["batch"],
+        golden_samples=options["goldens"],
+        strict=options["strict"],
+    )
+    for exported in api.export(run, wanted, trials=trials, trust_checkpoint=trust_checkpoint):
         if as_json:
-            echo_json({"bundle": str(out), "digest": exported.digest, **exported.document}, indent=None)
+            found = {"bundle": str(exported.folder), "digest": exported.digest, **exported.document}
+            echo_json(found, indent=None)
         else:
             _show(exported)
-
-
-def _chosen_maps(run: "ReopenedRun", trials: Sequence[int], out: Path) -> "list[tuple[ChosenMap, Path]]":
-    """The maps to export with a folder for each; all of them are looked up before the first is written."""
-    from qsens.deploy.chosen_map import map_of_trial, selected_map  # loads onnx
-
-    if not trials:
-        return [(selected_map(run), out)]
-    if len(set(trials)) < len(trials):
-        raise SpecError(f"a trial is named twice: {', '.join(map(str, trials))}", "name each trial once")
-    maps = [map_of_trial(run, number) for number in trials]
-    if len(maps) == 1:
-        return [(maps[0], out)]
-    return [(chosen, out / f"trial-{chosen.trial.number:04d}") for chosen in maps]
 
 
 def _show(exported: "ExportedBundle") -> None:

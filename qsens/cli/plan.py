@@ -11,7 +11,7 @@ from qsens.cli.options import spec_from_options, sweep_options
 from qsens.cli.text import echo_json, text_table
 
 if TYPE_CHECKING:
-    from qsens.run.open import Assembled
+    from qsens.run.open import OpenedSweep
     from qsens.run.plan import SweepPlan
 
 
@@ -25,17 +25,17 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
     Takes the options of `sweep`. Opens everything, times one batch, and writes nothing.
     """
     # onnx, onnxruntime and scipy take a second to load
-    from qsens.run.open import assemble
+    from qsens.run.open import open_sweep
     from qsens.run.plan import plan_sweep
 
     spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
-    assembled = assemble(spec, trust_checkpoint=bool(options.get("trust_checkpoint")))
-    planned = plan_sweep(assembled)
+    opened = open_sweep(spec, trust_checkpoint=bool(options.get("trust_checkpoint")))
+    planned = plan_sweep(opened)
     if as_json:
         values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}
-        echo_json({"plan": values, **_facts(assembled), "warnings": list(planned.warnings)})
+        echo_json({"plan": values, **_facts(opened), "warnings": list(planned.warnings)})
         return
-    for name, facts in _facts(assembled).items():
+    for name, facts in _facts(opened).items():
         rows = [(f"  {key}", text) for key, text in facts.items()]
         click.echo(text_table((name.capitalize(), ""), rows) + "\n")
     click.echo(_cost(planned))
@@ -48,17 +48,17 @@ def _measured(planned: "SweepPlan") -> dict[str, Any]:
     return {key: value for key, value in asdict(planned).items() if key != "warnings"}
 
 
-def _facts(assembled: "Assembled") -> dict[str, Mapping[str, str]]:
+def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     """What would run, on what."""
-    spec, graph = assembled.spec, assembled.graph
-    extractor = assembled.extractor
+    spec, graph = opened.spec, opened.graph
+    extractor = opened.extractor
     output = spec.output
     low, high = output.value_range
     sweep_facts = {
-        "generator": f"{assembled.generator.name}, {len(graph.layers)} layers",
+        "generator": f"{opened.generator.name}, {len(graph.layers)} layers",
         "backend": spec.backend,
         "strategy": f"{spec.strategy} {spec.strategy_options.to_dict() or ''}".strip(),
-        "metrics": ", ".join(metric.name for metric in assembled.metrics),
+        "metrics": ", ".join(metric.name for metric in opened.metrics),
         "extractor": "none" if extractor is None else extractor.identity,
         "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
@@ -66,8 +66,8 @@ def _facts(assembled: "Assembled") -> dict[str, Mapping[str, str]]:
     }
     return {
         "sweep": sweep_facts,
-        "calibration": assembled.calibration.describe(),
-        "evaluation": assembled.evaluation.describe(),
+        "calibration": opened.calibration.describe(),
+        "evaluation": opened.evaluation.describe(),
     }
 
 

@@ -1,5 +1,6 @@
 """`qsens sweep`: score precision maps of a generator, choose one, write the report."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,22 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.api import FinishedRun
 from qsens.cli.options import default_out, spec_from_options, sweep_options, worker_options
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json
 from qsens.core.errors import QsensError, SpecError
+from qsens.core.maps import describe_map
+from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec
+from qsens.core.trial import Outcome, Study
+from qsens.run.folder import RunPaths
+from qsens.selection.budget import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
     from qsens.run.worker_pools import WorkerPool
-
-
-def show_finished(finished: FinishedRun) -> None:
-    """Print the result of a run for people."""
-    click.echo()
-    click.echo(finished.text())
 
 
 @dataclass(frozen=True)
@@ -91,41 +90,80 @@ def check_worker_options(options: Mapping[str, Any]) -> None:
 
 
 def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None" = None) -> "FinishedRun":
-    """Assemble, sweep, choose and report one run, and print what came of it.
+    """Sweep, choose and report one run, on the workers of `pool` if any, and print what came of it."""
+    from qsens import api  # loads onnx, onnxruntime and scipy
 
-    Maps are evaluated by the workers of `pool`, here where there is none.
-    """
-    # onnx, onnxruntime and scipy take a second to load
-    from qsens.api import finish_run
-    from qsens.run.open import assemble, sample_warnings
-    from qsens.run.sweep import shown_pictures_warning
-    from qsens.run.sweep import sweep as run_sweep_of
-    from qsens.run.workers import runner_on, with_fixed_threads
-
-    spec = run.spec if pool is None else with_fixed_threads(run.spec)
-    assembled = assemble(spec, trust_checkpoint=run.trust_checkpoint)
-    notice = getattr(assembled.generator, "notice", None)
-    if notice:
-        click.echo(f"Note: {notice}", err=True)
-    for line in sample_warnings(assembled):
-        click.echo(f"Warning: {line}", err=True)
-    runner = None if pool is None else runner_on(pool, trust_checkpoint=run.trust_checkpoint, warn=_warn)
     with ProgressLine() as progress:
-        study = run_sweep_of(assembled, run.out, progress=progress, warn=_warn_of_change, runner=runner)
-    warning = shown_pictures_warning(run.out)
-    if warning is not None:
-        click.echo(f"Warning: {warning}", err=True)
-    finished = finish_run(study, assembled.spec, run.out)
+        finished = api.sweep(
+            run.spec,
+            run.out,
+            trust_checkpoint=run.trust_checkpoint,
+            pool=pool,
+            progress=progress,
+            hear=_hear,
+        )
     if as_json:
-        echo_json(finished.to_json(), indent=None)
+        echo_json(_json_of(finished), indent=None)
     else:
-        show_finished(finished)
+        click.echo(f"\n{text_of(finished)}")
     return finished
 
 
-def _warn_of_change(line: str) -> None:
-    _warn(f"since this run began, {line}")
+def _hear(line: str) -> None:
+    click.echo(line, err=True)
 
 
-def _warn(line: str) -> None:
-    click.echo(f"Warning: {line}", err=True)
+def text_of(finished: "FinishedRun") -> str:
+    """The chosen map, or what there is to choose from, and where the report is."""
+    from qsens.cli.select import budget_example, front_table, selection_text  # loads onnx
+
+    study, folder = finished.study, finished.folder
+    lines = [*_failed_lines(study), *_search_lines(finished), f"\nReport: {finished.report}"]
+    if finished.selection is not None:
+        if finished.spec.budget is None:
+            lines.insert(0, f"\nNo budget was given: {DEFAULT_BUDGET} of FP32's score is the default.")
+        path = RunPaths(folder).precision_map_path
+        return "\n".join([selection_text(study, finished.selection), *lines, f"Precision map: {path}"])
+    if finished.failure is not None or finished.search_end is not None:
+        return "\n".join(lines).lstrip()
+    metric = headline_metric(study)
+    advice = f"\nNo budget was given. Choose a map: qsens select {folder} {budget_example(metric)}"
+    return "\n".join([front_table(study, metric), advice, *lines])
+
+
+def _search_lines(finished: "FinishedRun") -> list[str]:
+    end = finished.search_end
+    if end is None:
+        return []
+    trials = f" (trial {', '.join(map(str, end.trials))})" if end.trials else ""
+    lines = [f"\nSearch: {end.text}{trials}"]
+    if finished.selection is None and len(end.trials) == 1:
+        lines.append(f"Take that map: qsens export {finished.folder} --for TARGET --trial {end.trials[0]}")
+    return lines
+
+
+def _failed_lines(study: Study) -> list[str]:
+    failed = [trial for trial in study.trials if trial.outcome is Outcome.FAILED]
+    if not failed:
+        return []
+    first = failed[0]
+    return [
+        f"\n{len(failed)} of {len(study.trials)} maps failed, the first of them trial {first.number} "
+        f"({describe_map(first.requested, study.layers)}): {first.error}"
+    ]
+
+
+def _json_of(finished: "FinishedRun") -> dict[str, Any]:
+    """The same as plain values, with every trial."""
+    chosen = None
+    if finished.selection is not None:
+        path = RunPaths(finished.folder).precision_map_path
+        chosen = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        "run": str(finished.folder),
+        "report": str(finished.report),
+        "search_end": None if finished.search_end is None else finished.search_end.text,
+        "failure": None if finished.failure is None else finished.failure.message,
+        "chosen": chosen,
+        "trials": [trial.to_json() for trial in finished.study.trials],
+    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qsens.core.errors import RunFolderError, SpecError
@@ -100,6 +101,24 @@ def map_of_trial(run: ReopenedRun, number: int) -> ChosenMap:
     document["budget"] |= {"text": f"none: trial {number} was named", "allowance": None, "excess": None}
     shipped = map_to_ship(trial, run.study.layers, run.spec.float_precision)
     return ChosenMap(trial, shipped, document)
+
+
+def chosen_maps(run: ReopenedRun, trials: Sequence[int], out: Path) -> list[tuple[ChosenMap, Path]]:
+    """The maps of these trials with a folder for each: `out`, or below it where there are several.
+
+    Without trials it is the selected map. All maps are looked up before any is returned.
+
+    Raises:
+        SpecError: if nothing was selected, or a trial is absent, has no map to ship, or is named twice.
+    """
+    if not trials:
+        return [(selected_map(run), out)]
+    if len(set(trials)) < len(trials):
+        raise SpecError(f"a trial is named twice: {', '.join(map(str, trials))}", "name each trial once")
+    maps = [map_of_trial(run, number) for number in trials]
+    if len(maps) == 1:
+        return [(maps[0], out)]
+    return [(chosen, out / f"trial-{chosen.trial.number:04d}") for chosen in maps]
 
 
 def map_to_ship(trial: Trial, layers: Sequence[Layer], float_precision: str) -> PrecisionMap:

@@ -162,20 +162,20 @@ class _BackendOfBundle:
 
 
 def _workload(bundle: Bundle, run: ReopenedRun, folder: Path, progress: Progress) -> Workload:
-    assembled = run.assembled
+    opened = run.opened
     features = None
-    if assembled.reference is not None and assembled.extractor is not None:
+    if opened.reference is not None and opened.extractor is not None:
         path = folder / "reference-features.npz"
-        features = reference_features(assembled.reference, assembled.extractor, path=path, progress=progress)
+        features = reference_features(opened.reference, opened.extractor, path=path, progress=progress)
     return Workload(
         plan=run.plan,
         ranges=run.ranges,
         options=run.options,
         backend=_BackendOfBundle(bundle, run.spec.threads),
-        samples=assembled.evaluation,
+        samples=opened.evaluation,
         output=run.spec.output,
-        metrics=assembled.metrics,
-        context=scoring_context(assembled, features),
+        metrics=opened.metrics,
+        context=scoring_context(opened, features),
         batch_size=run.spec.batch_size,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
+from qsens.calibration.measure import measure_ranges
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
 from qsens.core.files import write_atomically
@@ -19,12 +20,14 @@ from qsens.core.interfaces import (
     Engine,
     Measurement,
     Metric,
+    Progress,
     ScoredBatch,
 )
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import LayerAudit, mismatches
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
 from qsens.run.evidence import (
     Baseline,
@@ -32,10 +35,15 @@ from qsens.run.evidence import (
     ScoredGraphs,
     keep_baseline,
     load_baseline,
+    reference_features,
     samples_path,
     save_audit,
     save_evidence,
 )
+from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.in_order import InProcess, TrialRunner
+from qsens.run.loop import StoppedError, plan_without_scores
+from qsens.run.open import OpenedSweep, lowering_options, scoring_context
 from qsens.run.stages import (
     Seen,
     Stage,
@@ -55,6 +63,8 @@ if TYPE_CHECKING:
     from qsens.run.stages import Workload
 
 
+# What evaluates maps elsewhere, made once the run folder is open.
+RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
 BASELINE = 0
 SHOWN_SAMPLES = 6
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -301,3 +311,69 @@ def _stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
             samples=samples,
         )
     return Stage(InputCache(samples, workload.plan.graph, workload.batch_size), context, places)
+
+
+def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) -> Workload:
+    """Calibrate, or read the ranges of an earlier run, and put together what every map is scored on."""
+    spec = opened.spec
+    plan = LoweringPlan.of(opened.graph)
+    options = lowering_options(spec)
+    ranges = measure_ranges(
+        plan.observer(options.placement, spec.threads),
+        opened.calibration,
+        spec,
+        path=folder.ranges_path,
+        progress=progress,
+    )
+    features = None
+    if opened.reference is not None and opened.extractor is not None:
+        features = reference_features(
+            opened.reference,
+            opened.extractor,
+            path=folder.evidence / "reference-features.npz",
+            progress=progress,
+        )
+    return Workload(
+        plan=plan,
+        ranges=ranges,
+        options=options,
+        backend=opened.backend,
+        samples=opened.evaluation,
+        output=spec.output,
+        metrics=opened.metrics,
+        context=scoring_context(opened, features),
+        batch_size=spec.batch_size,
+        screen_samples=spec.screen_samples,
+        expected=_expected_maps(opened),
+    )
+
+
+def _expected_maps(opened: OpenedSweep) -> tuple[PrecisionMap, ...]:
+    """The maps that the sweep will evaluate, in order, as far as they do not depend on scores."""
+    plan = plan_without_scores(opened.graph.layers, opened.strategy)
+    return () if plan is None else (*plan.maps, *plan.screens)
+
+
+def runner_of(
+    opened: OpenedSweep, folder: RunFolder, calibrate: Callable[[], Workload], factory: RunnerFactory | None
+) -> TrialRunner:
+    """What evaluates the maps of a run, calibrated: workers that `factory` hands maps to, or this process.
+
+    Raises:
+        StoppedError: after a signal to stop; what was scored before is in the folder.
+    """
+    trials = folder.journal.trials
+    try:
+        workload = calibrate()
+        if factory is not None:
+            return factory(opened, folder)
+        return InProcess(
+            Evaluator(
+                workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
+            )
+        )
+    except KeyboardInterrupt:
+        done = f"all {len(trials)} maps so far are saved" if trials else "before the first map"
+        raise StoppedError(
+            f"stopped while calibrating, {done}", "the same command goes on where this one stopped"
+        ) from None

@@ -23,6 +23,7 @@ from qsens.device.npz_sizes import mapped_array, read_arrays
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.scoring.extractors import features_of_images
+from qsens.scoring.pictures import picture_warning
 
 if TYPE_CHECKING:
     pass
@@ -284,3 +285,12 @@ def reference_features(images: RealImages, extractor: Extractor, *, path: Path, 
         path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
     )
     return features
+
+
+def shown_pictures_warning(samples: Path) -> str | None:
+    """A sentence on what looks wrong with the FP32 pictures that a run shows, or `None`."""
+    try:
+        images = read_arrays(samples_path(samples, 0), ("images",))["images"]
+    except (OSError, ValueError):
+        return None
+    return picture_warning(images) if is_pictures(images) else None

@@ -20,7 +20,7 @@ class StoppedError(QsensError):
     exit_code = 130
 
 
-def run_sweep(
+def try_maps_here(
     layers: Sequence[Layer],
     *,
     strategy: Strategy,
@@ -28,15 +28,15 @@ def run_sweep(
     journal: Journal,
     progress: Progress,
 ) -> Study:
-    """`run_sweep_on` this process: `evaluate(number, request)` builds and scores one map.
+    """`try_maps` this process: `evaluate(number, request)` builds and scores one map.
 
     A map that raises `BuildError` or `ScoreError` becomes a failed trial.
     """
     runner = InProcess(evaluate)
-    return run_sweep_on(layers, strategy=strategy, runner=runner, journal=journal, progress=progress)
+    return try_maps(layers, strategy=strategy, runner=runner, journal=journal, progress=progress)
 
 
-def run_sweep_on(
+def try_maps(
     layers: Sequence[Layer],
     *,
     strategy: Strategy,

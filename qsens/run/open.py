@@ -207,7 +207,7 @@ def open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | No
 
 
 @dataclass(frozen=True, eq=False)
-class Assembled:
+class OpenedSweep:
     """What a spec stands for, opened and checked; nothing has been calibrated or scored."""
 
     spec: SweepSpec
@@ -242,7 +242,7 @@ def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] |
     return replace(graph, layers=in_blocks(graph.layers, generator))
 
 
-def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
+def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSweep:
     """Open everything a spec names, and check that it fits together.
 
     Raises:
@@ -279,7 +279,7 @@ def assemble(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Assembled:
     if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
         spec = replace(spec, extractor=extractor.name)
-    return Assembled(
+    return OpenedSweep(
         spec=spec,
         generator=generator,
         graph=graph,
@@ -311,18 +311,18 @@ def lowering_options(spec: SweepSpec) -> LoweringOptions:
     return LoweringOptions(Placement(spec.placement), WeightScales(spec.weight_scales))
 
 
-def scoring_context(assembled: Assembled, features: np.ndarray[Any, np.dtype[Any]] | None) -> ScoringContext:
+def scoring_context(opened: OpenedSweep, features: np.ndarray[Any, np.dtype[Any]] | None) -> ScoringContext:
     """What every map of the run is scored against."""
-    evaluation = assembled.evaluation
+    evaluation = opened.evaluation
     clusters = None
     if evaluation.clusters is not None:
         clusters = np.unique(evaluation.clusters, return_inverse=True)[1]
     return ScoringContext(
         images=len(evaluation),
-        extractor=assembled.extractor,
+        extractor=opened.extractor,
         baseline_features=None,
         reference_features=features,
-        reference_digest=None if assembled.reference is None else assembled.reference.digest,
+        reference_digest=None if opened.reference is None else opened.reference.digest,
         evaluation_digest=evaluation.digest,
         clusters=clusters,
         samples=evaluation,
@@ -333,13 +333,20 @@ def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[in
     return None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
 
 
-def sample_warnings(assembled: Assembled) -> list[str]:
+def sample_warnings(opened: OpenedSweep) -> list[str]:
     """Sentences about samples that are too few for what is measured on them."""
     found = []
-    total, few = len(assembled.evaluation), assembled.spec.screen_samples
-    if assembled.extractor is not None:
-        found.append(sample_size_warning(total, assembled.extractor))
-    members = getattr(assembled.strategy, "members", (assembled.strategy,))
+    total, few = len(opened.evaluation), opened.spec.screen_samples
+    if opened.extractor is not None:
+        found.append(sample_size_warning(total, opened.extractor))
+    members = getattr(opened.strategy, "members", (opened.strategy,))
     if total <= few and any(hasattr(member, "explain_search") for member in members):
         found.append(f"screens of {few} samples would be no smaller than the {total} there are: none is made")
     return [line for line in found if line is not None]
+
+
+def opening_notes(opened: OpenedSweep) -> list[str]:
+    """Lines for people about what was opened: the generator's own notice, and warnings about samples."""
+    notice = getattr(opened.generator, "notice", None)
+    notes = [f"Note: {notice}"] if notice else []
+    return [*notes, *(f"Warning: {line}" for line in sample_warnings(opened))]

@@ -16,7 +16,7 @@ from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.loop import PlannedMaps, plan_maps
-from qsens.run.open import Assembled, lowering_options, sample_warnings
+from qsens.run.open import OpenedSweep, lowering_options, sample_warnings
 from qsens.run.stages import screen_samples
 from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
 
@@ -61,50 +61,50 @@ class SweepPlan:
         return self.once_s + self.maps * self.map_s + self.screens * self.screen_s
 
 
-def plan_sweep(assembled: Assembled) -> SweepPlan:
+def plan_sweep(opened: OpenedSweep) -> SweepPlan:
     """Count the maps and time the steps on two calibration and one batch of evaluation samples.
 
     Raises:
         QsensError: for everything that would stop the sweep at its first map.
     """
-    plan = LoweringPlan.of(assembled.graph)
-    planned: PlannedMaps = plan_maps(assembled.graph.layers, assembled.strategy)
-    options = lowering_options(assembled.spec)
-    few = subset(assembled.calibration, min(PROBE_SAMPLES, len(assembled.calibration)), assembled.spec.seed)
+    plan = LoweringPlan.of(opened.graph)
+    planned: PlannedMaps = plan_maps(opened.graph.layers, opened.strategy)
+    options = lowering_options(opened.spec)
+    few = subset(opened.calibration, min(PROBE_SAMPLES, len(opened.calibration)), opened.spec.seed)
     with temporary_folder() as folder:
-        observer = plan.observer(options.placement, assembled.spec.threads)
+        observer = plan.observer(options.placement, opened.spec.threads)
         start = time.perf_counter()
-        ranges = measure_ranges(observer, few, assembled.spec, path=folder / "ranges.npz", progress=_silent)
+        ranges = measure_ranges(observer, few, opened.spec, path=folder / "ranges.npz", progress=_silent)
         sample_s = (time.perf_counter() - start) / len(few)
-    int8 = uniform_map(assembled.graph.layers, Precision.INT8)
+    int8 = uniform_map(opened.graph.layers, Precision.INT8)
     start = time.perf_counter()
-    with assembled.backend.build(lower_graph(plan, int8, ranges, options)) as engine:
+    with opened.backend.build(lower_graph(plan, int8, ranges, options)) as engine:
         build_s = time.perf_counter() - start
-        feeds = next(InputCache(assembled.evaluation, assembled.graph, assembled.spec.batch_size).batches())
+        feeds = next(InputCache(opened.evaluation, opened.graph, opened.spec.batch_size).batches())
         outputs, batch_s = _timed(lambda: run_feeds(engine, feeds))
-        values = outputs[picture_output(outputs, assembled.spec.output)]
-    images = pictures_from_values(values, assembled.spec.output)
-    features_s = _features_s(assembled, images)
+        values = outputs[picture_output(outputs, opened.spec.output)]
+    images = pictures_from_values(values, opened.spec.output)
+    features_s = _features_s(opened, images)
     warning = picture_warning(images)
     return SweepPlan(
         maps=len(planned.maps),
         screens=len(planned.screens),
         is_complete=planned.is_complete,
-        layers=len(assembled.graph.layers),
-        calibration_samples=len(assembled.calibration),
-        evaluation_samples=len(assembled.evaluation),
-        screen_samples=screen_samples(assembled.spec.screen_samples, len(assembled.evaluation)),
+        layers=len(opened.graph.layers),
+        calibration_samples=len(opened.calibration),
+        evaluation_samples=len(opened.evaluation),
+        screen_samples=screen_samples(opened.spec.screen_samples, len(opened.evaluation)),
         build_s=build_s,
         generator_s=batch_s / len(images),
         features_s=features_s,
-        once_s=sample_s * len(assembled.calibration) + features_s * _reference_count(assembled),
-        warnings=(*sample_warnings(assembled), *([warning] if warning is not None else [])),
+        once_s=sample_s * len(opened.calibration) + features_s * _reference_count(opened),
+        warnings=(*sample_warnings(opened), *([warning] if warning is not None else [])),
     )
 
 
-def _features_s(assembled: Assembled, images: np.ndarray[Any, np.dtype[Any]]) -> float:
+def _features_s(opened: OpenedSweep, images: np.ndarray[Any, np.dtype[Any]]) -> float:
     """Seconds an image."""
-    extractor = assembled.extractor
+    extractor = opened.extractor
     if extractor is None:
         return 0.0
     return _timed(lambda: extractor.run(images))[1] / len(images)
@@ -117,8 +117,8 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return call(), time.perf_counter() - start
 
 
-def _reference_count(assembled: Assembled) -> int:
-    return 0 if assembled.reference is None else len(assembled.reference)
+def _reference_count(opened: OpenedSweep) -> int:
+    return 0 if opened.reference is None else len(opened.reference)
 
 
 def _silent(done: int, total: int, label: str) -> None:

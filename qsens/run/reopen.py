@@ -21,7 +21,7 @@ from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.open import Assembled, assemble, lowering_options, open_generator
+from qsens.run.open import OpenedSweep, lowering_options, open_generator, open_sweep
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
@@ -31,7 +31,7 @@ EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
 class ReopenedRun:
     """What a finished or stopped run needs to lower any map again, exactly as it was scored.
 
-    Its sample sets are opened when `evaluation` or `assembled` is asked for, so that a run can be exported
+    Its sample sets are opened when `evaluation` or `opened` is asked for, so that a run can be exported
     or measured where they are not at hand.
     """
 
@@ -67,16 +67,16 @@ class ReopenedRun:
         return evaluation
 
     @cached_property
-    def assembled(self) -> Assembled:
+    def opened(self) -> OpenedSweep:
         """Everything the spec names, sets, metrics and backend too.
 
         Raises:
-            SpecError, LoadError, DataError, PluginError: as `assemble`.
+            SpecError, LoadError, DataError, PluginError: as `open_sweep`.
             RunFolderError: if anything is another than the run was made with.
         """
-        assembled = assemble(self.spec, trust_checkpoint=self.trust_checkpoint)
-        _check_contents(self.path, self.provenance, assembled.contents())
-        return assembled
+        opened = open_sweep(self.spec, trust_checkpoint=self.trust_checkpoint)
+        _check_contents(self.path, self.provenance, opened.contents())
+        return opened
 
 
 def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:

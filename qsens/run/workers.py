@@ -13,12 +13,11 @@ from qsens.core.errors import RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Request, Trial
-from qsens.run.evaluate import Evaluator
+from qsens.run.evaluate import Evaluator, RunnerFactory, calibrated_workload
 from qsens.run.evidence import load_baseline
 from qsens.run.folder import RunFolder, RunPaths, cpu_model, library_versions, read_provenance
 from qsens.run.in_order import TrialRunner, WorkersGoneError, attempt_trial
-from qsens.run.open import Assembled, assemble, linear_algebra_threads
-from qsens.run.sweep import RunnerFactory, workload_of
+from qsens.run.open import OpenedSweep, linear_algebra_threads, open_sweep
 from qsens.run.worker_pools import WorkerPool, open_cluster_pool, open_local_pool
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
@@ -74,14 +73,14 @@ def _opened(job: Job) -> Evaluator:
     problems = _problems(job)
     if problems:
         raise _refusal(problems)
-    assembled = assemble(job.spec, trust_checkpoint=job.trust_checkpoint)
+    opened = open_sweep(job.spec, trust_checkpoint=job.trust_checkpoint)
     linear_algebra_threads(job.spec.threads)
-    found = assembled.contents()
+    found = opened.contents()
     changed = [name for name, text in job.contents if found.get(name) != text]
     if changed:
         raise _refusal([f"another {name}" for name in changed])
     paths = RunPaths(Path(job.out))
-    workload = workload_of(assembled, paths, _silent)
+    workload = calibrated_workload(opened, paths, _silent)
     return Evaluator(workload, evidence=paths.evidence, samples=paths.samples, fp32=None)
 
 
@@ -155,30 +154,30 @@ def with_fixed_threads(spec: SweepSpec) -> SweepSpec:
 
 
 def runner_on(
-    pool: WorkerPool, *, trust_checkpoint: bool = False, warn: Callable[[str], None] | None = None
+    pool: WorkerPool, *, trust_checkpoint: bool = False, hear: Callable[[str], None] | None = None
 ) -> RunnerFactory:
-    """What `qsens.run.sweep.sweep` takes to evaluate its maps on a pool.
+    """What `qsens.api.score_maps` takes to evaluate its maps on a pool.
 
-    `warn` hears of workers whose processors differ. Making the runner raises `RunFolderError` naming what
+    `hear` is told of workers whose processors differ. Making the runner raises `RunFolderError` naming what
     a worker lacks, and `WorkersGoneError` if the pool breaks.
     """
 
-    def runner(assembled: Assembled, folder: RunFolder) -> TrialRunner:
+    def runner(opened: OpenedSweep, folder: RunFolder) -> TrialRunner:
         job = Job(
-            spec=assembled.spec,
+            spec=opened.spec,
             out=str(folder.path.resolve()),
-            contents=tuple(sorted(assembled.contents().items())),
+            contents=tuple(sorted(opened.contents().items())),
             versions=tuple(sorted(library_versions().items())),
             trust_checkpoint=trust_checkpoint,
         )
-        _check_machines(pool, job, warn)
-        _restore_baseline(pool, job, folder, len(assembled.evaluation))
+        _check_machines(pool, job, hear)
+        _restore_baseline(pool, job, folder, len(opened.evaluation))
         return WorkerRunner(pool, job)
 
     return runner
 
 
-def _check_machines(pool: WorkerPool, job: Job, warn: Callable[[str], None] | None) -> None:
+def _check_machines(pool: WorkerPool, job: Job, hear: Callable[[str], None] | None) -> None:
     processors = set()
     for address, machine in pool.on_each(inspect_worker, job).items():
         problems = machine.problems if isinstance(machine, WorkerMachine) else (f"an error: {machine}",)
@@ -189,9 +188,11 @@ def _check_machines(pool: WorkerPool, job: Job, warn: Callable[[str], None] | No
                 "and the same libraries",
             )
         processors.add(machine.cpu)
-    if len(processors) > 1 and warn is not None:
-        warn(f"workers have different processors ({', '.join(sorted(processors))}): INT8 sums are the")
-        warn("same on all, the last digits of float layers may depend on which worker scores a map")
+    if len(processors) > 1 and hear is not None:
+        hear(
+            f"Warning: workers have different processors ({', '.join(sorted(processors))}): INT8 sums are the"
+        )
+        hear("Warning: same on all, the last digits of float layers may depend on which worker scores a map")
 
 
 def _restore_baseline(pool: WorkerPool, job: Job, folder: RunFolder, images: int) -> None:

@@ -10,7 +10,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
 from qsens.run.in_order import MapsInOrder, WorkersGoneError
 from qsens.run.journal import Journal, WaitingTrials, read_journal, read_waiting, waiting_path
-from qsens.run.loop import StoppedError, run_sweep, run_sweep_on
+from qsens.run.loop import StoppedError, try_maps, try_maps_here
 from qsens.testing import example_layers, example_trial
 
 FP32, FP16, INT8 = Precision
@@ -78,7 +78,7 @@ def sweep(tmp_path):
 
     def sweep(runner, name="journal.jsonl"):
         with Journal(tmp_path / name, "spec") as journal:
-            return run_sweep_on(
+            return try_maps(
                 LAYERS,
                 strategy=AtOnce(),
                 runner=runner,
@@ -95,7 +95,7 @@ def serial(tmp_path):
     """The bytes of a journal that one map after the other made."""
     path = tmp_path / "serial.jsonl"
     with Journal(path, "spec") as journal:
-        run_sweep(
+        try_maps_here(
             LAYERS,
             strategy=AtOnce(),
             evaluate=lambda number, requested: example_trial(number, requested, LAYERS),

@@ -46,12 +46,12 @@ def test_other_images_are_refused(project):
     with pytest.raises(RunFolderError, match="the evaluation changed"):
         _ = run.evaluation
     with pytest.raises(RunFolderError, match="the evaluation"):
-        _ = run.assembled
+        _ = run.opened
 
 
 def test_the_assembled_run_is_what_was_swept(reopened):
-    assert [metric.name for metric in reopened.assembled.metrics] == ["psnr"]
-    assert reopened.assembled.graph.digest == reopened.graph.digest
+    assert [metric.name for metric in reopened.opened.metrics] == ["psnr"]
+    assert reopened.opened.graph.digest == reopened.graph.digest
 
 
 def test_other_weights_are_refused(project):

@@ -25,7 +25,7 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.graph.prepare import prepare_graph
-from qsens.run.open import assemble, lowering_options
+from qsens.run.open import lowering_options, open_sweep
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 SAMPLES = 24
@@ -85,13 +85,11 @@ def demo(values: Mapping[str, object], folder: Path) -> Trained:
     counts = {"calibration_samples": SAMPLES, "evaluation_samples": SAMPLES}
     fixed = {"placement": "residual", "metrics": ["psnr"], "threads": 1}
     spec = SweepSpec.from_mapping({**kept, **counts, **fixed})
-    assembled = assemble(spec)
-    plan, options = LoweringPlan.of(assembled.graph), lowering_options(spec)
+    opened = open_sweep(spec)
+    plan, options = LoweringPlan.of(opened.graph), lowering_options(spec)
     observer = plan.observer(options.placement, 1)
-    ranges = measure_ranges(
-        observer, assembled.calibration, spec, path=folder / "ranges.npz", progress=silent
-    )
-    feeds = list(InputCache(assembled.evaluation, plan.graph, 1).singly())
+    ranges = measure_ranges(observer, opened.calibration, spec, path=folder / "ranges.npz", progress=silent)
+    feeds = list(InputCache(opened.evaluation, plan.graph, 1).singly())
     return Trained(plan, ranges, options, feeds)
 
 

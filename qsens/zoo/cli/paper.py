@@ -65,7 +65,7 @@ def paper(
         latency=latency,
     )
     with ProgressLine() as progress:
-        page = make_paper(request, progress=progress, warn=_warn)
+        page = make_paper(request, progress=progress, hear=_hear)
     click.echo(f"{page.with_suffix('.md')}\n{page}")
 
 
@@ -82,5 +82,5 @@ def _command() -> str:
     return shlex.join(["qsens", *given]) if given[:2] == ["zoo", "paper"] else "qsens zoo paper"
 
 
-def _warn(line: str) -> None:
-    click.echo(f"Warning: since this run began, {line}", err=True)
+def _hear(line: str) -> None:
+    click.echo(line, err=True)

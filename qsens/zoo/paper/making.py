@@ -49,7 +49,7 @@ class Runs:
         return {run.folder.name: run for run in (*found, *self.checkpoints.values())}
 
 
-def make_paper(request: PaperRequest, *, progress: Progress, warn: Callable[[str], None]) -> Path:
+def make_paper(request: PaperRequest, *, progress: Progress, hear: Callable[[str], None]) -> Path:
     """Run or resume the sweeps, write tables, figures and both pages; returns the path of `paper.html`.
 
     Raises:
@@ -59,7 +59,7 @@ def make_paper(request: PaperRequest, *, progress: Progress, warn: Callable[[str
     request.check_weights()
     _make_folder(request.out)
     _make_folder(request.out / "figures")
-    runs = run_sweeps(request, progress=progress, warn=warn)
+    runs = run_sweeps(request, progress=progress, hear=hear)
     try:
         return _write(request, runs)
     except KeyboardInterrupt:
@@ -68,18 +68,18 @@ def make_paper(request: PaperRequest, *, progress: Progress, warn: Callable[[str
         ) from None
 
 
-def run_sweeps(request: PaperRequest, *, progress: Progress, warn: Callable[[str], None]) -> Runs:
+def run_sweeps(request: PaperRequest, *, progress: Progress, hear: Callable[[str], None]) -> Runs:
     """The sweeps that the parts of the request need. Raises as `make_paper`."""
     if set(request.parts) <= WITHOUT_SWEEPS:
         return Runs(None, None, {})
 
     def swept(plan: RunPlan | None) -> SweptRun | None:
-        return None if plan is None else run_plan(plan, progress=progress, warn=warn)
+        return None if plan is None else run_plan(plan, progress=progress, hear=hear)
 
     student = swept(request.student_plan() if request.wants_student else None)
     teacher = swept(request.teacher_plan())
     plans = request.checkpoint_plans() if "table2" in request.parts else {}
-    others = {name: run_plan(plan, progress=progress, warn=warn) for name, plan in plans.items()}
+    others = {name: run_plan(plan, progress=progress, hear=hear) for name, plan in plans.items()}
     return Runs(student, teacher, others)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qsens.api import score_maps
 from qsens.calibration.sets import open_sweep_sets
 from qsens.core.errors import LoadError, QsensError
 from qsens.core.interfaces import InputSpec, Progress, SampleSet, annotation_of
@@ -18,8 +19,7 @@ from qsens.core.trial import Study, Trial
 from qsens.report.write import make_report
 from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
-from qsens.run.open import assemble, sample_warnings
-from qsens.run.sweep import sweep
+from qsens.run.open import open_sweep, sample_warnings
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
 from qsens.zoo.metrics.lip_sync import spoken_runs
 from qsens.zoo.metrics.mouth import OPEN, correlate, true_openings
@@ -90,7 +90,7 @@ class RunPlan:
     trust_checkpoint: bool = False
 
 
-def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) -> SweptRun:
+def run_plan(plan: RunPlan, *, progress: Progress, hear: Callable[[str], None]) -> SweptRun:
     """Run the sweep or take it up where it stopped, and write its own report.
 
     LSE-D and LSE-C join the metrics where SyncNet's weights and long enough runs of frames are at hand, and
@@ -98,7 +98,7 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
     (`metrics_are_chosen`).
 
     Raises:
-        QsensError: as `assemble` and `sweep`.
+        QsensError: as `open_sweep` and `score_maps`.
         StoppedError: after Ctrl-C; the same command goes on.
     """
     values = dict(plan.values)
@@ -107,21 +107,21 @@ def run_plan(plan: RunPlan, *, progress: Progress, warn: Callable[[str], None]) 
     note = _why_no_lip_sync(evaluation)
     if not are_chosen:
         values["metrics"] = list(wanted_metrics(values["metrics"], plan.folder, evaluation, note))
-    assembled = assemble(spec_from_values(values, _WHERE), trust_checkpoint=plan.trust_checkpoint)
+    opened = open_sweep(spec_from_values(values, _WHERE), trust_checkpoint=plan.trust_checkpoint)
     before = _trials_so_far(plan.folder)
-    study = sweep(assembled, plan.folder, progress=progress, warn=warn)
+    study = score_maps(opened, plan.folder, progress=progress, hear=hear)
     if len(study.trials) != before or not RunPaths(plan.folder).report_path.exists():
         make_report(plan.folder)
-    was_measured = "lse-d" in assembled.spec.metrics
+    was_measured = "lse-d" in opened.spec.metrics
     return SweptRun(
         folder=plan.folder,
         study=study,
-        evaluation=assembled.evaluation,
-        architecture=getattr(assembled.generator, "architecture"),  # noqa: B009
-        generator=assembled.generator.name,
+        evaluation=opened.evaluation,
+        architecture=getattr(opened.generator, "architecture"),  # noqa: B009
+        generator=opened.generator.name,
         lip_sync_note=None if was_measured else note or "they are not among the metrics chosen",
-        mouth_ceiling=_mouth_ceiling(assembled.evaluation) if "mouth-sync" in study.metrics else None,
-        warnings=tuple(sample_warnings(assembled)),
+        mouth_ceiling=_mouth_ceiling(opened.evaluation) if "mouth-sync" in study.metrics else None,
+        warnings=tuple(sample_warnings(opened)),
     )
 
 

@@ -12,10 +12,10 @@ from qsens.core.spec import SweepSpec
 from qsens.device.machine import this_cpu_saturates
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
+from qsens.run.evaluate import calibrated_workload
 from qsens.run.folder import RunFolder
-from qsens.run.open import assemble
+from qsens.run.open import open_sweep
 from qsens.run.stages import Workload
-from qsens.run.sweep import workload_of
 from qsens.zoo.talker.demo import TalkerDemo
 
 pytestmark = [
@@ -64,9 +64,9 @@ def talker(request, tmp_path_factory):
     }
     for key in ("reference", "budget"):
         values.pop(key)
-    assembled = assemble(SweepSpec.from_mapping(values))
-    with RunFolder.open(folder / "run", assembled.spec) as run:
-        work = workload_of(assembled, run, lambda *_: None)
+    opened = open_sweep(SweepSpec.from_mapping(values))
+    with RunFolder.open(folder / "run", opened.spec) as run:
+        work = calibrated_workload(opened, run, lambda *_: None)
     feeds = next(iter(InputCache(work.samples, work.plan.graph, BATCH).batches()))
     made = Talker(work, feeds, np.empty(0))
     pictures, _ = made.pictures(OnnxRuntimeBackend(threads=1), PrecisionMap(Precision.FP32))
