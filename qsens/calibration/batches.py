@@ -26,7 +26,7 @@ class InputCache:
         self._kept_bytes = 0
 
     def batches(self) -> Iterator[list[Feed]]:
-        """What to run, in order: one feed a batch, or one a sample where the graph cannot batch."""
+        """The feeds to run, in order: one a batch, or one a sample where the graph cannot batch."""
         for start in range(0, len(self._samples), self._batch_size):
             if start in self._kept:
                 yield self._kept[start]
@@ -44,7 +44,7 @@ class InputCache:
         return len(self._samples)
 
     def singly(self) -> Iterator[Feed]:
-        """What to run, in order, one feed at a time."""
+        """The feeds to run, in order, one sample at a time."""
         for feeds in self.batches():
             yield from feeds
 

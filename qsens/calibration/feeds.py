@@ -163,7 +163,7 @@ class Feed(Protocol):
         ...
 
     def describe(self) -> Mapping[str, str]:
-        """What was done to the data, for people."""
+        """The steps that made arrays of the data, for people."""
         ...
 
 

@@ -35,7 +35,7 @@ class ManifestFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a set folder says about itself.
+    """The account that a set folder gives of itself: its files, their origin, licence and checksums.
 
     `size` is (height, width) where all images share it. `colour_order` and `value_range` are what the
     generator expects of these images (`value_range` is what 0..255 maps to); absent for arrays. `opener`
@@ -71,7 +71,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a person states about a set; `None` keeps what its manifest says already.
+    """Statements of a person about a set; `None` keeps what its manifest says already.
 
     `clip_pattern` is a regular expression searched in each file name; its first group is the clip. A set
     with an `opener` has its files in subfolders; without a pattern, a file's clip is the folder it is in.
@@ -174,7 +174,7 @@ def _manifest_from_values(values: dict[str, Any]) -> Manifest:
 
 
 def _checked(manifest: Manifest, path: Path) -> Manifest:
-    """What a schema cannot say: values that must agree with each other."""
+    """The manifest, if values that no schema can relate agree with each other. Raises `DataError`."""
     names = [file.name for file in manifest.files]
     hint = _how_to_correct(path)
     if len(set(names)) < len(names):

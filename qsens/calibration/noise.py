@@ -44,7 +44,7 @@ class NoiseFeed:
         return generator.uniform(low, high, self._shape).astype(self._spec.dtype)
 
     def identity(self) -> Mapping[str, object]:
-        """What the values depend on."""
+        """Everything that the values depend on."""
         bounds = None if self._rule.source == "normal" else self._rule.value_range
         return {
             "source": self._rule.source,
@@ -89,7 +89,7 @@ class ConstantFeed:
         return self._values.copy()
 
     def identity(self) -> Mapping[str, object]:
-        """What the values depend on."""
+        """Everything that the values depend on."""
         checksum = hashlib.sha256(np.ascontiguousarray(self._values).tobytes()).hexdigest()
         return {
             "source": "constant",

@@ -55,7 +55,7 @@ class PluginSampleSet:
         return sample
 
     def describe(self) -> Mapping[str, str]:
-        """What the plug-in says, with its name, where it comes from and the count."""
+        """The plug-in's own description, with its name, its origin and the count."""
         said = _guarded(self._source, "describe()", self._plugin.describe)
         if not isinstance(said, Mapping):
             raise PluginError(f"{self._source}: describe() gave {said!r}", "return a mapping of texts")
@@ -64,7 +64,7 @@ class PluginSampleSet:
         return {**facts, **self._facts, **texts}
 
     def annotation(self, index: int) -> Mapping[str, Any]:
-        """What the plug-in knows of a sample beside its inputs; nothing where it does not say."""
+        """Facts that the plug-in knows of a sample beside its inputs; empty where it says nothing."""
         found = getattr(self._plugin, "annotation", None)
         if found is None:
             return {}

@@ -35,7 +35,7 @@ _ARRAYS = ("method", "samples", "digest", "tensor", "minimum", "maximum", "amax"
 
 @dataclass(frozen=True)
 class TensorRange:
-    """What calibration saw of one tensor.
+    """The values of one tensor over the calibration set: the ends, and the threshold for INT8.
 
     `amax` is the chosen symmetric clipping threshold (`method`), a float32 value; the INT8 scale is
     `amax / 127`, which FP16 holds exactly unless it is below 2^-14. `minimum` and `maximum` are the plain
@@ -121,7 +121,7 @@ class RangeCollector:
             _count_magnitudes(_tensor(batch, name), self._magnitude(name), counts)
 
     def histogram(self, tensor: str) -> Histogram:
-        """What pass two counted of one tensor."""
+        """The magnitudes of one tensor that pass two counted."""
         counts = self._counts.get(tensor, np.zeros(BINS, dtype=np.int64))
         return Histogram(counts, self._magnitude(tensor))
 
@@ -177,7 +177,7 @@ def collect_ranges(
 def ranges_digest(
     graph_digest: str, samples_digest: str, method: str, percentile: float = DEFAULT_PERCENTILE
 ) -> str:
-    """What `Ranges.digest` should be: graph, samples, method and its fraction, and this file's version."""
+    """The right digest of `Ranges`: over graph, samples, method, its fraction and this file's version."""
     fraction = percentile if parse_method(method) is Method.PERCENTILE else None
     key = json.dumps([_VERSION, BINS, graph_digest, samples_digest, str(method), fraction])
     return hashlib.sha256(key.encode()).hexdigest()

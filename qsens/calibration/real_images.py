@@ -81,7 +81,7 @@ class FolderImages:
 
 @dataclass(frozen=True, eq=False)
 class TargetImages:
-    """What the samples of a set should look like."""
+    """The true pictures that belong to the samples of a set."""
 
     samples: SampleSet
 

@@ -1,4 +1,4 @@
-"""Where each graph input comes from: checking the rules given, and inferring those that are not."""
+"""Rules that say where each graph input comes from: given ones are checked, missing ones inferred."""
 
 import difflib
 from collections.abc import Mapping, Sequence

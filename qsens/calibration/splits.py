@@ -44,7 +44,7 @@ class SampleView:
         return self._base.sample(self._indices[index])
 
     def annotation(self, index: int) -> Mapping[str, Any]:
-        """What is known of sample `index` of this part beside its inputs."""
+        """Facts about sample `index` of this part beside its inputs."""
         return annotation_of(self._base, self._indices[index])
 
     def describe(self) -> Mapping[str, str]:

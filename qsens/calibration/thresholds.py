@@ -20,7 +20,7 @@ _SMALLEST_NORMAL_HALF = 2.0**-14
 
 
 class Method(StrEnum):
-    """How amax is chosen."""
+    """The ways to choose amax."""
 
     MINMAX = "minmax"
     PERCENTILE = "percentile"

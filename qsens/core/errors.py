@@ -13,7 +13,7 @@ class QsensError(Exception):
 
 
 def install_hint(extra: str) -> str:
-    """How to install an extra of qsens with the versions it was tested with.
+    """The command that installs an extra of qsens with the versions it was tested with.
 
     Without them pip may replace a CPU build of torch by one that brings gigabytes of CUDA libraries.
     """

@@ -1,4 +1,4 @@
-"""What a precision map looks like over the layers in execution order: a cut, two ends, one isolated unit."""
+"""Shapes of precision maps over the layers in execution order: a cut, two ends, one unit; and their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Direction(StrEnum):
-    """Which side of a boundary runs INT8."""
+    """The side of a boundary that runs in INT8."""
 
     INT8_FIRST = "int8-first"
     FLOAT_FIRST = "float-first"
 
 
 class IsolationKind(StrEnum):
-    """How one unit is singled out."""
+    """The ways to single out one unit."""
 
     ONLY_INT8 = "only this INT8"
     ALL_BUT_INT8 = "all but this INT8"
@@ -216,7 +216,7 @@ def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
 
 
 def built_map(trial: Trial) -> PrecisionMap:
-    """What the backend built; what was asked for where it did not say."""
+    """The map that the backend built; the one asked for where it did not say."""
     return trial.requested if trial.applied is None else trial.applied
 
 

@@ -1,4 +1,4 @@
-"""How metrics are named, ordered and scaled in tables, figures and pages."""
+"""Names, order and scale of metrics in tables, figures and pages."""
 
 import math
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ generators (EfficientNet-Lite0, N below D), and the noise of the error itself. L
 
 
 def interval_method(metric: str) -> str:
-    """How this version makes the 95% interval of a score of that name.
+    """The way in which this version makes the 95% interval of a score of that name.
 
     >>> interval_method("flicker")
     "influence function, clustered by clip, Student's t"
@@ -63,7 +63,7 @@ def interval_method(metric: str) -> str:
 
 
 def images_needed(difference_se: float, images: int, half_width: float) -> int:
-    """How many images would make the 95% interval of a difference ± `half_width`, from its error at `images`.
+    """The number of images that makes a difference's 95% interval ± `half_width`, from its error at `images`.
 
     Errors fall with the root of the number of images; frames of clips are counted in clips of the same
     length, so more of them means more clips.

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do: `SweepSpec`, where every default is written once."""
+"""`SweepSpec`, everything that a sweep is asked to do; each default is written here, once."""
 
 import hashlib
 import json

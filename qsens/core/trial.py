@@ -31,7 +31,7 @@ class Score:
 
 
 class Outcome(StrEnum):
-    """How a trial ended: scored on all samples, on those of the screen only, or not at all."""
+    """The end of a trial: scored on all samples, on those of the screen only, or not at all."""
 
     SCORED = "scored"
     SCREENED = "screened"
@@ -127,7 +127,7 @@ def _overflows(value: object) -> Iterable[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Study:
-    """What reports and selection read: the layers and every trial so far."""
+    """The layers and every trial so far, as reports and selection read them."""
 
     spec_digest: str
     layers: tuple[Layer, ...]
@@ -173,7 +173,7 @@ def untried(requests: Iterable[AnyRequest], trials: Sequence[Trial]) -> list[Any
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run read and with what: digests of `contents`; `versions` of libraries, Python and the CPU."""
+    """The origin of a run: digests of the `contents` it read; `versions` of libraries, Python and the CPU."""
 
     created: str
     contents: Mapping[str, str]

@@ -31,7 +31,7 @@ Feeds = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """How to measure. `profiles_layers` times single layers too, where the runtime can."""
+    """Settings of a measurement. `profiles_layers` times single layers too, where the runtime can."""
 
     batches: tuple[int, ...] = (1,)
     repeats: int = 50
@@ -67,7 +67,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class BenchResult:
-    """What was measured; `skipped` says for a label why it was not. `is_complete` is false after Ctrl-C."""
+    """The latencies measured; `skipped` gives reasons by label. `is_complete` is false after Ctrl-C."""
 
     measured: tuple[MapLatency, ...]
     skipped: Mapping[str, str]
@@ -134,7 +134,7 @@ class _Held:
     run_bytes: dict[int, int | None] = field(default_factory=dict)
 
     def memory_bytes(self, batch: int) -> int | None:
-        """What building and the first run of that batch added."""
+        """Memory that building and the first run of that batch added."""
         first_run = self.run_bytes.get(batch)
         return None if self.built_bytes is None or first_run is None else self.built_bytes + first_run
 

@@ -1,4 +1,4 @@
-"""What a bench measures: maps of a run folder, or the one map of a bundle, with the inputs to run them on."""
+"""The subjects of a bench: maps of a run folder or the one map of a bundle, with inputs to run them on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ MIXED = "MIX"
 
 
 class Maps(StrEnum):
-    """Which maps of a run are measured; each but `ANCHORS` adds to it what it names."""
+    """Choices of the maps to measure; each but `ANCHORS` adds the maps that it names to those."""
 
     ANCHORS = "anchors"
     CHOSEN = "chosen"
@@ -73,7 +73,7 @@ def trials_to_measure(run: Path, study: Study, maps: Maps, numbers: Sequence[int
 
 
 def canonical_map(study: Study, trial: Trial) -> PrecisionMap:
-    """What was built in a trial, in the one form that equal assignments share."""
+    """The map that was built in a trial, in the one form that equal assignments share."""
     return PrecisionMap.over(built_map(trial).assignment(layer.name for layer in study.layers))
 
 
@@ -87,7 +87,7 @@ def run_subjects(run: ReopenedRun, backend: Backend, trials: Mapping[str, Trial]
 
 
 def measured_graph(run: ReopenedRun) -> MeasuredGraph:
-    """Which generator the run is of."""
+    """The generator that the run is of, as a latency file names it."""
     return MeasuredGraph(
         run.generator.name, run.graph.digest, tuple(layer.name for layer in run.study.layers)
     )

@@ -85,7 +85,7 @@ def golden_inputs(run: ReopenedRun, indices: tuple[int, ...]) -> dict[str, Array
 
 
 def bounds_for(exact_psnr_db: float, target: Target) -> Bounds:
-    """What an engine of the target must reach, given how close exact arithmetic comes to FP32."""
+    """The PSNR that an engine of the target must reach, given how close exact arithmetic comes to FP32."""
     return Bounds(
         fp32_psnr_db=min(exact_psnr_db - ENGINE_ALLOWANCE_DB, target.psnr_cap_db),
         exact_psnr_db=min(exact_psnr_db - BETWEEN_ENGINES_DB, target.psnr_cap_db),
@@ -120,7 +120,7 @@ def exact_outputs(
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How a map is exported. `strict` refuses an engine that would need layers taken back to float."""
+    """Options of an export. `strict` refuses an engine that would need layers taken back to float."""
 
     target: Target
     out: Path
@@ -237,7 +237,7 @@ def _compared(bundle: Bundle, goldens: Goldens) -> GoldenResult:
 
 
 def _why_not_here(target: Target) -> str | None:
-    """Why the target's runtime cannot build on this machine; `None` where it can."""
+    """The reason that the target's runtime cannot build on this machine; `None` where it can."""
     if not is_installed(target.runtime):
         return f"{target.runtime} is not installed here"
     if target.runtime != "tensorrt":

@@ -127,7 +127,7 @@ def ranges_document(ranges: Ranges) -> dict[str, Any]:
 
 
 def relative_run(run: Path, out: Path) -> str | None:
-    """Where the run lies as seen from the bundle; `None` where the path would tell of the machine."""
+    """The path from the bundle to its run; `None` where the path would tell of the machine."""
     run, out, here = run.absolute(), out.absolute(), Path.cwd()
     if out.is_relative_to(run) or (out.is_relative_to(here) and run.is_relative_to(here)):
         return Path(os.path.relpath(run, out)).as_posix()

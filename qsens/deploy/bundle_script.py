@@ -39,7 +39,7 @@ STOPPED, OUTPUT_CLOSED = 130, 141
 
 
 class Refused(Exception):  # noqa: N818 (it is about files, not about the code)
-    """What is wrong with the files of a bundle, and what to do."""
+    """The files of a bundle are not what they should be: says what is wrong and what to do."""
 
     def __init__(self, message: str, hint: str = "copy or export the bundle again") -> None:
         super().__init__(message)
@@ -102,7 +102,7 @@ def file_names(folder: Path) -> Set[str]:
 
 
 def entries(folder: Path, below: str) -> "List[os.DirEntry[str]]":
-    """What lies in a folder of the bundle; nothing where the folder is absent."""
+    """The entries of a folder of the bundle; none where the folder is absent."""
     try:
         with os.scandir(str(folder / below)) as found:
             return sorted(found, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Which map is exported: the one that `qsens select` wrote down, or that of a named trial."""
+"""The map to export: the one that `qsens select` wrote down, or that of a named trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

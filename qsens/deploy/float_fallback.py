@@ -39,7 +39,7 @@ class ReturnedLayer:
 
 @dataclass(frozen=True)
 class AuditedEngine:
-    """What the runtime of this machine made of the exported graph."""
+    """The engine that the runtime of this machine made of the exported graph, with its audit."""
 
     runtime: str
     version: str
@@ -67,7 +67,7 @@ class AgreedGraph:
 
 @dataclass(frozen=True, eq=False)
 class Drafting:
-    """What stays the same while a map is lowered, built and audited: run, target, folder, batch, samples.
+    """The surroundings of a map that is lowered, built and audited: run, target, folder, batch, samples.
 
     `inputs` are golden inputs by name, samples first. `picture` is the output that is looked at.
     """

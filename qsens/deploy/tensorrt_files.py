@@ -1,4 +1,4 @@
-"""What a bundle for TensorRT holds besides: the `trtexec` command, and what implicit quantization needs."""
+"""Extra files of a bundle for TensorRT: the `trtexec` command, and what implicit quantization needs."""
 
 import shlex
 import struct
@@ -41,7 +41,7 @@ PLAIN_MODEL = "fp32.onnx"
 
 @dataclass(frozen=True)
 class CalibrationCache:
-    """What a cache file holds: `scales` are float32 values by tensor, `amax / 127`."""
+    """The contents of a calibration cache: `scales` are float32 values by tensor, `amax / 127`."""
 
     header: str
     scales: Mapping[str, np.float32]
@@ -82,7 +82,7 @@ def read_calibration_cache(text: str) -> CalibrationCache:
 
 
 def version_number(version: str) -> str:
-    """How a header writes a version: `8.6.1` is 8601, `10.3.0` is 100300. Raises `DataError`."""
+    """A version as headers write it: `8.6.1` is 8601, `10.3.0` is 100300. Raises `DataError`."""
     try:
         major, minor, patch = (int(part) for part in [*version.split("."), "0", "0"][:3])
     except ValueError:
@@ -206,7 +206,7 @@ def _shape(name: str, shape: tuple[int, ...], batch: int | None) -> str:
 
 @dataclass(frozen=True)
 class TensorRtFiles:
-    """What was written: the commands, and each file with what a reader must know of it."""
+    """The files written for TensorRT: the commands, and each file with what a reader must know of it."""
 
     command: str
     described: dict[str, str]

@@ -209,7 +209,7 @@ class CheckedFiles:
 
 @dataclass(frozen=True)
 class CompiledBundle:
-    """What TensorRT-RTX's compiler made of a bundle for TensorRT; nothing was run."""
+    """The plan that TensorRT-RTX's compiler made of a bundle for TensorRT, and its audit; nothing was run."""
 
     version: str
     plan_bytes: int

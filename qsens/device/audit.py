@@ -48,7 +48,7 @@ class DeviceEngine(Protocol):
         ...
 
     def executed_layers(self) -> tuple[ExecutedLayer, ...]:
-        """What the engine holds, in execution order; empty where the runtime does not tell."""
+        """The layers of the engine in execution order; empty where the runtime does not tell."""
         ...
 
     def step_times_ms(self, feeds: Mapping[str, Array], repeats: int) -> dict[str, float]:
@@ -60,7 +60,7 @@ class DeviceEngine(Protocol):
 
 @dataclass(frozen=True)
 class AskedLayer:
-    """What one layer should run in.
+    """The precision that one layer should run in: asked for in the map, and expected of this flavour.
 
     `requested` is the precision map's word; `expected` what the runtime's flavour makes of it (an FP16
     layer is FP32 on a CPU without FP16). Precisions are `int8`, `fp16` or `fp32`.

@@ -85,7 +85,7 @@ class Bundle:
 
     @property
     def golden_samples(self) -> int:
-        """How many samples the goldens have."""
+        """The number of samples in the goldens."""
         return len(self.document["goldens"]["samples"])
 
     @property

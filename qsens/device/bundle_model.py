@@ -33,7 +33,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def _difference(bundle: Bundle, graph: OnnxGraph) -> str | None:
-    """What the document says of a graph that is not so."""
+    """The first claim of the document that is not true of the graph; `None` where all are."""
     nodes = {node.name for node in graph.nodes}
     asked = {row.node for row in bundle.asked}
     named = [row.node for row in bundle.asked] + [node for node, _ in bundle.float_pins]

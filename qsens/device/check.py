@@ -50,7 +50,7 @@ _UNTOLD = "-"
 
 @dataclass(frozen=True)
 class ComparedFiles:
-    """How many files are as they were exported, and the digest over them.
+    """The number of files that are as they were exported, and the digest over them.
 
     `compare_again` raises where one has changed since.
     """
@@ -62,7 +62,7 @@ class ComparedFiles:
 
 @dataclass(frozen=True)
 class BundleReport:
-    """What a check found; `latency` and `layer_times` are `None` and empty where they were not measured."""
+    """The findings of a check; `latency` and `layer_times` are `None` and empty where not measured."""
 
     bundle: Bundle
     files: ComparedFiles
@@ -124,7 +124,7 @@ class BundleReport:
 
 
 def _label(deployed: Mapping[str, Any]) -> str:
-    """What the paper's tables call a map: by its precision, or MIX."""
+    """The name of a map in the paper's tables: its precision, or MIX."""
     return "MIX" if deployed["overrides"] else str(deployed["default"]).upper()
 
 
@@ -196,7 +196,7 @@ def main(options: argparse.Namespace, folder: Path, files: ComparedFiles) -> int
 
 
 def report_text(report: BundleReport) -> str:
-    """What a person reads of a check: the audit, the goldens, the latency and the verdict."""
+    """A check as a person reads it: the audit, the goldens, the latency and the verdict."""
     return visible_text("\n".join(_report_lines(report)))
 
 
@@ -264,7 +264,7 @@ def _latency_lines(report: BundleReport) -> list[str]:
 
 
 def report_problems(report: BundleReport) -> list[str]:
-    """What makes the check fail, one sentence each."""
+    """The reasons that make the check fail, one sentence each."""
     found = [
         f"{row.layer} runs in {row.actual}, {row.expected} was expected ({row.engine_layer})"
         for row in mismatches(report.audit)

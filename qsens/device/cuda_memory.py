@@ -156,7 +156,7 @@ class DeviceBuffer:
 
 
 def driver_problem() -> str | None:
-    """Why no GPU can be used, `None` where one can. Asks the driver only: makes no context, loads no CUDA."""
+    """The reason that no GPU can be used, or `None`. Asks the driver alone, without a context or CUDA."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

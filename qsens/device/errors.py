@@ -15,7 +15,7 @@ class DeviceError(Exception):
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, for a message that already names the file.
+    """The words of an error for a message that already names the file.
 
     Of an error of the system only its words: neither its number nor its paths.
 

@@ -44,7 +44,7 @@ class Goldens:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """How close an engine's pictures are to the goldens, and what is wrong with them."""
+    """The distance of an engine's pictures from the goldens, and what is wrong with them."""
 
     fp32_psnr_db: float
     exact_psnr_db: float

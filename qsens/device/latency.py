@@ -146,7 +146,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True)
 class MapLatency:
-    """What was measured of one precision map at one batch size.
+    """The measurements of one precision map at one batch size.
 
     `label` is for people: `FP32`, `FP16`, `INT8`, `MIX` for the map that ships, else a few words.
     `precision_map` are the plain values of the map as asked for and `map_digest` its digest, both in the
@@ -190,7 +190,7 @@ class MapLatency:
 
 @dataclass(frozen=True)
 class MeasuredGraph:
-    """Which generator was measured: a name for people, the digest of its graph, its layers in order."""
+    """The generator that was measured: a name for people, the digest of its graph, its layers in order."""
 
     generator: str
     digest: str

@@ -72,7 +72,7 @@ def _is_gone(machine: str, number: int, start: int) -> bool:
 
 
 def _start_of(number: int) -> int | None:
-    """When a process began, in ticks since the machine did, or 0 where nothing says; `None` if it is gone."""
+    """The start of a process in ticks since the machine's, or 0 where nothing says; `None` if it is gone."""
     try:
         text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

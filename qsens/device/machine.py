@@ -1,4 +1,4 @@
-"""What a measurement ran on: processor, GPU, driver, clocks, memory, system; what a machine lacks is null."""
+"""The machine of a measurement: processor, GPU, driver, clocks, memory, system; absent parts are null."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def mapped_array(path: Path) -> Array:
 
 
 def unpacked_bytes(path: Path) -> int:
-    """How many bytes the arrays of an `.npz` take, as its directory and their headers say.
+    """The bytes that the arrays of an `.npz` take, as its directory and their headers say.
 
     Raises:
         OSError: if the file cannot be opened.

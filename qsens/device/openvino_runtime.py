@@ -198,7 +198,7 @@ class OpenVinoRuntime:
 
 
 def _saturation_notes(graph: OnnxGraph) -> dict[str, str]:
-    """What to say of INT8 layers on this CPU, by node."""
+    """Remarks on INT8 layers that saturate on this CPU, by node."""
     saturates = this_cpu_saturates()
     if saturates is False:
         return {}

@@ -27,7 +27,7 @@ Clock = Callable[[], float]
 
 
 def added_memory_bytes(work: Callable[[], object], *, root: Path = SYSTEM) -> int | None:
-    """How far the process's resident memory rose above its start while `work` ran, peaks included.
+    """The rise of the process's resident memory above its start while `work` ran, peaks included.
 
     Memory that an earlier engine freed is given back to the system first, as far as the C library can.
     `None` where the system does not tell (Linux does).

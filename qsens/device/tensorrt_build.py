@@ -20,7 +20,7 @@ _FLOATS = frozenset({"FLOAT", "HALF"})
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How a plan is built.
+    """Settings for building a plan.
 
     `flavour` is `strong` (every type is in the graph) or `weak` (INT8 by the graph's Q/DQ, the rest by
     `float_pins`: ONNX node and `fp16` or `fp32`). `batches` are the smallest, the usual and the largest batch
@@ -113,7 +113,7 @@ def compile_plan(
 
 
 def open_or_explain(make: Callable[[], Any], logger: Any, what: str) -> Any:
-    """What `make` gives; TensorRT refuses with a bare TypeError or with nothing where it finds no GPU."""
+    """The object from `make`; without a GPU, TensorRT's bare TypeError or nothing becomes a `DeviceError`."""
     try:
         made = make()
     except TypeError:

@@ -118,7 +118,7 @@ class _Step:
 
 
 def layers_from_json(text: str) -> tuple[ExecutedLayer, ...]:
-    """What `get_engine_information` of a whole engine says, in execution order.
+    """The layers that `get_engine_information` of a whole engine names, in execution order.
 
     Raises:
         DeviceError: if the text is no JSON or holds no list of layers.

@@ -31,7 +31,7 @@ _KEPT_MESSAGES = 200
 
 @dataclass(frozen=True)
 class PlanOrigin:
-    """Where a plan was built: a plan runs on no other version, and on no other kind of GPU."""
+    """The machine and version that built a plan: it runs on no other version, and on no other kind of GPU."""
 
     runtime: str
     version: str
@@ -87,7 +87,7 @@ def _named(origin: PlanOrigin) -> str:
 
 @dataclass(frozen=True)
 class Features:
-    """What a TensorRT can do. `has_weak_typing`: precisions of layers can be set (up to 10.x)."""
+    """Abilities of a TensorRT module. `has_weak_typing`: precisions of layers can be set (up to 10.x)."""
 
     has_strong_typing: bool
     has_weak_typing: bool
@@ -121,7 +121,7 @@ def import_tensorrt(names: tuple[str, ...] = TENSORRT) -> Any:
 
 
 def features_of(trt: Any) -> Features:
-    """What this module has, by its names."""
+    """The abilities of a module, told by its names."""
     flags = trt.BuilderFlag
     weak = ("INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS")
     return Features(
@@ -156,7 +156,7 @@ def collecting_logger(trt: Any, *, verbose: bool = False) -> Any:
             return [text for severity, text in self.messages if severity in severities]
 
         def errors(self) -> str:
-            """What went wrong, in TensorRT's own words, as one text; repeated texts once."""
+            """TensorRT's own error messages as one text; repeated ones once."""
             found = dict.fromkeys(self.lines("INTERNAL_ERROR", "ERROR"))
             return "; ".join(text.strip() for text in found) or "TensorRT gave no reason"
 

@@ -60,7 +60,7 @@ def wanted_of(graph: TensorGraph, kept: Iterable[str], coming: Iterable[TensorGr
 
 
 def ranks_of(wanted: Iterable[Wanted]) -> Mapping[str, int]:
-    """How soon each digest is needed: 0 by the next map."""
+    """The rank of each digest by how soon a map needs it: 0 is the next map."""
     ranks: dict[str, int] = {}
     for rank, entry in enumerate(wanted):
         for digest in entry.digests:
@@ -137,7 +137,7 @@ class KeptTensors:
 
 
 def feed_digest(feed: Mapping[str, Array]) -> str:
-    """What an engine is fed, names, types, shapes and values, as a key."""
+    """A key for a feed, from its names, types, shapes and values."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(feed):
         value = np.ascontiguousarray(feed[name])
@@ -210,7 +210,7 @@ class PrefixReuse:
 
 @dataclass(frozen=True, eq=False)
 class _Reuse:
-    """What an engine needs to know of the maps before and after it."""
+    """Facts for an engine about the maps before and after it."""
 
     graph: TensorGraph
     wanted: tuple[Wanted, ...]

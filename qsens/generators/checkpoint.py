@@ -162,7 +162,7 @@ def _load(file: Path | IO[bytes], *, trust_checkpoint: bool = False) -> Any:
 
 
 def _code_wanted(error: pickle.UnpicklingError) -> str:
-    """What a refused pickle asks for, or nothing if it is simply not a pickle."""
+    """The code that a refused pickle asks for, or nothing if it is simply not a pickle."""
     # torch goes on to say how its own loader can be told to run the code.
     lines = [line.strip().partition(" Please use")[0] for line in str(error).splitlines()]
     return next((line[:200] for line in lines if any(mark in line for mark in _WANTS_CODE)), "")

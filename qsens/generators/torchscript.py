@@ -31,7 +31,7 @@ _TYPED_VALUES = (
 
 
 class ScriptedModule:
-    """What stands for a scripted class while its archive is read: attributes by name, no methods.
+    """A stand-in for a scripted class while its archive is read: attributes by name, no methods.
 
     `tensors` are the names of its parameters and buffers.
     """

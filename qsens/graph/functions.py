@@ -44,7 +44,7 @@ def _refuse_growth(model: onnx.ModelProto) -> None:
 
 
 def _size_of(key: Key, functions: dict[Key, onnx.FunctionProto], sizes: dict[Key, int], depth: int) -> int:
-    """How many nodes a call stands for. Raises `LoadError` for calls that nest too deep, or without end."""
+    """The number of nodes in a call. Raises `LoadError` for calls that nest too deep, or without end."""
     if key not in functions:
         return 1
     if depth > DEEPEST_CALLS:

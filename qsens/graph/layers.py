@@ -51,7 +51,7 @@ def in_order(layers: Sequence[Layer], generator: Generator, layer_order: str) ->
 
 @dataclass(frozen=True)
 class WeightedNode:
-    """What is known about the origin of one weighted node.
+    """The origin of one weighted node, as far as it is known.
 
     `module` is the path of the innermost torch module, `None` where there is none; `call` names the
     operation inside it; `parameter` is the initializer that the weight came from, or `None`.

@@ -1,4 +1,4 @@
-"""What one run of an unknown graph may take: time and memory, both bounded."""
+"""Bounds on the time and the memory that one run of an unknown graph may take."""
 
 from collections.abc import Callable
 from concurrent.futures import Future

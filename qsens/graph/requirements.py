@@ -1,4 +1,4 @@
-"""What an ONNX graph must satisfy before it can be swept: operator set, no quantization, plain FP32."""
+"""Requirements on an ONNX graph before it can be swept: operator set, no quantization, plain FP32."""
 
 import onnx
 from onnx import TensorProto

@@ -1,4 +1,4 @@
-"""Who makes and who reads each tensor of an ONNX graph, and what a layer's fused operation consists of."""
+"""Makers and readers of each tensor of an ONNX graph, and the nodes of a layer's fused operation."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

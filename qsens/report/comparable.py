@@ -1,4 +1,4 @@
-"""Which trials of a study may share an axis, and what their scores and intervals are."""
+"""Trials of a study that may share an axis, with their scores and intervals."""
 
 import math
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ def screen_score(trial: Trial, metric: str) -> Score | None:
 
 
 def reference_of(study: Study, metric: str) -> str | None:
-    """What FP32's score of `metric` was measured against (the first scored trial's without FP32)."""
+    """The reference of FP32's score of `metric` (without FP32, of the first scored trial's)."""
     baseline = anchor_trial(study, Precision.FP32)
     candidates = (*((baseline,) if baseline else ()), *study.scored())
     scores = (trial.score(metric) for trial in candidates)

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a run: masking, sample size, overflow, failures, refusals."""
+"""Warnings that a reader needs before believing a run: masking, sample size, overflow, failures, refusals."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SHOWN = 6
 
 
 class Severity(StrEnum):
-    """How loud a finding is shown."""
+    """The loudness of a finding."""
 
     WARNING = "warning"
     NOTE = "note"

@@ -65,7 +65,7 @@ class KeptFloors:
 
 
 def read_floors(run: Path) -> KeptFloors | None:
-    """What the run folder keeps; `None` where nothing was computed yet or the file is damaged."""
+    """The floors kept in a run folder; `None` where none were computed yet or the file is damaged."""
     try:
         return read_record(KeptFloors, parse_json(read_file(_path(run))))
     except (OSError, ValueError):

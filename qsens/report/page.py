@@ -87,7 +87,7 @@ def _shown(value: Any) -> Any:
 
 
 def static_notice() -> str:
-    """What a page without charts says of it."""
+    """The notice on a page without charts."""
     return f'<p class="faint">{escape(MISSING)}</p>'
 
 
@@ -264,7 +264,7 @@ def _trials_section(content: PageContent) -> str:
 
 
 def _of_screens(study: Study) -> str:
-    """What rows of screened trials are, once for all of them."""
+    """An explanation of rows of screened trials, once for all of them."""
     counts = [screened_images(trial) for trial in study.trials if trial.outcome is Outcome.SCREENED]
     if not counts:
         return ""

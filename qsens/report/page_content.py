@@ -1,4 +1,4 @@
-"""What the report page shows of one run: plain values, pictures that are drawn, and sample pictures."""
+"""Content of the report page for one run: plain values, pictures that are drawn, and sample pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

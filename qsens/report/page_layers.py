@@ -154,7 +154,7 @@ def _effect_cell(effect: Effect, ending: str) -> str:
 
 
 def _device_columns(timings: Sequence[Timings], chosen: Trial | None) -> list[_Column]:
-    """What devices ran the chosen map's layers in, and their milliseconds, where a latency file tells it."""
+    """Columns of precisions and milliseconds that devices ran the chosen map's layers with, where known."""
     columns, files = [], set()
     for entry in timings:
         measured = None if chosen is None else entry.of(chosen)

@@ -149,7 +149,7 @@ def _row_classes(trial: Trial, study: Study, *, is_chosen: bool) -> dict[str, bo
 
 
 def outcome_note(trial: Trial) -> str:
-    """Why a trial has no scores like the others'; empty where it has."""
+    """The reason that a trial has no scores like the others'; empty where it has."""
     if trial.outcome is Outcome.FAILED:
         return f"failed: {trial.error or 'no message'}"
     if trial.outcome is Outcome.SCREENED:
@@ -158,12 +158,12 @@ def outcome_note(trial: Trial) -> str:
 
 
 def screened_images(trial: Trial) -> str:
-    """What a screened trial was scored on, in words."""
+    """The images that a screened trial was scored on, in words."""
     return f"{trial.scores[0].images} images" if trial.scores else "a few images"
 
 
 def _note(trial: Trial, study: Study) -> str:
-    """What sets a trial apart, below its title; nothing for most."""
+    """A note below the title of a trial that is apart from the others; empty for most."""
     screened, parts = "", []
     differing, same_as = differing_layers(trial, study.layers), study.same_as(trial)
     if trial.outcome is Outcome.FAILED:

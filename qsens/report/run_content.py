@@ -1,4 +1,4 @@
-"""What the report takes from a run folder beside the study: the chosen map, pictures, provenance."""
+"""Content of a run folder that the report needs beside the study: chosen map, pictures, provenance."""
 
 import json
 import re
@@ -30,7 +30,7 @@ _SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")
 
 @dataclass(frozen=True, eq=False)
 class RunContent:
-    """What a report reads of the run folder `run` once, for tables, figures and the page.
+    """The content of the run folder `run`, read once for tables, figures and the page.
 
     `chosen` is the trial whose map was selected, `verdict` on what grounds, `reasons` why each layer has its
     precision in it, by layer name; `samples` are pictures of all scored trials, uint8 (K, 3, H, W), 0 to
@@ -88,7 +88,7 @@ def chosen_document(run: Path, study: Study) -> Mapping[str, Any] | None:
 
 
 def _reasons(document: Mapping[str, Any] | None) -> dict[str, str]:
-    """What `qsens select` wrote of each layer; nothing in files of older versions."""
+    """The reasons that `qsens select` wrote for the layers; none in files of older versions."""
     reasons = {} if document is None else document.get("reasons", {})
     return {name: reason["text"] for name, reason in reasons.items()}
 
@@ -113,7 +113,7 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
 
 
 def _enough(document: Mapping[str, Any]) -> str:
-    """How many images would put the interval within the budget, if the score stays what it is."""
+    """The number of images that would put the interval within the budget, if the score stays what it is."""
     budget = document["budget"]
     scores = {entry["metric"]: entry for entry in document["scores"]["chosen"]}
     score = scores.get(budget["metric"])
@@ -195,7 +195,7 @@ def evidence_links(run: Path, study: Study) -> dict[int, str]:
 
 
 def missing_maps(run: Path, study: Study) -> int | None:
-    """How many planned maps have no trial; `None` where the plan depends on scores or cannot be made."""
+    """The number of planned maps without a trial; `None` where scores decide the plan or there is none."""
     try:
         spec = read_run_spec(run)
         options = spec.strategy_options.to_dict()

@@ -50,7 +50,7 @@ def make_report(
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where the parts of a report lie."""
+    """The paths of the parts of a report."""
 
     page: Path
     trials_csv: Path
@@ -60,7 +60,7 @@ class ReportPaths:
 
 
 def report_paths(run: Path) -> ReportPaths:
-    """Where `write_report` puts the report of the run folder `run`."""
+    """The paths to which `write_report` writes the report of the run folder `run`."""
     paths = RunPaths(run)
     return ReportPaths(
         paths.report_path,

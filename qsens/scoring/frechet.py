@@ -85,7 +85,7 @@ class FeatureStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What distances are measured to, factored once.
+    """The set that distances are measured to, factored once.
 
     `root`: float64 (D, rank), orthogonal columns, `root @ root.T` is the covariance. Directions without
     variance are left out, so a reference of few images is also cheaper.

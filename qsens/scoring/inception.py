@@ -31,7 +31,7 @@ VALID = (0, 0, 0, 0)
 
 
 def torch_cache_path() -> Path:
-    """Where torch hub, and so pytorch-fid, keeps the weights."""
+    """The file in which torch hub, and so pytorch-fid, keeps the weights."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
     return Path(home).expanduser() / "hub" / "checkpoints" / WEIGHTS_FILE

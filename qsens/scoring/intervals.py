@@ -96,7 +96,7 @@ def heavy_tailed_error(influence: NDArray[Any], clusters: NDArray[Any] | None = 
 
 
 def effective_groups(values: NDArray[Any]) -> float:
-    """How many normal values would have a sample variance as uncertain as that of these (N,), at most N.
+    """The number of normal values with a sample variance as uncertain as that of these (N,), at most N.
 
     The variance of the sample variance, 2 / (N - 1) + excess kurtosis / N in units of the squared variance,
     is matched to that of a chi-squared one, as Satterthwaite (1946) does for sums of variances.

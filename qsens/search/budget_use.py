@@ -1,4 +1,4 @@
-"""How much of the budget a trial uses: 0 is FP32's score, 1 the worst acceptable one."""
+"""The share of the budget that a trial uses: 0 is FP32's score, 1 the worst acceptable one."""
 
 import math
 from collections.abc import Sequence

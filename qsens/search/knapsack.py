@@ -1,4 +1,4 @@
-"""Which units to put in INT8 when damages and savings add: two mixed-integer programs, solved by HiGHS."""
+"""The best units to put in INT8 when damages and savings add: two mixed-integer programs, solved by HiGHS."""
 
 import contextlib
 import ctypes
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Items:
-    """What may be chosen: damages (at least 0, infinite where it may not be) and savings (at least 0)."""
+    """The items to choose from: damages (at least 0, infinite where forbidden) and savings (at least 0)."""
 
     damages: tuple[float, ...]
     savings: tuple[float, ...]

@@ -137,7 +137,7 @@ class UnitMaps:
         )
 
     def savings(self, per_layer: Mapping[str, float] | None = None) -> tuple[float, ...]:
-        """What INT8 in each unit saves: `per_layer` summed where it moves, or multiply-accumulates."""
+        """The savings of INT8 in each unit: `per_layer` summed where it moves, or multiply-accumulates."""
         if per_layer is None:
             return tuple(self.macs(place) for place in range(len(self.units)))
         return tuple(

@@ -1,4 +1,4 @@
-"""How much worse than FP32 a map may score."""
+"""The budget: the largest loss of score that a map may have against FP32."""
 
 import math
 import re
@@ -14,7 +14,7 @@ _AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
 
 @dataclass(frozen=True)
 class Budget:
-    """How much worse than FP32 a map may score: points of the metric, or a share of FP32's score."""
+    """The largest loss of score against FP32: points of the metric, or a share of FP32's score."""
 
     amount: float
     is_share: bool = False
@@ -51,7 +51,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Limit:
-    """What a map must keep to: `metric` at most `points` worse than `baseline`.
+    """The limit that a map must keep to: `metric` at most `points` worse than `baseline`.
 
     Where FP32's score is infinite (PSNR against itself) `points` is the least acceptable score itself.
     """
@@ -74,7 +74,7 @@ class Limit:
         return math.isinf(self.points) or (self.points == 0 and not math.isfinite(self.baseline))
 
     def excess(self, value: float) -> float:
-        """How far beyond the threshold a score is; zero or negative is within."""
+        """The distance of a score beyond the threshold; zero or negative is within."""
         if value == self.threshold:
             return 0.0
         return value - self.threshold if self.lower_is_better else self.threshold - value

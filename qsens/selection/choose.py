@@ -198,7 +198,7 @@ def _cost(study: Study, trial: Trial, limit: Limit) -> tuple[float, float, float
 
 
 def selection_of(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Sequence[Limit]) -> Selection:
-    """What is said of a chosen trial."""
+    """The `Selection` of a chosen trial: its limits, its distance from them and its ties."""
     limit = limits[0]
     guard = limits[1] if len(limits) > 1 else None
     return Selection(

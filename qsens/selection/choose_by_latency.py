@@ -173,7 +173,7 @@ def _preference(timings: Timings, trial: Trial, limits: Sequence[Limit]) -> tupl
 
 
 def _loss(trial: Trial, limits: Sequence[Limit]) -> tuple[float, float]:
-    """How much worse than FP32 the score is, then the damage; a score better than FP32's is no gain.
+    """The loss of score against FP32, then the damage; a score better than FP32's is no gain.
 
     Noise can lower the distance to real images while it damages the pictures.
     """

@@ -1,4 +1,4 @@
-"""What the trials of a study say of the limits that a chosen map keeps to, as sets of INT8 layers."""
+"""The evidence of a study's trials about the limits that a chosen map keeps to, as sets of INT8 layers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Reading:
 
     @property
     def excess(self) -> float:
-        """How far beyond the limit; infinite where the score is not a number."""
+        """The distance beyond the limit; infinite where the score is not a number."""
         if math.isnan(self.value):
             return math.inf
         if self.value == self.threshold:
@@ -44,7 +44,7 @@ class Reading:
 
     @property
     def cost(self) -> float:
-        """How much worse than FP32; not finite for scores that FP32 has no finite value of."""
+        """The loss of score against FP32; not finite for scores that FP32 has no finite value of."""
         return self.excess + self.limit.points if math.isfinite(self.limit.baseline) else math.nan
 
     @property
@@ -54,7 +54,7 @@ class Reading:
 
     @property
     def place(self) -> str:
-        """What a score of a few images must be shown with; empty for one of all images."""
+        """The words that a score of a few images must be shown with; empty for one of all images."""
         return f" on {self.images} images" if self.is_screen else ""
 
     @property
@@ -128,7 +128,7 @@ class TriedMap:
         return f"{worst}" if chosen is None else f"{worst}; the chosen map has {chosen.value:.4g} there"
 
     def told(self, start: str) -> str:
-        """What the trial says after the `start` of a sentence, with its number; scaled where it can be."""
+        """A sentence from `start` on about the trial's score, with its number; scaled where it can be."""
         return self.estimated(start) or f"{start} (trial {self.number}): {self}"
 
     def estimated(self, start: str) -> str | None:
@@ -156,7 +156,7 @@ class TriedMap:
         return ratio * reading.cost / reading.limit.points - 1
 
     def ratio(self, limit: Limit) -> float | None:
-        """What the chosen map costs on all images, per cost on the few; `None` where that is not known."""
+        """The chosen map's cost on all images, per cost on the few; `None` where that is not known."""
         few, every = self.on_screen.get(limit.metric), self.on_all.get(limit.metric)
         if few is None or every is None or not 0 < limit.points < math.inf:
             return None
@@ -205,7 +205,7 @@ class Yardstick:
 
 
 def tried_maps(study: Study, chosen: Trial, yardstick: Yardstick) -> tuple[TriedMap, ...]:
-    """What was tried and tells something of the limits, each built map once; scores on all images first.
+    """The maps that were tried and tell of the limits, each built map once; scores on all images first.
 
     Left out are the chosen trial, trials without a comparable score, and those that have FP16 where the
     chosen map has FP32, unless FP16 alone does no harm.
@@ -318,7 +318,7 @@ class MapFacts:
         return self.yardstick.readings(self.chosen.scores, is_screen=False)
 
     def taken(self, tried: TriedMap, worst: Reading) -> str:
-        """What a trial takes of the points of its `worst` reading; names a metric that is not the first."""
+        """The points that a trial takes by its `worst` reading; names a metric that is not the first."""
         if not math.isfinite(worst.cost):
             return f"{worst} (trial {tried.number})"
         metric = "" if worst.limit is self.limits[0] else f", {worst.limit.metric}"

@@ -1,4 +1,4 @@
-"""Why a layer of a chosen map is not in INT8: what each kind of trial says, the strongest first."""
+"""Reasons that a layer of a chosen map is not in INT8, from each kind of trial, the strongest first."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ __all__ = ["Reason", "ReasonKind", "reasons_of", "reasons_of_selection"]
 
 
 class ReasonKind(StrEnum):
-    """What a reason rests on."""
+    """The evidence that a reason rests on."""
 
     NOT_AS_ASKED = "not-as-asked"
     PINNED = "pinned"
@@ -38,7 +38,7 @@ class ReasonKind(StrEnum):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a layer has its precision: `str` gives a sentence for people, `trials` the trials that it names.
+    """The reason for a layer's precision: `str` gives a sentence, `trials` the trials that it names.
 
     `text` may hold for other layers too; `detail` is what to add of this layer only, or empty.
     """
@@ -53,7 +53,7 @@ class Reason:
 
 
 def float_reason(facts: MapFacts, place: int) -> Reason:
-    """Why the layer at `place` is not in INT8, by the strongest evidence there is."""
+    """The reason that the layer at `place` is not in INT8, by the strongest evidence there is."""
     for find in _BY_STRENGTH:
         if reason := find(facts, place):
             return reason
@@ -175,7 +175,7 @@ def _time_clause(facts: MapFacts, tried: TriedMap) -> str:
 
 
 def _all_but(facts: MapFacts, place: int) -> Reason | None:
-    """What is gained where only the layer, or it and others of its block, are spared of INT8 everywhere.
+    """The gain where only the layer, or it and others of its block, are spared of INT8 everywhere.
 
     Counted where the gain is more than an even share of the damage and more than its error.
     """
@@ -248,7 +248,7 @@ def _cost_over(facts: MapFacts, place: int) -> Reason | None:
 
 
 def alone_cost(facts: MapFacts, place: int) -> Reason | None:
-    """What the layer at `place` costs alone, within the limits, and what the chosen map costs.
+    """The cost of the layer at `place` alone, within the limits, beside the chosen map's.
 
     The two need not add. `None` where no trial tells.
     """
@@ -334,7 +334,7 @@ def reasons_of_selection(study: Study, selection: Selection) -> dict[str, Reason
 def reasons_of(
     study: Study, chosen: Trial, limits: Sequence[Limit], timings: Timings | None = None
 ) -> dict[str, Reason]:
-    """Why each layer of the chosen trial's map has its precision, by layer name, in the study's order.
+    """The reason for each precision in the chosen trial's map, by layer name, in the study's order.
 
     `limits` are those of `qsens.selection.choose.limits_of`. A reason rests on the strongest evidence there
     is: the chosen map with the layer in INT8 too, the layer alone, all but the layer, parts of the chosen

@@ -64,7 +64,7 @@ class MeasuredMap:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """What one file holds. `digest` is that of the file: 16 hexadecimal digits of its sha256."""
+    """The table of one latency file. `digest` is that of the file: 16 hexadecimal digits of its sha256."""
 
     path: Path
     digest: str
@@ -83,7 +83,7 @@ class LatencyTable:
 
     @property
     def device_name(self) -> str:
-        """What people call the device."""
+        """The name of the device for people."""
         return str(self.device["name"])
 
     @property
@@ -205,15 +205,15 @@ class Timings:
 
     @property
     def place(self) -> str:
-        """Where the times were measured, for people."""
+        """The place of the measurement, for people."""
         return f"{self.table.device_name}, {self.table.runtime_text}, batch {self.batch}"
 
     def of(self, trial: Trial) -> MeasuredMap | None:
-        """What was measured of a trial's map, `None` where nothing was."""
+        """The measurement of a trial's map, `None` where there is none."""
         return self.by_trial.get(trial.number)
 
     def speed_up(self, measured: MeasuredMap) -> float | None:
-        """How many times as fast as FP32; `None` where FP32 was not measured."""
+        """The speed-up over FP32; `None` where FP32 was not measured."""
         return None if self.fp32 is None or measured.ms <= 0 else self.fp32.ms / measured.ms
 
 
@@ -247,7 +247,7 @@ def _canonical(study: Study, trial: Trial) -> PrecisionMap:
 
 @dataclass(frozen=True)
 class LatencyChoice:
-    """What a choice by measured time rests on.
+    """The evidence for a choice by measured time.
 
     `fastest_int8` is the fastest map with any INT8 that could have been chosen, `None` where there was none.
     `left_out` counts scored maps that were not measured; `limit_ms` is the time limit, if there was one.

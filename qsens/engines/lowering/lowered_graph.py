@@ -1,4 +1,4 @@
-"""What lowering hands to a backend: the graph in one flavour, and how to read it."""
+"""`LoweredGraph`, which lowering hands to a backend: the graph in one flavour, and how to read it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -137,7 +137,7 @@ class LoweredGraph:
 
     @cached_property
     def expected(self) -> PrecisionMap:
-        """What an engine of this flavour should run: `u8` has no FP16, the others are what was requested."""
+        """The map that an engine of this flavour should run: `u8` has no FP16, others run the request."""
         if self.flavour != Flavour.U8:
             return self.requested
         asked = self.requested.assignment(layer.name for layer in self.graph.layers)

@@ -1,4 +1,4 @@
-"""What lowering knows before it sees a precision map: its options, and an analysis of the graph."""
+"""Everything about lowering that is fixed before a precision map: its options, an analysis of the graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from qsens.graph.topology import (
 
 
 class Placement(StrEnum):
-    """Which tensors an INT8 layer quantizes besides its weights (design section 6)."""
+    """The tensors that an INT8 layer quantizes besides its weights (design section 6)."""
 
     INPUTS = "inputs"
     RESIDUAL = "residual"
@@ -40,7 +40,7 @@ class WeightScales(StrEnum):
 
 @dataclass(frozen=True)
 class LoweringOptions:
-    """What is fixed for a whole sweep."""
+    """Options of lowering that are fixed for a whole sweep."""
 
     placement: Placement = Placement.RESIDUAL
     weight_scales: WeightScales = WeightScales.PER_CHANNEL
@@ -87,7 +87,7 @@ class LoweringPlan:
         return tuple(dict.fromkeys(names))
 
     def observer(self, placement: Placement, threads: int) -> Observer:
-        """What watches the tensors that a placement needs ranges of while the FP32 graph runs."""
+        """An observer of the tensors that a placement needs ranges of, while the FP32 graph runs."""
         return Observer(self.graph, self.calibrated_tensors(placement), placement, threads)
 
 

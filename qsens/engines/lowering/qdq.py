@@ -201,7 +201,7 @@ class WeightQuantizer:
 
 @dataclass(frozen=True)
 class QdqForm:
-    """How a flavour writes quantization.
+    """The way in which a flavour writes quantization.
 
     `opsets` are the lowest and highest operator set it may use, `None` for the generator's own.
     `is_half` flavours hold FP16 tensors and scales. `has_unsigned` ones write non-negative activations as

@@ -1,4 +1,4 @@
-"""Which nodes of a strongly typed graph compute in FP16."""
+"""Types of a strongly typed graph: the nodes that compute in FP16."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

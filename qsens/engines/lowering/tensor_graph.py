@@ -31,7 +31,7 @@ class TensorNode:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """Where a graph begins when some tensors are known: these are read, only `nodes` (indices) still run.
+    """The start of a graph when some tensors are known: these are read, only `nodes` (indices) still run.
 
     `tensors` are names, graph inputs and constants left out. `macs` are those of `nodes`, for one sample.
     """
@@ -80,7 +80,7 @@ class TensorGraph:
         return sum(node.macs for node in self.nodes)
 
     def frontier(self, known: Iterable[str]) -> Frontier:
-        """What has to be read and run for the graph outputs when tensors of the digests `known` are there.
+        """The tensors to read and nodes to run for the outputs when tensors of the digests `known` are there.
 
         A float32 tensor that was widened from FP16 or INT8 is read in its narrow form where that is known.
         """

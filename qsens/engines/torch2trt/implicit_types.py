@@ -1,4 +1,4 @@
-"""What a lowered graph means under implicit quantization: a type for every node, a range for every tensor.
+"""A lowered graph under implicit quantization: a type for every node, a range for every tensor.
 
 Here a tensor has one range and the engine decides where it is quantized, so the edges of the `weak` flavour
 become types of outputs: a tensor is kept in INT8 where every reader wants it so, with one scale, and is

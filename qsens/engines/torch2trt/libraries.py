@@ -71,7 +71,7 @@ def _import_torch2trt() -> Any:
 
 
 def problem() -> str | None:
-    """Why this machine cannot build and run engines with torch2trt; `None` where it can."""
+    """The reason that this machine cannot build and run engines with torch2trt; `None` where it can."""
     for name in ("tensorrt", "torch2trt"):
         if find_spec(name) is None:
             return f"{name} is not installed" + (f" ({INSTALL_HINT})" if name == "torch2trt" else "")

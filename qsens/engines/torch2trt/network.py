@@ -133,7 +133,7 @@ class _Recorder:
         self._seen = self.network.num_layers
 
     def failure(self, error: Exception) -> BuildError:
-        """What a converter's error means: TensorRT gives `None` for a layer that it refuses."""
+        """The build error behind a converter's error: TensorRT gives `None` for a layer that it refuses."""
         if self._current is None:
             return BuildError(f"torch2trt failed: {type(error).__name__}: {error}", OTHER_BACKEND)
         return self._current.refusal(f"{type(error).__name__}: {error}")

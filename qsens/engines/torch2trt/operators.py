@@ -1,4 +1,4 @@
-"""Which torch call computes an ONNX operator, for the operators that torch2trt converts faithfully.
+"""The torch call that computes an ONNX operator, for the operators that torch2trt converts faithfully.
 
 Torch functions are looked up when they are called, because torch2trt replaces them while it converts.
 """

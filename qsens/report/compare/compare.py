@@ -28,7 +28,7 @@ from qsens.selection.choose import cheapest_within
 
 @dataclass(frozen=True)
 class CompareWish:
-    """What a comparison is asked for; empty and absent values leave it to the runs.
+    """The wishes for a comparison; empty and absent values leave it to the runs.
 
     `metrics` are those to compare on. `labels` name the runs. `budget` and `guard` choose a map in every
     run, without them each run's `precision_map.json` counts. `has_gate` asks whether later runs keep the

@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 
 
 class Verdict(StrEnum):
-    """What a difference says of the later run."""
+    """The judgement on a difference: the later run is better, worse, the same, or it cannot be told."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """How much the run `label` differs from the first run on one metric.
+    """The difference of the run `label` from the first run on one metric.
 
     `subject` says of what: a map (`FP32`, `all FP16`, `all INT8`, `chosen map`), or what a map loses
     against its own FP32 (`loss of all INT8`). `value` is later minus first, `half_width` half of its 95%

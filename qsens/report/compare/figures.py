@@ -52,7 +52,7 @@ _BAND = 0.16
 
 @dataclass(frozen=True)
 class Look:
-    """What tells a run from the others, also without colour."""
+    """The marks that tell a run from the others, also without colour."""
 
     colour: str
     marker: str
@@ -94,7 +94,7 @@ def finish_values(
 
 
 def own_fp32_note(metrics: Sequence[SharedMetric]) -> str:
-    """What scores against FP32 outputs of different generators do not say; may be empty."""
+    """A caution where scores are against the FP32 outputs of different generators; may be empty."""
     names = [axis_title(metric.name).partition(" against")[0] for metric in metrics if metric.is_own_fp32]
     if not names:
         return ""
@@ -102,7 +102,7 @@ def own_fp32_note(metrics: Sequence[SharedMetric]) -> str:
 
 
 def floors_note(runs: Sequence[ComparedRun], metrics: Sequence[SharedMetric]) -> str:
-    """What the dotted lines are; may be empty."""
+    """An explanation of the dotted lines; may be empty."""
     return floor_note([floor for metric in metrics for floor in _floors(runs, metric)])
 
 

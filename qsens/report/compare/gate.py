@@ -1,4 +1,4 @@
-"""Whether later runs keep the INT8 of the first one: the question of a continuous-integration job."""
+"""The gate of a continuous-integration job: do later runs keep the INT8 of the first one?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from qsens.selection.choose import Selection, candidates_of, limits_of, selectio
 
 @dataclass(frozen=True)
 class Limits:
-    """What maps must keep to: the texts of a budget and a guard, and the metric that the budget is on."""
+    """The limits of a gate: the texts of a budget and a guard, and the metric that the budget is on."""
 
     budget: str
     guard: str | None
@@ -25,7 +25,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class GateResult:
-    """Whether the run `label` keeps the first run's INT8 within the limits, and what that rests on."""
+    """The answer for the run `label`: does it keep the first run's INT8 within the limits, and why."""
 
     label: str
     is_kept: bool

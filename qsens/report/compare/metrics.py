@@ -1,4 +1,4 @@
-"""Which scores of several runs may share an axis, and why the others may not."""
+"""Scores of several runs that may share an axis, and the reasons that others may not."""
 
 import re
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class LeftOutMetric:
 
 @dataclass(frozen=True)
 class ComparableMetrics:
-    """What several runs can and cannot be compared on, in the order of the first run."""
+    """The metrics that several runs can and cannot be compared on, in the order of the first run."""
 
     shared: tuple[SharedMetric, ...]
     left_out: tuple[LeftOutMetric, ...]
@@ -89,7 +89,7 @@ def _check_asked(wanted: str, names: Sequence[str], reasons: dict[str, str | Non
 
 
 def _reason(name: str, runs: Sequence[ComparedRun]) -> str | None:
-    """Why the runs must not be compared on the metric, `None` where they may."""
+    """The reason that the runs must not be compared on the metric, `None` where they may."""
     scores = [reference_score(run, name) for run in runs]
     without = [run.label for run, score in zip(runs, scores, strict=True) if score is None]
     if without:

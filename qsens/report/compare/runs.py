@@ -82,7 +82,7 @@ def labels_of(paths: Sequence[Path], specs: Sequence[SweepSpec]) -> tuple[str, .
 
 
 def differing_settings(runs: Sequence[ComparedRun]) -> tuple[Setting, ...]:
-    """What is not the same in all runs: spec values, layers, digests of what was read, library versions."""
+    """Settings that are not the same in all runs: spec values, layers, digests of files, library versions."""
     return (
         *(entry for entry in _spec_settings([run.spec for run in runs]) if not _is_same_file(entry, runs)),
         *_settings("", [{"layers": text} for text in _layer_lists(runs)]),

@@ -34,13 +34,13 @@ class Remarks:
 
 
 def tables_of(comparison: Comparison) -> tuple[ComparedTable, ...]:
-    """What differs, the chosen maps, a table a metric, and the differences."""
+    """All tables: settings that differ, the chosen maps, one for each metric, and the differences."""
     scores = (_scores_table(comparison.runs, metric) for metric in comparison.headline)
     return (_settings_table(comparison), _maps_table(comparison), *scores, _differences_table(comparison))
 
 
 def remarks_of(comparison: Comparison) -> tuple[Remarks, ...]:
-    """What was not compared and why, and what the gate found; what is empty is left out."""
+    """Remarks on what was not compared and why, and on the gate; empty ones are left out."""
     left_out = tuple(f"{entry.name}: {entry.reason}" for entry in comparison.metrics.left_out)
     gate = tuple(f"{'kept' if entry.is_kept else 'LOST'}: {entry.text}" for entry in comparison.gate)
     found = (Remarks("Not compared", left_out), Remarks("Gate", gate))

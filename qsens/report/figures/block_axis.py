@@ -58,7 +58,7 @@ def _without_shared_ends(names: Sequence[str]) -> list[str]:
 
 
 def _shared(parts: Sequence[Sequence[str]]) -> int:
-    """How many leading parts all have in common, always leaving each at least one."""
+    """The number of leading parts that all have in common, always leaving each at least one."""
     count = 0
     while all(len(part) > count + 1 for part in parts) and len({part[count] for part in parts}) == 1:
         count += 1
@@ -75,7 +75,7 @@ class Span:
 
     @property
     def middle(self) -> float:
-        """Where its label goes."""
+        """The place of its label."""
         return (self.start + self.stop) / 2
 
 

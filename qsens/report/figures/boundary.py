@@ -371,7 +371,7 @@ def _interval_note(curves: Sequence[BoundaryCurve]) -> str:
 
 
 def _method_note(curves: Sequence[BoundaryCurve]) -> str:
-    """How the intervals are made, each way with the metrics that it is used for."""
+    """A note on the ways to make intervals, each with the metrics that it is used for."""
     metrics: dict[str, list[str]] = {}
     for curve in curves:
         if any(point.half_width for line in curve.lines for point in line.points):

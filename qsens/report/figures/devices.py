@@ -56,7 +56,7 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class DeviceGroup:
-    """What one file holds of one batch size: a generator on a device with a runtime."""
+    """The rows of one file at one batch size: a generator on a device with a runtime."""
 
     device: str
     runtime: str

@@ -47,7 +47,7 @@ _Isolated = tuple[Scored, Isolation]
 
 @dataclass(frozen=True)
 class Effect:
-    """What one unit does to a metric, in the metric's own unit.
+    """The effect of one unit on a metric, in the metric's own unit.
 
     `origin` says what `value` is: the map with only this unit in INT8 minus FP32; the map with only this
     unit in float minus all-INT8; or the step of a boundary curve at which the unit joins the INT8 side.
@@ -89,7 +89,7 @@ class Sensitivity:
 
     @property
     def screen_images(self) -> int | None:
-        """How many images a screen has; `None` where no effect is from a screen."""
+        """The number of images of a screen; `None` where no effect is from a screen."""
         return next((effect.images for effect in self.effects if effect.is_screen), None)
 
     def of(self, label: str) -> tuple[Effect, ...]:
@@ -265,7 +265,7 @@ def _draw_panel(axes: Axes, sensitivity: Sensitivity, label: str, names: Sequenc
 
 
 def _scale_values(axes: Axes, sizes: Sequence[float]) -> None:
-    """Where a few units dwarf the rest, a log scale beyond the typical effect keeps the rest visible."""
+    """Scales the values: logarithmic beyond the typical effect where a few units would dwarf the rest."""
     axes.margins(x=0.08)
     largest = max(sizes)
     typical = max(statistics.median(sizes), largest * 1e-3)

@@ -200,7 +200,7 @@ def is_within_axis(axes: Axes, floor: Floor) -> bool:
 
 
 def floor_note(floors: Iterable[Floor | None]) -> str:
-    """What the dotted lines are, with the value of those that the axis does not reach; may be empty."""
+    """An explanation of the dotted lines, with the values that the axis does not reach; may be empty."""
     texts = list(dict.fromkeys(_text(floor) for floor in floors if floor is not None))
     return f"Floor, dotted where the axis reaches it: {'; '.join(texts)}." if texts else ""
 

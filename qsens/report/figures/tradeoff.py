@@ -71,7 +71,7 @@ class TradeoffPoint:
 
     @property
     def cost(self) -> float:
-        """Where the point lies on the cost axis."""
+        """The place of the point on the cost axis."""
         return self.share if self.ms is None else self.ms
 
 

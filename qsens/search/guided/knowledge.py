@@ -1,4 +1,4 @@
-"""What a search knows of sets of INT8 units: full scores, screens, and what both say of the rest."""
+"""The knowledge of a search about sets of INT8 units: full scores, screens, and a model of the rest."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -76,7 +76,7 @@ class KnownSets:
         return Use(scale.ratio * found.share, error)
 
     def chances(self, sets: Sequence[Units]) -> list[float]:
-        """How likely each set keeps to the budget, as the model of all trials has it."""
+        """The probability that each set keeps to the budget, by the model of all trials."""
         if not sets:
             return []
         mean, deviation = self.surrogate().predict(indicator(sets, len(self.maps.units)))
@@ -104,7 +104,7 @@ class KnownSets:
         self.alone_errors = tuple(use.error for use in uses)
 
     def screen_scale(self) -> ScreenScale:
-        """How full scores compare with screened ones, from the maps that have both."""
+        """The relation of full scores to screened ones, from the maps that have both."""
         # Every estimate asks for it, between two maps with the same trials.
         if self._scaled != (self.use, len(self.scored)):
             self._scaled = (self.use, len(self.scored))
@@ -139,7 +139,7 @@ class KnownSets:
 
     @property
     def word(self) -> str:
-        """What people call a unit here."""
+        """The word for a unit: a layer or a block."""
         return "layer" if all(unit.name == unit.layers[0].name for unit in self.maps.units) else "block"
 
     def names(self, places: Iterable[int]) -> str:

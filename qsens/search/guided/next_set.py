@@ -1,4 +1,4 @@
-"""Which set of units a search scores next: the one that is expected to gain most."""
+"""The set of units that a search scores next: the one that is expected to gain most."""
 
 import math
 from collections.abc import Iterator, Sequence

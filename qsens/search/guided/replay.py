@@ -32,7 +32,7 @@ class Walk:
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """What was noted so far."""
+        """The notes so far."""
         return tuple(self._decisions)
 
     @property

@@ -64,7 +64,7 @@ def screen_boundaries(known: KnownSets) -> None:
 
 
 def _last(known: KnownSets, order: Sequence[int]) -> int:
-    """How many units of this order can be in INT8 before one alone, or all by their sum, use too much."""
+    """The number of units of this order in INT8 before one alone, or all by their sum, use too much."""
     total = 0.0
     for count, place in enumerate(order):
         damage = known.alone[place]
@@ -128,7 +128,7 @@ def _sets(known: KnownSets) -> set[Units]:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a search is for: the largest saving within the budget.
+    """The goal of a search: the largest saving within the budget.
 
     With `least_saving` (0 to 1) it is the least use of the budget that saves that much. `front` more maps are
     scored for other savings. `explains` asks for a trial that says why each other unit is not in INT8.
@@ -140,7 +140,7 @@ class Wish:
 
     @property
     def measure(self) -> str:
-        """What uses are a share of, for people."""
+        """The measure that uses are a share of, for people."""
         return "the budget" if self.least_saving is None else "the damage of INT8 everywhere"
 
 
@@ -260,7 +260,7 @@ class Search:
         )
 
     def _merit(self, units: Units) -> float:
-        """How much a screened set saves, if it seems to keep to the budget."""
+        """The saving of a screened set, if it seems to keep to the budget."""
         return self.known.saving(units) if self.known.estimate(units).share <= 1.2 else -1.0
 
     def _try_one_more(self) -> bool:

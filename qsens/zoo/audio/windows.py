@@ -1,4 +1,4 @@
-"""Which 16 mel frames (200 ms) belong to which video frame, at inference and in training."""
+"""Windows of 16 mel frames (200 ms) for each video frame, at inference and in training."""
 
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,7 @@ NO_WINDOW = -1
 
 
 class WindowKind(StrEnum):
-    """How the mel window of video frame f is placed.
+    """The placements of the mel window of video frame f.
 
     `INFERENCE` starts at floor(80 f / fps); the first window that would pass the end is replaced by the last
     16 mel frames, and later video frames have none. `TRAINING` starts one video frame earlier, so frame 0

@@ -1,4 +1,4 @@
-"""What is drawn from packed clips for training, and how a reference frame is chosen."""
+"""Batches drawn from packed clips for training, and the choice of a reference frame."""
 
 from dataclasses import dataclass
 
@@ -102,7 +102,7 @@ def _allowed(
     end: NDArray[np.int64],
     reach: int | NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """How many positions of the range lie at least `reach` away."""
+    """The number of positions of the range that lie at least `reach` away."""
     below: NDArray[np.int64] = np.maximum(positions - reach - first + 1, 0)
     above: NDArray[np.int64] = np.maximum(end - positions - reach, 0)
     return below + above

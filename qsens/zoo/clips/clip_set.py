@@ -47,7 +47,7 @@ class ClipFrame:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What turns clips into samples. `every` keeps every n-th frame of a clip."""
+    """Options that turn clips into samples. `every` keeps every n-th frame of a clip."""
 
     reference: str
     every: int
@@ -101,7 +101,7 @@ class ClipSet:
         }
 
     def annotation(self, index: int) -> Mapping[str, Any]:
-        """What is known of a frame beside the inputs.
+        """Facts about a frame beside the inputs.
 
         `clip` (str), `frame` (int), `folder` (Path of the clip), `target`: the real frame, uint8
         (3, 96, 96), 0 to 255, RGB; where the corpus states it, `mouth`: opening, width and rounding,

@@ -1,4 +1,4 @@
-"""Where the face is in a frame, and how it is cut out."""
+"""Finding the face in a frame, and cutting it out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ class Clip:
         return tuple(n for n in range(self.frames[0], self.frames[-1]) if n not in present)
 
     def frame_path(self, number: int) -> Path:
-        """Where the picture of a frame lies."""
+        """The file of the picture of a frame."""
         return self.folder / f"{number}.jpg"
 
 

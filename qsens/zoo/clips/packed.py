@@ -212,7 +212,7 @@ def _mouth(clips: list[Clip]) -> NDArray[np.float32] | None:
 
 
 def _windows(loaded: list[UsableClip], counter: SkipCounter) -> dict[WindowKind, NDArray[np.int64]]:
-    """Where in the timeline a frame's window starts, for each kind; frames without one are counted."""
+    """The start of each frame's window in the timeline, for each kind; frames without one are counted."""
     starts: dict[WindowKind, list[NDArray[np.int64]]] = {kind: [] for kind in WindowKind}
     offset = 0
     for usable in loaded:

@@ -30,7 +30,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How faces are cut out: `margins` in pixels; `is_smoothed` averages boxes over five frames."""
+    """Options for cutting out faces: `margins` in pixels; `is_smoothed` averages boxes over five frames."""
 
     margins: Margins
     is_smoothed: bool
@@ -63,7 +63,7 @@ class FailedVideo:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What became of each video, in the order given."""
+    """The result for each video, in the order given."""
 
     prepared: tuple[PreparedVideo, ...]
     failed: tuple[FailedVideo, ...]
@@ -131,7 +131,7 @@ class _Preparer:
         return PreparedVideo(video, clip, frames, missing, facts.changes, was_there=False)
 
     def _source(self, video: Path) -> dict[str, Any]:
-        """What a clip depends on; paths do not count."""
+        """Everything that a clip depends on; paths do not count."""
         faces = "whole frames" if self.detector is None else self.detector.name
         return {
             "video": video.name,
@@ -165,7 +165,7 @@ class _Preparer:
         return len(boxes), len(boxes) - found
 
     def _boxes(self, video: Path, expected: int) -> list[Box | None]:
-        """Where the face is in each frame at 25 a second."""
+        """The box of the face in each frame at 25 a second."""
         boxes: list[Box | None] = []
         for frame in video_frames(video):
             if self.detector is None:
@@ -207,7 +207,7 @@ def _check_replaceable(speaker: Path) -> None:
 
 
 def _read_record(speaker: Path) -> Mapping[str, Any] | None:
-    """What an earlier run wrote about a clip, or `None`."""
+    """The record that an earlier run wrote about a clip, or `None`."""
     try:
         record: Mapping[str, Any] = json.loads(
             (speaker / CLIP_NAME / SOURCE_NAME).read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ _EXAMPLES = 3
 
 
 class SkipReason(StrEnum):
-    """Why a clip, a frame or a window was left out."""
+    """The reasons to leave out a clip, a frame or a window."""
 
     NO_FRAMES = "clips without frames"
     NO_AUDIO = "clips without audio.wav"
@@ -48,7 +48,7 @@ class SkipReport:
     skips: tuple[Skip, ...] = ()
 
     def count(self, reason: SkipReason) -> int:
-        """How many were left out for that reason."""
+        """The number left out for that reason."""
         return sum(skip.count for skip in self.skips if skip.reason is reason)
 
     def lines(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class SkipCounter:
                 kept.append(example)
 
     def report(self) -> SkipReport:
-        """What was noted so far."""
+        """The notes so far."""
         return SkipReport(
             tuple(
                 Skip(reason, self._counts[reason], tuple(self._found[reason]))

@@ -22,7 +22,7 @@ _FULL_SCALE = 32768.0
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video file says it holds: average frame rate, sound rate in Hz, length (0 if not stated)."""
+    """The facts that a video file states: average frame rate, sound rate in Hz, length (0 if not stated)."""
 
     fps: float
     sound_rate: int
@@ -30,7 +30,7 @@ class VideoFacts:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What reading changes, one phrase each; empty for 25 frames a second and 16 kHz."""
+        """The changes made in reading, one phrase each; empty for 25 frames a second and 16 kHz."""
         frames = [] if abs(self.fps - VIDEO_FPS) < 0.01 else [f"{self.fps:.4g} frames a second taken at 25"]
         if self.sound_rate == SAMPLE_RATE:
             return tuple(frames)

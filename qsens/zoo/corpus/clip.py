@@ -25,7 +25,7 @@ _BLINK_S = 0.14
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """Which clip: it depends on these alone. Clips of one speaker share a face and a voice."""
+    """The plan of a clip, which depends on this alone. Clips of one speaker share a face and a voice."""
 
     seed: int
     speaker: int
@@ -36,7 +36,7 @@ class ClipPlan:
 
 @dataclass(frozen=True)
 class Motion:
-    """How head, lids, gaze and brows move, whatever is said: sums of slow waves, and blinks.
+    """Movement of head, lids, gaze and brows, whatever is said: sums of slow waves, and blinks.
 
     `rest`, `swing`, `rates_hz`, `phases`: float64 (8, 2) (`rest` (8,)), in the order of the fields of `Pose`,
     then gaze and brows.

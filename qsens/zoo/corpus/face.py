@@ -18,7 +18,7 @@ from qsens.zoo.corpus.surface import Pose, Surface, shading, surface_of
 
 @dataclass(frozen=True)
 class Expression:
-    """What of the face moves without the speech: `blink` 0..1, `gaze` and `brows` in half pictures."""
+    """The parts of the face that move without speech: `blink` 0..1, `gaze` and `brows` in half pictures."""
 
     blink: float = 0.0
     gaze: float = 0.0

@@ -1,4 +1,4 @@
-"""What is painted on the skin: eyes, brows, nose, lines of age, beard."""
+"""Features painted on the skin: eyes, brows, nose, lines of age, beard."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Who speaks: a random face."""
+"""The speaker: a random face."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,7 @@ TEXTURE_SIZE = 128
 
 
 class HairStyle(Enum):
-    """What covers the head."""
+    """The kinds of hair."""
 
     BALD = "bald"
     CROPPED = "cropped"
@@ -26,7 +26,7 @@ class HairStyle(Enum):
 
 
 class BeardStyle(Enum):
-    """What grows around the mouth."""
+    """The kinds of beard."""
 
     NONE = "none"
     STUBBLE = "stubble"
@@ -81,7 +81,7 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Nose:
-    """Where its tip is, how wide and how far it stands out."""
+    """A nose: the place of its tip, its width and its height over the face."""
 
     tip: float
     width: float

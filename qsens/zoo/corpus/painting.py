@@ -49,11 +49,11 @@ class Canvas:
         self.pixels *= 1 + mask * np.float32(factor - 1)
 
     def cover(self, distance: Floats) -> Floats:
-        """How much of each pixel is inside; `distance` is in units of length, positive inside."""
+        """The share of each pixel that is inside; `distance` is in units of length, positive inside."""
         return np.asarray(np.clip(distance * np.float32(self.scale) + np.float32(0.5), 0, 1), np.float32)
 
     def cover_field(self, field: Floats) -> Floats:
-        """How much of each pixel is where a smooth `field` is positive; its slope is measured."""
+        """The share of each pixel where a smooth `field` is positive; its slope is measured."""
         down, across = np.gradient(field)
         coverage = field / np.maximum(np.hypot(down, across), 1e-6) + np.float32(0.5)
         return np.asarray(np.clip(coverage, 0, 1), np.float32)

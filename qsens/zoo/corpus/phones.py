@@ -27,7 +27,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Sound:
-    """What the synthesiser plays: formants, strengths 0..1 of voice, breath and frication, the noise's band.
+    """A sound to synthesise: formants, strengths 0..1 of voice, breath and frication, the noise's band.
 
     `damping` widens the formants, as the nose does.
     """
@@ -168,7 +168,7 @@ class Spoken:
 
 @dataclass(frozen=True)
 class PhoneTrack:
-    """What is said, at `TRACK_RATE` rows a second.
+    """The phones of an utterance, at `TRACK_RATE` rows a second.
 
     Row r is the instant `r / TRACK_RATE` seconds. `sound`: float64 (rows, 9), in the order of the fields of
     `Sound`; `mouth`: float64 (rows, 5), in the order of the fields of `Mouth`; `names`: one phone a row.

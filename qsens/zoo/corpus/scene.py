@@ -1,4 +1,4 @@
-"""What is around a face: a random light, background and clothes."""
+"""The surroundings of a face: a random light, background and clothes."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Where each pixel lies on a head in a pose, and how light falls on it."""
+"""The surface of a head in a pose: the place of each pixel on it, and the light there."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _JAW_DROP = 0.15
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is: shifts in half pictures, angles in radians, positive to the right and downwards."""
+    """The pose of a head: shifts in half pictures, angles in radians, positive to the right and downwards."""
 
     right: float = 0.0
     down: float = 0.0

@@ -36,7 +36,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """What a corpus is made of. Its size is no part of it: more clips can be added later.
+    """The plan of a corpus. Its size is no part of it: more clips can be added later.
 
     Raises:
         SpecError: for a value out of range.
@@ -64,7 +64,7 @@ class CorpusPlan:
 
 @dataclass(frozen=True)
 class Written:
-    """What a run did: clips made now and found complete, frames in all."""
+    """The work of a run: clips made now and found complete, frames in all."""
 
     made: int
     kept: int
@@ -96,7 +96,7 @@ def write_corpus(folder: Path, plan: CorpusPlan, frames: int, jobs: int, progres
 
 
 def clip_folder(folder: Path, plan: ClipPlan) -> Path:
-    """Where a clip lies: `FOLDER/s00012/00000`."""
+    """The folder of a clip: `FOLDER/s00012/00000`."""
     return folder / f"s{plan.speaker:05d}" / f"{plan.clip:05d}"
 
 

@@ -27,7 +27,7 @@ class FrameRun:
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """Which frames of which clips an evaluation set shows.
+    """The frames and clips that an evaluation set shows.
 
     `clips`: the clip of each sample. `runs`: the longest runs of consecutive frames, sorted by clip and
     frame; a frame without neighbours is a run of one.

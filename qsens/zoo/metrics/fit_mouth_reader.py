@@ -85,7 +85,7 @@ def correlations(read: NDArray[Any], true: NDArray[Any]) -> dict[str, float]:
 
 
 class _Network(nn.Module):
-    """What `MouthReader` runs, with batch normalisation, channels first."""
+    """The network of `MouthReader`, with batch normalisation, channels first."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How good a talking-face generator is on clips: sharpness, whether it listens, whether its mouth follows."""
+"""Scores of a talking-face generator on clips: sharpness, listening to the sound, a mouth that follows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StateCorrelations:
 
 @dataclass(frozen=True)
 class MouthReadings:
-    """How states read off pictures correlate with known states.
+    """Correlations of states read off pictures with known states.
 
     `true_frames` is the reader's own ceiling. `wrong_audio` compares pictures made with another clip's sound
     with the true mouth, `wrong_audio_given` with the mouth that this sound belongs to.
@@ -71,7 +71,7 @@ class LipSyncRows:
 
 @dataclass(frozen=True)
 class TalkerScores:
-    """What a generator scored on clips; PSNR in dB, one mean square over all frames, uint8 pictures.
+    """The scores of a generator on clips; PSNR in dB, one mean square over all frames, uint8 pictures.
 
     `mouth` values are over the mouth box. `readings` is `None` where the mouth is not known, `lip_sync`
     where no SyncNet was given. `evaluation` is the digest of the set; `seed` chose the wrong sounds.
@@ -90,12 +90,12 @@ class TalkerScores:
 
     @property
     def margin_over_wrong_audio_db(self) -> float:
-        """How much the right sound gains in the mouth box: about 0 for a generator that does not listen."""
+        """The gain of the right sound in the mouth box: about 0 for a generator that does not listen."""
         return self.mouth_psnr_db - self.wrong_audio_mouth_psnr_db
 
     @property
     def margin_over_reference_db(self) -> float:
-        """How much better the mouth box is than the reference frame's own."""
+        """The gain of the mouth box over the reference frame's own."""
         return self.mouth_psnr_db - self.reference_mouth_psnr_db
 
 

@@ -30,7 +30,7 @@ Images = NDArray[np.uint8]
 
 
 def weights_path() -> Path:
-    """Where weights that nobody names are looked for: the environment variable, else the user's cache."""
+    """The path of weights that nobody names: the environment variable's, else one in the user's cache."""
     named = os.environ.get(WEIGHTS_VARIABLE)
     return Path(named).expanduser() if named else user_cache_folder() / WEIGHTS_FILE
 

@@ -19,7 +19,7 @@ _SOURCE = "torchvision 0.28, metadata of its IMAGENET1K_V1 weights"
 
 @dataclass(frozen=True)
 class Work:
-    """What one input costs.
+    """The cost of one input.
 
     `macs`: true multiply-accumulates of convolutions and matrix products, attention included.
     `macs_paper`: the convention of Kim et al. 2023: transposed convolutions at output resolution, and one

@@ -84,7 +84,7 @@ def run_sweeps(request: PaperRequest, *, progress: Progress, hear: Callable[[str
 
 
 def sections_of(request: PaperRequest, runs: Runs) -> list[Section]:
-    """What the page shows, its figures and CSV files written on the way."""
+    """The sections of the page; their figures and CSV files are written on the way."""
     makers: dict[str, Callable[[Path, Runs], Section | None]] = {
         "figure1": _figure1, "table1": _table1, "table2": _table2, "figure3": _figure3, "figure4": _figure4,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a user asks `qsens zoo paper` for, checked, and the sweeps that follow from it."""
+"""A request to `qsens zoo paper`, checked, and the sweeps that follow from it."""
 
 import difflib
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _OF_THE_DEMO = frozenset({"strategy", "strategy_options", "layer_order", "budget
 
 @dataclass(frozen=True)
 class PaperRequest:
-    """What to make and from what. `values` are spec values that hold for every sweep, the user's among them.
+    """Parts to make, and their sources. `values` are spec values for every sweep, the user's among them.
 
     `student` is `None` for the talker that qsens ships; `checkpoints` holds weights by row of Table 2;
     `latency` are files of `qsens bench --json`, without which Table 4 is left out.

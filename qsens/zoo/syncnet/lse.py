@@ -90,7 +90,7 @@ def _never_zero(values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class SyncScore:
-    """How well picture and sound of a clip agree.
+    """The agreement of picture and sound in a clip.
 
     `lse_d`: the smallest mean distance over all shifts, lower is better. `lse_c`: the median distance minus
     it, higher is better. `offset`: frames by which the sound comes early (below 0: late).

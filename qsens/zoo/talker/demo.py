@@ -51,7 +51,7 @@ class TalkerDemo:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the demo's numbers must know."""
+        """Notes that a reader of the demo's numbers needs."""
         return (
             "Generator: Wav2Lip's architecture at a quarter of its width, without residual blocks "
             "(Kim et al. 2023), trained for qsens on its procedural corpus.",

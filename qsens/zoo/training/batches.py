@@ -43,12 +43,12 @@ class TrainingClips:
 
     @property
     def frames(self) -> int:
-        """How many frames all roots hold."""
+        """The number of frames in all roots."""
         return sum(len(pack.frames) for pack in self.packs)
 
     @property
     def clips(self) -> int:
-        """How many clips all roots hold."""
+        """The number of clips in all roots."""
         return sum(len(pack.clips) for pack in self.packs)
 
     @property
@@ -57,11 +57,11 @@ class TrainingClips:
         return all(pack.mouth is not None for pack in self.packs)
 
     def skipped(self) -> list[str]:
-        """What was left out of the roots and why, one line each."""
+        """The parts of the roots that were left out, with reasons, one line each."""
         return [line for pack in self.packs for line in pack.skipped.lines()]
 
     def shares(self, generator: np.random.Generator, count: int) -> list[tuple[PackedClips, int]]:
-        """How many of `count` samples each root gives, drawn in proportion to its frames."""
+        """The number out of `count` samples that each root gives, drawn in proportion to its frames."""
         sizes = np.array([len(pack.frames) for pack in self.packs])
         drawn = generator.multinomial(count, sizes / sizes.sum())
         return [(pack, int(number)) for pack, number in zip(self.packs, drawn, strict=True) if number]

@@ -1,4 +1,4 @@
-"""What happens around the steps: learning rate, metrics.csv, validation, checkpoints, stopping."""
+"""Work around the steps of a training: learning rate, metrics.csv, validation, checkpoints, stopping."""
 
 import csv
 import math

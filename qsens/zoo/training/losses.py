@@ -127,12 +127,12 @@ def _adaptor(student: int, teacher: int) -> nn.Sequential:
 
 
 def deceiving_loss(of_made: torch.Tensor) -> torch.Tensor:
-    """What the generator pays for frames that the discriminator recognises: BCE(D(made), 1)."""
+    """The generator's loss for frames that the discriminator recognises: BCE(D(made), 1)."""
     return binary_cross_entropy(of_made, 1.0)
 
 
 def discriminating_loss(of_real: torch.Tensor, of_made: torch.Tensor) -> torch.Tensor:
-    """What the discriminator pays: BCE(D(real), 1) + BCE(D(made), 0)."""
+    """The discriminator's loss: BCE(D(real), 1) + BCE(D(made), 0)."""
     return binary_cross_entropy(of_real, 1.0) + binary_cross_entropy(of_made, 0.0)
 
 
@@ -162,7 +162,7 @@ def extractor_input(pictures: torch.Tensor, output_range: tuple[float, float]) -
 
 
 def match_loss(probability: torch.Tensor, is_match: torch.Tensor) -> torch.Tensor:
-    """What the expert pays: mean BCE of probabilities (B,) against 1 for a match and 0 for none."""
+    """The expert's loss: mean BCE of probabilities (B,) against 1 for a match and 0 for none."""
     return binary_cross_entropy(probability, is_match)
 
 

@@ -1,4 +1,4 @@
-"""What every training has: counted steps, seeded batches, a validation, networks to keep."""
+"""The common part of all trainings: counted steps, seeded batches, a validation, networks to keep."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -64,7 +64,7 @@ class TrainingModule(pl.LightningModule):
         return {"corpus_sha256": self.clips.digest, **digests}
 
     def facts(self) -> Mapping[str, Any]:
-        """What else the result should say about this training."""
+        """Further facts about this training for its result."""
         return {}
 
     def lean_on(self, name: str, network: nn.Module) -> None:

@@ -66,7 +66,7 @@ def stored(value: torch.Tensor, *, is_half: bool) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left behind.
+    """The results of a finished run.
 
     `is_complete` is false where the minutes ran out first. Without `metrics` this is a process that shared
     the steps of another one, which has the result.

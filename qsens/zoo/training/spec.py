@@ -1,4 +1,4 @@
-"""What a training run is asked to do: one dataclass for each kind of network, every default written once."""
+"""Specs of trainings: one dataclass for each kind of network, every default written once."""
 
 # ruff: noqa: RUF009 - the calls return dataclass fields
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ NO_EFFECT_ON_WEIGHTS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """What every kind of training shares."""
+    """The options that every kind of training shares."""
 
     kind: str
     data: tuple[Path, ...] = locations("folders of clips to train on")
@@ -75,7 +75,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSpec(TrainingSpec):
-    """What every training of a generator shares."""
+    """The options that every training of a generator shares."""
 
     width: float = number(
         "channels of the generator, as a share of the published one", 1.0, exclusiveMinimum=0
@@ -110,7 +110,7 @@ class ExpertSpec(TrainingSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSpec(GeneratorSpec):
-    """What trainings of a generator on windows of five frames share: Eq. 1 with its sync schedule."""
+    """The options of trainings on windows of five frames: Eq. 1 with its sync schedule."""
 
     expert: Path | None = location("weights of the lip-sync expert")
     batch_size: int = whole("windows of five frames in one step on one device", 16, minimum=2)

@@ -127,7 +127,7 @@ class StudentTraining(WindowTraining):
         return {**super().identity(), "extractor": extractor.identity}
 
     def _taught(self, batch: WindowBatch) -> tuple[TappedOutput, dict[str, torch.Tensor]]:
-        """What the teacher makes of the batch, without gradients; an online teacher learns from it first."""
+        """The teacher's output for the batch, without gradients; an online teacher learns from it first."""
         if self.teacher is not None:
             redraw = self.teacher.forward_with_taps
             return update_with_equation_one(self, redraw, self.discriminator, batch)

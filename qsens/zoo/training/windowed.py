@@ -1,4 +1,4 @@
-"""What trainings on windows of five frames share: Eq. 1 of Kim et al. 2023 and when its sync loss counts."""
+"""The common part of trainings on windows of five frames: Eq. 1 of Kim et al. 2023 and its sync schedule."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping

@@ -58,7 +58,7 @@ def open_expert(checkpoint: Path, *, trust_checkpoint: bool = False) -> LipSyncE
 
 
 def lower_halves(frames: torch.Tensor) -> torch.Tensor:
-    """What the expert sees of a window: (B, 3, T, H, W) to (B, 3*T, H/2, W), frame after frame."""
+    """The part of a window that the expert sees: (B, 3, T, H, W) to (B, 3*T, H/2, W), frame after frame."""
     half = frames[:, :, :, frames.shape[3] // 2 :]
     return half.transpose(1, 2).flatten(1, 2)
 

@@ -112,7 +112,7 @@ def width_of(architecture: Architecture) -> float:
 
 
 def options_for(architecture: Architecture) -> str:
-    """How to ask for this architecture on the command line."""
+    """The options that ask for this architecture on the command line."""
     width, residual = width_of(architecture), not architecture.is_bare
     if architecture == scaled(width, residual=residual):
         return f"--option model.width={width:g} --option model.residual={str(residual).lower()}"

@@ -1,4 +1,4 @@
-"""What a file of weights holds, and loading it strictly into the network it belongs to."""
+"""Files of published weights: recognised, and loaded strictly into the network they belong to."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def network_in(weights: Mapping[str, torch.Tensor]) -> Network | None:
 
 
 def fork_of(weights: Mapping[str, torch.Tensor]) -> str | None:
-    """What makes this another family's network, such as a higher-resolution Wav2Lip; `None` where nothing."""
+    """The mark of another family's network, such as a higher-resolution Wav2Lip; `None` without one."""
     if any(key.endswith(".act.weight") for key in weights):
         return "PReLU activations (`act.weight`), where Wav2Lip has ReLU"
     stages = {key.split(".")[1] for key in weights if key.startswith("face_encoder_blocks.")}

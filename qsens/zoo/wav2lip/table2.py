@@ -32,7 +32,7 @@ CUT_INNER_IS_A_GUESS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What one sample costs.
+    """The cost of one sample.
 
     `parameters`: everything trainable, normalisation included. `macs`: true multiply-accumulates.
     `macs_torchprofile`: the convention of Kim et al. 2023 (torchprofile 0.0.3 and later): transposed
