@@ -7,7 +7,6 @@ from filelock import FileLock
 
 from qsens.core.errors import BuildError, QsensError, SpecError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.deploy import bench as benching
 from qsens.deploy.bench import BenchSettings, BuiltEngine, Subject, alone, bench
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import DeviceError
@@ -77,7 +76,7 @@ def test_layers_are_timed_where_it_is_asked_for():
 
 
 def test_more_maps_than_fit_are_measured_in_groups_beside_the_first(monkeypatch):
-    monkeypatch.setattr(benching, "LARGEST_GROUP", 3)
+    monkeypatch.setattr("qsens.deploy.bench.LARGEST_GROUP", 3)
     work = Bench()
     result = measure([work.subject(label) for label in ("FP32", "a", "b", "c")])
     assert [entry.label for entry in result.measured] == ["FP32", "a", "b", "c"]

@@ -10,11 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsens.core import spec as spec_module
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, OutputRule
 from qsens.core.schema import load_schema
-from qsens.core.spec import Options, SweepSpec, difference, is_path, read_spec, spec_from_values, write_spec
+from qsens.core.spec import (
+    COLOUR_ORDERS,
+    CROPS,
+    FLOAT_PRECISIONS,
+    PLACEMENTS,
+    RANGE_METHODS,
+    WEIGHT_SCALES,
+    Options,
+    SweepSpec,
+    difference,
+    is_path,
+    read_spec,
+    spec_from_values,
+    write_spec,
+)
 
 FULL = SweepSpec(
     checkpoint="/data/generator.onnx",
@@ -74,14 +87,14 @@ def test_options_refuse_values_that_a_file_cannot_hold(value):
 def test_the_schema_knows_exactly_the_fields_of_a_spec():
     schema = load_schema("spec")["properties"]
     assert set(schema) == {entry.name for entry in fields(SweepSpec)}
-    assert schema["placement"]["enum"] == list(spec_module.PLACEMENTS)
-    assert schema["weight_scales"]["enum"] == list(spec_module.WEIGHT_SCALES)
-    assert schema["range_method"]["enum"] == list(spec_module.RANGE_METHODS)
-    assert schema["float_precision"]["enum"] == list(spec_module.FLOAT_PRECISIONS)
+    assert schema["placement"]["enum"] == list(PLACEMENTS)
+    assert schema["weight_scales"]["enum"] == list(WEIGHT_SCALES)
+    assert schema["range_method"]["enum"] == list(RANGE_METHODS)
+    assert schema["float_precision"]["enum"] == list(FLOAT_PRECISIONS)
     rule = schema["image_rule"]["properties"]
     assert set(rule) == {entry.name for entry in fields(InputRule)}
-    assert rule["colour_order"]["enum"] == list(spec_module.COLOUR_ORDERS)
-    assert rule["crop"]["enum"] == list(spec_module.CROPS)
+    assert rule["colour_order"]["enum"] == list(COLOUR_ORDERS)
+    assert rule["crop"]["enum"] == list(CROPS)
 
 
 CHANGES = {

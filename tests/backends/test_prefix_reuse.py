@@ -13,7 +13,7 @@ from tiny_models import normal, onnx_model
 
 from qsens.core.errors import SpecError
 from qsens.core.precision import PrecisionMap
-from qsens.engines import shared_prefix as prefix_reuse
+from qsens.engines import shared_prefix
 from qsens.engines.cpu_engines import OnnxRuntimeEngine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.lowered_graph import DetachedModel
@@ -26,8 +26,8 @@ BACKEND = OnnxRuntimeBackend(threads=1)
 
 @pytest.fixture(autouse=True)
 def _all_pays(monkeypatch):
-    monkeypatch.setattr(prefix_reuse, "MACS_PER_BYTE", 0)
-    monkeypatch.setattr(prefix_reuse, "SMALLEST_SHARE", 0)
+    monkeypatch.setattr(shared_prefix, "MACS_PER_BYTE", 0)
+    monkeypatch.setattr(shared_prefix, "SMALLEST_SHARE", 0)
 
 
 @dataclass
@@ -203,7 +203,7 @@ def test_a_graph_that_cannot_be_cut_runs_whole():
 
 @pytest.mark.parametrize(("rule", "value"), [("MACS_PER_BYTE", 10**9), ("SMALLEST_SHARE", 1.1)])
 def test_nothing_is_reused_where_it_does_not_pay(monkeypatch, rule, value):
-    monkeypatch.setattr(prefix_reuse, rule, value)
+    monkeypatch.setattr(shared_prefix, rule, value)
     subject = residual()
     assert check_same(subject, subject.maps("up")) == 0
 

@@ -13,7 +13,6 @@ from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import mismatches
 from qsens.device.cuda_memory import Cuda
-from qsens.engines import tensorrt as tensorrt_engine
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions
 from qsens.engines.tensorrt import TensorRtBackend, problem
@@ -42,8 +41,8 @@ def use(monkeypatch, tmp_path):
         module = fake_tensorrt(version, removed=removed, **behaviour)
         cuda_library = library or FakeCudaLibrary()
         monkeypatch.setitem(sys.modules, "tensorrt", module)
-        monkeypatch.setattr(tensorrt_engine, "Cuda", lambda: Cuda(cuda_library))
-        monkeypatch.setattr(tensorrt_engine, "driver_problem", lambda: None)
+        monkeypatch.setattr("qsens.engines.tensorrt.Cuda", lambda: Cuda(cuda_library))
+        monkeypatch.setattr("qsens.engines.tensorrt.driver_problem", lambda: None)
         return module
 
     return use
@@ -212,7 +211,7 @@ def test_a_single_sample_that_does_not_fit_cannot_be_scored(use):
 def test_without_tensorrt_or_gpu_the_reason_is_said(use, monkeypatch):
     use("10.3.0")
     assert problem() is None
-    monkeypatch.setattr(tensorrt_engine, "driver_problem", lambda: "no NVIDIA driver on this machine")
+    monkeypatch.setattr("qsens.engines.tensorrt.driver_problem", lambda: "no NVIDIA driver on this machine")
     assert problem() == "no NVIDIA driver on this machine"
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert problem().startswith("TensorRT is not installed (on a Jetson it comes with JetPack")

@@ -11,7 +11,6 @@ from fake_tensorrt import fake_tensorrt
 
 from qsens.device import cuda_memory
 from qsens.device.latency import read_latency
-from qsens.engines import tensorrt as tensorrt_engine
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "gpu"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -38,7 +37,7 @@ def gpu(monkeypatch):
     """A fake TensorRT on a fake GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt("11.4.0"))
     monkeypatch.setattr(cuda_memory, "_load_library", FakeCudaLibrary)
-    monkeypatch.setattr(tensorrt_engine, "driver_problem", lambda: None)
+    monkeypatch.setattr("qsens.engines.tensorrt.driver_problem", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def gpu(monkeypatch):
     ],
 )
 def test_without_a_gpu_a_script_says_what_it_needs(script, monkeypatch, capsys, name, arguments):
-    monkeypatch.setattr(tensorrt_engine, "driver_problem", lambda: "no NVIDIA driver on this machine")
+    monkeypatch.setattr("qsens.engines.tensorrt.driver_problem", lambda: "no NVIDIA driver on this machine")
     with pytest.raises(SystemExit) as stopped:
         script(name, *arguments).main()
     assert stopped.value.code == 3

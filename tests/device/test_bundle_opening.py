@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from qsens.device import open_engine as opening
 from qsens.device.bundle_files import Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.open_engine import open_engine
@@ -34,7 +33,7 @@ def test_tensorrt_builds_for_the_bundles_batch_shapes_and_pins(tmp_path, monkeyp
         built.append((model, options))
         return b"a plan"
 
-    monkeypatch.setattr(opening, "is_installed", lambda runtime: True)
+    monkeypatch.setattr("qsens.device.open_engine.is_installed", lambda runtime: True)
     monkeypatch.setattr("qsens.device.tensorrt_runtime.build_plan", build_plan)
     monkeypatch.setattr("qsens.device.tensorrt_runtime.TensorRtRuntime", lambda plan: plan)
     assert open_engine(replace(BUNDLE, folder=tmp_path)) == b"a plan"
@@ -48,7 +47,7 @@ def test_tensorrt_builds_for_the_bundles_batch_shapes_and_pins(tmp_path, monkeyp
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "openvino", "onnxruntime"])
 def test_a_missing_runtime_is_named_with_what_to_install(monkeypatch, runtime):
-    monkeypatch.setattr(opening, "is_installed", lambda name: False)
+    monkeypatch.setattr("qsens.device.open_engine.is_installed", lambda name: False)
     with pytest.raises(DeviceError, match=f"{runtime} is not installed here") as caught:
         open_engine(replace(BUNDLE, runtime=runtime))
     assert "pip install" in caught.value.hint

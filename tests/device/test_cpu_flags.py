@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from quantized_models import probe
 
-from qsens.device import machine as cpu_flags
+from qsens.device import machine
 from qsens.device.machine import int8_saturates, overflowing_nodes, this_cpu_saturates
 from qsens.device.onnx_nodes import read_onnx_graph
 
@@ -32,20 +32,20 @@ CORTEX = "processor\t: 0\nFeatures\t: fp asimd aes crc32\nCPU part\t: 0xd07\n"
     ],
 )
 def test_saturation_by_the_flags_of_a_cpu(cpuinfo, limit, saturates):
-    assert int8_saturates(cpu_flags.cpu_flags(cpuinfo), limit) is saturates
+    assert int8_saturates(machine.cpu_flags(cpuinfo), limit) is saturates
 
 
 def test_this_machine_by_its_own_description(tmp_path, monkeypatch):
     path = tmp_path / "cpuinfo"
-    monkeypatch.setattr(cpu_flags, "CPUINFO", path)
-    monkeypatch.setattr(cpu_flags.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine, "CPUINFO", path)
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     assert this_cpu_saturates({}) is None
     path.write_text(ICE_LAKE)
     assert this_cpu_saturates({}) is False
     assert this_cpu_saturates({"ONEDNN_MAX_CPU_ISA": "AVX2"}) is True
     assert this_cpu_saturates({"DNNL_MAX_CPU_ISA": "AVX2"}) is True
     assert this_cpu_saturates({"ONEDNN_MAX_CPU_ISA": "AVX2"}, onednn=False) is False
-    monkeypatch.setattr(cpu_flags.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
     path.unlink()
     assert this_cpu_saturates({}) is False
 

@@ -8,7 +8,7 @@ import pytest
 
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.deploy import float_fallback as agreeing
+from qsens.deploy import float_fallback
 from qsens.deploy.bundle import golden_inputs
 from qsens.deploy.chosen_map import TARGETS
 from qsens.deploy.float_fallback import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
@@ -63,7 +63,7 @@ def pretend(monkeypatch):
             built.append({node.name for node in weighted if makers.get(node.input[1]) == "DequantizeLinear"})
             return Engine(built[-1], rounds[min(len(built), len(rounds)) - 1])
 
-        monkeypatch.setattr(agreeing, "open_engine", open_engine)
+        monkeypatch.setattr(float_fallback, "open_engine", open_engine)
         return built
 
     return pretend
@@ -128,7 +128,7 @@ def test_without_the_runtime_nothing_is_built(drafting, pretend):
 
 def test_large_weights_lie_beside_the_graph(reopened, tmp_path, monkeypatch):
     lowered = reopened.lower(INT8, "u8")
-    monkeypatch.setattr(agreeing, "LARGEST_MESSAGE", 1000)
+    monkeypatch.setattr(float_fallback, "LARGEST_MESSAGE", 1000)
     # onnx itself keeps small tensors inside
     monkeypatch.setattr(onnx, "save", lambda model, path, **more: SAVE(model, path, size_threshold=0, **more))
     write_model(lowered, tmp_path / MODEL, TARGETS["openvino"])

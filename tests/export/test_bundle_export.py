@@ -15,8 +15,7 @@ import pytest
 
 from qsens.core.errors import RunFolderError, SpecError, VerificationError
 from qsens.core.schema import check_schema
-from qsens.deploy import bundle as bundle_module
-from qsens.deploy.bundle import ExportOptions, export_bundle
+from qsens.deploy.bundle import ExportOptions, _beside, export_bundle
 from qsens.deploy.bundle_document import relative_run
 from qsens.deploy.bundle_script import compare
 from qsens.deploy.chosen_map import TARGETS, map_of_trial
@@ -94,7 +93,7 @@ def test_goldens_are_spread_over_the_evaluation_set(ort_bundle, reopened):
 def test_a_bundle_for_tensorrt_says_how_to_build_without_python(
     reopened, tmp_path, monkeypatch, target, flavour
 ):
-    monkeypatch.setattr(bundle_module, "is_installed", lambda runtime: False)
+    monkeypatch.setattr("qsens.deploy.bundle.is_installed", lambda runtime: False)
     exported = export(reopened, tmp_path / "trt", target, trial=2, batch=2)
     assert exported.unaudited == "tensorrt is not installed here"
     assert exported.document["flavour"] == flavour
@@ -160,7 +159,7 @@ def test_a_failed_export_leaves_the_earlier_bundle(reopened, bundle, monkeypatch
     def fail(*_):
         raise VerificationError("no")
 
-    monkeypatch.setattr(bundle_module, "exact_outputs", fail)
+    monkeypatch.setattr("qsens.deploy.bundle.exact_outputs", fail)
     with pytest.raises(VerificationError):
         export(reopened, bundle)
     assert (bundle / "SHA256SUMS").read_text() == before
@@ -181,7 +180,7 @@ def test_what_a_killed_export_left_goes_with_the_next_one(reopened, bundle):
     out = bundle
     left = [left_by_a_killed_export(out, kind) for kind in ("-x1.partial", ".replaced")]
     other = left_by_a_killed_export(out.with_name("bundle.other"), "-x2.partial")
-    living = out.with_name(f"{bundle_module._beside(out)}-x3.partial")
+    living = out.with_name(f"{_beside(out)}-x3.partial")
     living.mkdir()
     export(reopened, out, golden_samples=1)
     assert not any(path.exists() for path in left)
@@ -197,7 +196,7 @@ def test_a_bundle_that_a_killed_export_moved_away_comes_back(reopened, bundle, m
     def fail(*_):
         raise VerificationError("no")
 
-    monkeypatch.setattr(bundle_module, "exact_outputs", fail)
+    monkeypatch.setattr("qsens.deploy.bundle.exact_outputs", fail)
     with pytest.raises(VerificationError):
         export(reopened, bundle)
     compare(bundle)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from qsens.core.errors import BuildError, RunFolderError, SpecError
-from qsens.deploy import verify as verifying
 from qsens.deploy.verify import (
     ComparedScore,
     checked_files,
@@ -19,7 +18,7 @@ from qsens.deploy.verify import (
     score_again,
     verify_engine,
 )
-from qsens.device import check as checking
+from qsens.device import check
 from qsens.device.bundle_files import write_checksums
 from qsens.device.goldens import Goldens, read_goldens, write_goldens
 
@@ -167,9 +166,9 @@ def test_a_file_that_changes_while_it_is_checked_is_found(bundle, monkeypatch):
         (bundle / "model.onnx").write_bytes(b"another graph")
         return engine
 
-    onnxruntime_engine = checking.open_engine
+    onnxruntime_engine = check.open_engine
     checked = checked_files(bundle)
-    monkeypatch.setattr(checking, "open_engine", open_engine)
+    monkeypatch.setattr(check, "open_engine", open_engine)
     with pytest.raises(RunFolderError, match=r"damaged: model\.onnx"):
         verify_engine(checked, repeats=0)
 
@@ -248,4 +247,4 @@ def test_only_strongly_typed_bundles_compile_without_a_device(bundle):
 def test_a_missing_runtime_is_an_error_with_advice(bundle, monkeypatch):
     monkeypatch.setattr("qsens.device.open_engine.is_installed", lambda runtime: False)
     with pytest.raises(BuildError, match="onnxruntime is not installed here"):
-        verifying.verify_engine(checked_files(bundle), repeats=0)
+        verify_engine(checked_files(bundle), repeats=0)

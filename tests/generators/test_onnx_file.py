@@ -9,7 +9,7 @@ from tiny_models import conv_model, norm_node
 from qsens.core.errors import LoadError
 from qsens.core.interfaces import Generator
 from qsens.generators.onnx_file import open_onnx
-from qsens.graph import onnx_run as runs
+from qsens.graph import onnx_run
 from qsens.graph.prepare import prepare_graph
 
 
@@ -89,7 +89,7 @@ def test_truncated_files_are_refused(share, tmp_path):
 
 def test_graphs_beyond_the_message_limit_go_through_a_file(monkeypatch):
     wanted = prepare_graph(conv_model())
-    monkeypatch.setattr(runs, "_LARGEST_MESSAGE", 0)
+    monkeypatch.setattr(onnx_run, "_LARGEST_MESSAGE", 0)
     assert prepare_graph(conv_model()).digest == wanted.digest
 
 

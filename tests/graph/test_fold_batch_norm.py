@@ -4,7 +4,7 @@ from onnx import helper
 from tiny_models import norm_node, norm_weights, normal, onnx_model, run_model
 
 from qsens.core.errors import LoadError
-from qsens.graph import simplify as fold
+from qsens.graph import simplify
 from qsens.graph.prepare import prepare_graph
 
 
@@ -107,7 +107,7 @@ def test_shared_weights_with_two_normalisations_become_two_tensors():
 
 
 def test_a_wrong_fold_is_noticed(monkeypatch):
-    monkeypatch.setattr(fold, "_along_outputs", lambda scale, weight, node: np.ones(()))
+    monkeypatch.setattr(simplify, "_along_outputs", lambda scale, weight, node: np.ones(()))
     weights = {"w": normal(4, 3, 1, 1), **norm_weights(4)}
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"]), norm_node("y", "z")]
     model = onnx_model(nodes, inputs={"x": ["n", 3, 4, 4]}, outputs={"z": None}, weights=weights)

@@ -1,7 +1,7 @@
 import numpy as np
 from lowered_models import images, prepared, residual_generator
 
-from qsens.calibration import measure as observe
+from qsens.calibration import measure
 from qsens.engines.lowering.plan import Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 
@@ -15,12 +15,12 @@ def test_extremes_are_those_of_the_values():
     seen = dict(
         zip(
             inner,
-            backend.open_session(observe.observing_model(setup.graph, tensors)).run(inner, feed),
+            backend.open_session(measure.observing_model(setup.graph, tensors)).run(inner, feed),
             strict=True,
         )
     )
     seen["image"] = feed["image"]
-    extremes = backend.open_session(observe.extremes_model(setup.graph, tensors)).run(None, feed)
+    extremes = backend.open_session(measure.extremes_model(setup.graph, tensors)).run(None, feed)
     for name, (low, high) in zip(tensors, extremes, strict=True):
         assert (low, high) == (seen[name].min(), seen[name].max())
 
@@ -29,16 +29,16 @@ def test_observing_changes_no_value():
     setup = prepared(residual_generator())
     backend = OnnxRuntimeBackend(threads=1)
     plain = backend.open_session(setup.graph.model).run(["picture"], images())[0]
-    watched = backend.open_session(observe.observing_model(setup.graph, ["picture", "r0"]))
+    watched = backend.open_session(measure.observing_model(setup.graph, ["picture", "r0"]))
     np.testing.assert_array_equal(watched.run(["picture"], images())[0], plain)
 
 
 def test_every_calibrated_tensor_is_in_one_group_of_bounded_size(monkeypatch):
     setup = prepared(residual_generator())
     tensors = setup.plan.calibrated_tensors(Placement.DENSE)
-    assert list(observe.groups_of_tensors(setup.graph, tensors)) == [list(tensors)]
-    monkeypatch.setattr(observe, "LARGEST_GROUP_BYTES", 5000)
-    groups = list(observe.groups_of_tensors(setup.graph, tensors))
+    assert list(measure.groups_of_tensors(setup.graph, tensors)) == [list(tensors)]
+    monkeypatch.setattr(measure, "LARGEST_GROUP_BYTES", 5000)
+    groups = list(measure.groups_of_tensors(setup.graph, tensors))
     assert len(groups) > 1
     assert [name for group in groups for name in group] == list(tensors)
 
