@@ -18,7 +18,7 @@ from qsens.run.evidence import ScoredGraphs, evidence_path, load_evidence, sampl
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
-from qsens.run.open import assemble
+from qsens.run.open import open_sweep
 from qsens.testing import example_layers, example_trial
 
 INT8 = PrecisionMap(Precision.INT8)
@@ -70,7 +70,7 @@ def sweep(files):
                 raise KeyboardInterrupt
 
         spec = spec_from_values({**shared, **values}, "test")
-        return score_maps(assemble(spec), out, progress=progress)
+        return score_maps(open_sweep(spec), out, progress=progress)
 
     return run
 
