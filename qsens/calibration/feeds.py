@@ -1,4 +1,4 @@
-"""One feed a graph input: how the sample of an index becomes that input's array."""
+"""Feeds, one a graph input: they make that input's array of a sample's picture or of its `.npz`."""
 
 import zipfile
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Image files to pixels: reading, cropping, resizing and the value range a generator expects."""
+"""Image files to arrays of a graph input: shape, reading, cropping, resizing, the range of values."""
 
 import warnings
 from collections.abc import Iterator, Sequence

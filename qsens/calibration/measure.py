@@ -1,4 +1,4 @@
-"""Observing the tensors of the FP32 graph over a calibration set, once a run."""
+"""Ranges measured once a run: the FP32 graph hands out its inner tensors over a calibration set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One layer whose precision can be chosen, blocks of layers, and patterns that name layers."""
+"""Layers whose precision can be chosen: blocks of them, patterns that name them, and `layers.csv`."""
 
 import difflib
 import re

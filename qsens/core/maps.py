@@ -1,4 +1,4 @@
-"""Shapes of precision maps over the layers in execution order: a cut, two ends, one unit; and their names."""
+"""Maps over the layers in execution order: the uniform ones, a cut, two ends, one unit; and their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Names, order and scale of metrics in tables, figures and pages."""
+"""Names, order and scale of metrics wherever they are shown, and the ways to make their intervals."""
 
 import math
 from collections.abc import Sequence

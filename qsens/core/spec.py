@@ -1,4 +1,4 @@
-"""`SweepSpec`, everything that a sweep is asked to do; each default is written here, once."""
+"""`SweepSpec`, everything that a sweep is asked to do, with every default; and its file `spec.toml`."""
 
 import hashlib
 import json

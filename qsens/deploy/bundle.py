@@ -1,4 +1,4 @@
-"""Writes a bundle: a scored map as a folder that rebuilds and checks its engine on the target."""
+"""Writes a bundle: a scored map, with golden samples, as a folder that checks its engine on the target."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The map to export: the one that `qsens select` wrote down, or that of a named trial."""
+"""The map to export, that of `qsens select` or of a named trial, and the targets a bundle can be for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Extra files of a bundle for TensorRT: the `trtexec` command, and what implicit quantization needs."""
+"""Extra files of a bundle for TensorRT: `trtexec` commands, and the cache of scales for implicit INT8."""
 
 import shlex
 import struct
@@ -50,9 +50,10 @@ class CalibrationCache:
 def calibration_cache_text(ranges: Ranges, *, version: str) -> str:
     """The cache file for TensorRT `version` (`8.6.1`): a header, then one line a tensor.
 
-    A line is `tensor: hex`, the big-endian IEEE 754 float32 of the scale. TensorRT quantizes what has a
-    scale here; a tensor that was not calibrated stays in float. Scales are what `Ranges` says, whatever
-    method measured them: the header names the algorithm that reads the file, not the one that wrote it.
+    TensorRT 10 and older read it, for implicit quantization. A line is `tensor: hex`, the big-endian IEEE 754
+    float32 of the scale. TensorRT quantizes what has a scale here; a tensor that was not calibrated stays in
+    float. Scales are what `Ranges` says, whatever method measured them: the header names the algorithm that
+    reads the file, not the one that wrote it.
 
     Raises:
         DataError: for a version that cannot be read, or a tensor name that the format cannot hold.

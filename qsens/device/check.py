@@ -1,4 +1,4 @@
-"""The check of a bundle: rebuild the engine, audit its layers, compare with the goldens, measure latency."""
+"""The check of a bundle: engine rebuilt, audited, compared with goldens, timed; and its text for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wall-clock time of one inference: warm-up, interleaved repeats, median and spread."""
+"""Wall-clock time of one inference, with its spread, and the latency file that keeps it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine of a measurement: processor, GPU, driver, clocks, memory, system; absent parts are null."""
+"""The machine of a measurement (absent parts are null), and whether its INT8 kernels saturate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def cpu_flags(cpuinfo: str) -> frozenset[str]:
 def int8_saturates(flags: Collection[str], isa_limit: str = "") -> bool:
     """Whether sums of INT8 products overflow 16 bits on a CPU with these flags.
 
-    `isa_limit` is a value of `ONEDNN_MAX_CPU_ISA`. A CPU that is no x86 has no such instruction.
+    Without VNNI, x86 adds two products of codes in 16 bits and cuts what does not fit. `isa_limit` is a
+    value of `ONEDNN_MAX_CPU_ISA`. A CPU that is no x86 has no such instruction.
     """
     if "ssse3" not in flags:
         return False

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU: one session of an ONNX file, and which of its layers really run in INT8."""
+"""ONNX Runtime on a CPU: one session of an ONNX file, the nodes of each step, and its precision."""
 
 from __future__ import annotations
 

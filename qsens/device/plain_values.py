@@ -1,4 +1,4 @@
-"""Plain values that somebody else may have written, read by key: what is missing or wrong is named."""
+"""JSON that somebody else may have written: parsed within bounds, read by key, errors with the key named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Energy of one inference, where the machine's own meters may be read; nobody else's are guessed."""
+"""Energy and memory of an engine, from the machine's own meters; what they do not tell is not guessed."""
 
 from __future__ import annotations
 

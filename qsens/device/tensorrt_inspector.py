@@ -1,4 +1,4 @@
-"""Reads what TensorRT's engine inspector says about an engine into the steps that it executes.
+"""Reads TensorRT's engine inspector: the steps that an engine executes and the ONNX nodes in each.
 
 Three forms are understood: the JSON of TensorRT 8.5 to 10.x, where a tensor has one text for format and
 data type and `Bindings` is a list of names; the JSON of 11.x, where the two are apart and `I/O Tensors` are

@@ -1,4 +1,4 @@
-"""The TensorRT module of this machine: found, probed for what it can do, and heard through its logger.
+"""The TensorRT module of this machine: found, probed, heard through its logger; plans with their origin.
 
 Versions are told apart by the names that a module has, never by its version string: TensorRT 8.5 to 11.x and
 TensorRT-RTX differ in what they have, and the names say it exactly.

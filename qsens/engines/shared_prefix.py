@@ -1,4 +1,4 @@
-"""Running only what a map does not share with the maps before it, to the same bits as running all of it."""
+"""Work shared between maps: tensors kept for later maps, to the same bits as running each map whole."""
 
 import hashlib
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Running a graph in ONNX Runtime while it is prepared: observed shapes, equality checks, batching."""
+"""Sessions of ONNX Runtime without optimisation; shapes, equality and batching observed with them."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Graph inputs, the concrete shapes a graph is examined at, and inferred tensor types."""
+"""Graph inputs before and after preparation, the shapes a graph is examined at, and inferred types."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Passes that make a graph plainer without changing what it computes."""
+"""Passes that make a graph plainer with the same result: batch normalisation and constants are folded."""
 
 import math
 from collections.abc import Mapping, MutableSequence

@@ -1,4 +1,4 @@
-"""Warnings that a reader needs before believing a run: masking, sample size, overflow, failures, refusals."""
+"""Findings to read before believing a run: masking, sample size, overflow, failures, refusals, times."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

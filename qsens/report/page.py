@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page of one or several runs, made of values and drawn pictures."""
+"""`report.html`: one self-contained page of one or several runs, with charts that answer to the pointer."""
 
 import base64
 import json

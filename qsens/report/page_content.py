@@ -1,4 +1,4 @@
-"""Content of the report page for one run: plain values, pictures that are drawn, and sample pictures."""
+"""Content of the report page for one run: values, drawn pictures, samples; style sheet and scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Tables of the report page as HTML: reference scores and the trials; cells that all tables share."""
+"""Tables of the report page as HTML: reference scores, trials, several runs; cells that tables share."""
 
 from collections.abc import Mapping, Sequence
 

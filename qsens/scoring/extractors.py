@@ -1,4 +1,4 @@
-"""Feature extractors by name, run on ONNX Runtime."""
+"""Feature extractors by name, run on ONNX Runtime, and features of real images, of one size or many."""
 
 from __future__ import annotations
 

@@ -51,6 +51,11 @@ def second_order_factor(
 
     `influence_of`: the influence values of the same score over some of the rows only; it is asked for two
     random halves, clips whole. 1 for fewer than eight images or clips.
+
+    Near equality a distance is quadratic, and its influence values contain the noise of the fitted transport.
+    To second order (Efron & Stein 1981) the variance of a score of N independent images is V1 + V2, V1 of
+    order 1/N and V2 of order 1/N², while the influence values estimate V1 + 2 V2. At half as many images
+    they estimate 2 V1 + 8 V2, so that two halves show V2, and with it the excess.
     """
     whole = first_order_error(influence, clusters)
     halves = halves_of(len(influence), clusters)

@@ -1,4 +1,4 @@
-"""Reasons that a layer of a chosen map is not in INT8, from each kind of trial, the strongest first."""
+"""Reasons for the precision of each layer of a chosen map: from each kind of trial, the strongest first."""
 
 import math
 from collections.abc import Sequence

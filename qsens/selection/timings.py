@@ -1,4 +1,4 @@
-"""Measured times of a study's maps: a latency table at one batch size, joined by precision map."""
+"""Measured times of a study's maps: latency files checked against the run, joined by precision map."""
 
 import hashlib
 import re

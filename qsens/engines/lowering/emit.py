@@ -1,4 +1,4 @@
-"""Writing nodes and constants of a lowered graph, each shared piece once."""
+"""`Emitter`, which writes nodes and constants of a lowered graph, each shared piece once."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar

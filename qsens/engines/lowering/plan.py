@@ -1,4 +1,4 @@
-"""Everything about lowering that is fixed before a precision map: its options, an analysis of the graph."""
+"""`LoweringPlan`: options and an analysis of the graph; a map placed on it says where tensors are rounded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

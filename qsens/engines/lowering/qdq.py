@@ -33,7 +33,8 @@ Values = np.ndarray[Any, np.dtype[Any]]
 def without_tail_clips(lowered: LoweredGraph) -> LoweredGraph:
     """The same `u8` graph without the clips of its codes at 127.
 
-    Only for runtimes whose uint8 sums cannot saturate. Clips of the generator itself stay.
+    Only for runtimes that fuse no clip into an INT8 kernel, and whose uint8 sums cannot saturate. Clips of
+    the generator itself stay.
     """
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(lowered.detached.skeleton)

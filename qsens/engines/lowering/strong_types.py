@@ -1,4 +1,4 @@
-"""Types of a strongly typed graph: the nodes that compute in FP16."""
+"""Types of a strongly typed graph: the nodes that compute in FP16, and the casts between them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A lowered graph as tensors that know what they are made of: equal digests, equal values of equal inputs."""
+"""A lowered graph as tensors that know what they are made of, and its rest behind tensors that are known."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""TensorRT and torch2trt, loaded when asked for and probed for what this backend needs of them."""
+"""TensorRT and torch2trt, loaded when asked for and probed; our converters where torch2trt's are wrong."""
 
 import importlib
 import inspect
@@ -85,7 +85,9 @@ def problem() -> str | None:
 def register_converters(libraries: Libraries) -> None:
     """Put our converters in the place of torch2trt's, for the whole process.
 
-    Their errors are `NotImplementedError`, with the reason.
+    torch2trt takes the input channels of a transposed convolution for its output channels and ignores output
+    padding; it pads with zeros whatever the mode, through a function that TensorRT 10 no longer has. None of
+    this it reports. Errors of our converters are `NotImplementedError`, with the reason.
     """
     get_arg = libraries.torch2trt.get_arg
 

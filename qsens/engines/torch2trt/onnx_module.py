@@ -1,4 +1,4 @@
-"""A prepared ONNX graph as a torch module whose submodules carry the layer names."""
+"""A prepared ONNX graph as a torch module with a submodule for each node, named as the layers are."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

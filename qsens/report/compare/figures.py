@@ -1,4 +1,4 @@
-"""The boundary curves of several runs in one figure."""
+"""Figures of several runs: boundary curves and trade-offs, each run with its own look."""
 
 import math
 from collections.abc import Mapping, Sequence

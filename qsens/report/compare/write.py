@@ -1,4 +1,4 @@
-"""Writes a comparison: JSON, CSV and figures."""
+"""Writes a comparison: JSON, CSV, figures and `compare.html`."""
 
 import base64
 import json

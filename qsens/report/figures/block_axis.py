@@ -1,4 +1,4 @@
-"""Block names on a secondary axis: groups such as `FE 0 1 2 …`, abbreviated and turned until they fit."""
+"""Block names on an axis: groups such as `FE 0 1 2 …`, shortened and turned until they fit."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Colours, sizes and axes shared by all figures; Okabe and Ito's colour-blind-safe palette."""
+"""Colours, sizes, axes and floors shared by all figures; Okabe and Ito's colour-blind-safe palette."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""The set of units that a search scores next: the one that is expected to gain most."""
+"""The set of units to score next: a pool of sets, a model of their damage, and the largest expected gain."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Predicts the budget use of any set of units.
+    """Predicts the budget use of any set of units: a Gaussian process (Rasmussen & Williams 2006, chapter 2).
+
+    Its mean adds the damages of the single units; deviations from the sum come from a common scale, from the
+    units themselves and from every pair.
 
     `floor` is the use of the map without INT8, `alone` what each unit adds to it by itself (0 or more) and
     `errors` the standard errors of that.

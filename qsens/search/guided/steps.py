@@ -1,4 +1,4 @@
-"""The steps of `guided`: what is screened and scored, in which order, and why."""
+"""The steps of `guided` in their order: boundaries screened, sets scored, and the reason for each."""
 
 import math
 from collections.abc import Callable, Sequence

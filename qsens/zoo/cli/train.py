@@ -1,4 +1,4 @@
-"""`qsens zoo train`."""
+"""The commands `qsens zoo` (`train`, `corpus` and the group itself) and `qsens distill`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Finding the face in a frame, and cutting it out."""
+"""Finding the face in a frame, with dlib for one, and cutting it out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Clips that have frames and enough sound; the others are counted."""
+"""Clips that have frames and enough sound; the others are counted with their reasons, never silently."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Painting with soft edges: distances to shapes, coverage of pixels, layers of colour."""
+"""Painting with soft edges: colours, distances to shapes, coverage of pixels, layers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Image classifiers that Figure 1 compares with, as far as counting needs them: no trained weights."""
+"""Image classifiers of Figure 1, without trained weights, and the operations that they run, counted."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

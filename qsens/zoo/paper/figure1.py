@@ -1,4 +1,4 @@
-"""Figure 1: multiply-accumulates of classifiers against talking-face generators."""
+"""Figure 1 with its numbers: multiply-accumulates of classifiers against talking-face generators."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

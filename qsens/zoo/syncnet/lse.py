@@ -1,4 +1,4 @@
-"""Lip-sync error, distance (LSE-D) and confidence (LSE-C), from features of the evaluation SyncNet.
+"""Lip-sync error, distance (LSE-D) and confidence (LSE-C), and the sound features of their SyncNet.
 
 Chung & Zisserman 2016 for the network and the shifts, Prajwal et al. 2020 for the two names. One feature
 stands for five frames (0.2 s) and starts one frame after the one before.
@@ -41,6 +41,11 @@ def mfcc(samples: NDArray[Any]) -> FloatArray:
 
     `samples` are the integers of a 16-bit file, -32768..32767, not scaled: the first coefficient depends on
     the scale. The last window is filled up with zeros.
+
+    All else is the default of python_speech_features 0.6, with which the evaluation SyncNet was trained:
+    windows of 25 ms every 10 ms without a taper, pre-emphasis 0.97, 26 triangular filters on 257 bins up to
+    8 kHz, an orthonormal cosine transform, a lifter of 22, and the log energy of the window in place of the
+    first coefficient.
 
     Raises:
         DataError: for sound with more than one channel or without any sample.

@@ -1,4 +1,4 @@
-"""Packed clips as torch batches: colour order, masking, augmentation."""
+"""Packed clips as torch batches of frames or windows of five: colour order, masking, augmentation."""
 
 import hashlib
 from collections.abc import Sequence

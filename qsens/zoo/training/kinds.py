@@ -1,4 +1,4 @@
-"""From a spec to the training it asks for."""
+"""From a spec to the training it asks for; distiller `omgd`, as Kim et al. 2023 use it on Wav2Lip."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Feature and style losses on the stages of a fixed network (Johnson et al. 2016)."""
+"""Losses of all trainings: pixels, structure, features and style, channels, discriminator, lip-sync."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Runs a training in a folder: begins or resumes it, keeps it safe, writes the result."""
+"""Runs a training in a folder: begins or resumes it, keeps it safe, writes its weights and its result."""
 
 import logging
 import platform

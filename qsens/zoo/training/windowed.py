@@ -1,4 +1,4 @@
-"""The common part of trainings on windows of five frames: Eq. 1 of Kim et al. 2023 and its sync schedule."""
+"""Trainings on windows of five frames: Eq. 1 of Kim et al. 2023, its sync schedule, and the teacher's."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
