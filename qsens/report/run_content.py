@@ -11,7 +11,6 @@ import numpy as np
 
 from qsens.core.errors import QsensError
 from qsens.core.metric_names import images_needed
-from qsens.core.plugins import create, option_names
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
@@ -19,6 +18,7 @@ from qsens.report.floors import Floor, read_floors
 from qsens.run.evidence import evidence_path, is_pictures
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
+from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.selection.choose import PairedError
 from qsens.selection.precision_map_file import read_precision_map
@@ -195,16 +195,16 @@ def evidence_links(run: Path, study: Study) -> dict[int, str]:
 
 
 def missing_maps(run: Path, study: Study) -> int | None:
-    """The number of planned maps without a trial; `None` where scores decide the plan or there is none."""
+    """The number of planned maps without a trial.
+
+    `None` where the strategy is not to be had, or where scores decide what follows the maps that are there.
+    """
     try:
-        spec = read_run_spec(run)
-        options = spec.strategy_options.to_dict()
-        if "float_precision" in option_names("strategies", spec.strategy):
-            options.setdefault("float_precision", spec.float_precision)
-        plan = plan_maps(study.layers, create("strategies", spec.strategy, options))
+        plan = plan_maps(study.layers, open_strategy(read_run_spec(run)))
     except QsensError:
         return None
-    return len(untried(plan.maps, study.trials))
+    missing = len(untried(plan.maps, study.trials))
+    return missing if missing or plan.is_complete else None
 
 
 def provenance_groups(run: Path, study: Study) -> dict[str, dict[str, str]]:
