@@ -16,8 +16,8 @@ from qsens.run.open import open_generator
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 from fake_torch2trt import fake_tensorrt_with_networks, fake_torch2trt  # noqa: E402  after the check for torch
-from qsens.backends import onnx_module_operators  # noqa: E402
 
+from qsens.engines.torch2trt import operators  # noqa: E402
 from qsens.engines.torch2trt.engine import write_types  # noqa: E402
 from qsens.engines.torch2trt.network import populate_network  # noqa: E402
 
@@ -165,8 +165,8 @@ def test_a_function_without_converter_is_refused_and_not_made_a_constant():
 
 
 def test_a_node_that_is_read_wrongly_is_found_by_what_onnx_runtime_computes(monkeypatch):
-    wrong = {**onnx_module_operators._MAKERS, "Relu": onnx_module_operators._MAKERS["Sigmoid"]}
-    monkeypatch.setattr(onnx_module_operators, "_MAKERS", wrong)
+    wrong = {**operators._MAKERS, "Relu": operators._MAKERS["Sigmoid"]}
+    monkeypatch.setattr(operators, "_MAKERS", wrong)
     with pytest.raises(BuildError, match="output 'picture' differs from ONNX Runtime by"):
         populated(prepare_graph(residual_generator()))
 

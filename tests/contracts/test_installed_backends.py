@@ -8,8 +8,8 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  after the check that onnx is here
 
-from qsens import plugins  # noqa: E402
 from qsens.calibration.ranges import Ranges, TensorRange  # noqa: E402
+from qsens.core import plugins  # noqa: E402
 from qsens.core.errors import PluginError, ScoreError  # noqa: E402
 from qsens.engines.lowering.lower import lower_graph  # noqa: E402
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan  # noqa: E402

@@ -299,11 +299,11 @@ def test_the_code_that_runs_is_the_code_that_was_compared(bundle, tmp_path):
         f"(folder / 'qsens' / 'device' / 'main.py').write_text({PLANT!r})\n"
         "sys.meta_path.insert(0, script['ComparedCode'](code))\n"
         "import qsens.device.check as main; print(main.__doc__, main.__spec__.origin)\n"
-        "import qsens.export\n"
+        "import qsens.deploy\n"
     )
     done = run("-c", swap, cwd=bundle, ran=tmp_path / "ran")
     assert "qsens/device/check.py" in done.stdout, done.stderr
-    assert "the bundle holds no module qsens.export" in done.stderr
+    assert "the bundle holds no module qsens.deploy" in done.stderr
     assert not (tmp_path / "ran").exists()
 
 
@@ -401,9 +401,9 @@ def make_endless(folder):
 def test_an_engine_that_never_ends_is_ended(bundle):
     make_endless(bundle)
     code = (
-        "import sys; from pathlib import Path; from qsens.device import checking\n"
+        "import sys; from pathlib import Path; from qsens.device import check\n"
         "from qsens.deploy.verify import checked_files, verify_engine\n"
-        "checking.LONGEST_RUN_S = 0.5; verify_engine(checked_files(Path(sys.argv[1])), repeats=0)"
+        "check.LONGEST_RUN_S = 0.5; verify_engine(checked_files(Path(sys.argv[1])), repeats=0)"
     )
     done = run("-c", code, bundle, cwd=bundle.parent)
     assert done.returncode == 1

@@ -157,7 +157,7 @@ def test_scores_need_neither_torch_nor_onnx():
         "for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'skimage', 'PIL'):\n"
         "    sys.modules[name] = None\n"
         "import numpy as np\n"
-        "from qsens.metrics import fidelity, frechet, influence, intervals, masking\n"
+        "from qsens.scoring import fidelity, frechet, influence, intervals\n"
         "rows = np.random.default_rng(0).standard_normal((9, 4))\n"
         "reference = frechet.Reference.from_features(rows, 't')\n"
         "print(influence.measure_to_reference(reference, rows).distance < 1e-9)"
