@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
+from qsens.core.interfaces import Strategy
 from qsens.core.layer import nearest_allowed
 from qsens.core.maps import anchor_maps, anchor_trial, describe_map, pin_layers
 from qsens.core.precision import Precision, PrecisionMap
@@ -18,7 +19,7 @@ FP32, FP16, INT8 = Precision
 LAYERS = example_layers(5)
 
 
-class OneByOne:
+class OneByOne(Strategy):
     """Each layer INT8 alone, one proposal at a time, the rest FP16."""
 
     name = "one-by-one"
@@ -33,7 +34,7 @@ class OneByOne:
         return [entry for entry in maps if entry not in tried][:1]
 
 
-class Fixed:
+class Fixed(Strategy):
     """Proposes the same list for ever."""
 
     name = "fixed"

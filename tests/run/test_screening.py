@@ -11,6 +11,7 @@ from tiny_photos import write_photos
 from qsens.api import score_maps
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import ScoreError
+from qsens.core.interfaces import Strategy
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Screen, Trial, untried
@@ -26,7 +27,7 @@ FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)
 EVALUATION, FEW = 5, 3
 
 
-class ScreensThenScores:
+class ScreensThenScores(Strategy):
     """Screens one map, then scores that one and screens another."""
 
     name = "screens-then-scores"

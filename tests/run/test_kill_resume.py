@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from qsens.core.interfaces import Strategy
 from qsens.core.spec import SweepSpec
 from qsens.run.folder import RunFolder, RunPaths, read_study
 from qsens.run.loop import try_maps_here
@@ -25,7 +26,7 @@ from qsens.testing import example_layers, example_trial
 
 LAYERS = example_layers(40)
 
-class Alone:
+class Alone(Strategy):
     name = "alone"
     def propose(self, layers, trials):
         tried = {trial.requested for trial in trials}
@@ -132,7 +133,7 @@ def test_a_run_whose_last_record_is_torn_resumes_to_the_same_file(tmp_path):
     layers = example_layers(2)
     spec = SweepSpec()
 
-    class Nothing:
+    class Nothing(Strategy):
         name = "nothing"
 
         def propose(self, layers, trials):

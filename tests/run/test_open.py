@@ -11,7 +11,7 @@ from qsens.testing import ExampleSamples, example_layers
 
 
 def test_a_metric_that_reads_what_the_set_does_not_know_is_named():
-    plain = SimpleNamespace(name="plain")
+    plain = SimpleNamespace(name="plain", needs_annotations=())
     reader = SimpleNamespace(name="reader", needs_annotations=("frame", "mouth"))
     with pytest.raises(SpecError, match="metric 'reader' reads the mouth of each sample, which 'example'"):
         check_annotations([plain, reader], ExampleSamples())

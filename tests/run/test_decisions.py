@@ -2,7 +2,7 @@
 
 import pytest
 
-from qsens.core.interfaces import Decision
+from qsens.core.interfaces import Decision, Strategy
 from qsens.run.folder import decisions_of, read_decisions, write_decisions
 from qsens.search.enumerations import Boundary, Chain
 from qsens.testing import example_layers
@@ -10,7 +10,7 @@ from qsens.testing import example_layers
 FOUND = (Decision("INT8 everywhere uses 300% of the budget", (1, 2)), Decision("<b>FP32</b>", ()))
 
 
-class Telling:
+class Telling(Strategy):
     name = "telling"
 
     def propose(self, layers, trials):

@@ -12,6 +12,8 @@ from qsens.core.errors import PluginError, SpecError
 
 ROOT = Path(__file__).parents[1]
 MODULE = """
+from qsens.core.interfaces import Metric
+
 class Ends:
     def __init__(self, *, by="layer", step=1):
         self.by, self.step = by, step
@@ -25,6 +27,29 @@ def open_file(checkpoint, *, width=8):
 
 def anything(**options):
     return options
+
+class Slotted:
+    __slots__ = ()
+    name = "slotted"
+
+    def propose(self, layers, trials):
+        return []
+
+class Searching:
+    def __init__(self):
+        self.needs_budget = True
+
+    def explain_search(self, layers, trials):
+        return ["searched"]
+
+class Inheriting(Metric):
+    name = "inheriting"
+
+    def label(self, context):
+        return self.name
+
+    def start(self, context):
+        return None
 """
 
 
@@ -45,10 +70,10 @@ def test_what_is_installed_or_removed_later_is_noticed(install, tmp_path):
 
 
 def test_positional_arguments_are_no_options(install):
-    install("acme", "generators", {"acme-file": "acme_two:open_file"}, {"acme_two": MODULE})
-    assert plugins.create("generators", "acme-file", {"width": 4}, "g.onnx") == ("g.onnx", 4)
+    install("acme", "distillers", {"acme-file": "acme_two:open_file"}, {"acme_two": MODULE})
+    assert plugins.create("distillers", "acme-file", {"width": 4}, "g.onnx") == ("g.onnx", 4)
     with pytest.raises(SpecError, match="no option 'checkpoint'"):
-        plugins.create("generators", "acme-file", {"checkpoint": "x"}, "g.onnx")
+        plugins.create("distillers", "acme-file", {"checkpoint": "x"}, "g.onnx")
 
 
 def test_an_unknown_option_names_the_allowed_ones(install):
@@ -68,6 +93,44 @@ def test_a_missing_option_is_named(install):
 def test_a_plugin_that_takes_any_option_gets_it(install):
     install("acme", "distillers", {"acme-any": "acme_five:anything"}, {"acme_five": MODULE})
     assert plugins.create("distillers", "acme-any", {"a": 1}) == {"a": 1}
+
+
+def test_a_plugin_that_does_not_inherit_its_contract_has_its_defaults(install):
+    install("acme", "strategies", {"acme-slotted": "acme_seven:Slotted"}, {"acme_seven": MODULE})
+    made = plugins.create("strategies", "acme-slotted", {})
+    assert (made.needs_budget, made.keeps_to_budget, made.members) == (False, True, ())
+    assert made.explain_search((), ()) == ()
+    assert made.propose((), ()) == []
+
+
+def test_what_a_plugin_says_itself_is_kept(install):
+    install("acme", "strategies", {"acme-searching": "acme_eight:Searching"}, {"acme_eight": MODULE})
+    made = plugins.create("strategies", "acme-searching", {})
+    assert (made.needs_budget, made.keeps_to_budget) == (True, True)
+    assert made.explain_search((), ()) == ["searched"]
+    assert not hasattr(made, "propose"), "what has no default must come from the plug-in"
+
+
+def test_a_plugin_that_inherits_its_contract_and_has_no_constructor_has_no_options(install):
+    install("acme", "metrics", {"acme-inherits": "acme_nine:Inheriting"}, {"acme_nine": MODULE})
+    assert plugins.create("metrics", "acme-inherits", {}).needs_annotations == ()
+    assert plugins.option_names("metrics", "acme-inherits") == ()
+    with pytest.raises(SpecError, match="has no option 'scale'"):
+        plugins.create("metrics", "acme-inherits", {"scale": 2})
+
+
+def test_a_plugin_that_cannot_have_defaults_is_named(install):
+    install("acme", "generators", {"acme-tuple": "acme_ten:open_file"}, {"acme_ten": MODULE})
+    with pytest.raises(PluginError, match="does not say its layer_blocks") as caught:
+        plugins.create("generators", "acme-tuple", {}, "g.onnx")
+    assert "inherits qsens.core.interfaces.Generator" in caught.value.hint
+
+
+@pytest.mark.parametrize(("options", "step"), [({}, 7), ({"step": 3}, 3)])
+def test_a_value_of_the_run_goes_where_an_option_takes_it(options, step, install):
+    install("acme", "strategies", {"acme-ends": "acme_eleven:Ends"}, {"acme_eleven": MODULE})
+    made = plugins.create("strategies", "acme-ends", options, offered={"step": 7, "threads": 2})
+    assert made.step == step
 
 
 def test_an_unknown_name_gives_the_closest_and_speaks_of_reinstalling():

@@ -8,6 +8,7 @@ from lowered_models import residual_generator
 from tiny_photos import write_photos
 
 from qsens.api import score_maps
+from qsens.core.interfaces import Strategy
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import untried
 from qsens.engines import shared_prefix
@@ -108,7 +109,7 @@ def test_screens_share_too(tmp_path, sweep, rests):
     assert written(tmp_path / "shared") == written(tmp_path / "whole")
 
 
-class BoundaryAfterScores:
+class BoundaryAfterScores(Strategy):
     """Proposes nothing before INT8 has a score, then boundaries: what a plan cannot know."""
 
     name = "boundary-after-scores"

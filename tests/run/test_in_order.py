@@ -5,6 +5,7 @@ from concurrent.futures import BrokenExecutor, Future
 import pytest
 
 from qsens.core.errors import ScoreError
+from qsens.core.interfaces import Strategy
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
@@ -18,7 +19,7 @@ LAYERS = example_layers(6)
 ALONE = [PrecisionMap(FP16, ((layer.name, INT8),)) for layer in LAYERS]
 
 
-class AtOnce:
+class AtOnce(Strategy):
     """Each layer INT8 alone, all proposed together."""
 
     name = "at-once"
@@ -40,6 +41,9 @@ class Shuffled:
         self.started = []
         self.largest = 0
         self._open = {}
+
+    def expect(self, requests):
+        """It starts whatever it is given."""
 
     def start(self, number, requested, fp32):
         assert (fp32 is None) == (requested == PrecisionMap(FP32)), "FP32 comes before everything else"

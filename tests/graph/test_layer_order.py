@@ -27,4 +27,4 @@ def test_layers_in_definition_order_are_numbered_anew():
 
 def test_a_generator_that_states_no_order_is_named():
     with pytest.raises(SpecError, match=r"'g' does not say where 'block0\.conv0' is defined"):
-        in_order(LAYERS, SimpleNamespace(name="g"), "definition")
+        in_order(LAYERS, SimpleNamespace(name="g", definition_order=()), "definition")
