@@ -10,7 +10,7 @@ import pytest
 from qsens.core import plugins
 from qsens.core.errors import PluginError, SpecError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULE = """
 from qsens.core.interfaces import Metric
 
