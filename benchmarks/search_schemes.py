@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from qsens.core.interfaces import Strategy
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial, untried
@@ -47,7 +48,7 @@ class Scored:
         )
 
 
-class RankedBinarySearch:
+class RankedBinarySearch(Strategy):
     """Groups ranked by their damage alone, then how many of the ranking INT8 can have, by bisection.
 
     Automatic mixed precision of AIMET, from Pandey et al. 2023 (arXiv 2302.05397, section 3) and AIMET's
@@ -83,7 +84,7 @@ class RankedBinarySearch:
                 beyond = middle
 
 
-class GreedyRevert:
+class GreedyRevert(Strategy):
     """INT8 everywhere, then back to FP16 group by group, most damaging first, until the budget is met.
 
     Accuracy-aware quantization of NNCF, from its documentation ("Quantizing with accuracy control"): groups

@@ -180,7 +180,7 @@ def choose_within_budget(study: Study, spec: SweepSpec, evidence: Path) -> Selec
     """
     metric = headline_metric(study)
     is_distance_to_real = metric.partition("[")[0] == "fid"
-    has_default = is_distance_to_real and getattr(open_strategy(spec), "keeps_to_budget", True)
+    has_default = is_distance_to_real and open_strategy(spec).keeps_to_budget
     text = spec.budget or (DEFAULT_BUDGET if has_default else None)
     if text is None:
         return None

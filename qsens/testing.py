@@ -86,7 +86,7 @@ def check_strategy(strategy: Strategy, layers: Sequence[Layer], *, limit: int = 
     return tuple(trials)
 
 
-class ExampleSamples:
+class ExampleSamples(SampleSet):
     """Twelve clips of four frames whose annotations are the clip, the frame and the real picture."""
 
     name = "example"
@@ -103,7 +103,7 @@ class ExampleSamples:
         return {"image": self._pictures[index].astype(np.float32) / 255}
 
     def annotation(self, index: int) -> Mapping[str, Any]:
-        """`clip`, `frame` and `target`, as `qsens.core.interfaces.annotation_of` describes them."""
+        """`clip`, `frame` and `target`, as `qsens.core.interfaces.SampleSet` describes them."""
         return {"clip": f"clip{index // 4}", "frame": index % 4, "target": self._pictures[index]}
 
     def describe(self) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qsens.calibration.images import fits_shape, shape_text
 from qsens.core.errors import PluginError, QsensError
-from qsens.core.interfaces import InputSpec, SampleSet
+from qsens.core.interfaces import InputSpec, SampleSet, with_defaults
 
 if TYPE_CHECKING:
     from qsens.core.interfaces import Sample
@@ -31,7 +31,7 @@ class PluginSampleSet:
         facts: Mapping[str, str] | None = None,
     ) -> None:
         self._source = source
-        self._plugin = plugin
+        self._plugin: SampleSet = with_defaults(SampleSet, plugin)
         self._inputs = tuple(inputs)
         self._facts = dict(facts or {})
         self.name = name or _attribute(source, plugin, "name", str)
@@ -65,10 +65,9 @@ class PluginSampleSet:
 
     def annotation(self, index: int) -> Mapping[str, Any]:
         """Facts that the plug-in knows of a sample beside its inputs; empty where it says nothing."""
-        found = getattr(self._plugin, "annotation", None)
-        if found is None:
-            return {}
-        noted: Mapping[str, Any] = _guarded(self._source, f"annotation({index})", lambda: found(index))
+        noted: Mapping[str, Any] = _guarded(
+            self._source, f"annotation({index})", lambda: self._plugin.annotation(index)
+        )
         return noted
 
 

@@ -14,7 +14,7 @@ from qsens.calibration.images import list_images, read_image
 from qsens.calibration.manifest import read_manifest
 from qsens.calibration.sets import open_sample_set
 from qsens.core.errors import DataError
-from qsens.core.interfaces import InputSpec, SampleSet, annotation_of
+from qsens.core.interfaces import InputSpec, SampleSet
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,7 +51,7 @@ def open_real_images(
     if manifest is None or manifest.opener is None:
         return FolderImages(folder, list_images(folder), largest_megapixels)
     samples = open_sample_set(str(folder), inputs=inputs, rules={}, seed=0)
-    if "target" not in annotation_of(samples, 0):
+    if "target" not in samples.annotation(0):
         raise DataError(
             f"the set {samples.name!r} does not say what its samples should look like",
             "give a folder of real images as the reference",
@@ -93,5 +93,5 @@ class TargetImages:
         return hashlib.sha256(f"targets/{self.samples.digest}".encode()).hexdigest()
 
     def image(self, index: int) -> Array:
-        target: Array = annotation_of(self.samples, index)["target"]
+        target: Array = self.samples.annotation(index)["target"]
         return target

@@ -37,7 +37,7 @@ FEWEST = 3
 
 
 @dataclass(eq=False)
-class FeedSampleSet:
+class FeedSampleSet(SampleSet):
     """A sample set with one feed for each graph input. Nothing is kept of a sample once it is returned."""
 
     name: str

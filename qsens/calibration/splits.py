@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qsens.core.errors import DataError
-from qsens.core.interfaces import SampleSet, annotation_of
+from qsens.core.interfaces import SampleSet
 
 if TYPE_CHECKING:
     from qsens.core.interfaces import Sample
@@ -45,7 +45,7 @@ class SampleView:
 
     def annotation(self, index: int) -> Mapping[str, Any]:
         """Facts about sample `index` of this part beside its inputs."""
-        return annotation_of(self._base, self._indices[index])
+        return self._base.annotation(self._indices[index])
 
     def describe(self) -> Mapping[str, str]:
         """The whole set's description, with this part's count."""

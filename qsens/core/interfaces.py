@@ -1,10 +1,19 @@
-"""What a plug-in must offer: generators, sample sets, backends, metrics and strategies."""
+"""Contracts of plug-ins: generators, sample sets, backends, metrics and strategies.
+
+Abstract methods and attributes without a value must be there; all else has its default here. A plug-in that
+inherits its contract has the defaults. One that does not is given those that it lacks when it is opened, by
+`with_defaults`, so it need not change when a contract grows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from qsens.core.errors import PluginError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +24,7 @@ if TYPE_CHECKING:
     from qsens.core.layer import Layer
     from qsens.core.precision import PrecisionMap
     from qsens.core.trial import Request, Score, Trial
+    from qsens.device.audit import DeviceEngine, LayerAudit
 
     Array = np.ndarray[Any, np.dtype[Any]]
     Sample = Mapping[str, Array]
@@ -24,15 +34,20 @@ if TYPE_CHECKING:
 class Generator(Protocol):
     """A trained generator, opened; what `qsens.generators` functions return.
 
-    `digest` is the sha256 of the weights as loaded. A generator may also carry `layer_blocks` (block by
-    layer name, where it knows better than the names say), `definition_order` (layer names in the order in
-    which its code or its paper lists them), `output` (an `OutputRule`, used where the spec states none) and
-    `notice` (a sentence about its licence, for people).
+    `digest` is the sha256 of the weights as loaded. `layer_blocks` is the block by layer name, where the
+    generator knows better than the names say; `definition_order` are layer names in the order in which its
+    code or its paper lists them; `output` is used where the spec states none; `notice` is a sentence about
+    its licence, for people.
     """
 
     name: str
     digest: str
+    layer_blocks: Mapping[str, str] = MappingProxyType({})
+    definition_order: Sequence[str] = ()
+    output: OutputRule | None = None
+    notice: str | None = None
 
+    @abstractmethod
     def export(self) -> onnx.ModelProto:
         """The FP32 ONNX graph, batch normalisation not yet folded.
 
@@ -94,10 +109,13 @@ class SampleSet(Protocol):
     clusters: tuple[str, ...] | None
 
     @property
+    @abstractmethod
     def digest(self) -> str: ...
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def sample(self, index: int) -> Sample:
         """Arrays by graph input name, without the batch axis, in the dtype the graph wants.
 
@@ -106,58 +124,80 @@ class SampleSet(Protocol):
         """
         ...
 
+    @abstractmethod
     def describe(self) -> Mapping[str, str]:
         """What was done to the data (count, size, range, colour, crop, resize), for `qsens plan`."""
         ...
 
+    def annotation(self, index: int) -> Mapping[str, Any]:
+        """All that is known of a sample beside its inputs.
 
-def annotation_of(samples: SampleSet, index: int) -> Mapping[str, Any]:
-    """What a set knows of a sample beside its inputs; empty where it has no `annotation(index)`.
-
-    Keys in use: `clip` (str) and `frame` (int) where samples are frames of clips; `target`, the real image
-    that the generator should make, uint8 (3, H, W), 0 to 255, RGB; a set may add its own.
-    """
-    annotation = getattr(samples, "annotation", None)
-    return {} if annotation is None else dict(annotation(index))
+        Keys in use: `clip` (str) and `frame` (int) where samples are frames of clips; `target`, the real
+        image that the generator should make, uint8 (3, H, W), 0 to 255, RGB; a set may add its own.
+        """
+        return {}
 
 
 class Engine(Protocol):
-    """A built engine. `applied` is read back from what the runtime holds, never echoed.
-
-    An engine may also carry `audit` (a tuple of `qsens.device.audit.LayerAudit`, one for each layer) and
-    `device_engine` (the `qsens.device.audit.DeviceEngine` that runs it, for latency and its profile).
-    """
+    """A built engine. `applied` is read back from what the runtime holds, never echoed."""
 
     applied: PrecisionMap
     size_bytes: int
 
+    @property
+    def audit(self) -> Sequence[LayerAudit]:
+        """One record for each layer, where the runtime tells what it runs in."""
+        return ()
+
+    @property
+    def device_engine(self) -> DeviceEngine | None:
+        """The engine of the device that runs it, for latency and its profile."""
+        return None
+
+    @abstractmethod
     def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         """Outputs by name for inputs with their batch axis (where the input has one)."""
         ...
 
+    @abstractmethod
     def fp16_overflows(self) -> Mapping[str, int]:
         """Values so far that FP16 could not hold, by layer; layers without any are left out."""
         ...
 
+    @abstractmethod
     def close(self) -> None: ...
 
+    @abstractmethod
     def __enter__(self) -> Engine: ...
 
+    @abstractmethod
     def __exit__(self, *_: object) -> None: ...
+
+
+class ReusingBuilder(Protocol):
+    """Builds the engines of one run, each with a view to the maps that follow it."""
+
+    def build(self, lowered: Any, coming: Sequence[PrecisionMap]) -> Engine: ...
 
 
 class Backend(Protocol):
     """Builds engines from lowered graphs (`qsens.engines.lowering.lower.LoweredGraph`).
 
     `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`. Its module
-    may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`. A backend may
-    offer `reusing(lower)`, for engines that share work between the maps of a run: what it returns has
-    `build(lowered, coming)` with the maps that follow, which `lower(requested)` lowers; or it is `None`.
+    may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`.
     """
 
     name: str
     flavour: str
 
+    def reusing(self, lower: Callable[[PrecisionMap], Any]) -> ReusingBuilder | None:
+        """The builder of engines that share work between the maps of a run, which `lower` lowers.
+
+        `None` where every map is built for itself.
+        """
+        return None
+
+    @abstractmethod
     def build(self, lowered: Any) -> Engine:
         """Build the engine.
 
@@ -241,19 +281,22 @@ class Accumulator(Protocol):
 class Metric(Protocol):
     """A way to score images.
 
-    `needs_features` and `needs_reference` say what the context must hold. A metric that reads annotations
-    of the samples carries `needs_annotations`, the keys it reads, as a tuple of texts.
+    `needs_features` and `needs_reference` say what the context must hold, `needs_annotations` which
+    annotations every sample must have.
     """
 
     name: str
     lower_is_better: bool
     needs_features: bool
     needs_reference: bool
+    needs_annotations: Sequence[str] = ()
 
+    @abstractmethod
     def label(self, context: ScoringContext) -> str:
         """The name shown for scores in this context, for example `fid[lite0]`."""
         ...
 
+    @abstractmethod
     def start(self, context: ScoringContext) -> Accumulator: ...
 
 
@@ -268,15 +311,23 @@ class Decision:
 class Strategy(Protocol):
     """Chooses which maps to try: a pure function of layers and trials, so resuming is replaying.
 
-    A strategy that searches may also offer `explain_search(layers, trials) -> Sequence[Decision]`: what it
-    decided so far, in order, for the report.
+    `needs_budget`: it searches, and nothing says yet within what. `keeps_to_budget`: a budget decides which
+    map a run of it ends with. `members` are the strategies that it asks in turn, where it is several.
     """
 
     name: str
+    needs_budget: bool = False
+    keeps_to_budget: bool = True
+    members: Sequence[Strategy] = ()
 
+    @abstractmethod
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> Sequence[Request]:
         """Maps to score next, or to screen, none of them tried before; empty when finished."""
         ...
+
+    def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> Sequence[Decision]:
+        """The decisions of a search so far, in order, for the report."""
+        return ()
 
 
 class Demo(Protocol):
@@ -301,3 +352,27 @@ class Progress(Protocol):
     """Hears how far a run is; the command line draws a bar with it."""
 
     def __call__(self, done: int, total: int, label: str) -> None: ...
+
+
+def with_defaults(contract: type, plugin: Any) -> Any:
+    """The same plug-in; members that its contract has a default for and its class lacks are added to it.
+
+    Raises:
+        PluginError: for a class that cannot be added to and does not inherit the contract.
+    """
+    kind = type(plugin)
+    required: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
+    for name, default in vars(contract).items():
+        if name.startswith("_") or name in required:
+            continue
+        # `None` for a method says that there is none. A property of the class is not read here: it may fail.
+        if getattr(kind, name, None) is not None or getattr(plugin, name, None) is not None:
+            continue
+        try:
+            setattr(kind, name, default)
+        except TypeError as error:
+            raise PluginError(
+                f"the {contract.__name__.lower()} {plugin!r} does not say its {name}",
+                f"make it a class that inherits qsens.core.interfaces.{contract.__name__}",
+            ) from error
+    return plugin

@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Protocol, get_args, get_type_hints
 
 from qsens.core.errors import PluginError, SpecError, install_hint
+from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy, with_defaults
 
 _NUMBERS = {int: "whole number", float: "number"}
 GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
+_CONTRACTS = {
+    "generators": Generator,
+    "sets": SampleSet,
+    "backends": Backend,
+    "metrics": Metric,
+    "strategies": Strategy,
+}
 # Which extra of qsens brings the module that a built-in plug-in could not import.
 _EXTRA_OF_MODULE = {
     "torch": "torch",
@@ -64,8 +72,18 @@ def load_plugin(group: str, name: str) -> Any:
     return _import(group, found[0])
 
 
-def create(group: str, name: str, options: Mapping[str, object], *arguments: object) -> Any:
+def create(
+    group: str,
+    name: str,
+    options: Mapping[str, object],
+    *arguments: object,
+    offered: Mapping[str, object] | None = None,
+) -> Any:
     """Call the plug-in with `arguments`, and with `options` as keyword arguments.
+
+    `offered` are values of the run, by the name of the option that takes them: a plug-in that has an option
+    of that name is given the value unless `options` state another. What is made has all members of its
+    contract, see `with_defaults`.
 
     Raises:
         SpecError: for an unknown plug-in, an option it does not know, or one it needs and was not given.
@@ -74,9 +92,11 @@ def create(group: str, name: str, options: Mapping[str, object], *arguments: obj
     plugin = load_plugin(group, name)
     allowed = _keywords(plugin, len(arguments))
     if allowed is not None:
+        options = {**{key: value for key, value in (offered or {}).items() if key in allowed}, **options}
         _check_options(f"{_noun(group)} {name!r}", allowed, options)
         _check_numbers(f"{_noun(group)} {name!r}", plugin, options)
-    return plugin(*arguments, **options)
+    made = plugin(*arguments, **options)
+    return with_defaults(_CONTRACTS[group], made) if group in _CONTRACTS else made
 
 
 def option_names(group: str, name: str, *, positional: int = 0) -> tuple[str, ...]:
@@ -223,6 +243,8 @@ def _import_hint(error: Exception, entry: EntryPoint) -> str:
 
 def _keywords(plugin: Any, positional: int) -> dict[str, bool] | None:
     """Name of each option and whether it is required; `None` where any name is taken."""
+    if inspect.isclass(plugin) and inspect.getmodule(plugin.__init__) is inspect.getmodule(Protocol):
+        return {}  # it has no constructor of its own, and that of a contract takes anything
     parameters = list(inspect.signature(plugin).parameters.values())
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None

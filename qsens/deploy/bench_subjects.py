@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qsens.calibration.batches import InputCache
 from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
-from qsens.core.interfaces import Backend, Engine
+from qsens.core.interfaces import Backend, Engine, with_defaults
 from qsens.core.maps import anchor_trial, built_map, map_title
 from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
@@ -194,12 +193,13 @@ def _builder(run: ReopenedRun, backend: Backend, shape: PrecisionMap) -> Callabl
 
 
 def _built(engine: Engine, lowered: LoweredGraph, backend: Backend) -> BuiltEngine:
-    device: Any = getattr(engine, "device_engine", None)
+    engine = with_defaults(Engine, engine)
+    device = engine.device_engine
     if device is None:
         return BuiltEngine(
             run=engine.run,
             close=engine.close,
-            audit=lambda: tuple(getattr(engine, "audit", ())),
+            audit=lambda: tuple(engine.audit),
             step_times_ms=lambda _feeds, _repeats: {},
             flavour=backend.flavour,
             runtime=backend.name,

@@ -140,7 +140,7 @@ def _model(facts: BundleFacts) -> dict[str, Any]:
         "name": run.generator.name,
         "graph": run.graph.digest,
         "weights": run.generator.digest,
-        "notice": getattr(run.generator, "notice", None) or None,
+        "notice": run.generator.notice or None,
         "weight_bytes": weight_bytes(run.graph.layers, facts.agreed.lowered.expected),
     }
 

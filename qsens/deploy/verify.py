@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from qsens.core.errors import BuildError, PluginError, RunFolderError, ScoreError, SpecError
-from qsens.core.interfaces import Engine, Progress
+from qsens.core.interfaces import Backend, Engine, Progress
 from qsens.core.metric_names import PSNR, Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
@@ -106,7 +106,7 @@ def score_again(bundle: Bundle, run: ReopenedRun, progress: Progress) -> tuple[C
     )
 
 
-class _EngineOfBundle:
+class _EngineOfBundle(Engine):
     """The bundle's engine as a sweep sees an engine: any number of samples, run in the bundle's batches."""
 
     def __init__(self, bundle: Bundle, applied: PrecisionMap) -> None:
@@ -142,7 +142,7 @@ class _EngineOfBundle:
         self.close()
 
 
-class _BackendOfBundle:
+class _BackendOfBundle(Backend):
     """FP32 as the run computed it, and the bundle's engine for its map."""
 
     name = "bundle"
@@ -154,7 +154,7 @@ class _BackendOfBundle:
 
     def build(self, lowered: LoweredGraph) -> Engine:
         if lowered.requested == PrecisionMap(Precision.FP32):
-            return cast("Engine", self._exact.build(lowered))
+            return self._exact.build(lowered)
         try:
             return _EngineOfBundle(self._bundle, lowered.requested)
         except DeviceError as error:

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 
 from qsens.core.errors import BuildError
+from qsens.core.interfaces import Engine
 from qsens.core.layer import weight_bytes
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import DeviceEngine, LayerAudit, audit_layers
@@ -17,7 +18,7 @@ from qsens.engines.lowering.lowered_graph import LoweredGraph, applied_from_audi
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Engine):
     """One session with graph optimisation off, so that it holds the lowered graph and nothing fused."""
 
     def __init__(

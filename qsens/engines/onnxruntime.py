@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -11,6 +11,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from qsens.core.errors import BuildError, SpecError
+from qsens.core.interfaces import Backend, Engine
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.errors import DeviceError
@@ -173,7 +174,7 @@ def _ends_in_half(tensor: str, topology: Topology) -> bool:
     return False
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(Backend):
     """Builds sessions of the user's ONNX Runtime.
 
     `provider` is `cpu` or `cuda`; `threads` 0 lets ONNX Runtime choose. An `optimised` session is what
@@ -215,12 +216,15 @@ class OnnxRuntimeBackend:
         if not optimised:
             self._check_exactness()
 
-    def build(self, lowered: LoweredGraph) -> OnnxRuntimeEngine | CpuEngine:
+    def build(self, lowered: LoweredGraph) -> Engine:
         if lowered.flavour != self.flavour:
             raise BuildError(
                 f"backend {self.name} cannot run flavour {lowered.flavour!r}", f"use {self.flavour!r}"
             )
-        return self._build_exact(lowered) if self.flavour == "exact" else self._build_optimised(lowered)
+        if self.flavour == "exact":
+            return self._build_exact(lowered)
+        # Its `applied` is read when first asked for, which no type of an attribute can say.
+        return cast("Engine", self._build_optimised(lowered))
 
     def _build_optimised(self, lowered: LoweredGraph) -> CpuEngine:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
+from qsens.core.interfaces import Backend
 from qsens.device.audit import audit_layers
 from qsens.device.cuda_memory import Cuda, OutOfMemoryError, driver_problem
 from qsens.device.errors import DeviceError
@@ -97,7 +98,7 @@ class TensorRtEngine:
         self.close()
 
 
-class TensorRtBackend:
+class TensorRtBackend(Backend):
     """Builds engines with the TensorRT of this machine.
 
     `flavour` `auto` takes `strong` where this TensorRT has strongly typed networks, else `weak`.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import PluginError, ScoreError, install_hint
+from qsens.core.interfaces import Backend
 from qsens.device.audit import ExecutedLayer, audit_layers
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import BuiltPlan, ParsedLayer, PlanOptions
@@ -77,7 +78,7 @@ class TensorRtRtxEngine:
         self.close()
 
 
-class TensorRtRtxBackend:
+class TensorRtRtxBackend(Backend):
     """Builds strongly typed TensorRT-RTX engines, with or without a GPU.
 
     `max_batch` is the largest batch of a graph whose batch is free.

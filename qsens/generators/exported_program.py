@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from qsens.core.errors import LoadError
+from qsens.core.interfaces import Generator
 from qsens.device.plain_values import parse_json
 from qsens.generators.archive import Archive, open_archive, written_anew
 from qsens.generators.checkpoint import ARCHIVE, refuse_unbacked, state_digest, weights_only_loading
@@ -32,7 +33,7 @@ _UNUSED = re.compile(
 )
 
 
-class ExportedProgram:
+class ExportedProgram(Generator):
     """A program of `torch.export`, with the dynamic sides it was exported with."""
 
     def __init__(self, name: str, program: torch.export.ExportedProgram) -> None:

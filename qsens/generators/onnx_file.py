@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import FunctionProto, GraphProto, TensorProto
 
 from qsens.core.errors import LoadError, install_hint
+from qsens.core.interfaces import Generator
 from qsens.device.errors import reason_of
 from qsens.device.power import machine_memory_bytes
 from qsens.device.special_files import special_kind
@@ -98,7 +99,7 @@ def _tensors_in(holder: GraphProto | FunctionProto) -> Iterator[TensorProto]:
                 yield from _tensors_in(graph)
 
 
-class OnnxFile:
+class OnnxFile(Generator):
     """An ONNX model, read with its external data."""
 
     def __init__(self, name: str, model: onnx.ModelProto) -> None:

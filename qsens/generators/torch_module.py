@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsens.core.errors import LoadError, SpecError
+from qsens.core.interfaces import Generator
 from qsens.generators.checkpoint import read_weights, state_digest
 from qsens.generators.refusals import first_sentence
 from qsens.generators.torch_export import export_module
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LISTED = 3
 
 
-class TorchModule:
+class TorchModule(Generator):
     """A torch module in eval mode with its weights, and example inputs to export it with."""
 
     def __init__(self, name: str, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:

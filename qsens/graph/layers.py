@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 
 def in_blocks(layers: Sequence[Layer], generator: Generator) -> tuple[Layer, ...]:
     """The layers, in the blocks that the generator states for them."""
-    blocks = getattr(generator, "layer_blocks", {})
+    blocks = generator.layer_blocks
     return tuple(replace(layer, block=blocks.get(layer.name, layer.block)) for layer in layers)
 
 
@@ -38,7 +38,7 @@ def in_order(layers: Sequence[Layer], generator: Generator, layer_order: str) ->
     """
     if layer_order == "execution":
         return tuple(layers)
-    places = {name: place for place, name in enumerate(getattr(generator, "definition_order", ()))}
+    places = {name: place for place, name in enumerate(generator.definition_order)}
     missing = [layer.name for layer in layers if layer.name not in places]
     if missing:
         raise SpecError(

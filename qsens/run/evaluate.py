@@ -22,10 +22,11 @@ from qsens.core.interfaces import (
     Metric,
     Progress,
     ScoredBatch,
+    with_defaults,
 )
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
-from qsens.device.audit import LayerAudit, mismatches
+from qsens.device.audit import mismatches
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
@@ -76,8 +77,7 @@ class MapEngines:
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
         self._announced: tuple[PrecisionMap, ...] = ()
-        reusing = getattr(workload.backend, "reusing", None)
-        self._reuse = None if reusing is None else reusing(self.lowered)
+        self._reuse = workload.backend.reusing(self.lowered)
 
     def expect(self, requests: Sequence[Request]) -> None:
         """Hear which maps come next, in order, where `Workload.expected` could not tell yet."""
@@ -91,9 +91,11 @@ class MapEngines:
     def build(self, lowered: LoweredGraph) -> Engine:
         """The engine of a lowered map. Raises `BuildError`."""
         if self._reuse is None:
-            return self._workload.backend.build(lowered)
-        engine: Engine = self._reuse.build(lowered, self._following(lowered.requested))
-        return engine
+            engine = self._workload.backend.build(lowered)
+        else:
+            engine = self._reuse.build(lowered, self._following(lowered.requested))
+        complete: Engine = with_defaults(Engine, engine)
+        return complete
 
     def _following(self, requested: PrecisionMap) -> Sequence[PrecisionMap]:
         for maps in (self._workload.expected, self._announced):
@@ -166,7 +168,7 @@ class Evaluator:
     def _run(self, number: int, lowered: LoweredGraph, stage: Stage) -> Trial:
         with self._engines.build(lowered) as engine:
             scores, screen_scores = self._score_or_explain(number, engine, stage)
-            audit: Sequence[LayerAudit] = getattr(engine, "audit", ())
+            audit = engine.audit
             if audit:
                 save_audit(self.evidence, number, audit)
             return Trial(
@@ -367,11 +369,10 @@ def runner_of(
         workload = calibrate()
         if factory is not None:
             return factory(opened, folder)
-        return InProcess(
-            Evaluator(
-                workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
-            )
+        evaluator = Evaluator(
+            workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
         )
+        return InProcess(evaluator, evaluator.expect)
     except KeyboardInterrupt:
         done = f"all {len(trials)} maps so far are saved" if trials else "before the first map"
         raise StoppedError(

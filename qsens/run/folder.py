@@ -35,8 +35,7 @@ def decisions_of(
     strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]
 ) -> tuple[Decision, ...]:
     """What the strategy tells of its search; nothing where it does not search."""
-    explain = getattr(strategy, "explain_search", None)
-    return () if explain is None else tuple(explain(tuple(layers), tuple(trials)))
+    return tuple(strategy.explain_search(tuple(layers), tuple(trials)))
 
 
 def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:

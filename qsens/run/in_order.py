@@ -26,8 +26,7 @@ class TrialRunner(Protocol):
     """Evaluates maps, several at once where it can.
 
     `attempts` is how often a trial is started whose worker dies. A future raises
-    `concurrent.futures.BrokenExecutor` where the process that ran its trial is gone. A runner may offer
-    `expect(requests)`, which hears what will be started next, in order.
+    `concurrent.futures.BrokenExecutor` where the process that ran its trial is gone.
     """
 
     attempts: int
@@ -36,6 +35,10 @@ class TrialRunner(Protocol):
     def capacity(self) -> int:
         """How many trials may be in flight now, at least one."""
         ...
+
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Hear which maps will be started next, in order."""
+        return
 
     def start(self, number: int, request: Request, fp32: Trial | None) -> "Future[Trial]":
         """Begin one trial. `fp32` is the scored FP32 trial, `None` while FP32 itself is started."""
@@ -46,20 +49,20 @@ class TrialRunner(Protocol):
         ...
 
 
-class InProcess:
+class InProcess(TrialRunner):
     """Evaluates one map after the other, here; what a bug or Ctrl-C raises goes straight through."""
 
     attempts = 1
     capacity = 1
 
-    def __init__(self, evaluate: Evaluate) -> None:
+    def __init__(self, evaluate: Evaluate, expect: Callable[[Sequence[Request]], None] | None = None) -> None:
         self._evaluate = evaluate
+        self._expect = expect
 
     def expect(self, requests: Sequence[Request]) -> None:
-        """Tell the evaluator which maps come next, in order, where it has an `expect` of its own."""
-        tell = getattr(self._evaluate, "expect", None)
-        if tell is not None:
-            tell(requests)
+        """Tell the evaluator which maps come next, in order, where it asked for that."""
+        if self._expect is not None:
+            self._expect(requests)
 
     def start(self, number: int, request: Request, fp32: Trial | None) -> "Future[Trial]":
         future: Future[Trial] = Future()
@@ -103,9 +106,7 @@ class MapsInOrder:
         self._waiting = WaitingTrials(journal)
         self._queue = deque(enumerate(requests, len(journal.trials)))
         self._requests = dict(self._queue)
-        expect = getattr(runner, "expect", None)
-        if expect is not None:
-            expect(tuple(requests))
+        runner.expect(tuple(requests))
         self._running: dict[Future[Trial], int] = {}
         self._deaths: dict[int, int] = {}
         self._started_s: dict[int, float] = {}

@@ -103,14 +103,14 @@ class PlannedMaps:
 def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
     """The anchors and what the strategy proposes after them, without building anything.
 
-    Of a strategy with `members`, such as a chain, what each of them proposes.
+    Of a chain, what each of them proposes.
     """
     trials = [
         Trial(number, requested, requested, Outcome.SCORED)
         for number, requested in enumerate(untried(anchor_maps(layers).values(), ()))
     ]
     is_complete = True
-    for member in getattr(strategy, "members", (strategy,)):
+    for member in strategy.members or (strategy,):
         first = _next_requests(layers, member, trials)
         trials += [_planned_trial(number, request) for number, request in enumerate(first, len(trials))]
         is_complete = is_complete and not _next_requests(layers, member, trials)

@@ -1,12 +1,13 @@
 """Opens what a spec names: generator, backend, strategy, metrics and extractor."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from threadpoolctl import threadpool_limits
 
 from qsens.calibration.real_images import RealImages, open_real_images
@@ -22,7 +23,6 @@ from qsens.core.interfaces import (
     SampleSet,
     ScoringContext,
     Strategy,
-    annotation_of,
 )
 from qsens.core.maps import pin_layers
 from qsens.core.metric_names import DAMAGE, HEADLINES, PSNR
@@ -34,7 +34,7 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
-from qsens.run.loop import planned_count
+from qsens.run.loop import plan_maps, planned_count
 from qsens.scoring.extractors import (
     default_extractor_name,
     load_extractor,
@@ -58,7 +58,7 @@ def check_before_calibrating(
     planned_count(graph.layers, strategy)
     names = [metric.name for metric in metrics]
     check_limits(spec.budget, spec.guard, names)
-    if getattr(strategy, "needs_budget", False) and HEADLINES[0] not in names:
+    if strategy.needs_budget and HEADLINES[0] not in names:
         raise no_budget(strategy.name)
 
 
@@ -80,9 +80,9 @@ def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) 
 
 def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:
     """Refuse a metric that reads what the evaluation set does not know. Raises `SpecError`."""
-    known = annotation_of(samples, 0)
+    known = samples.annotation(0)
     for metric in metrics:
-        missing = [key for key in getattr(metric, "needs_annotations", ()) if key not in known]
+        missing = [key for key in metric.needs_annotations if key not in known]
         if missing:
             raise SpecError(
                 f"metric {metric.name!r} reads the {missing[0]} of each sample, "
@@ -138,10 +138,9 @@ def open_backend(spec: SweepSpec) -> Backend:
         SpecError, PluginError: for an unknown name or option.
     """
     options = spec.backend_options.to_dict()
-    if "threads" in option_names("backends", spec.backend):
-        options.setdefault("threads", spec.threads)
+    if "threads" in options:
         check_schema({"threads": options["threads"]}, "spec", "the backend's options")
-    backend: Backend = create("backends", spec.backend, options)
+    backend: Backend = create("backends", spec.backend, options, offered={"threads": spec.threads})
     return backend
 
 
@@ -167,12 +166,11 @@ def open_strategy(spec: SweepSpec) -> Strategy:
 def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, takes_all: bool) -> Strategy:
     options = spec.strategy_options.to_dict()
     wanted = {key: value for key, value in options.items() if takes_all or key in known}
-    if "float_precision" in known:
-        wanted.setdefault("float_precision", spec.float_precision)
+    offered = {"float_precision": spec.float_precision}
     if {"budget", "guard"} <= set(known):
         limits = {"budget": spec.budget, "guard": spec.guard}
         wanted = {**{key: text for key, text in limits.items() if text is not None}, **wanted}
-    strategy: Strategy = create("strategies", name, wanted)
+    strategy: Strategy = create("strategies", name, wanted, offered=offered)
     return strategy
 
 
@@ -242,34 +240,52 @@ def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] |
     return replace(graph, layers=in_blocks(graph.layers, generator))
 
 
+def generator_of(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Generator:
+    """The generator that a spec names. Raises as `open_generator`."""
+    options = spec.model_options.to_dict()
+    if spec.input_shapes:
+        options["input_shapes"] = dict(spec.input_shapes)
+    if trust_checkpoint:
+        options["trust_checkpoint"] = True
+    return open_generator(None if spec.checkpoint is None else Path(spec.checkpoint), spec.model, options)
+
+
+def graph_of(
+    generator: Generator, model: onnx.ModelProto, spec: SweepSpec, calibration: Callable[[], SampleSet]
+) -> Graph:
+    """The graph of a generator's exported model, prepared as the spec says.
+
+    Sizes that the model leaves open and the spec does not state are those of a sample of `calibration`.
+
+    Raises:
+        LoadError: for a graph that cannot be swept.
+        SpecError: for a layer that is pinned and not there.
+    """
+    shapes: dict[str, Sequence[int]] = dict(spec.input_shapes)
+    inputs = graph_inputs(model)
+    if set(free_inputs(inputs)) - shapes.keys():
+        shapes = {**shapes_of_sample(calibration(), inputs), **shapes}
+    graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
+    layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
+    return replace(graph, layers=pin_layers(layers, spec.pinned))
+
+
 def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSweep:
     """Open everything a spec names, and check that it fits together.
 
     Raises:
         SpecError, LoadError, DataError, PluginError: with what is wrong and what to do.
     """
-    generator = open_generator(
-        None if spec.checkpoint is None else Path(spec.checkpoint),
-        spec.model,
-        {
-            **spec.model_options.to_dict(),
-            **({"input_shapes": dict(spec.input_shapes)} if spec.input_shapes else {}),
-            **({"trust_checkpoint": True} if trust_checkpoint else {}),
-        },
-    )
+    generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     model = generator.export()
     inputs = graph_inputs(model)
     calibration, evaluation = open_sweep_sets(spec, inputs)
-    shapes = dict(spec.input_shapes)
     if free := free_inputs(inputs):
         of_sample = shapes_of_sample(calibration, inputs)
-        check_shapes(shapes, {name: of_sample[name] for name in free if name in of_sample})
-        shapes = {**of_sample, **shapes}
-    graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
-    layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
-    graph = replace(graph, layers=pin_layers(layers, spec.pinned))
+        check_shapes(dict(spec.input_shapes), {name: of_sample[name] for name in free if name in of_sample})
+    graph = graph_of(generator, model, spec, lambda: calibration)
     if spec.output == OutputRule():
-        spec = replace(spec, output=getattr(generator, "output", spec.output))
+        spec = replace(spec, output=generator.output or spec.output)
     reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
     metrics = open_metrics(spec)
     strategy = open_strategy(spec)
@@ -339,14 +355,13 @@ def sample_warnings(opened: OpenedSweep) -> list[str]:
     total, few = len(opened.evaluation), opened.spec.screen_samples
     if opened.extractor is not None:
         found.append(sample_size_warning(total, opened.extractor))
-    members = getattr(opened.strategy, "members", (opened.strategy,))
-    if total <= few and any(hasattr(member, "explain_search") for member in members):
+    if total <= few and plan_maps(opened.graph.layers, opened.strategy).screens:
         found.append(f"screens of {few} samples would be no smaller than the {total} there are: none is made")
     return [line for line in found if line is not None]
 
 
 def opening_notes(opened: OpenedSweep) -> list[str]:
     """Lines for people about what was opened: the generator's own notice, and warnings about samples."""
-    notice = getattr(opened.generator, "notice", None)
+    notice = opened.generator.notice
     notes = [f"Note: {notice}"] if notice else []
     return [*notes, *(f"Warning: {line}" for line in sample_warnings(opened))]

@@ -110,7 +110,7 @@ def _silent(done: int, total: int, label: str) -> None:
     """A `Progress` that shows nothing: the driver tells what is done."""
 
 
-class WorkerRunner:
+class WorkerRunner(TrialRunner):
     """Evaluates the maps of one run folder on the workers of a pool."""
 
     def __init__(self, pool: WorkerPool, job: Job) -> None:

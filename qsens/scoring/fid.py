@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError, SpecError
-from qsens.core.interfaces import Extractor, Measurement, ScoredBatch, ScoringContext
+from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import FRECHET_CALIBRATION
 from qsens.core.trial import Score
 from qsens.scoring import inception
@@ -152,7 +152,7 @@ def score_of_two_sets(first: NDArray[Any], second: NDArray[Any], extractor: Extr
     )
 
 
-class Fid:
+class Fid(Metric):
     """Distance to the features of real images, with the paired difference to FP32.
 
     Called `fid` with pytorch-fid's Inception, `fid[lite0]` with the embedded extractor. Influence values
@@ -249,7 +249,7 @@ class _FidAccumulator:
         return own - self._metric.baseline_influence(self._context, fp32, rows)
 
 
-class FidAgainstFp32:
+class FidAgainstFp32(Metric):
     """Distance to the FP32 outputs of the same inputs: how far a map moved, in any direction.
 
     0 for FP32 itself, which has no interval. Both sides move with every input, which the standard error

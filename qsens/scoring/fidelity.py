@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError
-from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import PSNR, PSNR_CAP_DB
 from qsens.core.trial import Score
 from qsens.scoring.intervals import heavy_tailed_error
@@ -59,7 +59,7 @@ def structural_similarities(images: Images, baseline: Images) -> FloatArray:
     return np.array([_similarity(*pair) for pair in zip(images, baseline, strict=True)])
 
 
-class Psnr:
+class Psnr(Metric):
     """Peak signal-to-noise ratio in dB of the pooled error: mean over all images first, then the log.
 
     A mean of one PSNR an image would be infinite as soon as one image does not change, and would hide a few
@@ -78,7 +78,7 @@ class Psnr:
         return _ImageAccumulator(self.name, context, mean_squared_errors, _pooled_psnr)
 
 
-class Ssim:
+class Ssim(Metric):
     """Structural similarity, mean over images, 1 for equal ones; see `structural_similarities`."""
 
     name = "ssim"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError, SpecError
-from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
 from qsens.scoring.fid import (
     FeatureCollector,
@@ -79,7 +79,7 @@ def evenly_chosen(features: Features, limit: int) -> Features:
     return chosen
 
 
-class Kid:
+class Kid(Metric):
     """Kernel distance to the real images, or to the FP32 outputs (`kid-fp32`) where there are none.
 
     `reference_images`: at most so many real images are used, evenly chosen; the cost grows with them.

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from qsens.core.errors import SpecError
+from qsens.core.interfaces import Strategy
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial, untried
@@ -20,7 +21,7 @@ DIRECTIONS = ("only-this", "all-but-this")
 DAMAGE_METRICS = ("fid-fp32", "psnr")
 
 
-class Additive:
+class Additive(Strategy):
     """Scores each unit alone, then proposes the optima of the sum of their damages.
 
     `direction` `only-this` puts one unit at a time in INT8, `all-but-this` one at a time in float; `both`

@@ -14,7 +14,7 @@ CHOICES = ("only-this", "all-but-this")
 DIRECTIONS = ("int8-first", "float-first")
 
 
-class Chain:
+class Chain(Strategy):
     """Asks each strategy for maps until it has none left, then the next; what one tried, none repeats."""
 
     def __init__(self, members: Sequence[Strategy]) -> None:
@@ -22,16 +22,8 @@ class Chain:
             raise SpecError("a chain of no strategies", "name one, or several joined by +")
         self.members = tuple(members)
         self.name = "+".join(member.name for member in members)
-
-    @property
-    def needs_budget(self) -> bool:
-        """Whether one of them searches and nothing says yet within what."""
-        return any(getattr(member, "needs_budget", False) for member in self.members)
-
-    @property
-    def keeps_to_budget(self) -> bool:
-        """Whether a budget decides which map a run of these ends with."""
-        return all(getattr(member, "keeps_to_budget", True) for member in self.members)
+        self.needs_budget = any(member.needs_budget for member in members)
+        self.keeps_to_budget = all(member.keeps_to_budget for member in members)
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The maps of the first strategy that is not finished."""
@@ -41,8 +33,7 @@ class Chain:
 
     def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Decision]:
         """The decisions of those strategies that tell theirs."""
-        tellers = [member for member in self.members if hasattr(member, "explain_search")]
-        return [decision for member in tellers for decision in member.explain_search(layers, trials)]
+        return [decision for member in self.members for decision in member.explain_search(layers, trials)]
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ def map_of_units(units: Sequence[Unit], precisions: Iterable[Precision]) -> Prec
     return map_of(layers, wished)
 
 
-class Exhaustive:
+class Exhaustive(Strategy):
     """All 2^n maps over n units. `maximum_maps` is the count above which it refuses."""
 
     name = "exhaustive"
@@ -113,7 +104,7 @@ class Exhaustive:
         return untried((map_of_units(units, choice) for choice in choices), trials)
 
 
-class OneAtATime:
+class OneAtATime(Strategy):
     """Sensitivity of each unit alone, from both sides."""
 
     name = "one-at-a-time"
@@ -145,7 +136,7 @@ class OneAtATime:
                 yield map_of_units(units, precisions)
 
 
-class Ends:
+class Ends(Strategy):
     """Both ends in float, as the paper's choice for its teacher (first two and last two blocks).
 
     `first` and `last` bound i and j; every pair up to them is tried that leaves at least one unit in INT8.
@@ -182,7 +173,7 @@ class Ends:
                 yield map_of_units(units, precisions + [self.float_precision] * last)
 
 
-class Boundary:
+class Boundary(Strategy):
     """INT8 before the cut and float after it (`int8-first`), the reverse (`float-first`), or both.
 
     `by` is `layer` or `block`; `float_precision` is what the other side of the cut runs in.

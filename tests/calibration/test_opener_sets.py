@@ -8,7 +8,7 @@ from qsens.calibration.manifest import SetFacts, read_manifest, write_manifest
 from qsens.calibration.real_images import open_real_images
 from qsens.calibration.sets import open_sample_set, subset
 from qsens.core.errors import DataError, SpecError
-from qsens.core.interfaces import InputSpec, annotation_of
+from qsens.core.interfaces import InputSpec
 
 INPUTS = (InputSpec("face", (3, 4, 4), "float32", is_batched=True),)
 PLUGIN = """
@@ -98,10 +98,10 @@ def test_samples_clips_and_annotations_come_from_the_opener(faces):
     samples = open_sample_set(str(faces), inputs=INPUTS, rules={}, seed=0)
     assert samples.clusters == ("a", "a", "b")
     assert np.all(samples.sample(2)["face"] == 15)
-    assert annotation_of(samples, 1)["frame"] == 1
+    assert samples.annotation(1)["frame"] == 1
     assert samples.describe()["licence"] == "CC0-1.0"
     part = subset(samples, 2, seed=1)
-    kept = [annotation_of(part, index)["frame"] for index in range(2)]
+    kept = [part.annotation(index)["frame"] for index in range(2)]
     assert [part.sample(index)["face"][0, 0, 0] for index in range(2)] == [5 * (frame + 1) for frame in kept]
 
 

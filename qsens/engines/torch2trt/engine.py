@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qsens.core.errors import BuildError, PluginError
+from qsens.core.interfaces import Backend
 from qsens.core.precision import Precision
 from qsens.device.cuda_memory import Cuda
 from qsens.device.errors import DeviceError
@@ -183,7 +184,7 @@ def _profile(builder: Any, graph: Graph, options: Torch2TrtOptions) -> Any:
     return profile
 
 
-class Torch2TrtBackend:
+class Torch2TrtBackend(Backend):
     """Builds engines of implicit INT8 on TensorRT 8.5 to 10 from graphs of flavour `weak`.
 
     `max_batch` is the largest batch of a graph whose batch is free. `optimisation_level` is 0 to 5. `tf32`

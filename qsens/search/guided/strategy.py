@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import Decision
+from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer
 from qsens.core.metric_names import HEADLINES
 from qsens.core.precision import Precision
@@ -23,7 +23,7 @@ from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
 _MOST_WIDENINGS = 3
 
 
-class Guided:
+class Guided(Strategy):
     """Screens every unit alone, the boundaries and the worst pairs, then scores what should save most.
 
     It looks for the largest saving within `budget` and `guard` (those of the spec by default). Savings are
@@ -70,16 +70,8 @@ class Guided:
         self.limit_ms = limit_ms
         self.time_limit_s = time_limit_s
         self.float_precision = Precision(float_precision)
-
-    @property
-    def needs_budget(self) -> bool:
-        """Whether nothing says yet what it searches within."""
-        return self.budget is None and self.keeps_to_budget
-
-    @property
-    def keeps_to_budget(self) -> bool:
-        """Whether a budget decides which map it ends with."""
-        return self.wish.least_saving is None and self.limit_ms is None
+        self.keeps_to_budget = least_saving is None and limit_ms is None
+        self.needs_budget = self.budget is None and self.keeps_to_budget
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The next maps of the search; what is asked at once does not depend on each other.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import SampleSet, annotation_of
+from qsens.core.interfaces import SampleSet
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def annotated_set(samples: SampleSet | None, key: str, who: str) -> SampleSet:
     """
     if samples is None:
         raise SpecError(f"{who} reads annotations of the samples, but was given none", "pass the samples")
-    if len(samples) and key not in annotation_of(samples, 0):
+    if len(samples) and key not in samples.annotation(0):
         hint = {
             "mouth": "score on a procedural corpus (qsens zoo corpus --out DIR), which knows the true mouth",
         }.get(key, "score on a folder of clips (qsens zoo corpus or qsens zoo prepare make them)")
@@ -89,7 +89,7 @@ def annotated_set(samples: SampleSet | None, key: str, who: str) -> SampleSet:
 
 def _places(samples: SampleSet | None, who: str) -> list[tuple[str, int]]:
     known = annotated_set(annotated_set(samples, "clip", who), "frame", who)
-    annotations = (annotation_of(known, index) for index in range(len(known)))
+    annotations = (known.annotation(index) for index in range(len(known)))
     return [(str(annotation["clip"]), int(annotation["frame"])) for annotation in annotations]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.core.errors import ScoreError, SpecError
-from qsens.core.interfaces import Measurement, ScoredBatch, ScoringContext
+from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
 from qsens.scoring.intervals import standard_error
 from qsens.zoo.metrics.consecutive import ClipFrames, clip_frames
@@ -16,7 +16,7 @@ from qsens.zoo.metrics.consecutive import ClipFrames, clip_frames
 Difference = NDArray[np.int16]
 
 
-class Flicker:
+class Flicker(Metric):
     """Mean absolute difference between a map's change from frame to frame and FP32's, in grey levels.
 
     Over all pairs of consecutive frames (a, b) of one clip, all pixels and colours: the mean of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.core.errors import ScoreError, SpecError
-from qsens.core.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
+from qsens.core.interfaces import Measurement, Metric, SampleSet, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
 from qsens.scoring.fid import LastResults
 from qsens.scoring.intervals import standard_error
@@ -99,7 +99,7 @@ def ground_truth_scores(samples: SampleSet, meter: SyncMeter, who: str = "lse") 
     annotated_set(samples, "target", who)
 
     def targets(run: FrameRun) -> Images:
-        return np.stack([annotation_of(samples, index)["target"] for index in run.indices])
+        return np.stack([samples.annotation(index)["target"] for index in run.indices])
 
     return spoken_runs(samples, who).score(meter, targets)
 
@@ -134,7 +134,7 @@ def _shared(weights: str | None, jpeg_quality: int | None) -> _SharedMeasurement
     return _SharedMeasurements(open_sync_meter(path, jpeg_quality=jpeg_quality))
 
 
-class _LipSync:
+class _LipSync(Metric):
     """What LSE-D and LSE-C share. `weights`: file of SyncNet, `jpeg_quality`: see `SyncMeter`."""
 
     name: str
@@ -234,7 +234,7 @@ def _of_runs(influence: NDArray[np.float64], scores: SyncScores) -> NDArray[np.f
 
 
 def _sound_of(samples: SampleSet, run: FrameRun) -> Sound:
-    folder = Path(annotation_of(samples, run.indices[0])["folder"])
+    folder = Path(samples.annotation(run.indices[0])["folder"])
     samples_per_frame = SAMPLE_RATE // FRAME_RATE
     start = run.first_frame * samples_per_frame
     sound: Any = read_wave(folder / "audio.wav").samples[start : start + len(run) * samples_per_frame]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError, SpecError
-from qsens.core.interfaces import Measurement, SampleSet, ScoredBatch, ScoringContext, annotation_of
+from qsens.core.interfaces import Measurement, Metric, SampleSet, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
 from qsens.scoring.intervals import standard_error
 from qsens.zoo.metrics.consecutive import annotated_set
@@ -50,7 +50,7 @@ def true_openings(samples: SampleSet | None, who: str) -> FloatArray:
         DataError: if the mouth never moves.
     """
     known = annotated_set(samples, "mouth", who)
-    states = [annotation_of(known, index).get("mouth") for index in range(len(known))]
+    states = [known.annotation(index).get("mouth") for index in range(len(known))]
     unknown = sum(state is None for state in states)
     if unknown:
         raise SpecError(
@@ -66,7 +66,7 @@ def true_openings(samples: SampleSet | None, who: str) -> FloatArray:
     return openings
 
 
-class MouthSync:
+class MouthSync(Metric):
     """Correlation of the mouth opening read off a map's pictures with the true one, over all samples.
 
     1 is the best there is, 0 a mouth that does not follow the sound. The reader is the one that comes with

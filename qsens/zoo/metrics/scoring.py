@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, SpecError
-from qsens.core.interfaces import Generator, OutputRule, Progress, SampleSet, annotation_of
+from qsens.core.interfaces import Generator, OutputRule, Progress, SampleSet
 from qsens.scoring.fidelity import mean_squared_errors, psnr_of_error
 from qsens.scoring.pictures import pictures_from_values
 from qsens.zoo.clips.layout import MOUTH_BOX
@@ -178,7 +178,7 @@ class _Batch:
 
 def _batch(samples: SampleSet, indices: Sequence[int], partners: NDArray[np.int64]) -> _Batch:
     inputs = [samples.sample(index) for index in indices]
-    known = [annotation_of(samples, index) for index in indices]
+    known = [samples.annotation(index) for index in indices]
     if any("target" not in entry for entry in known):
         raise DataError(f"{samples.name!r} does not know the real frames", "score on a folder of clips")
     has_mouth = all("mouth" in entry for entry in known)

@@ -12,7 +12,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from qsens.core.interfaces import annotation_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
 from qsens.report.figures.strip import amplification_for
@@ -57,7 +56,7 @@ class ImageGrid:
 def image_grid(student: SweptRun, teacher: SweptRun | None) -> ImageGrid:
     """Reference, ground truth, teacher where given, student in FP32, INT8, MIX, as the sweeps kept them."""
     indices = shown_indices(len(student.evaluation))
-    known = [annotation_of(student.evaluation, index) for index in indices]
+    known = [student.evaluation.annotation(index) for index in indices]
     truth = np.stack([entry["target"] for entry in known])
     made = _student_pictures(student)
     columns = [GridColumn("reference frame", _references(student, indices), None)]

@@ -10,7 +10,7 @@ import numpy as np
 from qsens.api import score_maps
 from qsens.calibration.sets import open_sweep_sets
 from qsens.core.errors import LoadError, QsensError
-from qsens.core.interfaces import InputSpec, Progress, SampleSet, annotation_of
+from qsens.core.interfaces import InputSpec, Progress, SampleSet
 from qsens.core.layer import map_of
 from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
@@ -131,7 +131,7 @@ def wanted_metrics(
     """A run goes on with the metrics that it began with, whatever has come to hand since."""
     if RunPaths(folder).spec_path.exists():
         return read_spec(RunPaths(folder).spec_path).metrics
-    knows_mouths = "mouth" in annotation_of(evaluation, 0)
+    knows_mouths = "mouth" in evaluation.annotation(0)
     possible = [name for name in names if name != "mouth-sync" or knows_mouths]
     return (*possible, *(LIP_SYNC_METRICS if lip_sync_note is None else ()))
 
@@ -158,6 +158,6 @@ def _why_no_lip_sync(evaluation: SampleSet) -> str | None:
 def _mouth_ceiling(evaluation: SampleSet) -> float:
     """Correlation of the opening read off the true frames with the true opening."""
     openings = true_openings(evaluation, "mouth-sync")
-    frames = (annotation_of(evaluation, index)["target"] for index in range(len(evaluation)))
+    frames = (evaluation.annotation(index)["target"] for index in range(len(evaluation)))
     read = np.concatenate([shipped_reader().read(frame[None])[:, OPEN] for frame in frames])
     return float(correlate(read, openings).value)
