@@ -1,5 +1,6 @@
 """Puts `tests/` on the import path, so that tests share the tiny models; what several tests use."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,3 +24,48 @@ def install(tmp_path, monkeypatch):
             (tmp_path / f"{name}.py").write_text(text)
 
     return install
+
+
+# The imports inside the fixtures keep tests of other things free of ONNX.
+SWEEP = {
+    "metrics": ["psnr"],
+    "calibration_samples": 2,
+    "evaluation_samples": 4,
+    "batch_size": 4,
+    "threads": 1,
+    "range_method": "minmax",
+    "strategy_options": {"by": "layer"},
+}
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A project folder with `generator.onnx`, `photos` and `run`: five layers, one of them transposed."""
+    import onnx
+    from lowered_models import residual_generator
+    from tiny_photos import write_photos
+
+    from qsens.api import run_sweep
+
+    project = tmp_path_factory.mktemp("project")
+    onnx.save(residual_generator(), project / "generator.onnx")
+    photos = write_photos(project / "photos")
+    run_sweep(project / "generator.onnx", out=project / "run", calibration=str(photos), **SWEEP)
+    return project
+
+
+@pytest.fixture
+def project(finished_run, tmp_path, monkeypatch):
+    """A copy of it to damage, with a spec that names the copied files."""
+    copy = Path(shutil.copytree(finished_run, tmp_path / "project"))
+    spec = copy / "run" / "spec.toml"
+    spec.write_text(spec.read_text().replace(finished_run.as_posix(), copy.as_posix()))
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def reopened(finished_run):
+    from qsens.run.reopen import reopen_run
+
+    return reopen_run(finished_run / "run")
