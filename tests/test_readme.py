@@ -17,6 +17,12 @@ README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 ENGINES = README.parent / "docs" / "engines.md"
 COMPARING = README.parent / "docs" / "comparing.md"
+PAGES = (
+    README,
+    README.parent / "benchmarks" / "README.md",
+    README.parent / "CHANGELOG.md",
+    *sorted((README.parent / "docs").rglob("*.md")),
+)
 
 
 @pytest.fixture
@@ -65,7 +71,10 @@ def check_commands(text: str) -> None:
         assert option in known, option
 
 
-@pytest.mark.parametrize("page", [README, ENGINES, COMPARING], ids=lambda path: path.name)
-def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(README.parent).as_posix())
+def test_links_lead_somewhere_and_files_named_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), target
+    for name in re.findall(r"`((?:qsens|tests|benchmarks|docs)/[\w./-]+)`", text):
+        assert (README.parent / name).exists(), name

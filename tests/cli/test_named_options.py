@@ -13,7 +13,7 @@ from qsens.deploy.bundle_script import parser
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # That module writes the command line of another program.
-SOURCES = sorted({*(ROOT / "qsens").rglob("*.py")} - {ROOT / "qsens" / "backends" / "trtexec.py"})
+SOURCES = sorted({*(ROOT / "qsens").rglob("*.py")} - {ROOT / "qsens" / "deploy" / "tensorrt_files.py"})
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 # `qsens verify bundle --digest X`, up to the end of the line, the code span or the sentence.
 CALL = re.compile(r"\bqsens (?P<words>[a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)(?P<rest>[^\n`,;()]*)")
