@@ -1,4 +1,4 @@
-"""Opens calibration and evaluation sets: folders of images or arrays, seeded noise, plug-ins."""
+"""Opens sample sets (folders of images or arrays, seeded noise, plug-ins), and the two that a spec names."""
 
 from __future__ import annotations
 

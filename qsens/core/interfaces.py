@@ -69,7 +69,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class InputRule:
-    """Where one graph input comes from and how files become arrays; written in the spec, shown by `plan`.
+    """The source of one graph input and the steps from file to array; written in the spec, shown by `plan`.
 
     `source` is `image` (a file of an image folder), `array` (the array of that name in an `.npz`), `normal`
     or `uniform` (seeded noise: mean 0 and variance 1, or `value_range`), or `constant` (`value`, broadcast
@@ -88,7 +88,7 @@ class InputRule:
 
 @dataclass(frozen=True)
 class OutputRule:
-    """Which output is the picture and how its values become uint8 RGB.
+    """The output that is the picture, and the range and colour order that make uint8 RGB of its values.
 
     `name` is the graph output, `None` where there is only one that looks like an image.
     """
@@ -126,7 +126,7 @@ class SampleSet(Protocol):
 
     @abstractmethod
     def describe(self) -> Mapping[str, str]:
-        """What was done to the data (count, size, range, colour, crop, resize), for `qsens plan`."""
+        """The steps from data to arrays (count, size, range, colour, crop, resize), for `qsens plan`."""
         ...
 
     def annotation(self, index: int) -> Mapping[str, Any]:
@@ -220,7 +220,7 @@ class Extractor:
 
     @property
     def identity(self) -> str:
-        """What statistics must share to be compared."""
+        """A text that statistics must share to be compared."""
         return f"{self.name}/{self.preprocessing}/{self.weights_sha256[:16]}"
 
 
@@ -240,7 +240,7 @@ class ScoredBatch:
 
 @dataclass(frozen=True)
 class ScoringContext:
-    """What every map is scored against, the same for a whole run.
+    """The images and features that every map is scored against, the same for a whole run.
 
     `baseline_features`: float32 (N, D) of the FP32 outputs, `None` while FP32 itself is being scored
     (then `baseline` is the batch's own images). `reference_features`: float32 (M, D) of real images, or

@@ -110,7 +110,7 @@ def list_plugins() -> tuple[PluginRecord, ...]:
 
 
 def machine_problem(group: str, name: str) -> str | None:
-    """Why this machine cannot use an installed plug-in, in the words of its module's `problem()`.
+    """The reason that this machine cannot use an installed plug-in, in the words of its module's `problem()`.
 
     `None` where it can, or where the module does not say.
 
@@ -123,7 +123,7 @@ def machine_problem(group: str, name: str) -> str | None:
 
 
 def failure_in_plugin(error: BaseException) -> PluginError | None:
-    """What to say of an exception that the code of a plug-in raised; `None` where none was at work.
+    """The error to show for an exception that a plug-in's code raised; `None` where none was at work.
 
     Of the traceback the message keeps the lines in the plug-in's own files.
     """
@@ -170,7 +170,7 @@ def command_tables() -> tuple[Mapping[str, tuple[str, str]], ...]:
 
 
 def hint_for_missing_module(module: str) -> str:
-    """What to install so that the top-level module can be imported."""
+    """A hint that names what to install so that the top-level module can be imported."""
     if module in _EXTRA_OF_MODULE:
         return install_hint(_EXTRA_OF_MODULE[module])
     return f"install the package that holds the module {module!r}"

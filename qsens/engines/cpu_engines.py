@@ -1,4 +1,4 @@
-"""An engine of a CPU runtime as a sweep sees it: runs batches, and says what its layers really run in."""
+"""Engines on a CPU as a sweep sees them: they run batches, and say what their layers really run in."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -36,7 +36,7 @@ class OnnxRuntimeEngine(Engine):
         return self.without_counts(self.all_outputs(batch))
 
     def all_outputs(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """What the session hands out, counts of overflow included."""
+        """All outputs of the session, counts of overflow included."""
         return session_outputs(self.session, batch)
 
     def without_counts(self, values: dict[str, Array]) -> dict[str, Array]:
@@ -92,7 +92,7 @@ class CpuEngine:
 
     @cached_property
     def applied(self) -> PrecisionMap:
-        """What the engine executes, as a map."""
+        """The precisions that the engine executes, as a map."""
         return applied_from_audit(self.audit, self._lowered)
 
     def run(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -1,4 +1,4 @@
-"""Backend `onnxruntime`: the `exact` graph as it stands, or an optimised session of the `u8` graph."""
+"""Backend `onnxruntime`: the `exact` graph as it stands, probed and read back, or an optimised `u8` graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,7 +120,7 @@ def _applied(layer: Layer, held: _Held) -> Precision:
 
 
 def _maker(tensor: str, topology: Topology) -> str:
-    """What made the values: `QuantizeLinear`, `half` (a cast from FP16), or the operator's name."""
+    """The maker of the values: `QuantizeLinear`, `half` (a cast from FP16), or the operator's name."""
     while (node := topology.producer.get(tensor)) is not None:
         if node.op_type == "QuantizeLinear":
             return "QuantizeLinear"
@@ -234,7 +234,7 @@ class OnnxRuntimeBackend(Backend):
             raise BuildError(error.message, error.hint) from error
 
     def reusing(self, lower: LowerMap) -> PrefixReuse | None:
-        """What builds engines that share work between maps; `None` where this backend runs every map whole.
+        """A builder of engines that share work between maps; `None` where this backend runs every map whole.
 
         `lower` lowers a map of the run, in flavour `exact`.
         """

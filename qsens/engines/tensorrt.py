@@ -1,4 +1,4 @@
-"""Backend `tensorrt`: engines of TensorRT 8.5 to 11.x on this machine's GPU, audited by their inspector."""
+"""Backend `tensorrt`: engines of TensorRT 8.5 to 11.x on this machine's GPU, compiled and audited."""
 
 import os
 import warnings
@@ -177,7 +177,7 @@ class TensorRtBackend(Backend):
 
 
 def problem() -> str | None:
-    """Why this machine cannot build and run TensorRT engines; `None` where it can.
+    """The reason that this machine cannot build and run TensorRT engines; `None` where it can.
 
     Asks the driver before it loads TensorRT, and makes no CUDA context.
     """

@@ -131,7 +131,7 @@ def _as_parsed(layer: ParsedLayer) -> ExecutedLayer:
 
 
 def problem() -> str | None:
-    """Why this machine cannot build TensorRT-RTX engines; `None` where it can. Loads no library."""
+    """The reason that this machine cannot build TensorRT-RTX engines, or `None`. Loads no library."""
     if all(importlib.util.find_spec(name) is None for name in TENSORRT_RTX):
         return f"TensorRT-RTX is not installed: {install_hint('rtx')}"
     return None

@@ -1,4 +1,4 @@
-"""Generators that come as an ONNX file."""
+"""Generators that come as an ONNX file, weights beside it included; and the style network of a package."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""The layers of a prepared graph in execution order, with parameters and multiply-accumulates."""
+"""The layers of a prepared graph: their names, blocks, order, parameters and multiply-accumulates."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Fréchet distance to real images and to the FP32 outputs, as metrics of a sweep."""
+"""Fréchet distance to real images and to the FP32 outputs, as metrics; parts that feature metrics share."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def label_with_extractor(name: str, extractor: Extractor) -> str:
 
 
 def against(context: ScoringContext, reference: str) -> str:
-    """What a feature score was measured against; scores with different texts must not be compared."""
+    """The reference of a feature score as a text; scores with different texts must not be compared."""
     extractor = extractor_of(context)
     return f"{extractor.identity} reference={reference} evaluation={context.evaluation_digest}"
 

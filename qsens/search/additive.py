@@ -87,7 +87,7 @@ class Additive(Strategy):
                 yield from (_single(maps, place, direction) for place in maps.movable)
 
     def _damage(self, maps: UnitMaps, place: int, levels: "_Levels") -> float:
-        """How much worse unit `place` makes the score, at least 0; infinite where it stays as it is.
+        """The damage of unit `place` to the score, at least 0; infinite where it stays as it is.
 
         Without scores all units count alike.
         """
@@ -127,7 +127,7 @@ def _single(maps: UnitMaps, place: int, direction: str) -> PrecisionMap:
 
 
 class _Levels:
-    """How bad each tried map is, as a number that grows with the damage.
+    """The badness of each tried map, as a number that grows with the damage.
 
     `are_known` is false in a plan, whose trials have no scores: all maps are then at 0.
     """

@@ -1,4 +1,4 @@
-"""Strategy `boundary`: every cut of the network in execution order, as Kim et al. 2023, Figure 3."""
+"""Strategies that list maps (`boundary`, `ends`, `one-at-a-time`, `exhaustive`), chains, and their units."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

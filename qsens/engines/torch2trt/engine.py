@@ -1,4 +1,4 @@
-"""Backend `torch2trt`: implicit INT8 on TensorRT 8 and 10 through torch2trt, for those who deploy with it.
+"""Backend `torch2trt`: implicit INT8 on TensorRT 8 and 10, for those who deploy with torch2trt.
 
 INT8 is implicit here: a layer is asked to run in INT8 and every tensor that it touches has a range, as it
 was done before graphs carried QuantizeLinear nodes. TensorRT quantizes the weights itself. It may lose a
@@ -99,7 +99,7 @@ class _Ranges:
 
 @dataclass(frozen=True)
 class Torch2TrtOptions:
-    """How plans are built.
+    """Settings for building plans.
 
     `batches` are the smallest, the usual and the largest batch of a graph whose batch is free.
     `optimisation_level` is 0 to 5, `None` leaves TensorRT's own. `must_obey`: a precision that cannot be

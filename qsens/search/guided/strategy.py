@@ -132,7 +132,7 @@ class Guided(Strategy):
         Search(known, replace(self.wish, least_saving=least)).run()
 
     def _least_saving(self, walk: Walk, saved_ms: float) -> float | None:
-        """What has to be saved, 0 to 1; `None` where the budget decides."""
+        """The saving that must be reached, 0 to 1; `None` where the budget decides."""
         if self.times is None or self.limit_ms is None:
             return self.wish.least_saving
         needed, best = self.times.float_ms - self.limit_ms, self.times.float_ms - saved_ms
@@ -158,7 +158,7 @@ class Guided(Strategy):
         return maps
 
     def _planned(self, units: Sequence[Unit], trials: Sequence[Trial]) -> list[Request]:
-        """What is asked first, and one map after it: a plan has no scores to go by."""
+        """The first requests, and one map after them: a plan has no scores to go by."""
         maps = UnitMaps.of(units, self.float_precision)
         alone = untried((Screen(maps.with_int8([place])) for place in maps.movable), trials)
         return list(alone) or list(untried([Screen(maps.with_int8(maps.movable[:2]))], trials))

@@ -105,7 +105,7 @@ def ground_truth_scores(samples: SampleSet, meter: SyncMeter, who: str = "lse") 
 
 
 class _SharedMeasurements:
-    """What LSE-D and LSE-C of one map share, so that SyncNet sees every picture once."""
+    """Measurements shared by LSE-D and LSE-C of one map, so that SyncNet sees every picture once."""
 
     def __init__(self, meter: SyncMeter) -> None:
         self.meter = meter
@@ -135,7 +135,7 @@ def _shared(weights: str | None, jpeg_quality: int | None) -> _SharedMeasurement
 
 
 class _LipSync(Metric):
-    """What LSE-D and LSE-C share. `weights`: file of SyncNet, `jpeg_quality`: see `SyncMeter`."""
+    """The common part of LSE-D and LSE-C. `weights`: file of SyncNet, `jpeg_quality`: see `SyncMeter`."""
 
     name: str
     lower_is_better: bool

@@ -1,4 +1,4 @@
-"""Scores of a talking-face generator on clips: sharpness, listening to the sound, a mouth that follows."""
+"""Runs a talking-face generator on clips and scores it: sharpness, sound listened to, mouth that follows."""
 
 from __future__ import annotations
 

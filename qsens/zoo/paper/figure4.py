@@ -1,4 +1,4 @@
-"""Figure 4: the same frames by every generator and precision, side by side."""
+"""Figure 4 with its pictures: the same frames by every generator and precision, side by side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
