@@ -46,7 +46,10 @@ def _weight() -> Values:
 
 
 def probe_model() -> onnx.ModelProto:
-    """One 3x3 convolution of a size that fast algorithms (Winograd, FFT) would be chosen for."""
+    """One 3x3 convolution of a size that fast algorithms (Winograd, FFT) would be chosen for.
+
+    These round, so a session that uses them would not keep the integer sums of INT8 layers exact.
+    """
     graph = helper.make_graph(
         [helper.make_node("Conv", ["codes", "weight"], ["sums"], name="probe", pads=[1, 1, 1, 1])],
         "probe",

@@ -77,7 +77,7 @@ class _Kept:
 
 
 class KeptTensors:
-    """Values by what was fed and by tensor digest, never more than `limit_bytes` of them.
+    """Values that a later map would compute again, by feed and tensor digest, at most `limit_bytes` of them.
 
     Where there is no room, values that are needed later give way to values that are needed sooner.
     """

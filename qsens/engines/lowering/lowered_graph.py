@@ -28,7 +28,8 @@ LARGEST_MESSAGE = 2**31 - 2**20
 class DetachedModel:
     """`skeleton` names every weight of `weights` (by initializer name) but does not hold it.
 
-    Weights are float32, and in the deployment flavours also float16 and int8.
+    Weights are float32, and in the deployment flavours also float16 and int8. Beside the model, protobuf
+    never copies them, and a runtime that takes arrays needs no copy of them at all.
     """
 
     skeleton: onnx.ModelProto

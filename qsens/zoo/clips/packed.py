@@ -146,7 +146,7 @@ class PackedClips:
         return starts[draw_other(generator, np.searchsorted(starts, index), first, end)]
 
     def _consecutive(self) -> NDArray[np.bool_]:
-        """Whether the four frames after each frame are the next ones of its clip: bool (N,)."""
+        """Marks of frames whose next four are the next ones of their clip: bool (N,)."""
         last = FIVE - 1
         is_whole = np.zeros(len(self), dtype=bool)
         if len(self) >= FIVE:
