@@ -80,6 +80,7 @@ class _ExactLowering:
             self.emitter.copy(node, renamed={})
         for name in node.output:
             self._finish_tensor(name, renamed.get(name, name))
+        # Rounded values that are only moved are FP16 values still: readers need no cast of their own.
         if (
             layer is None
             and moves_values(node)

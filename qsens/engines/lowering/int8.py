@@ -13,6 +13,7 @@ from qsens.graph.topology import FusedOperation, is_non_negative
 
 # Integers of smaller magnitude are exact in float32, and so are their sums in any order.
 EXACT_LIMIT = 2**24
+# Of activations, which reach -128; weights leave it out, as TensorRT does, and reach 127.
 LARGEST_CODE = 128
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -93,6 +94,7 @@ def weight_scales(values: Values, axis: int | None) -> Values:
     reduced = None if axis is None else tuple(index for index in range(values.ndim) if index != axis)
     amax = np.max(np.abs(values), axis=reduced, keepdims=True).astype(np.float32)
     scales = amax / np.float32(127)
+    # Where it is too small all codes are 0, and any scale would do.
     return np.where(scales >= np.finfo(np.float32).tiny, scales, np.float32(1)).astype(np.float32)
 
 
@@ -222,6 +224,7 @@ def _emit_sum(
     prefix = f"{operation.layer}:int8:{index}"
     twin = onnx.NodeProto()
     twin.CopyFrom(node)
+    # What the engine ran is read back by the node's name.
     twin.name = node.name if index == 0 else f"{node.name}:{index}"
     names = {
         key: value
@@ -231,6 +234,7 @@ def _emit_sum(
     }
     twin.input[:] = [names[text] for text in node.input[:2]]
     twin.output[:] = [f"{prefix}:sum"]
+    # They would take the sums off the integers; the scale and the bias have them instead.
     kept = [attribute for attribute in node.attribute if attribute.name not in {"alpha", "beta"}]
     del twin.attribute[:]
     twin.attribute.extend(kept)
