@@ -50,7 +50,8 @@ QUICK = ("--metric", "psnr", "--calibration-samples", "2", "--evaluation-samples
 class Subject:
     """One kind of input: the file or folder that is damaged, how, and the commands that read it.
 
-    `damaged` are the names of files below the project folder; `folder` is where things are planted.
+    `damaged` are the names of files below the project folder; `folder` is where things are planted. Sums of
+    a folder that `has_checksums` are made again after most damage, or nothing behind them would be tried.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Subject:
     damaged: Callable[[Path], list[Path]]
     by_structure: Callable[[Path], Mutation] | None = None
     folder: str | None = None
+    has_checksums: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,21 @@ SUBJECTS = (
         _file("latency.json"),
         _by_suffix,
     ),
-    Subject("bundle", [["verify", "bundle", "--no-latency"]], _files_below("bundle"), _by_suffix, "bundle"),
+    Subject(
+        "bundle",
+        [["verify", "bundle", "--no-latency"]],
+        _files_below("bundle"),
+        _by_suffix,
+        "bundle",
+        has_checksums=True,
+    ),
     Subject(
         "bundle, by its script",
         [["python", "bundle/verify.py", "--no-latency"]],
         _files_below("bundle"),
         _by_suffix,
         "bundle",
+        has_checksums=True,
     ),
 )  # fmt: skip
 
@@ -235,6 +245,8 @@ def _damage(subject: Subject, project: Path, rng: random.Random) -> None:
         subject.by_structure(path)(path, rng)
     else:
         mutate.damage_bytes(path, rng)
+    if subject.has_checksums and subject.folder is not None and rng.random() < 0.8:
+        mutate.sum_again(project / subject.folder)
 
 
 def _run(command: Sequence[str], folder: Path, said: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ Every mutation changes files below one folder and draws everything from the gene
 if it is executed makes a file named `ran` in that folder.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -488,6 +489,21 @@ def link_inner_folder(folder: Path, rng: random.Random) -> None:
     (elsewhere / "__init__.py").write_text(payload(folder.parent))
     shutil.rmtree(chosen)
     chosen.symlink_to(elsewhere)
+
+
+def sum_again(folder: Path) -> None:
+    """Write `SHA256SUMS` anew, as somebody would who changed a bundle's file."""
+    sums = folder / "SHA256SUMS"
+    if not sums.is_file() or sums.is_symlink():
+        return
+    lines = []
+    for line in sums.read_bytes().splitlines():
+        _, _, name = line.partition(b"  ")
+        path = Path(os.fsdecode(bytes(folder) + b"/" + name))
+        if name and path.is_file() and not path.is_symlink():
+            line = hashlib.sha256(path.read_bytes()).hexdigest().encode() + b"  " + name
+        lines.append(line)
+    sums.write_bytes(b"\n".join(lines) + b"\n")
 
 
 def rename_file(folder: Path, rng: random.Random) -> None:
