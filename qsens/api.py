@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qsens.core.errors import BudgetError, SpecError
-from qsens.core.interfaces import Decision, Progress
-from qsens.core.metric_names import headline_metric
+from qsens.core.interfaces import Decision, Progress, Role
+from qsens.core.metric_names import headline_metric, role_of
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.trial import Study
 from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
@@ -179,7 +179,7 @@ def choose_within_budget(study: Study, spec: SweepSpec, evidence: Path) -> Selec
         SpecError: for a budget that cannot be read.
     """
     metric = headline_metric(study)
-    is_distance_to_real = metric.partition("[")[0] == "fid"
+    is_distance_to_real = role_of(metric) is Role.REAL_DISTANCE
     has_default = is_distance_to_real and open_strategy(spec).keeps_to_budget
     text = spec.budget or (DEFAULT_BUDGET if has_default else None)
     if text is None:

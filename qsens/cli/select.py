@@ -10,8 +10,17 @@ import click
 
 from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
 from qsens.core.errors import SpecError
+from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial, describe_map, int8_share
-from qsens.core.metric_names import PSNR, Z95, find_metric, headline_metric, images_needed, shown_value
+from qsens.core.metric_names import (
+    Z95,
+    base_name,
+    find_metric,
+    headline_metric,
+    images_needed,
+    role_of,
+    shown_value,
+)
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
@@ -319,8 +328,8 @@ def front_table(study: Study, metric: str, timings: Timings | None = None) -> st
 
 def budget_example(metric: str) -> str:
     """How to write a budget on a metric, with what it means."""
-    if metric.partition("[")[0] == PSNR:
+    if role_of(metric) is Role.DECIBELS:
         return "--budget 35 (at least 35 dB)"
-    if metric.partition("[")[0].endswith("-fp32"):  # FP32's own distance from itself is nothing to share
+    if base_name(metric).endswith("-fp32"):  # FP32's own distance from itself is nothing to share
         return "--budget 2.0 (at most 2.0 away from FP32)"
     return "--budget 2.0 (at most 2.0 worse than FP32), or --budget 5% (of FP32's score)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -270,6 +271,35 @@ class Measurement:
     influence: Array | None
 
 
+class Role(StrEnum):
+    """The uses of a score when maps are chosen; a budget is on the first of these that was scored."""
+
+    REAL_DISTANCE = "distance to real images"
+    FP32_DISTANCE = "distance to the FP32 outputs, which guards what the distance to real images hides"
+    DECIBELS = "closeness to the FP32 outputs in dB, infinite for equal pictures"
+
+
+INTERVAL_METHOD = "influence function, clustered by clip, Student's t"
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """Everything that reports and choices ask of a metric but its scores.
+
+    `short_name` is how running text calls it, empty for its name. `title` says what it is measured against,
+    for an axis; `{0}` stands for the short name with the extractor in brackets, `{1}` for these alone.
+    `interval_method` is how its 95 % interval is made. A score without a `role` is shown, and a budget is on
+    it only where it is named. `is_frechet`: a Fréchet distance of the features, which few images bias
+    upwards.
+    """
+
+    short_name: str = ""
+    title: str = "{0}"
+    interval_method: str = INTERVAL_METHOD
+    role: Role | None = None
+    is_frechet: bool = False
+
+
 class Accumulator(Protocol):
     """State of one metric while one map is scored."""
 
@@ -282,7 +312,8 @@ class Metric(Protocol):
     """A way to score images.
 
     `needs_features` and `needs_reference` say what the context must hold, `needs_annotations` which
-    annotations every sample must have.
+    annotations every sample must have. `facts` are read from the class, so that a report can be written
+    without a metric being made: a class that states its own inherits `Metric`.
     """
 
     name: str
@@ -290,6 +321,7 @@ class Metric(Protocol):
     needs_features: bool
     needs_reference: bool
     needs_annotations: Sequence[str] = ()
+    facts: MetricFacts = MetricFacts()
 
     @abstractmethod
     def label(self, context: ScoringContext) -> str:

@@ -1,56 +1,69 @@
 """Names, order and scale of metrics wherever they are shown, and the ways to make their intervals."""
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import cast
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import PluginError, SpecError
+from qsens.core.interfaces import INTERVAL_METHOD, Metric, MetricFacts, Role
+from qsens.core.plugins import load_plugin
 from qsens.core.trial import Study
 
-if TYPE_CHECKING:
-    pass
-
-
+# Factor on the influence of Fréchet distances, after the corrections for few groups and for second order.
+# From `benchmarks/coverage.py`: what the first-order error of a paired difference lacks on features of real
+# generators (EfficientNet-Lite0, N below D), and the noise of the error itself. Linear scores need no factor.
 FRECHET_CALIBRATION = 1.1
-_COMMON = "influence function, clustered by clip, Student's t"
-_SECOND_ORDER = f"{_COMMON}, second order from halves"
-_HEAVY_TAILS = f"{_COMMON} with degrees of freedom from the kurtosis"
-_METHODS = {
-    "fid": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
-    "fid-fp32": f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}",
-    "psnr": _HEAVY_TAILS,
-    "ssim": _HEAVY_TAILS,
-    "kid": _SECOND_ORDER,
-    "kid-fp32": _SECOND_ORDER,
-}
+# What records hold for equal pictures, as JSON has no infinity: one pixel value in 150,000 off by one.
 PSNR_CAP_DB = 100.0
-_TITLES = {
-    "fid": "{} against real images",
-    "fid-fp32": "{} against the FP32 outputs",
-    "psnr": "{} against the FP32 outputs (dB)",
-    "ssim": "{} against the FP32 outputs",
-}
-_SHORT = {
-    "fid": "FID",
-    "fid-fp32": "FID-FP32",
-    "kid": "KID",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "lse-d": "LSE-D",
-    "lse-c": "LSE-C",
-}
-_HEADLINE = ("fid", "fid-fp32", "psnr")
-DAMAGE = "fid-fp32"
-PSNR = "psnr"
-HEADLINES = ("fid", DAMAGE, PSNR)
 Z95 = 1.959964
+_SECOND_ORDER = f"{INTERVAL_METHOD}, second order from halves"
+_FRECHET = f"{_SECOND_ORDER}, factor {FRECHET_CALIBRATION}"
+_HEAVY_TAILS = f"{INTERVAL_METHOD} with degrees of freedom from the kurtosis"
+# The metrics that come with qsens, by name: a run is read where its metrics cannot be imported, too.
+BUILT_IN = {
+    "fid": MetricFacts("FID", "{0} against real images", _FRECHET, Role.REAL_DISTANCE, is_frechet=True),
+    "fid-fp32": MetricFacts(
+        "FID-FP32", "FID{1} against the FP32 outputs", _FRECHET, Role.FP32_DISTANCE, is_frechet=True
+    ),
+    "kid": MetricFacts("KID", interval_method=_SECOND_ORDER),
+    "kid-fp32": MetricFacts(interval_method=_SECOND_ORDER),
+    "psnr": MetricFacts("PSNR", "{0} against the FP32 outputs (dB)", _HEAVY_TAILS, Role.DECIBELS),
+    "ssim": MetricFacts("SSIM", "{0} against the FP32 outputs", _HEAVY_TAILS),
+    "flicker": MetricFacts(),
+    "mouth-sync": MetricFacts(),
+    "lse-d": MetricFacts("LSE-D"),
+    "lse-c": MetricFacts("LSE-C"),
+}
 
-"""Factor on the influence of Fréchet distances, after the corrections for few groups and for second order.
 
-From `benchmarks/coverage.py`: what the first-order error of a paired difference lacks on features of real
-generators (EfficientNet-Lite0, N below D), and the noise of the error itself. Linear scores need no factor.
-"""
+def facts_of(metric: str) -> MetricFacts:
+    """The facts of a metric by the name of its scores; those of a plug-in's class where it is installed."""
+    base = base_name(metric)
+    if base in BUILT_IN:
+        return BUILT_IN[base]
+    try:
+        plugin = load_plugin("metrics", base)
+    except (SpecError, PluginError):
+        return MetricFacts()
+    states_facts = inspect.isclass(plugin) and Metric in plugin.__mro__
+    return cast("type[Metric]", plugin).facts if states_facts else MetricFacts()
+
+
+def role_of(metric: str) -> Role | None:
+    """The use of a score when maps are chosen, or `None`.
+
+    >>> role_of("fid[lite0]") is Role.REAL_DISTANCE
+    True
+    """
+    return facts_of(metric).role
+
+
+def first_of_role(metrics: Iterable[str], *roles: Role) -> str | None:
+    """The first of the names whose score has the first of the roles that any has."""
+    known = [(name, role_of(name)) for name in metrics]
+    return next((name for role in roles for name, found in known if found is role), None)
 
 
 def interval_method(metric: str) -> str:
@@ -59,7 +72,7 @@ def interval_method(metric: str) -> str:
     >>> interval_method("flicker")
     "influence function, clustered by clip, Student's t"
     """
-    return _METHODS.get(metric.partition("[")[0], _COMMON)
+    return facts_of(metric).interval_method
 
 
 def images_needed(difference_se: float, images: int, half_width: float) -> int:
@@ -81,16 +94,13 @@ def images_needed(difference_se: float, images: int, half_width: float) -> int:
     return max(2, math.ceil(images * ratio**2))
 
 
-"""What records hold for equal pictures, as JSON has no infinity: one pixel value in 150,000 off by one."""
-
-
 def shown_value(metric: str, value: float) -> float:
     """A score as tables and figures show it: the PSNR of equal pictures is infinite.
 
     >>> shown_value("psnr", 100.0), shown_value("psnr", 41.5), shown_value("fid[lite0]", 100.0)
     (inf, 41.5, 100.0)
     """
-    return math.inf if metric == PSNR and value >= PSNR_CAP_DB else value
+    return math.inf if value >= PSNR_CAP_DB and role_of(metric) is Role.DECIBELS else value
 
 
 def base_name(metric: str) -> str:
@@ -106,19 +116,17 @@ def extractor_name(metric: str) -> str:
 def short_name(metric: str) -> str:
     """The metric as written in running text; the extractor always stays visible."""
     base = base_name(metric)
-    return _SHORT.get(base, base) + metric[len(base) :]
+    return (facts_of(metric).short_name or base) + metric[len(base) :]
 
 
 def axis_title(metric: str) -> str:
     """The metric with what it is measured against, for an axis or a heading."""
-    base = base_name(metric)
-    shown = {"fid-fp32": "FID" + metric[len(base) :]}.get(base, short_name(metric))
-    return _TITLES.get(base, "{}").format(shown)
+    return facts_of(metric).title.format(short_name(metric), metric[len(base_name(metric)) :])
 
 
 def headline_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
     """Distance to real images, distance to FP32 and PSNR where they were scored, else the first three."""
-    chosen = [next((name for name in metrics if base_name(name) == wanted), None) for wanted in _HEADLINE]
+    chosen = [first_of_role(metrics, role) for role in Role]
     found = tuple(name for name in chosen if name is not None)
     return found or tuple(metrics[:3])
 
@@ -142,18 +150,14 @@ def format_value(value: float | None, digits: int = 4) -> str:
 
 def headline_metric(study: Study) -> str:
     """The score that a budget is on where the user names none. Raises `SpecError` if nothing was scored."""
-    for wanted in HEADLINES:
-        for name in study.metrics:
-            if name.partition("[")[0] == wanted:
-                return name
     if not study.metrics:
         raise SpecError("the run holds no scores yet", "let the sweep run on")
-    return study.metrics[0]
+    return first_of_role(study.metrics, *Role) or study.metrics[0]
 
 
 def find_metric(study: Study, name: str) -> str:
     """The scored metric of that name; `fid` finds `fid[lite0]`. Raises `SpecError` if there is none."""
     for known in study.metrics:
-        if name in (known, known.partition("[")[0]):
+        if name in (known, base_name(known)):
             return known
     raise SpecError(f"no score named {name!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")

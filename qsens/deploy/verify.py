@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import BuildError, PluginError, RunFolderError, ScoreError, SpecError
-from qsens.core.interfaces import Backend, Engine, Progress
-from qsens.core.metric_names import PSNR, Z95
+from qsens.core.interfaces import Backend, Engine, Progress, Role
+from qsens.core.metric_names import Z95, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.deploy.bundle_script import Compared, Refused, compare
@@ -182,7 +182,7 @@ def _workload(bundle: Bundle, run: ReopenedRun, folder: Path, progress: Progress
 
 def _compared_score(expected: Mapping[str, Any], found: float) -> ComparedScore:
     value = float(expected["value"])
-    is_psnr = expected["metric"].partition("[")[0] == PSNR
+    is_psnr = role_of(expected["metric"]) is Role.DECIBELS
     allowance = PSNR_ALLOWANCE_DB if is_psnr else OTHER_ALLOWANCE * abs(value)
     error = expected["standard_error"] or 0.0
     return ComparedScore(

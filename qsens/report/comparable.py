@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
-from qsens.core.metric_names import Z95, base_name
+from qsens.core.metric_names import Z95, role_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
 
@@ -88,7 +89,7 @@ def built_map_differs(trial: Trial) -> bool:
 
 def _value_of_identical_images(study: Study, metric: str) -> float | None:
     baseline = anchor_trial(study, Precision.FP32)
-    score = None if baseline is None or base_name(metric) != "psnr" else baseline.score(metric)
+    score = None if baseline is None or role_of(metric) is not Role.DECIBELS else baseline.score(metric)
     return None if score is None else score.value
 
 

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
-from qsens.core.metric_names import Z95, base_name, extractor_name, format_value, short_name
+from qsens.core.metric_names import Z95, extractor_name, facts_of, first_of_role, format_value, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.tables import differing_layers
 from qsens.selection.timings import MeasuredMap, Timings
 
-_FEATURES = {"fid": 2048, "fid[lite0]": 1280}
+# Of an extractor by the name that scores show; Inception, which has none in brackets, is the usual one.
+_FEATURES = {"": 2048, "lite0": 1280}
 _FEW_FEATURES = 1000
 _SHOWN = 6
 
@@ -182,8 +184,8 @@ def _unfinished(study: Study, missing: int | None) -> Iterable[Finding]:
 
 
 def _masking(study: Study, chosen: Trial | None) -> Iterable[Finding]:
-    real = next((name for name in study.metrics if base_name(name) == "fid"), None)
-    baseline = next((name for name in study.metrics if base_name(name) == "fid-fp32"), None)
+    real = first_of_role(study.metrics, Role.REAL_DISTANCE)
+    baseline = first_of_role(study.metrics, Role.FP32_DISTANCE)
     if real is None or baseline is None:
         return
     trials = [trial for trial in study.scored() if masks_damage(trial, real, baseline)]
@@ -244,14 +246,13 @@ def _refusals(study: Study) -> Iterable[Finding]:
 
 def _few_images(study: Study) -> Iterable[Finding]:
     for metric in study.metrics:
-        if base_name(metric) not in ("fid", "fid-fp32"):
+        if not facts_of(metric).is_frechet:
             continue
         scored = scored_trials(study, metric)
         score = scored[0].trial.score(metric) if scored else None
         if score is None:
             continue
-        extractor = extractor_name(metric)
-        features = _FEATURES.get(f"fid[{extractor}]" if extractor else "fid", _FEW_FEATURES)
+        features = _FEATURES.get(extractor_name(metric), _FEW_FEATURES)
         if score.images < features:
             text = (
                 f"{short_name(metric)} was measured on {score.images} images, fewer than {features}: its "

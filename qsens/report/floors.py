@@ -17,7 +17,9 @@ import numpy as np
 
 from qsens.core.errors import ScoreError
 from qsens.core.files import write_atomically
+from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
+from qsens.core.metric_names import facts_of
 from qsens.core.precision import Precision
 from qsens.core.schema import read_record
 from qsens.core.trial import Score, Trial
@@ -139,7 +141,9 @@ def _measured(evidence: Path, fp32: Trial) -> Iterator[tuple[str, Floor]]:
 
 
 def _kind(metric: str) -> str | None:
-    return {"fid": REAL, "fid-fp32": REDRAWN}.get(metric.partition("[")[0])
+    facts = facts_of(metric)
+    kinds = {Role.REAL_DISTANCE: REAL, Role.FP32_DISTANCE: REDRAWN}
+    return kinds.get(facts.role) if facts.is_frechet and facts.role is not None else None
 
 
 def _images_a_side(score: Score, kind: str, reference_images: int) -> int:

@@ -20,12 +20,13 @@ from qsens.core.interfaces import (
     InputSpec,
     Metric,
     OutputRule,
+    Role,
     SampleSet,
     ScoringContext,
     Strategy,
 )
 from qsens.core.maps import pin_layers
-from qsens.core.metric_names import DAMAGE, HEADLINES, PSNR
+from qsens.core.metric_names import first_of_role, role_of
 from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
@@ -58,7 +59,7 @@ def check_before_calibrating(
     planned_count(graph.layers, strategy)
     names = [metric.name for metric in metrics]
     check_limits(spec.budget, spec.guard, names)
-    if strategy.needs_budget and HEADLINES[0] not in names:
+    if strategy.needs_budget and first_of_role(names, Role.REAL_DISTANCE) is None:
         raise no_budget(strategy.name)
 
 
@@ -69,13 +70,14 @@ def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) 
         SpecError: for an amount that cannot be read, a share of a score that FP32 does not have, or a guard
             without the score it is on.
     """
-    if guard is not None and DAMAGE not in metrics:
+    if guard is not None and first_of_role(metrics, Role.FP32_DISTANCE) is None:
         raise guard_without_score(guard)
-    headline = next((name for name in HEADLINES if name in metrics), None)
-    of_fp32 = {DAMAGE: 0.0, PSNR: math.inf}
+    headline = first_of_role(metrics, *Role)
+    role = None if headline is None else role_of(headline)
+    of_fp32 = {Role.FP32_DISTANCE: 0.0, Role.DECIBELS: math.inf}
     for amount in (Budget.parse(text) for text in (budget, guard) if text is not None):
-        if headline in of_fp32:
-            amount.points(headline, of_fp32[headline])
+        if headline is not None and role in of_fp32:
+            amount.points(headline, of_fp32[role])
 
 
 def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor, Measurement, Metric, ScoredBatch, ScoringContext
-from qsens.core.metric_names import FRECHET_CALIBRATION
+from qsens.core.metric_names import BUILT_IN, FRECHET_CALIBRATION
 from qsens.core.trial import Score
 from qsens.scoring import inception
 from qsens.scoring.frechet import FloatArray, Reference
@@ -164,6 +164,7 @@ class Fid(Metric):
     lower_is_better = True
     needs_features = True
     needs_reference = True
+    facts = BUILT_IN["fid"]
 
     def __init__(self) -> None:
         self._reference: LastResults[Reference] = LastResults()
@@ -260,6 +261,7 @@ class FidAgainstFp32(Metric):
     lower_is_better = True
     needs_features = True
     needs_reference = False
+    facts = BUILT_IN["fid-fp32"]
 
     def __init__(self) -> None:
         self._reference: LastResults[Reference] = LastResults()

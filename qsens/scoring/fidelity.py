@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
-from qsens.core.metric_names import PSNR, PSNR_CAP_DB
+from qsens.core.metric_names import BUILT_IN, PSNR_CAP_DB
 from qsens.core.trial import Score
 from qsens.scoring.intervals import heavy_tailed_error
 
@@ -66,10 +66,11 @@ class Psnr(Metric):
     spoiled images; the pooled form has neither fault. Its influence is that of the mean through the log.
     """
 
-    name = PSNR
+    name = "psnr"
     lower_is_better = False
     needs_features = False
     needs_reference = False
+    facts = BUILT_IN["psnr"]
 
     def label(self, context: ScoringContext) -> str:
         return self.name
@@ -85,6 +86,7 @@ class Ssim(Metric):
     lower_is_better = False
     needs_features = False
     needs_reference = False
+    facts = BUILT_IN["ssim"]
 
     def label(self, context: ScoringContext) -> str:
         return self.name

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.core.metric_names import BUILT_IN
 from qsens.core.trial import Score
 from qsens.scoring.fid import (
     FeatureCollector,
@@ -89,6 +90,7 @@ class Kid(Metric):
     lower_is_better = True
     needs_features = True
     needs_reference = False
+    facts = BUILT_IN["kid"]
 
     def __init__(self, *, reference_images: int = REFERENCE_IMAGES) -> None:
         if reference_images < 2:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import Strategy
+from qsens.core.interfaces import Role, Strategy
 from qsens.core.layer import Layer
+from qsens.core.metric_names import base_name, first_of_role, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial, untried
 from qsens.search.enumerations import checked_direction, units_of
@@ -18,7 +19,6 @@ from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import Budget, Limit
 
 DIRECTIONS = ("only-this", "all-but-this")
-DAMAGE_METRICS = ("fid-fp32", "psnr")
 
 
 class Additive(Strategy):
@@ -158,7 +158,7 @@ class _Levels:
         score = None if baseline is None or self._metric is None else baseline.score(self._metric)
         if score is None:
             return math.inf
-        is_psnr = score.metric == "psnr"
+        is_psnr = role_of(score.metric) is Role.DECIBELS
         value = math.inf if is_psnr else score.value
         points = budget.points(score.metric, value)
         limit = Limit(score.metric, value, points, score.lower_is_better)
@@ -169,16 +169,15 @@ class _Levels:
 
 def _metric_of(trials: Sequence[Trial], wished: str | None) -> str | None:
     names = list(dict.fromkeys(score.metric for trial in trials for score in trial.scores))
-    by_base = {name.partition("[")[0]: name for name in reversed(names)}
+    by_base = {base_name(name): name for name in reversed(names)}
     if wished is not None and names and wished not in names and wished not in by_base:
         raise SpecError(f"no score named {wished!r} to add up", f"scored: {', '.join(names)}")
     if wished is not None:
         return wished if wished in names else by_base.get(wished)
-    preferred = (by_base[base] for base in DAMAGE_METRICS if base in by_base)
-    return next(preferred, names[0] if names else None)
+    return first_of_role(names, Role.FP32_DISTANCE, Role.DECIBELS) or next(iter(names), None)
 
 
 def _level(score: Score) -> float:
-    if score.metric == "psnr":
+    if role_of(score.metric) is Role.DECIBELS:
         return float(10.0 ** (-score.value / 10.0))
     return score.value if score.lower_is_better else -score.value

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsens.core.errors import BudgetError, SpecError
+from qsens.core.interfaces import Role
 from qsens.core.layer import macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share
-from qsens.core.metric_names import DAMAGE, HEADLINES, PSNR, Z95, find_metric, headline_metric
+from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
 from qsens.selection.budget import Budget, Limit, told_apart
@@ -127,9 +128,9 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
     score = _score_of_metric(study, name)
     baseline = _baseline(study, name)
     limit = Limit(name, baseline, budget.points(name, baseline), score.lower_is_better)
-    damage = next((known for known in study.metrics if known.partition("[")[0] == DAMAGE), None)
+    damage = first_of_role(study.metrics, Role.FP32_DISTANCE)
     # points of another score than a Fréchet distance are no amount of the guard's
-    if guard is None and (damage is None or name.partition("[")[0] != HEADLINES[0]):
+    if guard is None and (damage is None or role_of(name) is not Role.REAL_DISTANCE):
         return (limit,)
     if damage is None:
         raise guard_without_score(str(guard))
@@ -139,7 +140,7 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
 
 def guard_without_score(guard: str) -> SpecError:
     """The refusal of a guard on a score that is not measured."""
-    return SpecError(f"the guard {guard} needs the score {DAMAGE!r}", f"sweep with --metric {DAMAGE} too")
+    return SpecError(f"the guard {guard} needs the score 'fid-fp32'", "sweep with --metric fid-fp32 too")
 
 
 def _baseline(study: Study, metric: str) -> float:
@@ -150,7 +151,7 @@ def _baseline(study: Study, metric: str) -> float:
     trial = anchor_trial(study, Precision.FP32)
     if trial is None:
         raise SpecError("FP32 was not scored, so there is nothing to compare with", "let the sweep run on")
-    if metric.partition("[")[0] == PSNR:
+    if role_of(metric) is Role.DECIBELS:
         return math.inf
     score = trial.score(metric)
     if score is not None and not math.isnan(score.value):

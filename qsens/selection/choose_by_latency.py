@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qsens.core.errors import BudgetError, SpecError
+from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial, int8_share
-from qsens.core.metric_names import PSNR, find_metric, headline_metric
+from qsens.core.metric_names import find_metric, headline_metric, role_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.selection.budget import Budget, Limit
@@ -133,7 +134,7 @@ def latency_front(study: Study, timings: Timings, metric: str) -> tuple[Trial, .
 
 def _no_budget(metric: str) -> Budget:
     """A budget that every map meets."""
-    return Budget(0.0 if metric.partition("[")[0] == PSNR else math.inf)
+    return Budget(0.0 if role_of(metric) is Role.DECIBELS else math.inf)
 
 
 def _scored_maps(study: Study, metric: str) -> tuple[Trial, ...]:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qsens.core.errors import SpecError
-from qsens.core.metric_names import base_name
+from qsens.core.metric_names import base_name, facts_of
 from qsens.core.trial import Score
 from qsens.report.comparable import is_against_fp32, reference_of
 from qsens.report.compare.runs import ComparedRun, short_digest
 
 _PAIR = re.compile(r"([\w-]+)=([^\s(]+(?:\([^)]*\))?)")
-_DISTANCE = ("fid", "fid-fp32")
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _difference_of(name: str, one: tuple[str, Score], other: tuple[str, Score]) 
     ]
     counts = one[1].images, other[1].images
     if counts[0] != counts[1]:
-        bias = ", and Fréchet distances fall as that number grows" if base_name(name) in _DISTANCE else ""
+        bias = ", and Fréchet distances fall as that number grows" if facts_of(name).is_frechet else ""
         texts.append(f"{counts[0]} images in {one[0]}, {counts[1]} in {other[0]}{bias}")
     return "; ".join(texts)
 

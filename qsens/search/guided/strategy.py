@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import Decision, Strategy
+from qsens.core.interfaces import Decision, Role, Strategy
 from qsens.core.layer import Layer
-from qsens.core.metric_names import HEADLINES
+from qsens.core.metric_names import first_of_role
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
 from qsens.search.budget_use import BudgetUse, Use
@@ -168,7 +168,8 @@ class Guided(Strategy):
             return self.budget
         if not self.needs_budget:
             return Budget(1.0)
-        if any(score.metric.partition("[")[0] == HEADLINES[0] for trial in trials for score in trial.scores):
+        names = [score.metric for trial in trials for score in trial.scores]
+        if first_of_role(names, Role.REAL_DISTANCE) is not None:
             return Budget.parse(DEFAULT_BUDGET)
         raise no_budget(self.name)
 

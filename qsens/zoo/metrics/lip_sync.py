@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import Measurement, Metric, SampleSet, ScoredBatch, ScoringContext
+from qsens.core.metric_names import BUILT_IN
 from qsens.core.trial import Score
 from qsens.scoring.fid import LastResults
 from qsens.scoring.intervals import standard_error
@@ -174,6 +175,7 @@ class LseD(_LipSync):
     """Lip-sync error, distance: lower is better. Means something only beside the ground truth's number."""
 
     name = "lse-d"
+    facts = BUILT_IN["lse-d"]
     lower_is_better = True
 
 
@@ -181,6 +183,7 @@ class LseC(_LipSync):
     """Lip-sync error, confidence: higher is better. Means something only beside the ground truth's number."""
 
     name = "lse-c"
+    facts = BUILT_IN["lse-c"]
     lower_is_better = False
 
 
