@@ -111,7 +111,7 @@ def kinds_of(root: Path) -> tuple[Kind, ...]:
         Kind("report", ("report", "run"), 5, base=True, draws=True),
         Kind("select", ("select", "run", "--budget", "40"), 15, base=True),
         Kind("export", ("export", "run", "--for", "onnxruntime"), 10, base=True),
-        Kind("loading", sweep, 10, is_fresh=True),
+        Kind("loading", sweep, 10, draws=True, is_fresh=True),
     )
 
 
