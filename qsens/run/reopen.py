@@ -1,27 +1,24 @@
 """A run folder opened again: its generator, its graph and the ranges its maps were scored with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from qsens.calibration.ranges import Ranges, load_ranges, ranges_digest
-from qsens.calibration.sets import open_sweep_sets, shapes_of_sample
+from qsens.calibration.sets import open_sweep_sets
 from qsens.core.errors import RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
-from qsens.core.maps import pin_layers
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
-from qsens.graph.layers import in_blocks, in_order
-from qsens.graph.prepare import prepare_graph
-from qsens.graph.shapes import free_inputs, graph_inputs
+from qsens.graph.shapes import graph_inputs
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.open import OpenedSweep, lowering_options, open_generator, open_sweep
+from qsens.run.open import OpenedSweep, generator_of, graph_of, lowering_options, open_sweep
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
@@ -88,9 +85,10 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
         DataError: if the graph leaves sizes open and the calibration set that told them is gone.
     """
     study, spec, provenance = read_study(run), read_run_spec(run), read_provenance(run)
-    generator = _open_generator(spec, trust_checkpoint=trust_checkpoint)
+    generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     _check_contents(run, provenance, {"generator": generator.digest})
-    graph = _prepared(generator, spec)
+    model = generator.export()
+    graph = graph_of(generator, model, spec, lambda: open_sweep_sets(spec, graph_inputs(model))[0])
     _check_graph(run, provenance, graph)
     if graph.layers != study.layers:
         raise RunFolderError(
@@ -109,28 +107,6 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
         options=options,
         trust_checkpoint=trust_checkpoint,
     )
-
-
-def _open_generator(spec: SweepSpec, *, trust_checkpoint: bool) -> Generator:
-    options = spec.model_options.to_dict()
-    if spec.input_shapes:
-        options["input_shapes"] = dict(spec.input_shapes)
-    if trust_checkpoint:
-        options["trust_checkpoint"] = True
-    return open_generator(None if spec.checkpoint is None else Path(spec.checkpoint), spec.model, options)
-
-
-def _prepared(generator: Generator, spec: SweepSpec) -> Graph:
-    """The graph as the sweep prepared it."""
-    model = generator.export()
-    inputs = graph_inputs(model)
-    shapes: dict[str, tuple[int, ...]] = dict(spec.input_shapes)
-    if set(free_inputs(inputs)) - shapes.keys():
-        calibration, _ = open_sweep_sets(spec, inputs)
-        shapes = {**shapes_of_sample(calibration, inputs), **shapes}
-    graph = prepare_graph(model, input_shapes=shapes or None)
-    layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
-    return replace(graph, layers=pin_layers(layers, spec.pinned))
 
 
 def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:
