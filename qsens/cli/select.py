@@ -11,7 +11,7 @@ import click
 from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Role
-from qsens.core.maps import anchor_trial, describe_map, int8_share
+from qsens.core.maps import anchor_trial, int8_share, map_title
 from qsens.core.metric_names import (
     Z95,
     base_name,
@@ -188,7 +188,7 @@ def trials_table(
         (
             "*" if trial is marked else "",
             str(trial.number),
-            describe_map(trial.requested, study.layers),
+            map_title(trial.requested, study.layers),
             f"{100 * int8_share(study, trial):.1f}%",
             *(() if timings is None else (shown_ms(timings.of(trial)),)),
             *(_shown_score(trial, metric) for metric in study.metrics),

@@ -12,7 +12,7 @@ from qsens.cli.options import default_out, spec_from_options, sweep_options, wor
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json
 from qsens.core.errors import QsensError, SpecError
-from qsens.core.maps import describe_map
+from qsens.core.maps import map_title
 from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
@@ -149,7 +149,7 @@ def _failed_lines(study: Study) -> list[str]:
     first = failed[0]
     return [
         f"\n{len(failed)} of {len(study.trials)} maps failed, the first of them trial {first.number} "
-        f"({describe_map(first.requested, study.layers)}): {first.error}"
+        f"({map_title(first.requested, study.layers)}): {first.error}"
     ]
 
 

@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer, blocks_of, macs_share, match_layers, uniform_map
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
 from qsens.core.trial import Study, Trial
-
-if TYPE_CHECKING:
-    pass
 
 
 class Direction(StrEnum):
@@ -136,8 +132,9 @@ def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
     ends = ends_of(precision_map, layers)
     if ends is not None:
         return _ends_title(ends)
-    in_int8 = sum(precision_map[layer.name] is Precision.INT8 for layer in layers)
-    return f"{in_int8} of {len(layers)} layers INT8"
+    precisions = [precision_map[layer.name] for layer in layers]
+    narrow = Precision.INT8 if Precision.INT8 in precisions else Precision.FP16
+    return f"{precisions.count(narrow)} of {len(layers)} layers {narrow.upper()}"
 
 
 def _ends_title(ends: Ends) -> str:
@@ -187,32 +184,6 @@ def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, .
         for layer in match_layers(pattern, layers):
             by_name[layer.name] = replace(layer, allowed=only)
     return tuple(by_name.values())
-
-
-def describe_map(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
-    """A few words: `INT8 everywhere`, `INT8 in the first 2 of 48 layers`, `INT8 in all but out.0`."""
-    precisions = [precision_map[layer.name] for layer in layers]
-    if len(set(precisions)) == 1:
-        return f"{precisions[0].upper()} everywhere"
-    narrow = Precision.INT8 if Precision.INT8 in precisions else Precision.FP16
-    inside = [precision is narrow for precision in precisions]
-    return f"{narrow.upper()} in {_describe_places(inside, [layer.name for layer in layers])}"
-
-
-def _describe_places(inside: Sequence[bool], names: Sequence[str]) -> str:
-    count, total = sum(inside), len(inside)
-    several = f"{count} of {total}" if count > 1 else f"of {total}"
-    if all(inside[:count]):
-        return f"the first {several} layers"
-    if all(inside[total - count :]):
-        return f"the last {several} layers"
-    if count == 1:
-        return f"{names[inside.index(True)]} alone"
-    if count == total - 1:
-        return f"all but {names[inside.index(False)]}"
-    start = inside.index(True)
-    is_one_run = all(inside[start : start + count])
-    return f"{count} of {total} layers{f' from {names[start]}' if is_one_run else ''}"
 
 
 def built_map(trial: Trial) -> PrecisionMap:

@@ -7,7 +7,7 @@ from pathlib import Path
 from qsens.core.errors import PluginError, QsensError, SpecError
 from qsens.core.interfaces import Progress, Strategy
 from qsens.core.layer import Layer
-from qsens.core.maps import anchor_maps, describe_map
+from qsens.core.maps import anchor_maps, map_title
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
 from qsens.run.in_order import InProcess, MapsInOrder, TrialRunner
@@ -62,7 +62,7 @@ def try_maps(
 
     def score(requests: Sequence[Request], later: int = 0) -> None:
         def hear(done: int, unfinished: int, request: Request) -> None:
-            label = describe_map(requested_map(request), layers)
+            label = map_title(requested_map(request), layers)
             progress(done, max(done + unfinished + later, planned), label)
 
         MapsInOrder(requests, runner, journal).evaluate(hear)

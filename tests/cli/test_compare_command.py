@@ -31,7 +31,7 @@ def test_a_table_of_the_runs_and_their_differences(runs):
     result = compare(runs, "--budget", "3")
     assert result.exit_code == 0, result.stderr
     assert line(result.stdout, "placement").split() == ["placement", "residual", "dense"]
-    assert "INT8 in the first 3 of 4 layers (trial 5)" in line(result.stdout, "residual")
+    assert "first 3 INT8, last 1 FP16 (trial 5)" in line(result.stdout, "residual")
     assert "60.0%" in line(result.stdout, "residual")
     assert "30.0%" in line(result.stdout, "dense")
     worse = line(result.stdout, "dense", "psnr", "all", "INT8")

@@ -44,9 +44,9 @@ def test_the_chosen_map_and_the_references_are_shown_and_written(make_run):
     assert result.exit_code == 0, result.stderr
     assert read_precision_map(RunPaths(run).precision_map_path).precision_map == FIRST_TWO
     starred = next(line for line in result.stdout.splitlines() if line.startswith("*"))
-    assert "INT8 in the first 2 of 4 layers" in starred
+    assert "first 2 INT8, last 2 FP16" in starred
     assert "30.0%" in starred
-    for name in ("FP32 everywhere", "FP16 everywhere", "INT8 everywhere"):
+    for name in ("all FP32", "all FP16", "all INT8"):
         assert name in result.stdout
     assert "block0.conv0 .. block0.conv1 (2)" in result.stdout
 
@@ -94,7 +94,7 @@ def test_pictures_equal_to_those_of_fp32_have_an_infinite_psnr(make_run):
 
     run = make_run(change=psnr)
     result = select(run, "--budget", "35")
-    fp32 = next(line for line in result.stdout.splitlines() if "FP32 everywhere" in line)
+    fp32 = next(line for line in result.stdout.splitlines() if "all FP32" in line)
     assert "∞" in fp32
     assert "100" not in fp32.replace("100.0%", "")
     assert '"value":100.0' in RunPaths(run).journal_path.read_text()

@@ -95,3 +95,8 @@ def test_titles_say_what_a_map_is():
     assert map_title(map_of(LAYERS, [7]), LAYERS) == "only FE1 INT8"
     assert map_title(map_of(LAYERS, range(2, 20)), LAYERS) == "first 2 and last 3 in float, rest INT8"
     assert map_title(scattered, LAYERS) == "4 of 23 layers INT8"
+
+
+def test_a_map_without_int8_is_named_by_its_fp16_layers():
+    mixed = PrecisionMap(Precision.FP32).with_layers([LAYERS[4].name, LAYERS[9].name], Precision.FP16)
+    assert map_title(mixed, LAYERS) == "2 of 23 layers FP16"

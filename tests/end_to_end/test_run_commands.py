@@ -68,8 +68,8 @@ def test_select_takes_the_cheapest_map_that_is_good_enough(run):
     listed = qsens("select", run)
     assert listed.exit_code == 0
     assert not path.exists()
-    numbers = [line.split()[0] for line in listed.stdout.splitlines() if "of 4 layers" in line]
-    assert "0.0%" in next(line for line in listed.stdout.splitlines() if "FP16 everywhere" in line)
+    numbers = [line.split()[0] for line in listed.stdout.splitlines() if ", last " in line]
+    assert "0.0%" in next(line for line in listed.stdout.splitlines() if "all FP16" in line)
 
     best_with_int8 = max(psnr_of(study, int(number)) for number in numbers)
     result = qsens("select", run, "--budget", f"{best_with_int8 - 0.01:.4f}")
@@ -170,7 +170,7 @@ def test_a_run_with_failed_maps_has_a_report_too(photos, tmp_path):
     model = write_generator(tmp_path / "loud.onnx", loud())
     result = sweep(model, photos, tmp_path / "run")
     assert result.exit_code == 0, result.stderr
-    assert "3 of 9 maps failed, the first of them trial 1 (FP16 everywhere): 4 of 4 images" in result.stdout
+    assert "3 of 9 maps failed, the first of them trial 1 (all FP16): 4 of 4 images" in result.stdout
     page = RunPaths(tmp_path / "run").report_path.read_text()
     assert "NaN or infinite values" in page
 

@@ -148,7 +148,7 @@ def test_maps_that_are_as_good_as_fp32_do_not_hide_what_is_cheaper(photos, tmp_p
     result = sweep(path, photos, tmp_path / "run", "--budget", "99")
     assert result.exit_code == 0, result.stderr
     assert all(trial.score("psnr").value == 100 for trial in study_of(tmp_path / "run").trials)
-    assert "INT8 everywhere" in next(line for line in result.stdout.splitlines() if line.startswith("*"))
+    assert "all INT8" in next(line for line in result.stdout.splitlines() if line.startswith("*"))
     front = qsens("select", tmp_path / "run", "--json", "--budget", "99").stdout
     assert '"default": "int8"' in front
     assert RunPaths(tmp_path / "run").precision_map_path.exists()

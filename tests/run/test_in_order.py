@@ -197,7 +197,7 @@ def test_progress_counts_what_ended_and_never_more_than_there_is(sweep):
     assert done == sorted(done)
     assert sweep.heard[-1] == (9, 9, "finished")
     labels = [label for _, _, label in sweep.heard]
-    assert labels[0] == "FP32 everywhere"
+    assert labels[0] == "all FP32"
     assert f"INT8 in {LAYERS[3].name} alone" in labels
 
 

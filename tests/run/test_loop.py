@@ -7,7 +7,7 @@ import pytest
 from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.core.interfaces import Strategy
 from qsens.core.layer import nearest_allowed
-from qsens.core.maps import anchor_maps, anchor_trial, describe_map, pin_layers
+from qsens.core.maps import anchor_maps, anchor_trial, pin_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.run.journal import Journal
@@ -89,10 +89,10 @@ def test_anchors_come_first_then_the_strategy_until_it_ends(sweep):
 def test_progress_says_how_many_are_done_and_known(sweep):
     sweep(Fixed(PrecisionMap(FP16, ((LAYERS[0].name, INT8),))))
     assert sweep.heard == [
-        (0, 4, "FP32 everywhere"),
-        (1, 4, "FP16 everywhere"),
-        (2, 4, "INT8 everywhere"),
-        (3, 4, "INT8 in the first of 5 layers"),
+        (0, 4, "all FP32"),
+        (1, 4, "all FP16"),
+        (2, 4, "all INT8"),
+        (3, 4, "first 1 INT8, last 4 FP16"),
         (4, 4, "finished"),
     ]
 
@@ -116,31 +116,6 @@ def test_a_strategy_that_refuses_the_layers_does_so_before_the_first_map(sweep):
 
     with pytest.raises(SpecError, match="too many maps"):
         sweep(Refuses(), evaluate=lambda number, requested: pytest.fail("a map was scored"))
-
-
-@pytest.mark.parametrize(
-    ("in_int8", "text"),
-    [
-        ([], "FP16 everywhere"),
-        ([0, 1, 2, 3, 4], "INT8 everywhere"),
-        ([0], "INT8 in the first of 5 layers"),
-        ([0, 1], "INT8 in the first 2 of 5 layers"),
-        ([2, 3, 4], "INT8 in the last 3 of 5 layers"),
-        ([2], "INT8 in block1.conv0 alone"),
-        ([0, 1, 3, 4], "INT8 in all but block1.conv0"),
-        ([1, 2, 3], "INT8 in 3 of 5 layers from block0.conv1"),
-        ([0, 2, 4], "INT8 in 3 of 5 layers"),
-    ],
-)
-def test_a_map_in_a_few_words(in_int8, text):
-    requested = PrecisionMap(FP16).with_layers([LAYERS[place].name for place in in_int8], INT8)
-    assert describe_map(requested, LAYERS) == text
-
-
-def test_a_map_without_int8_in_a_few_words():
-    assert describe_map(PrecisionMap(FP32).with_layers([LAYERS[4].name], FP16), LAYERS) == (
-        "FP16 in the last of 5 layers"
-    )
 
 
 def test_a_finished_sweep_evaluates_nothing_more(sweep):

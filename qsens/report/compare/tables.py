@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qsens.core.maps import describe_map, int8_share
+from qsens.core.maps import int8_share, map_title
 from qsens.core.metric_names import axis_title, format_value
 from qsens.core.precision import Precision
 from qsens.report.comparable import Scored
@@ -79,7 +79,7 @@ def _map_cells(run: ComparedRun) -> tuple[str, ...]:
         return run.label, count, run.budget or "-", "none", "-", "-"
     size = "-" if chosen.size_bytes is None else f"{chosen.size_bytes / 1e6:.2f}"
     share = f"{100 * int8_share(run.study, chosen):.1f}%"
-    shown = f"{describe_map(chosen.requested, run.study.layers)} (trial {chosen.number})"
+    shown = f"{map_title(chosen.requested, run.study.layers)} (trial {chosen.number})"
     return run.label, count, run.budget or "-", shown, share, size
 
 
