@@ -7,7 +7,7 @@ precision where it fuses a layer with its neighbour, so the audit is read before
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qsens.core.errors import BuildError, PluginError
 from qsens.core.interfaces import Backend
@@ -20,9 +20,11 @@ from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
 from qsens.engines.lowering.lowered_graph import LoweredGraph
 from qsens.engines.tensorrt import TensorRtEngine, check_flavour, three_batches
 from qsens.engines.torch2trt.implicit_types import ImplicitTypes, NodeTypes, implicit_types
-from qsens.engines.torch2trt.libraries import Libraries, load_libraries, problem
-from qsens.engines.torch2trt.network import ConvertedNetwork, float_outputs, main_layer
+from qsens.engines.torch2trt.libraries import Libraries, float_outputs, load_libraries, main_layer, problem
 from qsens.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from qsens.engines.torch2trt.network import ConvertedNetwork
 
 # Steps that compute nothing: they take the type of what they move.
 _UNTYPED = frozenset({"CONSTANT", "SHAPE", "SHUFFLE"})
@@ -32,7 +34,7 @@ _OBEY = ("OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS", "STRICT_T
 __all__ = ["Torch2TrtBackend", "problem"]
 
 
-def write_types(converted: ConvertedNetwork, types: ImplicitTypes, trt: Any) -> None:
+def write_types(converted: "ConvertedNetwork", types: ImplicitTypes, trt: Any) -> None:
     """Precision and output types of every layer, and the range of every tensor that INT8 needs.
 
     The outputs of the network stay float32.

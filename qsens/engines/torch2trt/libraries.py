@@ -210,3 +210,19 @@ def _reshaped(network: Any, tensor: Any, shape: tuple[int, ...]) -> Any:
 
 def _array(tensor: Any) -> Any:
     return tensor.detach().cpu().numpy()
+
+
+def main_layer(layers: Sequence[Any]) -> Any:
+    """The layer that computes a node: its convolution where it has one, else the last that makes floats."""
+    convolutions = [layer for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")]
+    if convolutions:
+        return convolutions[0]
+    # Shapes of reshapes are computed by layers of integers, some of them added last.
+    return next((layer for layer in reversed(layers) if float_outputs(layer)), layers[-1])
+
+
+def float_outputs(layer: Any) -> list[int]:
+    """Places of the outputs that hold floats."""
+    return [
+        place for place in range(layer.num_outputs) if layer.get_output(place).dtype.name in ("FLOAT", "HALF")
+    ]

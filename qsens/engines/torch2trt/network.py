@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from qsens.core.errors import BuildError
-from qsens.engines.torch2trt.libraries import Libraries, register_converters
+from qsens.engines.torch2trt.libraries import Libraries, main_layer, register_converters
 from qsens.engines.torch2trt.onnx_module import NodeModule, OnnxModule
 from qsens.engines.torch2trt.shape_operators import OTHER_BACKEND, NodeView
 from qsens.graph.graph import Graph
@@ -16,7 +16,6 @@ from qsens.graph.onnx_run import open_session, random_inputs, relative_differenc
 
 # Float32 in another order of summation stays below 1e-5; a node read wrongly is of order one.
 LARGEST_DIFFERENCE = 1e-4
-_FLOATS = frozenset({"FLOAT", "HALF"})
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -163,17 +162,3 @@ def _mark_layers(recorder: _Recorder, libraries: Libraries) -> None:
                 layer.metadata = f"[ONNX Layer: {node}]"
         elif layers:
             main_layer(layers).name = node
-
-
-def main_layer(layers: Sequence[Any]) -> Any:
-    """The layer that computes a node: its convolution where it has one, else the last that makes floats."""
-    convolutions = [layer for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")]
-    if convolutions:
-        return convolutions[0]
-    # Shapes of reshapes are computed by layers of integers, some of them added last.
-    return next((layer for layer in reversed(layers) if float_outputs(layer)), layers[-1])
-
-
-def float_outputs(layer: Any) -> list[int]:
-    """Places of the outputs that hold floats."""
-    return [place for place in range(layer.num_outputs) if layer.get_output(place).dtype.name in _FLOATS]
