@@ -198,7 +198,7 @@ def test_progress_counts_what_ended_and_never_more_than_there_is(sweep):
     assert sweep.heard[-1] == (9, 9, "finished")
     labels = [label for _, _, label in sweep.heard]
     assert labels[0] == "all FP32"
-    assert f"INT8 in {LAYERS[3].name} alone" in labels
+    assert f"only {LAYERS[3].name} INT8" in labels
 
 
 def test_the_maps_are_numbered_from_the_end_of_the_journal(tmp_path):
