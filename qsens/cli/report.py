@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from qsens.cli.text import echo_json
-from qsens.report.write import make_report
 
 
 @click.command()
@@ -30,7 +29,7 @@ def report(
     `qsens bench` left in the folder are shown, and those of each --latency FILE.
     """
     # pandas and matplotlib load only when a report is written.
-    from qsens.report.write import report_paths
+    from qsens.report.write import make_report, report_paths
 
     make_report(run, open_browser=open_browser, latency=latency, is_static=is_static)
     paths = {name: str(path) for name, path in asdict(report_paths(run)).items()}

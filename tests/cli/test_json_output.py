@@ -26,4 +26,4 @@ def test_what_is_not_finite_is_null(capsys, value):
 )
 def test_every_command_prints_json_by_one_function(path):
     has_dumps = "json.dumps" in path.read_text(encoding="utf-8")
-    assert has_dumps is (path.stem == "json_output")
+    assert has_dumps is (path.stem == "text")

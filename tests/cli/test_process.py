@@ -29,11 +29,14 @@ def probe():
 sys.modules["probing"] = types.SimpleNamespace(probe=probe)
 sys.argv = ["qsens", "probe"]
 {before}
+main()
+"""
+# The command line knows the command of the test.
+KNOWN = """
 from qsens.cli.main import LazyGroup
 table = LazyGroup.get_command
 LazyGroup.get_command = lambda self, ctx, name: probe if name == "probe" else table(self, ctx, name)
 LazyGroup.resolve_command = lambda self, ctx, args: ("probe", probe, args[1:])
-main()
 """
 
 STOP_SAID = """
@@ -114,6 +117,10 @@ CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
 def run_probe(body, name, before=""):
+    return run_script(body, name, f"{before}\n{KNOWN}")
+
+
+def run_script(body, name, before):
     script = SCRIPT.format(body=body, name=name, before=before)
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
 
@@ -163,7 +170,7 @@ def test_a_signal_to_a_fork_ends_the_fork_alone():
 
 @pytest.mark.parametrize(("name", "said"), [("SIGINT", "Stopped\n"), ("SIGHUP", "Stopped by SIGHUP\n")])
 def test_a_signal_while_the_command_line_loads(name, said):
-    result = run_probe("print('ran')", name, "sys.meta_path.insert(0, OnLoading())")
+    result = run_script("print('ran')", name, "sys.meta_path.insert(0, OnLoading())")
     assert (result.returncode, result.stderr, result.stdout) == (CODES[name], said, "")
 
 
@@ -181,8 +188,8 @@ def run_shell(command):
     )
 
 
-OF_A_COMMAND = ["-c", SCRIPT.format(body="click.echo('{}')", name="SIGTERM", before="")]
-PRINTED_AT_THE_END = ["-c", SCRIPT.format(body="print('{}')", name="SIGTERM", before="")]
+OF_A_COMMAND = ["-c", SCRIPT.format(body="click.echo('{}')", name="SIGTERM", before=KNOWN)]
+PRINTED_AT_THE_END = ["-c", SCRIPT.format(body="print('{}')", name="SIGTERM", before=KNOWN)]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +230,7 @@ def test_an_output_that_is_closed_or_full_makes_no_traceback(command, code, said
 def test_a_file_does_not_take_the_number_of_a_closed_output():
     """What a library prints to stderr would be written into it."""
     body = "file = open(os.devnull); click.echo(file.fileno())"
-    script = SCRIPT.format(body=body, name="SIGTERM", before="")
+    script = SCRIPT.format(body=body, name="SIGTERM", before=KNOWN)
     command = [sys.executable, "-c", script]
     result = subprocess.run(
         ["/bin/sh", "-c", '"$@" 2>&-', "sh", *command], capture_output=True, text=True, timeout=60
