@@ -1,14 +1,15 @@
 """`qsens compare`: several runs in one table and one figure."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qsens.cli.text import echo_json, text_table
-from qsens.report.compare.compare import CompareWish, Comparison, compare_runs
-from qsens.report.compare.tables import ComparedTable, remarks_of, tables_of
-from qsens.report.compare.write import comparison_document, write_comparison
+
+if TYPE_CHECKING:
+    from qsens.report.compare.compare import Comparison
+    from qsens.report.compare.tables import ComparedTable
 
 
 @click.command()
@@ -38,6 +39,10 @@ def compare(
     Without --budget each run's own precision_map.json counts. Exit code 3: with --budget, a run has no map
     within it; with --gate, a later run keeps neither the first run's map within the budget nor as much INT8.
     """
+    # pandas, matplotlib and SciPy take a second to load
+    from qsens.report.compare.compare import CompareWish, compare_runs
+    from qsens.report.compare.write import comparison_document, write_comparison
+
     names = () if labels is None else tuple(labels.split(","))
     wish = CompareWish(labels=names, has_gate=gate, **wishes)
     comparison = compare_runs(runs, wish)
@@ -55,8 +60,10 @@ def compare(
     comparison.check()
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: "Comparison") -> str:
     """Tables and remarks for the terminal."""
+    from qsens.report.compare.tables import remarks_of, tables_of  # loads SciPy
+
     parts = [_table_text(entry) for entry in tables_of(comparison)]
     parts += [
         "\n".join([f"{entry.title}:", *(f"  {line}" for line in entry.lines)])
@@ -65,7 +72,7 @@ def comparison_text(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _table_text(table: ComparedTable) -> str:
+def _table_text(table: "ComparedTable") -> str:
     caption = [f"{table.caption}:"] if table.caption else []
     cells = [text_table(table.header, table.rows, right=table.right)] if table.rows else []
     gap = [""] if cells and table.notes else []

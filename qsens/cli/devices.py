@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qsens.cli.text import echo_json, ms_text, text_table
 from qsens.core.csv_text import csv_of_records
 from qsens.core.errors import SpecError
-from qsens.report.figures.devices import DeviceGroup, device_groups
 from qsens.selection.timings import read_latency_table
+
+if TYPE_CHECKING:
+    from qsens.report.figures.devices import DeviceGroup
 
 STEM = "devices"
 
@@ -27,6 +29,8 @@ def devices(files: tuple[Path, ...], *, all_maps: bool, out: Path | None, as_jso
     Prints milliseconds, images a second and the speed-up over FP32, as Table 4 of Kim et al. 2023 does, and
     with --out draws them (its Figure 5). MIX is the map that `qsens select` chose.
     """
+    from qsens.report.figures.devices import device_groups  # loads matplotlib
+
     groups = device_groups([read_latency_table(path) for path in files], all_maps=all_maps)
     if not any(group.rows for group in groups):
         raise SpecError("the files hold no measurements", "measure with: qsens bench RUN --json FILE")
@@ -40,7 +44,7 @@ def devices(files: tuple[Path, ...], *, all_maps: bool, out: Path | None, as_jso
         click.echo(f"\nWritten: {out / STEM}.csv, .png and .svg")
 
 
-def devices_table(groups: Sequence[DeviceGroup]) -> str:
+def devices_table(groups: "Sequence[DeviceGroup]") -> str:
     """One row a map; device, runtime and generator stand in the first row of their group."""
     has_energy = any(row.energy_mj is not None for group in groups for row in group.rows)
     header = ["device", "runtime", "generator", "batch", "map", "ms", "images/s", "speed-up", "size MB"]
@@ -59,7 +63,7 @@ def devices_table(groups: Sequence[DeviceGroup]) -> str:
     return f"{table}\n\n±: 95% interval of the median. Speed-up: over FP32 of the same file."
 
 
-def device_records(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
+def device_records(groups: "Sequence[DeviceGroup]") -> list[dict[str, Any]]:
     """One plain record a map and device, for JSON and CSV."""
     return [
         {
@@ -74,7 +78,7 @@ def device_records(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
     ]
 
 
-def _write(out: Path, groups: Sequence[DeviceGroup]) -> None:
+def _write(out: Path, groups: "Sequence[DeviceGroup]") -> None:
     # matplotlib takes a second to load
     from qsens.core.files import write_atomically, write_error
     from qsens.report.figures.devices import devices_figure

@@ -25,8 +25,7 @@ from qsens.device.leftovers import temporary_folder
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Evaluator
-from qsens.run.evidence import reference_features
+from qsens.run.evaluate import Evaluator, reference_features
 from qsens.run.open import scoring_context
 from qsens.run.reopen import ReopenedRun, reopen_run
 from qsens.run.stages import Workload

@@ -13,11 +13,13 @@ import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.measure import measure_ranges
+from qsens.calibration.real_images import RealImages
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
     Engine,
+    Extractor,
     Measurement,
     Metric,
     Progress,
@@ -27,6 +29,7 @@ from qsens.core.interfaces import (
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import mismatches
+from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
@@ -34,9 +37,9 @@ from qsens.run.evidence import (
     Baseline,
     Evidence,
     ScoredGraphs,
+    is_features,
     keep_baseline,
     load_baseline,
-    reference_features,
     samples_path,
     save_audit,
     save_evidence,
@@ -58,17 +61,44 @@ from qsens.run.stages import (
     values_of,
     with_differences,
 )
+from qsens.scoring.extractors import features_of_images
 from qsens.scoring.pictures import picture_output, pictures_from_values
 
 if TYPE_CHECKING:
     from qsens.run.stages import Workload
 
+    pass
+
 
 # What evaluates maps elsewhere, made once the run folder is open.
 RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
+
 BASELINE = 0
+
 SHOWN_SAMPLES = 6
+
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
+    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
+
+    Raises:
+        DataError: for a file that is no image.
+        RunFolderError: if they cannot be written.
+    """
+    digest = f"{images.digest}/{extractor.identity}"
+    try:
+        kept = read_arrays(path, ("digest", "features"))
+        if str(kept["digest"]) == digest and is_features(kept["features"]):
+            return np.asarray(kept["features"])
+    except (OSError, ValueError):
+        pass  # absent or damaged: compute them again
+    features = features_of_images(images, extractor, progress)
+    write_atomically(
+        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
+    )
+    return features
 
 
 class MapEngines:

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsens.calibration.real_images import RealImages
 from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
-from qsens.core.interfaces import Extractor, Progress
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import read_record, read_value
 from qsens.core.trial import Outcome, Trial
@@ -22,7 +20,6 @@ from qsens.device.audit import LayerAudit
 from qsens.device.npz_sizes import mapped_array, read_arrays
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
-from qsens.scoring.extractors import features_of_images
 from qsens.scoring.pictures import picture_warning
 
 if TYPE_CHECKING:
@@ -264,27 +261,6 @@ def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
 
 def _images_path(folder: Path) -> Path:
     return folder / "fp32-images.npy"
-
-
-def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
-    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
-
-    Raises:
-        DataError: for a file that is no image.
-        RunFolderError: if they cannot be written.
-    """
-    digest = f"{images.digest}/{extractor.identity}"
-    try:
-        kept = read_arrays(path, ("digest", "features"))
-        if str(kept["digest"]) == digest and is_features(kept["features"]):
-            return np.asarray(kept["features"])
-    except (OSError, ValueError):
-        pass  # absent or damaged: compute them again
-    features = features_of_images(images, extractor, progress)
-    write_atomically(
-        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
-    )
-    return features
 
 
 def shown_pictures_warning(samples: Path) -> str | None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from qsens.core.errors import DataError
 
@@ -77,6 +76,8 @@ def few_groups_factor(groups: float) -> float:
     >>> [round(few_groups_factor(groups), 2) for groups in (5, 10, 40, 1000)]
     [1.42, 1.15, 1.03, 1.0]
     """
+    from scipy.special import stdtrit  # SciPy takes a quarter of a second to load
+
     return float(stdtrit(groups - 1, 0.975) / NormalDist().inv_cdf(0.975))
 
 
