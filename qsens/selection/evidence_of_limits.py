@@ -15,11 +15,12 @@ from qsens.selection.timings import Timings
 _ERROR_LENGTH = 160
 # A chosen map that costs less than this share of what is allowed says nothing of how screens scale.
 _LEAST_SHARE = 0.1
+# More layers than this are named by their block, or counted.
 MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Reading:
+class LimitCheck:
     """A score against its limit.
 
     `threshold` is the worst acceptable value on the same images: of a screen it starts from what FP32 scores
@@ -75,18 +76,18 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class TriedMap:
-    """A trial as the set of its INT8 layers: bit `place` of `int8` is the layer at that place of the study.
+class MapTrial:
+    """A trial as the set of its INT8 layers.
 
-    `readings` are its scores by metric, none for a failed trial. For a screened trial `on_screen` are those
+    `checks` are its scores by metric, none for a failed trial. For a screened trial `on_screen` are those
     of the chosen map on the same few images, and `on_all` its scores on all.
     """
 
     trial: Trial
-    int8: int
-    readings: Mapping[str, Reading]
-    on_screen: Mapping[str, Reading]
-    on_all: Mapping[str, Reading]
+    int8_layers: frozenset[str]
+    checks: Mapping[str, LimitCheck]
+    on_screen: Mapping[str, LimitCheck]
+    on_all: Mapping[str, LimitCheck]
 
     @property
     def number(self) -> int:
@@ -101,9 +102,9 @@ class TriedMap:
         return self.trial.outcome is Outcome.SCREENED
 
     @cached_property
-    def worst(self) -> Reading | None:
-        """The reading that is furthest beyond its limit, or nearest to it."""
-        return max(self.readings.values(), key=self._share, default=None)
+    def worst(self) -> LimitCheck | None:
+        """The check that is furthest beyond its limit, or nearest to it."""
+        return max(self.checks.values(), key=self._share, default=None)
 
     @cached_property
     def is_beyond(self) -> bool:
@@ -123,7 +124,7 @@ class TriedMap:
             message = (self.trial.error or "").strip() or "no message"
             return f"failed: {message.splitlines()[0][:_ERROR_LENGTH]}"
         worst = self.worst
-        assert worst is not None, "tried_maps() leaves out scored trials without a reading"
+        assert worst is not None, "map_trials() leaves out scored trials without a check"
         chosen = self.on_screen.get(worst.limit.metric)
         return f"{worst}" if chosen is None else f"{worst}; the chosen map has {chosen.value:.4g} there"
 
@@ -148,12 +149,12 @@ class TriedMap:
         """Within every limit, as far as the images of the trial can tell."""
         return self.worst is not None and self._share(self.worst) <= 0
 
-    def _share(self, reading: Reading) -> float:
+    def _share(self, check: LimitCheck) -> float:
         """The excess on all images as a share of the limit's points, as far as a screen can tell."""
-        ratio = self.ratio(reading.limit)
-        if ratio is None or not math.isfinite(reading.cost):
-            return reading.share
-        return ratio * reading.cost / reading.limit.points - 1
+        ratio = self.ratio(check.limit)
+        if ratio is None or not math.isfinite(check.cost):
+            return check.share
+        return ratio * check.cost / check.limit.points - 1
 
     def ratio(self, limit: Limit) -> float | None:
         """The chosen map's cost on all images, per cost on the few; `None` where that is not known."""
@@ -165,33 +166,33 @@ class TriedMap:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class Limits:
     """The limits, and the trial of FP32, if there is one, whose scores they start from."""
 
     limits: tuple[Limit, ...]
     fp32: Trial | None
 
-    def readings(self, scores: Iterable[Score], *, is_screen: bool) -> dict[str, Reading]:
+    def checks(self, scores: Iterable[Score], *, is_screen: bool) -> dict[str, LimitCheck]:
         """The scores that a limit is on, by metric; those against something else than FP32's are left out."""
         known = {score.metric: score for score in scores}
         found = {}
         for limit in self.limits:
             score = known.get(limit.metric)
-            reading = None if score is None else self._reading(score, limit, is_screen=is_screen)
-            if reading is not None:
-                found[limit.metric] = reading
+            check = None if score is None else self._check(score, limit, is_screen=is_screen)
+            if check is not None:
+                found[limit.metric] = check
         return found
 
-    def tried(self, study: Study, trial: Trial, chosen: Trial) -> TriedMap:
+    def tried(self, study: Study, trial: Trial, chosen: Trial) -> MapTrial:
         """A trial beside the chosen one."""
         is_screen = trial.outcome is Outcome.SCREENED
-        on_screen = self.readings(chosen.screen_scores, is_screen=True) if is_screen else {}
-        on_all = self.readings(chosen.scores, is_screen=False) if is_screen else {}
+        on_screen = self.checks(chosen.screen_scores, is_screen=True) if is_screen else {}
+        on_all = self.checks(chosen.scores, is_screen=False) if is_screen else {}
         scores = () if trial.outcome is Outcome.FAILED else trial.scores
-        readings = self.readings(scores, is_screen=is_screen)
-        return TriedMap(trial, int8_bits(study, trial), readings, on_screen, on_all)
+        checks = self.checks(scores, is_screen=is_screen)
+        return MapTrial(trial, layers_in_int8(study, trial), checks, on_screen, on_all)
 
-    def _reading(self, score: Score, limit: Limit, *, is_screen: bool) -> Reading | None:
+    def _check(self, score: Score, limit: Limit, *, is_screen: bool) -> LimitCheck | None:
         scores = () if self.fp32 is None else self.fp32.screen_scores if is_screen else self.fp32.scores
         baseline = next((entry for entry in scores if entry.metric == limit.metric), None)
         if baseline is not None and baseline.against != score.against:
@@ -201,19 +202,19 @@ class Yardstick:
             threshold = _threshold_on_screen(score, baseline, limit)
         if threshold is None:
             return None
-        return Reading(limit, score.value, threshold, _half_width(score, limit), score.images, is_screen)
+        return LimitCheck(limit, score.value, threshold, _half_width(score, limit), score.images, is_screen)
 
 
-def tried_maps(study: Study, chosen: Trial, yardstick: Yardstick) -> tuple[TriedMap, ...]:
+def map_trials(study: Study, chosen: Trial, measured_limits: Limits) -> tuple[MapTrial, ...]:
     """The maps that were tried and tell of the limits, each built map once; scores on all images first.
 
     Left out are the chosen trial, trials without a comparable score, and those that have FP16 where the
     chosen map has FP32, unless FP16 alone does no harm.
     """
     names = [layer.name for layer in study.layers]
-    found: dict[tuple[Precision, ...], TriedMap] = {}
+    found: dict[tuple[Precision, ...], MapTrial] = {}
     fp16 = anchor_trial(study, Precision.FP16)
-    is_fp16_harmless = fp16 is not None and not yardstick.tried(study, fp16, chosen).is_beyond
+    is_fp16_harmless = fp16 is not None and not measured_limits.tried(study, fp16, chosen).is_beyond
     mine = _assignment(chosen, names)
     ordered = sorted(study.trials, key=lambda trial: (trial.outcome is not Outcome.SCORED, trial.number))
     for trial in ordered:
@@ -223,16 +224,16 @@ def tried_maps(study: Study, chosen: Trial, yardstick: Yardstick) -> tuple[Tried
             for one, other in zip(assignment, mine, strict=True)
         )
         if trial.number != chosen.number and is_fair and assignment not in found:
-            tried = yardstick.tried(study, trial, chosen)
-            if tried.readings or tried.has_failed:
+            tried = measured_limits.tried(study, trial, chosen)
+            if tried.checks or tried.has_failed:
                 found[assignment] = tried
     return tuple(sorted(found.values(), key=lambda tried: (tried.is_screen, tried.number)))
 
 
-def int8_bits(study: Study, trial: Trial) -> int:
-    """The layers that ran in INT8, as bits in the order of the study's layers."""
-    built = _assignment(trial, [layer.name for layer in study.layers])
-    return sum(1 << place for place, value in enumerate(built) if value is Precision.INT8)
+def layers_in_int8(study: Study, trial: Trial) -> frozenset[str]:
+    """The layers that ran in INT8."""
+    built = built_map(trial).assignment(layer.name for layer in study.layers)
+    return frozenset(name for name, precision in built.items() if precision is Precision.INT8)
 
 
 def _assignment(trial: Trial, names: Sequence[str]) -> tuple[Precision, ...]:
@@ -254,11 +255,8 @@ def _half_width(score: Score, limit: Limit) -> float | None:
     return Z95 * error if error and math.isfinite(error) else None
 
 
-"""More layers than this are named by their block, or counted."""
-
-
 @dataclass(frozen=True)
-class MapFacts:
+class Neighbourhood:
     """A chosen trial among the others of its study. `limits` are those that it was chosen within."""
 
     study: Study
@@ -267,58 +265,58 @@ class MapFacts:
     timings: Timings | None
 
     @cached_property
-    def yardstick(self) -> Yardstick:
+    def measured_limits(self) -> Limits:
         """The limits with FP32's scores."""
-        return Yardstick(self.limits, anchor_trial(self.study, Precision.FP32))
+        return Limits(self.limits, anchor_trial(self.study, Precision.FP32))
 
     @cached_property
-    def tried(self) -> tuple[TriedMap, ...]:
+    def tried(self) -> tuple[MapTrial, ...]:
         """Everything that tells something of the limits."""
-        return tried_maps(self.study, self.chosen, self.yardstick)
+        return map_trials(self.study, self.chosen, self.measured_limits)
 
     @cached_property
-    def int8(self) -> int:
+    def int8_layers(self) -> frozenset[str]:
         """INT8 layers of the chosen map."""
-        return int8_bits(self.study, self.chosen)
+        return layers_in_int8(self.study, self.chosen)
 
     @cached_property
-    def movable(self) -> int:
+    def movable(self) -> frozenset[str]:
         """Layers that may be INT8."""
-        allowed = [Precision.INT8 in layer.allowed for layer in self.study.layers]
-        return sum(1 << place for place, is_allowed in enumerate(allowed) if is_allowed)
+        return frozenset(layer.name for layer in self.study.layers if Precision.INT8 in layer.allowed)
 
     @cached_property
-    def supersets(self) -> tuple[TriedMap, ...]:
+    def supersets(self) -> tuple[MapTrial, ...]:
         """Maps with all INT8 layers of the chosen one and more, the fewest more first."""
-        found = [tried for tried in self.tried if self.more(tried) and not self.int8 & ~tried.int8]
-        found.sort(key=lambda tried: (self.more(tried).bit_count(), tried.is_screen, tried.number))
+        found = [tried for tried in self.tried if self.int8_layers < tried.int8_layers]
+        found.sort(key=lambda tried: (len(tried.int8_layers), tried.is_screen, tried.number))
         return tuple(found)
 
     @cached_property
-    def beyond(self) -> tuple[TriedMap, ...]:
+    def beyond(self) -> tuple[MapTrial, ...]:
         """Those that are beyond the limits."""
         return tuple(tried for tried in self.supersets if tried.is_beyond)
 
     @cached_property
-    def everything(self) -> TriedMap | None:
+    def everything(self) -> MapTrial | None:
         """INT8 wherever it is allowed."""
-        return next((tried for tried in self.tried if tried.int8 == self.movable and tried.readings), None)
+        found = (tried for tried in self.tried if tried.int8_layers == self.movable and tried.checks)
+        return next(found, None)
 
     @cached_property
-    def blocks(self) -> dict[str, int]:
-        """Places of the layers of each block, as bits."""
-        found: dict[str, int] = {}
-        for place, layer in enumerate(self.study.layers):
-            found[layer.block] = found.get(layer.block, 0) | 1 << place
-        return found
+    def blocks(self) -> dict[str, frozenset[str]]:
+        """The layers of each layer's block, by the layer's name."""
+        found: dict[str, list[str]] = {}
+        for layer in self.study.layers:
+            found.setdefault(layer.block, []).append(layer.name)
+        return {layer.name: frozenset(found[layer.block]) for layer in self.study.layers}
 
     @cached_property
-    def readings(self) -> dict[str, Reading]:
+    def checks(self) -> dict[str, LimitCheck]:
         """The chosen trial's scores on all images, by metric."""
-        return self.yardstick.readings(self.chosen.scores, is_screen=False)
+        return self.measured_limits.checks(self.chosen.scores, is_screen=False)
 
-    def taken(self, tried: TriedMap, worst: Reading) -> str:
-        """The points that a trial takes by its `worst` reading; names a metric that is not the first."""
+    def taken(self, tried: MapTrial, worst: LimitCheck) -> str:
+        """The points that a trial takes by its `worst` check; names a metric that is not the first."""
         if not math.isfinite(worst.cost):
             return f"{worst} (trial {tried.number})"
         metric = "" if worst.limit is self.limits[0] else f", {worst.limit.metric}"
@@ -326,21 +324,17 @@ class MapFacts:
         where = f"trial {tried.number}{metric}{images}"
         return f"{worst.cost:.3g} of the {worst.limit.points:.4g} allowed ({where})"
 
-    def more(self, tried: TriedMap) -> int:
+    def more(self, tried: MapTrial) -> frozenset[str]:
         """INT8 layers that the chosen map does not have."""
-        return tried.int8 & ~self.int8
+        return tried.int8_layers - self.int8_layers
 
-    def spared(self, tried: TriedMap) -> int:
+    def spared(self, tried: MapTrial) -> frozenset[str]:
         """Layers that could be INT8 and are not."""
-        return self.movable & ~tried.int8
+        return self.movable - tried.int8_layers
 
-    def block(self, place: int) -> int:
-        """The layers of the block of the layer at `place`."""
-        return self.blocks[self.study.layers[place].block]
-
-    def names(self, bits: int) -> str:
+    def names(self, chosen: frozenset[str]) -> str:
         """Layers in words: at most three by name, else their block, else how many."""
-        layers = [layer for place, layer in enumerate(self.study.layers) if bits >> place & 1]
+        layers = [layer for layer in self.study.layers if layer.name in chosen]
         if len(layers) <= MOST_NAMED:
             names = [layer.name for layer in layers]
             return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
