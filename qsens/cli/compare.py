@@ -40,12 +40,12 @@ def compare(
     within it; with --gate, a later run keeps neither the first run's map within the budget nor as much INT8.
     """
     # pandas, matplotlib and SciPy take a second to load
-    from qsens.report.compare.compare import CompareWish, compare_runs
+    from qsens.report.compare.compare import CompareOptions, compare_runs
     from qsens.report.compare.write import comparison_document, write_comparison
 
     names = () if labels is None else tuple(labels.split(","))
-    wish = CompareWish(labels=names, has_gate=gate, **wishes)
-    comparison = compare_runs(runs, wish)
+    options = CompareOptions(labels=names, has_gate=gate, **wishes)
+    comparison = compare_runs(runs, options)
     written = () if out is None else write_comparison(comparison, out)
     if as_json:
         echo_json(comparison_document(comparison))

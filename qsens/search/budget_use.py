@@ -11,7 +11,7 @@ from qsens.selection.choose import limits_of
 
 
 @dataclass(frozen=True)
-class Use:
+class BudgetShare:
     """A share of the budget, 0 or more, infinite where a score is missing; with its standard error."""
 
     share: float
@@ -37,26 +37,26 @@ class BudgetUse:
         study = Study("", tuple(layers), tuple(trials))
         return cls(limits_of(study, budget, guard, None), trials[0].screen_scores)
 
-    def full(self, trial: Trial) -> Use | None:
+    def full(self, trial: Trial) -> BudgetShare | None:
         """The use of a trial that was scored on all samples; `None` for another one."""
         return self._use(trial.scores, ()) if trial.outcome is Outcome.SCORED else None
 
-    def screened(self, trial: Trial) -> Use | None:
+    def screened(self, trial: Trial) -> BudgetShare | None:
         """The use on the samples of a screen; `None` where it is not known."""
         scores = trial.scores if trial.outcome is Outcome.SCREENED else trial.screen_scores
         return self._use(scores, self.of_screen) if scores else None
 
-    def _use(self, scores: Sequence[Score], fp32: Sequence[Score]) -> Use:
+    def _use(self, scores: Sequence[Score], fp32: Sequence[Score]) -> BudgetShare:
         by_name = {score.metric: score for score in scores}
         bases = {score.metric: score.value for score in fp32}
         uses = [_use_of(by_name.get(limit.metric), limit, bases) for limit in self.limits]
         largest = max(uses, key=lambda use: use.share)
-        return Use(largest.share / self.unit, largest.error / self.unit)
+        return BudgetShare(largest.share / self.unit, largest.error / self.unit)
 
 
-def _use_of(score: Score | None, limit: Limit, bases: dict[str, float]) -> Use:
+def _use_of(score: Score | None, limit: Limit, bases: dict[str, float]) -> BudgetShare:
     if score is None or math.isnan(score.value):
-        return Use(math.inf, 0.0)
+        return BudgetShare(math.inf, 0.0)
     if not math.isfinite(limit.baseline):
         return _use_of_decibels(score, limit)
     worse = score.difference
@@ -66,17 +66,17 @@ def _use_of(score: Score | None, limit: Limit, bases: dict[str, float]) -> Use:
         worse = -worse
     error = _error_of(score)
     if limit.points == 0:
-        return Use(math.inf if worse > 0 else 0.0, 0.0)
-    return Use(max(worse, 0.0) / limit.points, error / limit.points)
+        return BudgetShare(math.inf if worse > 0 else 0.0, 0.0)
+    return BudgetShare(max(worse, 0.0) / limit.points, error / limit.points)
 
 
-def _use_of_decibels(score: Score, limit: Limit) -> Use:
+def _use_of_decibels(score: Score, limit: Limit) -> BudgetShare:
     """Decibels do not add; the squared errors that they stand for do."""
     if math.isinf(limit.points):
-        return Use(math.inf, 0.0)
+        return BudgetShare(math.inf, 0.0)
     share = 10.0 ** ((limit.threshold - score.value) / 10.0)
     error = _error_of(score)
-    return Use(share, share * math.log(10.0) / 10.0 * error)
+    return BudgetShare(share, share * math.log(10.0) / 10.0 * error)
 
 
 def _error_of(score: Score) -> float:

@@ -196,6 +196,6 @@ def test_numbers_are_checked_by_their_annotations():
     with pytest.raises(SpecError, match="has points='many', which is no whole number") as caught:
         plugins.create("strategies", "additive", {"points": "many"})
     assert caught.value.hint == "write points=NUMBER"
-    assert plugins.create("strategies", "guided", {"least_saving": 1}).wish.least_saving == 1
+    assert plugins.create("strategies", "guided", {"least_saving": 1}).goal.least_saving == 1
     assert plugins.create("strategies", "guided", {"budget": 2.0}).budget.amount == 2.0
-    assert plugins.create("strategies", "guided", {"least_saving": None}).wish.least_saving is None
+    assert plugins.create("strategies", "guided", {"least_saving": None}).goal.least_saving is None

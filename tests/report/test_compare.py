@@ -8,7 +8,7 @@ from compared_runs import CONTENTS, write_compared_run
 
 from qsens.core.errors import BudgetError, RunFolderError, SpecError
 from qsens.core.spec import SweepSpec
-from qsens.report.compare.compare import CompareWish, compare_runs
+from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.write import comparison_document, write_comparison
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection.budget import Budget
@@ -38,7 +38,7 @@ def select(run, budget):
 
 
 def test_a_common_budget_chooses_in_every_run(pair):
-    comparison = compare_runs(pair(damage=1.5), CompareWish(budget="3"))
+    comparison = compare_runs(pair(damage=1.5), CompareOptions(budget="3"))
     assert [run.chosen.number for run in comparison.runs] == [5, 4]
     assert comparison.limit_metric == "fid[lite0]"
     comparison.check()
@@ -47,7 +47,7 @@ def test_a_common_budget_chooses_in_every_run(pair):
 def test_without_a_budget_the_maps_in_the_folders_count(pair):
     paths = pair()
     number = select(paths[0], "2")
-    first, second = compare_runs(paths, CompareWish()).runs
+    first, second = compare_runs(paths, CompareOptions()).runs
     assert (first.chosen.number, first.budget) == (number, "2")
     assert second.chosen is None
 
@@ -57,14 +57,14 @@ def test_a_run_without_a_map_within_the_budget_is_named(pair):
     journal = RunPaths(paths[1]).journal_path
     lines = [line for line in journal.read_text().splitlines() if '"number":1,' not in line]
     journal.write_text("\n".join(lines) + "\n")
-    comparison = compare_runs(paths, CompareWish(budget="3"))
+    comparison = compare_runs(paths, CompareOptions(budget="3"))
     assert "new" in comparison.failures
     with pytest.raises(BudgetError, match="new: no map meets the budget; the nearest is trial 3"):
         comparison.check()
 
 
 def gate(paths, budget="3", **wish):
-    return compare_runs(paths, CompareWish(budget=budget, has_gate=True, **wish))
+    return compare_runs(paths, CompareOptions(budget=budget, has_gate=True, **wish))
 
 
 def test_a_checkpoint_that_survives_passes_the_gate(pair):
@@ -125,7 +125,7 @@ def test_nothing_to_keep_is_an_error(pair):
 
 
 def test_what_is_written_can_be_read(pair, tmp_path):
-    comparison = compare_runs(pair(damage=1.5), CompareWish(budget="3"))
+    comparison = compare_runs(pair(damage=1.5), CompareOptions(budget="3"))
     paths = write_comparison(comparison, tmp_path / "out")
     assert {path.name for path in paths} == {
         *("compare.json", "compare.csv", "compare-differences.csv"),
@@ -144,7 +144,7 @@ def test_what_is_written_can_be_read(pair, tmp_path):
 def test_reading_changes_nothing_in_the_folders(pair):
     paths = pair()
     before = {file: file.read_bytes() for path in paths for file in path.rglob("*") if file.is_file()}
-    compare_runs(paths, CompareWish(budget="3", has_gate=True))
+    compare_runs(paths, CompareOptions(budget="3", has_gate=True))
     after = {file: file.read_bytes() for path in paths for file in path.rglob("*") if file.is_file()}
     assert after == before
 
@@ -152,20 +152,20 @@ def test_reading_changes_nothing_in_the_folders(pair):
 def test_bad_input_is_refused_with_its_value(pair, tmp_path):
     paths = pair()
     cases = [
-        ([paths[0]], CompareWish(), "one run, .*old: nothing to compare"),
-        ([paths[0], paths[0] / ".." / "old"], CompareWish(), "is the same run as"),
-        (paths, CompareWish(labels=("a",)), "1 labels for 2 runs"),
-        (paths, CompareWish(labels=("a", "a")), "labels a, a do not tell"),
-        (paths, CompareWish(labels=("a", "b" * 41)), "does not fit"),
-        (paths, CompareWish(has_gate=True), "--gate needs a budget"),
-        (paths, CompareWish(guard="2"), "--guard needs a budget"),
-        (paths, CompareWish(budget="much"), "cannot read the budget 'much'"),
+        ([paths[0]], CompareOptions(), "one run, .*old: nothing to compare"),
+        ([paths[0], paths[0] / ".." / "old"], CompareOptions(), "is the same run as"),
+        (paths, CompareOptions(labels=("a",)), "1 labels for 2 runs"),
+        (paths, CompareOptions(labels=("a", "a")), "labels a, a do not tell"),
+        (paths, CompareOptions(labels=("a", "b" * 41)), "does not fit"),
+        (paths, CompareOptions(has_gate=True), "--gate needs a budget"),
+        (paths, CompareOptions(guard="2"), "--guard needs a budget"),
+        (paths, CompareOptions(budget="much"), "cannot read the budget 'much'"),
     ]
     for runs, wish, message in cases:
         with pytest.raises(SpecError, match=message):
             compare_runs(runs, wish)
     with pytest.raises(RunFolderError, match="not a run folder"):
-        compare_runs([paths[0], tmp_path], CompareWish())
+        compare_runs([paths[0], tmp_path], CompareOptions())
     empty = write_compared_run(tmp_path / "empty", count=0)
     with pytest.raises(SpecError, match="empty holds no scores yet"):
-        compare_runs([paths[0], empty], CompareWish())
+        compare_runs([paths[0], empty], CompareOptions())

@@ -7,7 +7,7 @@ from report_folders import write_run
 from report_studies import ends_study, student_layers
 
 from qsens.core.spec import SweepSpec
-from qsens.report.compare.compare import CompareWish, compare_runs
+from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.figures import compare_boundary_figure, compare_tradeoff_figure
 from qsens.report.figures.style import render_png
 from qsens.testing import example_layers
@@ -19,7 +19,7 @@ def comparison(tmp_path):
         write_compared_run(tmp_path / "old"),
         write_compared_run(tmp_path / "new", damage=1.5),
     ]
-    return compare_runs(paths, CompareWish(budget="3"))
+    return compare_runs(paths, CompareOptions(budget="3"))
 
 
 def legend_of(figure):
@@ -46,7 +46,7 @@ def test_runs_with_other_layers_share_a_relative_axis(tmp_path):
             tmp_path / "teacher", layers=example_layers(8), contents={**CONTENTS, "graph": "9"}
         ),
     ]
-    comparison = compare_runs(paths, CompareWish())
+    comparison = compare_runs(paths, CompareOptions())
     figure = compare_boundary_figure(comparison.runs, comparison.headline)
     curves = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 4]
     assert [list(line.get_xdata())[1] for line in curves] == [1 / 4, 1 / 8]
@@ -61,14 +61,14 @@ def test_runs_without_a_boundary_have_a_trade_off_only(tmp_path):
         write_run(tmp_path / name, study, spec=SweepSpec(strategy="ends", seed=seed))
         for seed, name in enumerate(("a", "b"))
     ]
-    comparison = compare_runs(paths, CompareWish())
+    comparison = compare_runs(paths, CompareOptions())
     assert compare_boundary_figure(comparison.runs, comparison.headline) is None
     assert compare_tradeoff_figure(comparison.runs, comparison.headline) is not None
 
 
 def test_a_run_without_a_boundary_is_named_below_the_figure(tmp_path, comparison):
     short = write_compared_run(tmp_path / "anchors", count=3)
-    wider = compare_runs([comparison.runs[0].path, short], CompareWish())
+    wider = compare_runs([comparison.runs[0].path, short], CompareOptions())
     figure = compare_boundary_figure(wider.runs, wider.headline)
     assert "No boundary was scored in anchors." in texts_of(figure)
 
@@ -86,7 +86,7 @@ def test_the_trade_off_marks_each_runs_front_and_chosen_map(comparison):
 def test_nothing_is_cut_off_with_long_labels_and_many_runs(tmp_path):
     names = [f"a-rather-long-name-of-a-checkpoint-{place}" for place in range(8)]
     paths = [write_compared_run(tmp_path / name, damage=1 + place / 10) for place, name in enumerate(names)]
-    comparison = compare_runs(paths, CompareWish(budget="3"))
+    comparison = compare_runs(paths, CompareOptions(budget="3"))
     assert [run.label for run in comparison.runs] == names
     for make in (compare_boundary_figure, compare_tradeoff_figure):
         figure = make(comparison.runs, comparison.headline)

@@ -7,7 +7,7 @@ import pytest
 from compared_runs import fid_against, write_compared_run
 
 from qsens.core.errors import BudgetError
-from qsens.report.compare.compare import CompareWish, compare_runs
+from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.write import comparison_page
 
 EVIL = "<b>a & b"
@@ -49,7 +49,7 @@ def made(tmp_path_factory):
         write_compared_run(folder / "old"),
         write_compared_run(folder / "new", damage=1.5, against=fid_against(reference="9" * 64)),
     ]
-    wish = CompareWish(labels=("mine", EVIL), budget="40", has_gate=True)
+    wish = CompareOptions(labels=("mine", EVIL), budget="40", has_gate=True)
     comparison = compare_runs(paths, wish)
     with pytest.raises(BudgetError):
         comparison.check()

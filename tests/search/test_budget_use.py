@@ -7,7 +7,7 @@ import pytest
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.budget_use import BudgetShare, BudgetUse
 from qsens.selection.budget import Budget
 from qsens.testing import example_layers
 
@@ -42,22 +42,22 @@ def test_a_difference_is_used_as_it_is_with_its_own_error():
     found = use.full(
         full(score("fid", 23.5, difference=3.0, standard_error=2.0, difference_standard_error=1.0))
     )
-    assert found == Use(0.75, 0.25)
+    assert found == BudgetShare(0.75, 0.25)
 
 
 def test_without_a_difference_it_is_taken_from_the_score_of_fp32():
     use = use_of(fp32(score("fid", 20.0)), "4.0")
-    assert use.full(full(score("fid", 23.0, standard_error=2.0))) == Use(0.75, 0.5)
+    assert use.full(full(score("fid", 23.0, standard_error=2.0))) == BudgetShare(0.75, 0.5)
 
 
 def test_a_share_of_the_score_of_fp32():
     use = use_of(fp32(score("fid", 20.0)), "10%")
-    assert use.full(full(score("fid", 23.0))) == Use(1.5, 0.0)
+    assert use.full(full(score("fid", 23.0))) == BudgetShare(1.5, 0.0)
 
 
 def test_better_than_fp32_uses_nothing():
     use = use_of(fp32(score("fid", 20.0)), "4.0")
-    assert use.full(full(score("fid", 19.0))) == Use(0.0, 0.0)
+    assert use.full(full(score("fid", 19.0))) == BudgetShare(0.0, 0.0)
 
 
 def test_where_larger_is_better_a_fall_is_the_damage():
@@ -79,7 +79,7 @@ def test_decibels_count_as_the_squared_errors_that_they_stand_for():
 
 @pytest.mark.parametrize(("value", "share"), [(20.0, 0.0), (19.0, 0.0), (20.1, math.inf)])
 def test_a_budget_of_zero_points_allows_no_damage(value, share):
-    assert use_of(fp32(score("fid", 20.0)), "0").full(full(score("fid", value))) == Use(share, 0.0)
+    assert use_of(fp32(score("fid", 20.0)), "0").full(full(score("fid", value))) == BudgetShare(share, 0.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -118,10 +118,10 @@ def test_a_failed_trial_has_no_use():
 
 def test_shares_of_another_unit():
     use = BudgetUse(use_of(fp32(score("fid", 20.0)), "4.0").limits, (), unit=0.5)
-    assert use.full(full(score("fid", 21.0, standard_error=0.4))) == Use(0.5, 0.2)
+    assert use.full(full(score("fid", 21.0, standard_error=0.4))) == BudgetShare(0.5, 0.2)
 
 
 @pytest.mark.parametrize("error", [math.nan, math.inf])
 def test_an_error_that_is_not_known_is_left_out(error):
     use = use_of(fp32(score("fid", 20.0)), "4.0")
-    assert use.full(full(score("fid", 22.0, difference_standard_error=error))) == Use(0.5, 0.0)
+    assert use.full(full(score("fid", 22.0, difference_standard_error=error))) == BudgetShare(0.5, 0.0)

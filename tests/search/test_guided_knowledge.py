@@ -8,14 +8,14 @@ from guided_problems import Problem, chain, int8_in
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.search.budget_use import BudgetUse
 from qsens.search.enumerations import units_of
-from qsens.search.guided.knowledge import NOTHING, KnownSets, percent
-from qsens.search.guided.replay import Walk
+from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent
+from qsens.search.guided.replay import Replay
 from qsens.search.guided.steps import screen_boundaries
 from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import Budget
 
 
-class AskedProblem(Walk):
+class AskedProblem(Replay):
     """A walk that is answered at once; `sets` are those that were asked for."""
 
     def __init__(self, problem):
@@ -35,12 +35,12 @@ def known_of(problem, budget=1.0):
     maps = UnitMaps.of(units_of(problem.layers, "layer"), Precision.FP16)
     use = BudgetUse.of_run(problem.layers, [baseline], Budget(budget), None)
     count = len(problem.layers)
-    known = KnownSets(AskedProblem(problem), maps, use, (1 / count,) * count)
+    known = SearchKnowledge(AskedProblem(problem), maps, use, (1 / count,) * count)
     known.score(NOTHING)
     known.score(frozenset(range(count)))
     known.screen(frozenset([place]) for place in range(count))
     known.learn_alone()
-    known.walk.sets.clear()
+    known.replay.sets.clear()
     return known
 
 
@@ -49,7 +49,7 @@ def asked_cuts(known, *, from_front=True):
     count = len(known.maps.units)
     return [
         len(units)
-        for units in known.walk.sets
+        for units in known.replay.sets
         if units == frozenset(range(len(units)) if from_front else range(count - len(units), count))
     ]
 
@@ -110,7 +110,7 @@ def test_a_rising_curve_is_halved():
         cuts = asked_cuts(known, from_front=from_front)
         # The grid, then the gap of 4 between 8 and 12 in ceil(log2(4)) cuts: 9 is the last one within.
         assert cuts == [4, 8, 12, 15, 10, 9]
-    assert [decision.text.split("; ")[1] for decision in known.walk.decisions] == [
+    assert [decision.text.split("; ")[1] for decision in known.replay.decisions] == [
         "INT8 in 9 layers uses about 99% of the budget"
     ] * 2
 
@@ -123,7 +123,7 @@ def test_a_curve_that_falls_is_made_denser_instead():
     screen_boundaries(known)
     # Twice the two intervals that bend most: 8-12 and 4-8, then 8-10 and 1-4.
     assert asked_cuts(known) == [4, 8, 12, 15, 10, 6, 9, 2]
-    assert "denser where it bends; INT8 in 15 layers" in known.walk.decisions[0].text
+    assert "denser where it bends; INT8 in 15 layers" in known.replay.decisions[0].text
 
 
 def test_a_direction_ends_at_a_unit_that_is_beyond_the_budget_alone():
@@ -132,7 +132,7 @@ def test_a_direction_ends_at_a_unit_that_is_beyond_the_budget_alone():
 
     known = known_of(Problem(chain([100] * 12), damage))
     screen_boundaries(known)
-    assert not any(6 in units for units in known.walk.sets)
+    assert not any(6 in units for units in known.replay.sets)
     assert max(asked_cuts(known)) == 6
     assert max(asked_cuts(known, from_front=False)) == 5
 
@@ -140,5 +140,5 @@ def test_a_direction_ends_at_a_unit_that_is_beyond_the_budget_alone():
 def test_without_a_boundary_of_two_units_nothing_is_asked():
     known = known_of(Problem(chain([100] * 3), lambda chosen: 3.0 * len(chosen)))
     screen_boundaries(known)
-    assert known.walk.sets == []
-    assert known.walk.decisions == ()
+    assert known.replay.sets == []
+    assert known.replay.decisions == ()

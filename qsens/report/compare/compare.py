@@ -8,7 +8,7 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
 from qsens.report.compare.differences import Difference, differences_of
-from qsens.report.compare.gate import GateResult, Limits, gate_of, released_run
+from qsens.report.compare.gate import GateLimits, GateResult, gate_of, released_run
 from qsens.report.compare.metrics import ComparableMetrics, SharedMetric, comparable_metrics
 from qsens.report.compare.runs import (
     LONGEST_LABEL,
@@ -27,8 +27,8 @@ from qsens.selection.choose import cheapest_within
 
 
 @dataclass(frozen=True)
-class CompareWish:
-    """The wishes for a comparison; empty and absent values leave it to the runs.
+class CompareOptions:
+    """The options of a comparison; empty and absent values leave it to the runs.
 
     `metrics` are those to compare on. `labels` name the runs. `budget` and `guard` choose a map in every
     run, without them each run's `precision_map.json` counts. `has_gate` asks whether later runs keep the
@@ -79,7 +79,7 @@ class Comparison:
             raise BudgetError(texts, "allow a larger --budget or --guard")
 
 
-def compare_runs(paths: Sequence[Path], wish: CompareWish) -> Comparison:
+def compare_runs(paths: Sequence[Path], options: CompareOptions) -> Comparison:
     """Read the run folders and compare all with the first; nothing in them is changed.
 
     Raises:
@@ -89,19 +89,19 @@ def compare_runs(paths: Sequence[Path], wish: CompareWish) -> Comparison:
         BudgetError: if a gate is asked for and the first run has no chosen map.
     """
     _check_paths(paths)
-    _check_wish(wish)
+    _check_options(options)
     specs = [read_run_spec(path) for path in paths]
-    labels = _checked_labels(wish.labels, len(paths)) or labels_of(paths, specs)
+    labels = _checked_labels(options.labels, len(paths)) or labels_of(paths, specs)
     runs = [_read_run(path, label) for path, label in zip(paths, labels, strict=True)]
-    metrics = comparable_metrics(runs, wish.metrics)
+    metrics = comparable_metrics(runs, options.metrics)
     limit_metric: str | None = None
     failures: dict[str, str] = {}
     gate: tuple[GateResult, ...] = ()
-    if wish.budget is not None:
+    if options.budget is not None:
         limit_metric = headline_metrics([metric.name for metric in metrics.shared])[0]
-        limits = Limits(wish.budget, wish.guard, limit_metric)
+        limits = GateLimits(options.budget, options.guard, limit_metric)
         runs, failures = _chosen_within(runs, limits)
-        if wish.has_gate:
+        if options.has_gate:
             gate = gate_of([released_run(runs[0], limits), *runs[1:]], limits)
     contrast = contrast_errors()
     found = [entry for metric in metrics.shared for entry in differences_of(runs, metric, contrast)]
@@ -130,11 +130,11 @@ def _check_paths(paths: Sequence[Path]) -> None:
         seen[path.resolve()] = path
 
 
-def _check_wish(wish: CompareWish) -> None:
-    for flag, is_given in (("--gate", wish.has_gate), ("--guard", wish.guard is not None)):
-        if is_given and wish.budget is None:
+def _check_options(options: CompareOptions) -> None:
+    for flag, is_given in (("--gate", options.has_gate), ("--guard", options.guard is not None)):
+        if is_given and options.budget is None:
             raise SpecError(f"{flag} needs a budget", "add --budget X, for example --budget 5%")
-    for text in (wish.budget, wish.guard):
+    for text in (options.budget, options.guard):
         if text is not None:
             Budget.parse(text)
 
@@ -174,7 +174,9 @@ def _read_run(path: Path, label: str) -> ComparedRun:
     )
 
 
-def _chosen_within(runs: Sequence[ComparedRun], limits: Limits) -> tuple[list[ComparedRun], dict[str, str]]:
+def _chosen_within(
+    runs: Sequence[ComparedRun], limits: GateLimits
+) -> tuple[list[ComparedRun], dict[str, str]]:
     """The runs with the cheapest map within the limits in each, and why some have none."""
     found, failures = [], {}
     guard = None if limits.guard is None else Budget.parse(limits.guard)

@@ -15,7 +15,7 @@ from qsens.selection.choose import Selection, candidates_of, limits_of, selectio
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """The limits of a gate: the texts of a budget and a guard, and the metric that the budget is on."""
 
     budget: str
@@ -32,7 +32,7 @@ class GateResult:
     text: str
 
 
-def gate_of(runs: Sequence[ComparedRun], limits: Limits) -> tuple[GateResult, ...]:
+def gate_of(runs: Sequence[ComparedRun], limits: GateLimits) -> tuple[GateResult, ...]:
     """Hold every later run to the first run's chosen map.
 
     A run passes if it scored that map and the score is within the limits of its own FP32. Where it has
@@ -51,7 +51,7 @@ def gate_of(runs: Sequence[ComparedRun], limits: Limits) -> tuple[GateResult, ..
     return tuple(_result(first, first.chosen, run, limits) for run in runs[1:])
 
 
-def released_run(run: ComparedRun, limits: Limits) -> ComparedRun:
+def released_run(run: ComparedRun, limits: GateLimits) -> ComparedRun:
     """The run with the map that `qsens select` wrote into its folder, where that is within the limits.
 
     Raises:
@@ -65,12 +65,12 @@ def released_run(run: ComparedRun, limits: Limits) -> ComparedRun:
     return replace(run, chosen=released) if is_within else run
 
 
-def _limits_of(run: ComparedRun, limits: Limits) -> tuple[Limit, ...]:
+def _limits_of(run: ComparedRun, limits: GateLimits) -> tuple[Limit, ...]:
     guard = None if limits.guard is None else Budget.parse(limits.guard)
     return limits_of(run.study, Budget.parse(limits.budget), guard, limits.metric)
 
 
-def _result(first: ComparedRun, chosen: Trial, run: ComparedRun, limits: Limits) -> GateResult:
+def _result(first: ComparedRun, chosen: Trial, run: ComparedRun, limits: GateLimits) -> GateResult:
     same = (
         _trial_of_map(run.study, built_map(chosen), limits.metric) if have_same_layers((first, run)) else None
     )
@@ -84,7 +84,7 @@ def _result(first: ComparedRun, chosen: Trial, run: ComparedRun, limits: Limits)
     return GateResult(run.label, found is not None and found >= wanted, text)
 
 
-def _result_of_map(first: ComparedRun, run: ComparedRun, trial: Trial, limits: Limits) -> GateResult:
+def _result_of_map(first: ComparedRun, run: ComparedRun, trial: Trial, limits: GateLimits) -> GateResult:
     found = _limits_of(run, limits)
     selection = selection_of(run.study, trial, (), found)
     is_kept = violation(trial, found) <= 0

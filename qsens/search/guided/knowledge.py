@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from qsens.core.trial import Outcome, Screen, Trial
-from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.budget_use import BudgetShare, BudgetUse
 from qsens.search.guided.next_set import Observation, Surrogate, Units, indicator
-from qsens.search.guided.replay import Walk
+from qsens.search.guided.replay import Replay
 from qsens.search.unit_maps import UnitMaps
 
 NOTHING: Units = frozenset()
@@ -33,10 +33,10 @@ _UNSEEN = ScreenScale(1.0, _PRIOR_SPREAD)
 
 
 @dataclass(eq=False)
-class KnownSets:
+class SearchKnowledge:
     """Asks for trials of sets and keeps them; every answer is an estimate of the use of the budget."""
 
-    walk: Walk
+    replay: Replay
     maps: UnitMaps
     use: BudgetUse
     savings: tuple[float, ...]
@@ -47,33 +47,33 @@ class KnownSets:
     _scaled: tuple[BudgetUse, int] | None = field(default=None, init=False)
     _scale: ScreenScale = field(default=_UNSEEN, init=False)
 
-    def score(self, chosen: Units) -> Use:
+    def score(self, chosen: Units) -> BudgetShare:
         """Score a set on all samples."""
-        (self.scored[chosen],) = self.walk.ask([self.maps.with_int8(chosen)])
+        (self.scored[chosen],) = self.replay.ask([self.maps.with_int8(chosen)])
         return self.full(chosen)
 
     def screen(self, sets: Iterable[Units]) -> None:
         """Screen sets that are not known yet."""
         wanted = [chosen for chosen in dict.fromkeys(sets) if chosen not in self.scored]
-        answers = self.walk.ask([Screen(self.maps.with_int8(chosen)) for chosen in wanted])
+        answers = self.replay.ask([Screen(self.maps.with_int8(chosen)) for chosen in wanted])
         for chosen, trial in zip(wanted, answers, strict=True):
             kept = self.screened if trial.outcome is Outcome.SCREENED else self.scored
             kept[chosen] = trial
 
-    def full(self, chosen: Units) -> Use:
+    def full(self, chosen: Units) -> BudgetShare:
         """The use of a scored set; infinite where its trial failed."""
-        return self.use.full(self.scored[chosen]) or Use(math.inf, 0.0)
+        return self.use.full(self.scored[chosen]) or BudgetShare(math.inf, 0.0)
 
-    def estimate(self, chosen: Units) -> Use:
+    def estimate(self, chosen: Units) -> BudgetShare:
         """The use of a known set on all samples, as far as it is known; infinite where its trial failed."""
         if chosen in self.scored:
             return self.full(chosen)
         found = self.use.screened(self.screened[chosen])
         if found is None or math.isinf(found.share):
-            return Use(math.inf, 0.0)
+            return BudgetShare(math.inf, 0.0)
         scale = self.screen_scale()
         error = math.hypot(scale.ratio * found.error, scale.spread * scale.ratio * found.share)
-        return Use(scale.ratio * found.share, error)
+        return BudgetShare(scale.ratio * found.share, error)
 
     def chances(self, sets: Sequence[Units]) -> list[float]:
         """The probability that each set keeps to the budget, by the model of all trials."""
@@ -97,7 +97,7 @@ class KnownSets:
             floor = self.full(NOTHING)
         base = self.screen_scale().ratio * floor.share
         uses = [
-            self.estimate(frozenset([place])) if place in self.maps.movable else Use(math.inf, 0.0)
+            self.estimate(frozenset([place])) if place in self.maps.movable else BudgetShare(math.inf, 0.0)
             for place in range(len(self.maps.units))
         ]
         self.alone = tuple(max(use.share - base, 0.0) for use in uses)
@@ -173,6 +173,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
 
 
-def trials_of(known: KnownSets, sets: Sequence[Units]) -> tuple[Trial, ...]:
+def trials_of(known: SearchKnowledge, sets: Sequence[Units]) -> tuple[Trial, ...]:
     """The trials of known sets, each once."""
     return tuple({trial.number: trial for trial in map(known.trial, sets)}.values())

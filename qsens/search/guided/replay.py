@@ -1,4 +1,4 @@
-"""A search that is written as one walk, and replayed from the trials each time it is asked for more maps."""
+"""A search written as one run through its steps, replayed from the trials each time more maps are asked."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from qsens.core.trial import Outcome, Request, Screen, Trial, requested_map, unt
 
 
 class UnansweredError(Exception):
-    """The walk cannot go on before these requests are answered."""
+    """The replay cannot go on before these requests are answered."""
 
     def __init__(self, requests: list[Request]) -> None:
         super().__init__(f"{len(requests)} requests without a trial")
@@ -15,11 +15,11 @@ class UnansweredError(Exception):
 
 
 class OutOfTimeError(Exception):
-    """The trials of the walk have taken all the time there is."""
+    """The trials of the replay have taken all the time there is."""
 
 
-class Walk:
-    """Answers requests from trials, in the order of the walk, so that it goes the same way when resumed.
+class Replay:
+    """Answers requests from trials, in the order of the search, so that it goes the same way when resumed.
 
     `time_limit_s` is for the seconds that its trials took, together.
     """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
-from qsens.search.guided.knowledge import NOTHING, KnownSets, percent, trials_of
+from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent, trials_of
 from qsens.search.guided.next_set import Candidate, Question, Units, next_candidate
 from qsens.search.knapsack import Items, least_damage
 
@@ -43,7 +43,7 @@ class _Curve:
     last: int
 
 
-def screen_boundaries(known: KnownSets) -> None:
+def screen_boundaries(known: SearchKnowledge) -> None:
     """Screen both directions near the place where the budget is used up, and note what was seen.
 
     A direction ends at its first unit that is beyond the budget alone: damages do not take each other away.
@@ -63,7 +63,7 @@ def screen_boundaries(known: KnownSets) -> None:
             _densify(known, curve, cuts)
 
 
-def _last(known: KnownSets, order: Sequence[int]) -> int:
+def _last(known: SearchKnowledge, order: Sequence[int]) -> int:
     """The number of units of this order in INT8 before one alone, or all by their sum, use too much."""
     total = 0.0
     for count, place in enumerate(order):
@@ -78,7 +78,7 @@ def _grid(last: int) -> list[int]:
     return sorted({max(2, math.ceil(share * last)) for share in _GRID} | {last})
 
 
-def _rises(known: KnownSets, curve: _Curve, cuts: Sequence[int]) -> bool:
+def _rises(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> bool:
     uses = [known.estimate(curve.units(cut)) for cut in cuts]
     return all(
         after.share >= before.share - _FALL * math.hypot(before.error, after.error)
@@ -86,7 +86,7 @@ def _rises(known: KnownSets, curve: _Curve, cuts: Sequence[int]) -> bool:
     )
 
 
-def _halve(known: KnownSets, curve: _Curve, cuts: Sequence[int]) -> None:
+def _halve(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> None:
     within = max((cut for cut in cuts if known.estimate(curve.units(cut)).share <= 1.0), default=0)
     beyond = min((cut for cut in cuts if cut > within), default=curve.last + 1)
     while beyond - within > 1 and within:
@@ -99,7 +99,7 @@ def _halve(known: KnownSets, curve: _Curve, cuts: Sequence[int]) -> None:
     _note(known, curve, "rises on its grid, so it was halved", within)
 
 
-def _densify(known: KnownSets, curve: _Curve, cuts: Sequence[int]) -> None:
+def _densify(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> None:
     for _ in range(_DENSER):
         gaps = [(one, other) for one, other in pairwise(cuts) if other - one > 1]
         gaps.sort(key=lambda gap: -_bend(known, curve, gap))
@@ -110,24 +110,24 @@ def _densify(known: KnownSets, curve: _Curve, cuts: Sequence[int]) -> None:
     _note(known, curve, "does not rise everywhere, so it was made denser where it bends", within)
 
 
-def _bend(known: KnownSets, curve: _Curve, gap: tuple[int, int]) -> float:
+def _bend(known: SearchKnowledge, curve: _Curve, gap: tuple[int, int]) -> float:
     one, other = (known.estimate(curve.units(cut)).share for cut in gap)
     return abs(other - one) if math.isfinite(one + other) else math.inf
 
 
-def _note(known: KnownSets, curve: _Curve, seen: str, within: int) -> None:
+def _note(known: SearchKnowledge, curve: _Curve, seen: str, within: int) -> None:
     best = curve.units(within) if within else NOTHING
     asked = [units for cut in range(1, curve.last + 1) if (units := curve.units(cut)) in _sets(known)]
     found = f"INT8 in {within} {known.word}s uses about {percent(known.estimate(best).share)} of the budget"
-    known.walk.note(f"The boundary curve, {curve.name}, {seen}; {found}", *trials_of(known, asked))
+    known.replay.note(f"The boundary curve, {curve.name}, {seen}; {found}", *trials_of(known, asked))
 
 
-def _sets(known: KnownSets) -> set[Units]:
+def _sets(known: SearchKnowledge) -> set[Units]:
     return {*known.scored, *known.screened}
 
 
 @dataclass(frozen=True)
-class Wish:
+class SearchGoal:
     """The goal of a search: the largest saving within the budget.
 
     With `least_saving` (0 to 1) it is the least use of the budget that saves that much. `front` more maps are
@@ -146,10 +146,10 @@ class Wish:
 
 @dataclass(eq=False)
 class Search:
-    """One walk through a search, over sets of which none and all units in INT8 are scored."""
+    """One run through a search, over sets of which none and all units in INT8 are scored."""
 
-    known: KnownSets
-    wish: Wish
+    known: SearchKnowledge
+    goal: SearchGoal
     best: Units = NOTHING
     given_up: dict[Units, float] = field(default_factory=dict)
 
@@ -159,13 +159,13 @@ class Search:
         known.screen(frozenset([place]) for place in known.maps.movable)
         known.learn_alone()
         self._note_alone()
-        if self.wish.least_saving is None:
+        if self.goal.least_saving is None:
             screen_boundaries(known)
         else:
             self.best = frozenset(known.maps.movable)
         self._screen_pairs()
         self._refine()
-        while self.wish.least_saving is None and self.wish.explains:
+        while self.goal.least_saving is None and self.goal.explains:
             if not self._try_one_more():
                 break
         self._score_front()
@@ -176,15 +176,15 @@ class Search:
         beyond = [place for place in known.maps.movable if known.alone[place] > 1.0]
         sets = [frozenset([place]) for place in (beyond or known.maps.movable)]
         text = (
-            f"{len(known.maps.movable)} {known.word}s were tried alone in INT8, beyond {self.wish.measure}: "
+            f"{len(known.maps.movable)} {known.word}s were tried alone in INT8, beyond {self.goal.measure}: "
         )
-        known.walk.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
+        known.replay.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
 
     def _note_end(self) -> None:
         known = self.known
         use, saving = percent(known.full(self.best).share), percent(known.saving(self.best))
-        text = f"Nothing else is worth a score: {saving} of {_EVERYTHING}, for {use} of {self.wish.measure}"
-        known.walk.note(text, known.trial(self.best))
+        text = f"Nothing else is worth a score: {saving} of {_EVERYTHING}, for {use} of {self.goal.measure}"
+        known.replay.note(text, known.trial(self.best))
 
     def _screen_pairs(self) -> None:
         """Errors need not add: the pairs of the units that matter most tell how far they do."""
@@ -200,7 +200,7 @@ class Search:
         seen = [known.estimate(pair).share for pair in pairs]
         ratios = [use / total for use, total in zip(seen, sums, strict=True)]
         text = f"Pairs of {known.names(places[:_PAIRED_UNITS])} use {min(ratios):.2f} to {max(ratios):.2f}"
-        known.walk.note(f"{text} times the sum of what each uses alone", *trials_of(known, pairs))
+        known.replay.note(f"{text} times the sum of what each uses alone", *trials_of(known, pairs))
 
     def _refine(self) -> None:
         """Score what is expected to gain most, screening the unlikely first, until nothing is."""
@@ -217,10 +217,10 @@ class Search:
             self._compare(units)
             return
         (chance,) = known.chances([units])
-        if self.wish.least_saving is None and chance < DISCARD:
+        if self.goal.least_saving is None and chance < DISCARD:
             self.given_up[units] = chance
             use, saving = (percent(share) for share in (known.estimate(units).share, known.saving(units)))
-            known.walk.note(
+            known.replay.note(
                 f"Given up after a screen: {saving} of {_EVERYTHING}, for {use}", known.trial(units)
             )
 
@@ -231,18 +231,18 @@ class Search:
     def _compare(self, units: Units) -> None:
         known = self.known
         use, saving = known.full(units).share, known.saving(units)
-        if self.wish.least_saving is None:
+        if self.goal.least_saving is None:
             is_better = use <= 1.0 and saving > known.saving(self.best)
         else:
             is_better = use < known.full(self.best).share
         verdict = "the best so far" if is_better else "no better"
-        text = f"{percent(saving)} of {_EVERYTHING}, for {percent(use)} of {self.wish.measure}: {verdict}"
-        known.walk.note(text, known.trial(units))
+        text = f"{percent(saving)} of {_EVERYTHING}, for {percent(use)} of {self.goal.measure}: {verdict}"
+        known.replay.note(text, known.trial(units))
         if is_better:
             self.best = units
 
     def _next(self) -> Candidate | None:
-        known, least = self.known, self.wish.least_saving
+        known, least = self.known, self.goal.least_saving
         hopeless = _HOPELESS if least is None else math.inf
         damages = (damage if damage <= hopeless else math.inf for damage in known.alone)
         near = [self.best, *sorted(known.screened, key=lambda units: -self._merit(units))[:_MOST_NEAR]]
@@ -278,7 +278,7 @@ class Search:
         if wanted:
             likely = len(chances.keys() - self.given_up.keys())
             text = f"The best map with one {known.word} more in INT8: {likely} of {len(wanted)} may still do"
-            known.walk.note(text, *trials_of(known, wanted))
+            known.replay.note(text, *trials_of(known, wanted))
         before = self.best
         self._refine()
         return self.best != before
@@ -289,11 +289,11 @@ class Search:
     def _score_front(self) -> None:
         known = self.known
         items = Items(known.alone, known.savings)
-        shares = [step / (self.wish.front + 1) for step in range(1, self.wish.front + 1)]
+        shares = [step / (self.goal.front + 1) for step in range(1, self.goal.front + 1)]
         for share in shares:
             units = frozenset(least_damage(items, share))
             if units not in known.scored:
                 known.score(units)
-                known.walk.note(
+                known.replay.note(
                     f"For the front: the least damage that saves {percent(share)}", known.trial(units)
                 )

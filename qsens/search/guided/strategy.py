@@ -11,11 +11,11 @@ from qsens.core.layer import Layer
 from qsens.core.metric_names import first_of_role
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
-from qsens.search.budget_use import BudgetUse, Use
+from qsens.search.budget_use import BudgetShare, BudgetUse
 from qsens.search.enumerations import Unit, units_of
-from qsens.search.guided.knowledge import NOTHING, KnownSets, percent
-from qsens.search.guided.replay import OutOfTimeError, UnansweredError, Walk
-from qsens.search.guided.steps import Search, Wish
+from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent
+from qsens.search.guided.replay import OutOfTimeError, Replay, UnansweredError
+from qsens.search.guided.steps import Search, SearchGoal
 from qsens.search.unit_maps import UnitMaps, check_times, read_layer_times
 from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
 
@@ -65,7 +65,7 @@ class Guided(Strategy):
             )
         if front < 0:
             raise SpecError(f"guided cannot score {front} more maps", "use front of 0 or more")
-        self.wish = Wish(least_saving=least_saving, front=front, explains=explain)
+        self.goal = SearchGoal(least_saving=least_saving, front=front, explains=explain)
         self.times = None if latency is None else read_layer_times(Path(latency))
         self.limit_ms = limit_ms
         self.time_limit_s = time_limit_s
@@ -86,7 +86,7 @@ class Guided(Strategy):
         if not any(trial.scores for trial in trials):
             return self._planned(units, trials)
         try:
-            self._search(Walk(trials, self.time_limit_s), layers, units, trials)
+            self._search(Replay(trials, self.time_limit_s), layers, units, trials)
         except UnansweredError as unanswered:
             return unanswered.requests
         except OutOfTimeError:
@@ -95,65 +95,67 @@ class Guided(Strategy):
 
     def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> tuple[Decision, ...]:
         """The decisions so far, in order, each with the trials it rests on."""
-        walk = Walk(trials, self.time_limit_s)
+        replay = Replay(trials, self.time_limit_s)
         try:
-            self._search(walk, layers, units_of(layers, self.by), trials)
+            self._search(replay, layers, units_of(layers, self.by), trials)
         except UnansweredError:
-            walk.note("The search is not finished")
+            replay.note("The search is not finished")
         except OutOfTimeError:
-            walk.note(f"The search ended at its time limit of {self.time_limit_s:g} s")
-        return walk.decisions
+            replay.note(f"The search ended at its time limit of {self.time_limit_s:g} s")
+        return replay.decisions
 
     def _search(
-        self, walk: Walk, layers: Sequence[Layer], units: Sequence[Unit], trials: Sequence[Trial]
+        self, replay: Replay, layers: Sequence[Layer], units: Sequence[Unit], trials: Sequence[Trial]
     ) -> None:
         use = BudgetUse.of_run(layers, trials, self._budget(trials), self.guard)
-        maps = self._with_wide_floats(walk, units, use)
+        maps = self._with_wide_floats(replay, units, use)
         savings = maps.savings(None if self.times is None else self.times.saved_ms)
-        known = KnownSets(walk, maps, use, _shares(savings))
+        known = SearchKnowledge(replay, maps, use, _shares(savings))
         known.score(NOTHING)
         everything = frozenset(maps.movable)
         if not everything:
-            walk.note("No unit may run in INT8: there is nothing to choose")
+            replay.note("No unit may run in INT8: there is nothing to choose")
             return
         all_int8 = known.score(everything)
         seen = f"INT8 everywhere uses {percent(all_int8.share)} of the budget"
-        least = self._least_saving(walk, sum(savings))
+        least = self._least_saving(replay, sum(savings))
         if least is not None:
             known.use = replace(use, unit=max(_unit_of(known, all_int8), 1e-9))
         elif all_int8.share <= 1.0:
-            walk.note(f"{seen}: no unit needs more", known.trial(everything))
+            replay.note(f"{seen}: no unit needs more", known.trial(everything))
             return
         if least is None:
             floats = f"{maps.float_precision.upper()} {percent(known.full(NOTHING).share)}"
-            walk.note(f"{seen}, {floats}", *walk.asked)
+            replay.note(f"{seen}, {floats}", *replay.asked)
         else:
-            walk.note(f"Sought: {percent(least)} of what INT8 everywhere saves, for the least damage")
-        Search(known, replace(self.wish, least_saving=least)).run()
+            replay.note(f"Sought: {percent(least)} of what INT8 everywhere saves, for the least damage")
+        Search(known, replace(self.goal, least_saving=least)).run()
 
-    def _least_saving(self, walk: Walk, saved_ms: float) -> float | None:
+    def _least_saving(self, replay: Replay, saved_ms: float) -> float | None:
         """The saving that must be reached, 0 to 1; `None` where the budget decides."""
         if self.times is None or self.limit_ms is None:
-            return self.wish.least_saving
+            return self.goal.least_saving
         needed, best = self.times.float_ms - self.limit_ms, self.times.float_ms - saved_ms
         if needed > saved_ms:
-            walk.note(f"Even INT8 everywhere is expected to take {best:.3g} ms, more than {self.limit_ms:g}")
+            replay.note(
+                f"Even INT8 everywhere is expected to take {best:.3g} ms, more than {self.limit_ms:g}"
+            )
         return min(max(needed / saved_ms, 0.0), 1.0) if saved_ms else 1.0
 
-    def _with_wide_floats(self, walk: Walk, units: Sequence[Unit], use: BudgetUse) -> UnitMaps:
+    def _with_wide_floats(self, replay: Replay, units: Sequence[Unit], use: BudgetUse) -> UnitMaps:
         """Maps whose float layers keep to the budget: FP32 where FP16 overflows, or everywhere if need be."""
         maps = UnitMaps.of(units, self.float_precision)
         for _ in range(_MOST_WIDENINGS):
-            (trial,) = walk.ask([maps.floats])
+            (trial,) = replay.ask([maps.floats])
             wide = frozenset(layer for layer, count in trial.fp16_overflows if count)
             if not wide - maps.wide:
                 break
-            walk.note(f"FP32 for {', '.join(sorted(wide))}: FP16 overflows there", trial)
+            replay.note(f"FP32 for {', '.join(sorted(wide))}: FP16 overflows there", trial)
             maps = UnitMaps.of(units, self.float_precision, maps.wide | wide)
-        (trial,) = walk.ask([maps.floats])
+        (trial,) = replay.ask([maps.floats])
         found = use.full(trial)
         if maps.float_precision is not Precision.FP32 and (found is None or found.share > 1.0):
-            walk.note("FP32 instead of FP16: without any INT8 it is beyond the budget", trial)
+            replay.note("FP32 instead of FP16: without any INT8 it is beyond the budget", trial)
             maps = UnitMaps.of(units, Precision.FP32)
         return maps
 
@@ -174,7 +176,7 @@ class Guided(Strategy):
         raise no_budget(self.name)
 
 
-def _unit_of(known: KnownSets, all_int8: Use) -> float:
+def _unit_of(known: SearchKnowledge, all_int8: BudgetShare) -> float:
     """The use of INT8 everywhere; the sum of what the units use alone where that map failed."""
     if math.isfinite(all_int8.share):
         return all_int8.share
