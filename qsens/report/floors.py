@@ -30,11 +30,9 @@ from qsens.run.evidence import is_features, load_evidence
 from qsens.run.folder import RunPaths, read_study
 from qsens.scoring.influence import measure_pair
 
-FLOORS = "floors.json"
 REAL = "real against real"
 REDRAWN = "FP32 against other inputs"
 Array = np.ndarray[Any, np.dtype[Any]]
-REFERENCE_FEATURES = "reference-features.npz"
 SPLITS = 4
 LEAST_IMAGES = 16
 
@@ -80,7 +78,7 @@ def keep_floors(run: Path, kept: KeptFloors) -> None:
 
 
 def _path(run: Path) -> Path:
-    return RunPaths(run).evidence / FLOORS
+    return RunPaths(run).floors_path
 
 
 def floors_of(run: Path) -> Mapping[str, Floor]:
@@ -158,7 +156,9 @@ def _features(evidence: Path, number: int, kind: str) -> Array | None:
         found = load_evidence(evidence, number)
         return None if found is None else found.features
     try:
-        features: Array = read_arrays(evidence / REFERENCE_FEATURES, ("features",))["features"]
+        features: Array = read_arrays(RunPaths(evidence.parent).reference_features_path, ("features",))[
+            "features"
+        ]
     except (OSError, ValueError):
         return None
     return features if is_features(features) else None

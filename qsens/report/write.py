@@ -64,9 +64,9 @@ def report_paths(run: Path) -> ReportPaths:
     paths = RunPaths(run)
     return ReportPaths(
         paths.report_path,
-        run / "trials.csv",
-        run / "trials.parquet",
-        run / "sensitivity.csv",
+        paths.trials_csv,
+        paths.trials_parquet,
+        paths.sensitivity_csv,
         paths.figures,
     )
 

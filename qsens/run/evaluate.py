@@ -362,7 +362,7 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
         features = reference_features(
             opened.reference,
             opened.extractor,
-            path=folder.evidence / "reference-features.npz",
+            path=folder.reference_features_path,
             progress=progress,
         )
     return Workload(

@@ -60,7 +60,10 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where things lie in the run folder `path`."""
+    """Where things lie in the run folder `path`.
+
+    Names of files of one trial are those of `qsens.run.evidence`.
+    """
 
     path: Path
 
@@ -103,6 +106,26 @@ class RunPaths:
     @property
     def samples(self) -> Path:
         return self.path / "samples"
+
+    @property
+    def reference_features_path(self) -> Path:
+        return self.evidence / "reference-features.npz"
+
+    @property
+    def floors_path(self) -> Path:
+        return self.evidence / "floors.json"
+
+    @property
+    def trials_csv(self) -> Path:
+        return self.path / "trials.csv"
+
+    @property
+    def trials_parquet(self) -> Path:
+        return self.path / "trials.parquet"
+
+    @property
+    def sensitivity_csv(self) -> Path:
+        return self.path / "sensitivity.csv"
 
     @property
     def figures(self) -> Path:

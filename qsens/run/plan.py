@@ -15,6 +15,7 @@ from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
+from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps
 from qsens.run.open import OpenedSweep, lowering_options, sample_warnings
 from qsens.run.stages import screen_samples
@@ -74,7 +75,9 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
     with temporary_folder() as folder:
         observer = plan.observer(options.placement, opened.spec.threads)
         start = time.perf_counter()
-        ranges = measure_ranges(observer, few, opened.spec, path=folder / "ranges.npz", progress=_silent)
+        ranges = measure_ranges(
+            observer, few, opened.spec, path=RunPaths(folder).ranges_path, progress=_silent
+        )
         sample_s = (time.perf_counter() - start) / len(few)
     int8 = uniform_map(opened.graph.layers, Precision.INT8)
     start = time.perf_counter()
