@@ -5,7 +5,7 @@ import random
 import pytest
 from fuzzer import SUBJECTS, Subject, fuzz, make_project, run_case, table
 
-CASES = 4 * len(SUBJECTS)
+CASES = 3 * len(SUBJECTS)
 
 
 @pytest.mark.slow
