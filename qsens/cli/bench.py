@@ -184,8 +184,8 @@ class BenchFlags:
         """The backend that was asked for, else OpenVINO where it is installed, else ONNX Runtime."""
         return self.backend or ("openvino" if find_spec("openvino") else "onnxruntime")
 
-    def backend_options(self, known: Sequence[str]) -> dict[str, Any]:
-        """Options of the backend; where it has an optimised mode, that is what ships.
+    def backend_options(self) -> dict[str, Any]:
+        """Options of the backend.
 
         Raises:
             SpecError: for an option of something else.
@@ -193,7 +193,7 @@ class BenchFlags:
         foreign = [option.group for option in self.options if option.group != "backend"]
         if foreign:
             raise SpecError(f"a bench has no {foreign[0]} options", "write --option backend.KEY=VALUE")
-        found: dict[str, Any] = {"optimised": True} if "optimised" in known else {}
+        found: dict[str, Any] = {}
         if self.threads is not None:
             found["threads"] = self.threads
         return found | {option.name: option.value for option in self.options}
@@ -256,7 +256,7 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
 
 
 def _bench_run(folder: Path, asked: BenchFlags) -> None:
-    from qsens.core.plugins import create, option_names
+    from qsens.core.plugins import create
     from qsens.deploy.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
     from qsens.run.folder import read_study
     from qsens.run.reopen import reopen_run
@@ -264,7 +264,8 @@ def _bench_run(folder: Path, asked: BenchFlags) -> None:
 
     name, study = asked.backend_name(), read_study(folder)
     trials = trials_to_measure(folder, study, Maps(asked.maps), asked.trials)
-    backend = create("backends", name, asked.backend_options(option_names("backends", name)))
+    # Where a backend has an optimised mode, that is what ships.
+    backend = create("backends", name, asked.backend_options(), offered={"optimised": True})
     reopened = reopen_run(folder, trust_checkpoint=asked.trust_checkpoint)
     subjects, inputs = run_subjects(reopened, backend, trials), run_inputs(reopened)
     bench = _Measured(subjects, inputs, measured_graph(reopened), asked)

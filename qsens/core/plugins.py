@@ -99,9 +99,9 @@ def create(
     return with_defaults(_CONTRACTS[group], made) if group in _CONTRACTS else made
 
 
-def option_names(group: str, name: str, *, positional: int = 0) -> tuple[str, ...]:
-    """Options that the plug-in takes after `positional` arguments; empty where it takes any."""
-    return tuple(_keywords(load_plugin(group, name), positional) or ())
+def option_names(group: str, name: str) -> tuple[str, ...]:
+    """Options of a plug-in that takes nothing else; empty where it takes any."""
+    return tuple(_keywords(load_plugin(group, name), 0) or ())
 
 
 def list_plugins() -> tuple[PluginRecord, ...]:

@@ -20,7 +20,6 @@ from qsens.device.visible_text import visible_name
 PLACEMENTS = ("inputs", "residual", "dense")
 WEIGHT_SCALES = ("per-channel", "per-tensor")
 RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
-FLOAT_PRECISIONS = ("fp16", "fp32")
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
 CROPS = ("none", "center")
 LAYER_ORDERS = ("execution", "definition")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,6 @@ from qsens.device.npz_sizes import mapped_array, read_arrays
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.scoring.pictures import picture_warning
-
-if TYPE_CHECKING:
-    pass
-
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

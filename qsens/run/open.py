@@ -126,10 +126,10 @@ def open_generator(
             )
     elif ":" in model:
         options["factory"], model = model, "torch"
-    allowed = option_names("generators", model, positional=1)
-    # Flags that every generator accepts are dropped where a plug-in has no use for them.
-    wanted = {key: value for key, value in options.items() if key in allowed or key not in _SHARED_OPTIONS}
-    generator: Generator = create("generators", model, wanted, checkpoint)
+    # Flags that every generator accepts go to those that have a use for them.
+    offered = {key: value for key, value in options.items() if key in _SHARED_OPTIONS}
+    wanted = {key: value for key, value in options.items() if key not in _SHARED_OPTIONS}
+    generator: Generator = create("generators", model, wanted, checkpoint, offered=offered)
     return generator
 
 
