@@ -13,10 +13,12 @@ from qsens.core.interfaces import (
     Extractor,
     Measurement,
     Metric,
+    Role,
     SampleSet,
     ScoredBatch,
     ScoringContext,
     Strategy,
+    with_defaults,
 )
 from qsens.core.layer import Layer
 from qsens.core.maps import anchor_maps
@@ -132,6 +134,7 @@ def check_metric(make: Callable[[], Metric], *, samples: SampleSet | None = None
     _promise(whole.score.metric == label, f"{who} scores as {whole.score.metric!r}, its label is {label!r}")
     _promise(whole.score.images == _IMAGES, f"{who} says {whole.score.images} images of {_IMAGES}")
     _promise(whole.score.lower_is_better == metric.lower_is_better, f"{who} is of two minds on its direction")
+    _check_facts(who, metric)
     _promise(_close(whole.score.value, split.score.value), f"{who} depends on the batch size")
     _promise(whole.score == again.score, f"{who} gives two values for the same images")
     _check_influence(who, whole)
@@ -142,6 +145,18 @@ def check_metric(make: Callable[[], Metric], *, samples: SampleSet | None = None
         not against_fp32 or sign * best <= sign * whole.score.value,
         f"{who} prefers damaged images ({whole.score.value:g}) to identical ones ({best:g})",
     )
+
+
+def _check_facts(who: str, metric: Metric) -> None:
+    facts = with_defaults(Metric, metric).facts
+    try:
+        title = facts.title.format("NAME[x]", "[x]")
+    except (IndexError, KeyError, ValueError):
+        title = ""
+    _promise(title, f"{who} has the title {facts.title!r}, which cannot be filled in")
+    is_distance = facts.role in (Role.REAL_DISTANCE, Role.FP32_DISTANCE)
+    is_consistent = facts.role is None or is_distance is metric.lower_is_better
+    _promise(is_consistent, f"{who} is a {facts.role}, for which its direction is wrong")
 
 
 def check_backend(

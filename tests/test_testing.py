@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qsens.core.errors import BuildError, PluginError
-from qsens.core.interfaces import Measurement
+from qsens.core.interfaces import Measurement, MetricFacts, Role
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score
 from qsens.testing import check_backend, check_metric, check_strategy, example_layers
@@ -161,6 +161,8 @@ def test_a_good_metric_passes():
         (broken_metric(name="other"), "does not begin with its name"),
         (broken_metric(label=lambda self, context: "error[other]"), "its label is"),
         (broken_metric(lower_is_better=False), "two minds"),
+        (broken_metric(facts=MetricFacts(title="{2}")), r"title '\{2\}', which cannot be filled in"),
+        (broken_metric(facts=MetricFacts(role=Role.DECIBELS)), "for which its direction is wrong"),
     ],
 )
 def test_a_metric_that_breaks_a_promise_is_caught(make, message):

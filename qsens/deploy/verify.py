@@ -1,6 +1,6 @@
 """Checks a bundle with qsens at hand: the device's own checks, and compiling where nothing can run it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -191,11 +191,6 @@ def _compared_score(expected: Mapping[str, Any], found: float) -> ComparedScore:
         allowance=allowance + Z95 * error,
         lower_is_better=bool(expected["lower_is_better"]),
     )
-
-
-def worse_scores(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
-    """Those that are worse than they may be."""
-    return [score for score in scores if score.is_worse]
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,7 @@ def metric_named(study: Study, base: str) -> str | None:
 def metric_title(studies: Sequence[Study], base: str) -> str:
     """The metric as the first study that has it writes it, for a heading."""
     names = (metric_named(study, base) for study in studies)
-    name = next((name for name in names if name is not None), base)
-    return name.replace(base, base.upper()) if base.startswith("lse") else short_name(name)
+    return short_name(next((name for name in names if name is not None), base))
 
 
 def score_cell(study: Study, trial: Trial | None, base: str, published: Published | None = None) -> Cell:
