@@ -31,6 +31,7 @@ from workload import Bench, benchmark_maps, opened
 
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.core.interfaces import InputRule
+from qsens.core.metric_names import base_name
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score
@@ -147,7 +148,7 @@ def outputs_of(bench: Bench, requested: PrecisionMap, batch: int, threads: int) 
         evaluate = Evaluator(work, evidence=Path(name), samples=Path(name), fp32=None)
         evaluate(0, PrecisionMap(Precision.FP32))
         scores = evaluate(1, requested).scores
-    by_metric = {score.metric.partition("[")[0]: score for score in scores}
+    by_metric = {base_name(score.metric): score for score in scores}
     return Outputs(values, pictures_from_values(values, work.output), by_metric)
 
 

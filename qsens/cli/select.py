@@ -78,16 +78,16 @@ def select(run: Path, *, metric: str | None, as_json: bool, **wishes: Any) -> No
     the device that `qsens bench` wrote the file on. Without a budget here or in the run's spec, the maps
     worth choosing from are listed and nothing is written. Exit code 3: no map is within it.
     """
-    wish = Wish(**wishes)
+    options = SelectionOptions(**wishes)
     study, spec = read_study(run), read_run_spec(run)
-    spec = wish.spec(spec)
+    spec = options.spec(spec)
     name = headline_metric(study) if metric is None else find_metric(study, metric)
-    timings = wish.timings(run, study)
-    if spec.budget is None and wish.latency_limit is None:
+    timings = options.timings(run, study)
+    if spec.budget is None and options.latency_limit is None:
         _warn_of_missing(run, study)
         _show_front(study, name, timings, as_json=as_json)
         return
-    selection = wish.choose(study, spec, name, timings, paired_errors(RunPaths(run).evidence))
+    selection = options.choose(study, spec, name, timings, paired_errors(RunPaths(run).evidence))
     provenance, path = read_provenance(run), RunPaths(run).precision_map_path
     audit = load_audit(RunPaths(run).evidence, selection.trial.number)
     write_precision_map(path, selection, study, spec, provenance, audit)
@@ -100,8 +100,8 @@ def select(run: Path, *, metric: str | None, as_json: bool, **wishes: Any) -> No
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the flags ask for."""
+class SelectionOptions:
+    """The limits and the times that the flags name."""
 
     budget: str | None
     guard: str | None
