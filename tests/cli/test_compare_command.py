@@ -55,10 +55,17 @@ def test_json_holds_the_differences(runs):
     assert [run["label"] for run in document["runs"]] == ["residual", "dense"]
 
 
-def test_out_writes_figures_and_says_so(runs, tmp_path):
+def test_out_says_what_is_written_there(runs, tmp_path, monkeypatch):
+    asked = []
+
+    def write(comparison, out):
+        asked.append((len(comparison.runs), out))
+        return [out / "compare-boundary.png", out / "compare.html"]
+
+    monkeypatch.setattr("qsens.report.compare.write.write_comparison", write)
     result = compare(runs, "--out", str(tmp_path / "out"))
-    assert "compare-boundary.png" in result.stdout
-    assert (tmp_path / "out" / "compare-tradeoff.svg").stat().st_size > 10_000
+    assert asked == [(len(runs), tmp_path / "out")]
+    assert f"Written to {tmp_path / 'out'}: compare-boundary.png, compare.html" in result.stdout
 
 
 def test_the_gate_ends_with_3_after_the_table(runs):

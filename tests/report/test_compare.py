@@ -132,6 +132,7 @@ def test_what_is_written_can_be_read(pair, tmp_path):
         "compare.html",
         *("compare-boundary.png", "compare-boundary.svg", "compare-tradeoff.png", "compare-tradeoff.svg"),
     }
+    assert (tmp_path / "out" / "compare-tradeoff.svg").stat().st_size > 10_000
     document = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert document == json.loads(json.dumps(comparison_document(comparison)))
     rows = list(csv.DictReader((tmp_path / "out" / "compare.csv").open()))

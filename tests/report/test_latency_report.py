@@ -135,7 +135,12 @@ def test_a_table_of_other_maps_is_a_warning(timings, tmp_path):
     assert "Measured times of other maps" in found
 
 
-def test_the_page_shows_files_of_the_folder_and_given_ones(tmp_path):
+def latency_figures(*arguments, **options):
+    return tuple(entry for entry in figures_of(*arguments, **options) if entry.name.startswith("latency"))
+
+
+def test_the_page_shows_files_of_the_folder_and_given_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("qsens.report.write.figures_of", latency_figures)
     run = write_run(tmp_path / "run", Study("spec", LAYERS, tuple(anchors(LAYERS))))
     entries = [
         measured(name, shape, LAYERS, ms)

@@ -65,9 +65,21 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def content(run):
     before = sorted(run.rglob("*"))
-    content = page_content(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qsens.report.write.figures_of", draw_nothing)
+        content = page_content(run)
     assert sorted(run.rglob("*")) == before
     return content
+
+
+def draw_nothing(*_, **__):
+    return ()
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes seconds; `run` has all figures."""
+    monkeypatch.setattr("qsens.report.write.figures_of", draw_nothing)
 
 
 def test_everything_is_written_from_the_folder_alone(run):
@@ -94,7 +106,7 @@ def test_the_page_is_well_formed_and_fetches_nothing(run):
     assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]+", "", page))
 
 
-def test_what_nobody_would_see_is_shown(tmp_path):
+def test_what_nobody_would_see_is_shown(tmp_path, no_figures):
     name = os.fsdecode(b"run \xff\x1b[2J\xe2\x80\xae")
     study = messy_study()
     trials = list(study.trials)
@@ -180,7 +192,7 @@ def test_folders_that_are_no_run_are_refused(tmp_path):
         write_report(tmp_path)
 
 
-def test_a_corrupt_journal_or_map_is_named(tmp_path):
+def test_a_corrupt_journal_or_map_is_named(tmp_path, no_figures):
     path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS))))
     (path / "precision_map.json").write_text("{}")
     with pytest.raises(SpecError, match=r"precision_map\.json"):
@@ -191,7 +203,7 @@ def test_a_corrupt_journal_or_map_is_named(tmp_path):
         write_report(path)
 
 
-def test_the_command_says_where_things_are(tmp_path):
+def test_the_command_says_where_things_are(tmp_path, no_figures):
     path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS)[:1])))
     result = CliRunner().invoke(main, ["report", str(path), "--json"])
     assert result.exit_code == 0, result.output
@@ -204,7 +216,7 @@ def test_the_command_says_where_things_are(tmp_path):
     assert "Hint:" in missing.output
 
 
-def test_the_browser_opens_only_when_asked(tmp_path, monkeypatch):
+def test_the_browser_opens_only_when_asked(tmp_path, monkeypatch, no_figures):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, ()))
@@ -266,7 +278,7 @@ def test_the_page_tells_how_a_search_went(content):
     assert "How the search went" not in render_page(content)
 
 
-def test_decisions_are_read_from_the_folder(run):
+def test_decisions_are_read_from_the_folder(run, no_figures):
     path = RunPaths(run).decisions_path
     write_decisions(path, [Decision("one step", (3,))])
     assert page_content(run).decisions == (Decision("one step", (3,)),)
