@@ -25,7 +25,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, cast
 FOLDER = Path(__file__).resolve().parent
 CHECKSUMS = "SHA256SUMS"
 # Without these there would be nothing to check, or nothing to check it with.
-NEEDED = ("bundle.json", "goldens.npz", "model.onnx", "qsens/__init__.py", "qsens/device/check.py")
+NEEDED = ("bundle.json", "goldens.npz", "model.onnx", "qsens/__init__.py")
+# Bundles of older versions have their checks under another name, and a script that knows it.
+CHECKS = "qsens/device/check.py"
 FOLDERS = ("", "qsens/", "qsens/device/")
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _CODE = re.compile(r"qsens/(device/)?\w+\.py|verify\.py", re.ASCII)
@@ -249,6 +251,7 @@ def checked(options: argparse.Namespace) -> int:
     if not (FOLDER / "qsens").is_dir():
         raise Refused("the folder qsens is missing, which holds the checks", "copy the whole bundle again")
     compared = compare(FOLDER, options.digest)
+    refuse("missing", [] if CHECKS in compared.code else [CHECKS])
     sys.meta_path.insert(0, cast(Any, ComparedCode(compared.code)))
     # The bundle's own copy, which only now can be found.
     from qsens.device.check import ComparedFiles

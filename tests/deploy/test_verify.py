@@ -248,3 +248,13 @@ def test_a_missing_runtime_is_an_error_with_advice(bundle, monkeypatch):
     monkeypatch.setattr("qsens.device.open_engine.is_installed", lambda runtime: False)
     with pytest.raises(BuildError, match="onnxruntime is not installed here"):
         verify_engine(checked_files(bundle), repeats=0)
+
+
+def test_a_bundle_whose_checks_have_the_name_of_an_older_version_is_checked_by_this_one(bundle, script):
+    (bundle / "qsens" / "device" / "check.py").rename(bundle / "qsens" / "device" / "checking.py")
+    write_checksums(bundle)
+    assert verify_engine(checked_files(bundle), repeats=0).exit_code == 0
+    # Its own script knows the older name; this version's would have nothing to check with.
+    result = script(bundle, "--no-latency")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: missing: qsens/device/check.py\nHint: ")
