@@ -1,4 +1,4 @@
-"""`qsens bench`: latency, memory, size and energy of maps on this machine."""
+"""`qsens bench`: latency, memory, size and energy of maps on this machine, and tables of them."""
 
 import itertools
 import re
@@ -38,7 +38,7 @@ def share_by_map(study: Study) -> dict[str, float]:
 
 
 def device_text(document: Entry) -> str:
-    """What the numbers were measured on."""
+    """The machine that the numbers were measured on."""
     device, runtime = document["device"], document["runtime"]
     gpu = device.get("gpu") or {}
     more = [
@@ -134,7 +134,7 @@ def _speed_up(entry: Entry, entries: Sequence[Entry]) -> str:
 
 
 def _precisions(rows: Sequence[Entry]) -> str:
-    """How many layers run in what, as the engine tells: `21 INT8, 2 FP32`."""
+    """The counts of layers by precision, as the engine tells: `21 INT8, 2 FP32`."""
     counts = Counter(row.get("actual") for row in rows)
     order = [*sorted(told for told in counts if told is not None), *([None] if None in counts else [])]
     parts = [f"{counts[told]} {'untold' if told is None else told.upper()}" for told in order]
@@ -167,7 +167,7 @@ def parse_batches(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class BenchFlags:
-    """What the flags ask for."""
+    """The wishes of the flags."""
 
     backend: str | None
     maps: str

@@ -87,7 +87,7 @@ def usable_cpus() -> int:
 
 
 def cpu_flags(cpuinfo: Path) -> list[str] | None:
-    """Which of the instruction sets that matter for INT8 a Linux CPU has; `None` where it cannot be read."""
+    """The instruction sets of a Linux CPU that matter for INT8; `None` where they cannot be read."""
     try:
         text = cpuinfo.read_text(encoding="utf-8")
     except OSError:
@@ -138,7 +138,7 @@ def _machine_problem(record: PluginRecord) -> str | None:
 
 
 def _targets(backends: Sequence[Finding]) -> list[Finding]:
-    """What `qsens export --for` can do here: every bundle can be written, some can be built and checked."""
+    """Findings on `qsens export --for`: every bundle can be written here, some can be built and checked."""
     usable = {entry.name for entry in backends if entry.is_usable}
     compiled = "; compiled as a check by tensorrt-rtx" if "tensorrt-rtx" in usable else ""
     found = []

@@ -1,4 +1,4 @@
-"""The `qsens` command: subcommands load when used, errors become two lines and an exit code."""
+"""The `qsens` command and `qsens plugins`: subcommands load when used, errors become two lines."""
 
 import contextlib
 import difflib
@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
 
 @dataclass(frozen=True)
 class Failure:
-    """What is shown of an expected error, and the exit code."""
+    """An expected error as it is shown, and the exit code."""
 
     message: str
     hint: str
@@ -170,7 +170,7 @@ def _one_door(process: CommandProcess, *, is_debug: bool = False) -> Iterator[No
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """What the user reads of an expected error; `None` for one that deserves its traceback."""
+    """An expected error as the user reads it; `None` for one that deserves its traceback."""
     if isinstance(error, QsensError):
         return Failure(error.message, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):

@@ -272,7 +272,7 @@ def values_from_options(checkpoint: str | None, options: Mapping[str, Any]) -> d
 
 
 def default_out(spec: SweepSpec) -> Path:
-    """Where a run goes without `--out`: `reports/`, then the name of the checkpoint or the model.
+    """The run folder without `--out`: `reports/`, then the name of the checkpoint or the model.
 
     Raises:
         SpecError: if there is neither.

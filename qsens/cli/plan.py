@@ -49,7 +49,7 @@ def _measured(planned: "SweepPlan") -> dict[str, Any]:
 
 
 def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
-    """What would run, on what."""
+    """The facts of a planned sweep: generator, engine, data, strategy and metrics."""
     spec, graph = opened.spec, opened.graph
     extractor = opened.extractor
     output = spec.output

@@ -1,4 +1,4 @@
-"""`qsens select`: the cheapest precision map within a budget."""
+"""`qsens select`: the cheapest precision map within a budget, and why layers are not in INT8."""
 
 import math
 from collections.abc import Sequence
@@ -242,7 +242,7 @@ def _limit_lines(selection: Selection) -> list[str]:
 
 
 def _beyond(selection: Selection) -> str:
-    """How many samples would put the interval within the limit, if the score stays what it is."""
+    """The number of samples that would put the interval within the limit, if the score stays what it is."""
     score = selection.trial.score(selection.limit.metric)
     error = None if score is None else score.difference_standard_error
     text = "reaches beyond it: score more samples"
@@ -327,7 +327,7 @@ def front_table(study: Study, metric: str, timings: Timings | None = None) -> st
 
 
 def budget_example(metric: str) -> str:
-    """How to write a budget on a metric, with what it means."""
+    """An example of a budget on a metric, with its meaning."""
     if role_of(metric) is Role.DECIBELS:
         return "--budget 35 (at least 35 dB)"
     if base_name(metric).endswith("-fp32"):  # FP32's own distance from itself is nothing to share

@@ -1,4 +1,4 @@
-"""What a command writes to its terminal: nothing in a name or a message steers it."""
+"""The text that a command writes to its terminal: nothing in a name or a message steers it."""
 
 import codecs
 import contextlib

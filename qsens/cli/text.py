@@ -1,4 +1,4 @@
-"""Measured times in words and cells, for the terminal."""
+"""JSON, plain tables, and measured times in words, for the terminal."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def ms_text(ms: float, half_width_ms: float) -> str:
 
 
 def latency_lines(choice: LatencyChoice) -> list[str]:
-    """What was measured of the chosen map and what follows from it, a sentence a line."""
+    """Sentences on the times measured for the chosen map and what follows from them, one a line."""
     timings, measured = choice.timings, choice.measured
     text = f"Time: {shown_ms(measured)} ms on {timings.place}"
     faster = timings.speed_up(measured)
@@ -69,7 +69,7 @@ def latency_lines(choice: LatencyChoice) -> list[str]:
 
 
 def float_name(choice: LatencyChoice) -> str:
-    """What the chosen map without INT8 is called: the widest of its precisions alone, else both."""
+    """The name of a chosen map without INT8: the widest of its precisions alone, else both."""
     precision_map = choice.measured.precision_map
     found = {precision_map.default, *(value for _, value in precision_map.overrides)}
     return " and ".join(precision.upper() for precision in Precision if precision in found)

@@ -268,7 +268,7 @@ class Evaluator:
         return frozenset(few).union(spread_places(len(stage.places), SHOWN_SAMPLES))
 
     def _screen_scores(self, seen: Seen) -> tuple[Score, ...]:
-        """What a screen would have given for a map that was scored on all samples."""
+        """The scores that a screen would have given for a map that was scored on all samples."""
         few = self._few
         baseline = self._screen_baseline()
         if few is None or baseline is None:
@@ -389,7 +389,7 @@ def _expected_maps(opened: OpenedSweep) -> tuple[PrecisionMap, ...]:
 def runner_of(
     opened: OpenedSweep, folder: RunFolder, calibrate: Callable[[], Workload], factory: RunnerFactory | None
 ) -> TrialRunner:
-    """What evaluates the maps of a run, calibrated: workers that `factory` hands maps to, or this process.
+    """The calibrated runner of a run's maps: workers that `factory` hands maps to, or this process.
 
     Raises:
         StoppedError: after a signal to stop; what was scored before is in the folder.

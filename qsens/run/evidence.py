@@ -1,4 +1,4 @@
-"""What is kept of each trial beside its scores: features and per-sample influences, one `.npz` a trial."""
+"""The evidence kept for each trial beside its scores: features, influences, audits and sample pictures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_audit(folder: Path, number: int) -> dict[str, LayerAudit]:
 
 
 def audit_path(folder: Path, number: int) -> Path:
-    """Where the audit of trial `number` lies."""
+    """The file of the audit of trial `number`."""
     return folder / f"audit-{number:05d}.json"
 
 
@@ -126,7 +126,7 @@ def is_pictures(array: Array) -> bool:
 
 
 def evidence_path(folder: Path, number: int) -> Path:
-    """Where the evidence of trial `number` lies."""
+    """The file of the evidence of trial `number`."""
     return folder / f"trial-{number:05d}.npz"
 
 
@@ -195,7 +195,7 @@ class ScoredGraphs:
 
 
 def samples_path(folder: Path, number: int) -> Path:
-    """Where the pictures of trial `number` lie that reports show."""
+    """The file of the pictures of trial `number` that reports show."""
     return folder / f"trial-{number:04d}.npz"
 
 
@@ -230,7 +230,7 @@ class Baseline:
 
 
 def keep_baseline(folder: Path, images: Array, evidence: Evidence, values: Mapping[str, float]) -> Baseline:
-    """Write the FP32 images to the evidence folder; the baseline reads them from there.
+    """Write the FP32 images to the evidence folder, as every map is compared with them; read them from there.
 
     Raises:
         RunFolderError: if the file cannot be written.
@@ -241,7 +241,7 @@ def keep_baseline(folder: Path, images: Array, evidence: Evidence, values: Mappi
 
 
 def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
-    """What the FP32 trial of that many images left in the evidence folder; `None` where a file is gone."""
+    """The baseline that FP32's trial of that many images left as evidence; `None` where a file is gone."""
     evidence = load_evidence(folder, fp32.number)
     try:
         pictures: Array = mapped_array(_images_path(folder))

@@ -1,4 +1,4 @@
-"""A run folder: one run on disk, locked while a sweep writes it, readable by everything else."""
+"""A run folder and its files: one run on disk, locked while a sweep writes it, readable by all else."""
 
 import json
 import os
@@ -34,7 +34,7 @@ RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch"
 def decisions_of(
     strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]
 ) -> tuple[Decision, ...]:
-    """What the strategy tells of its search; nothing where it does not search."""
+    """The decisions that the strategy tells of its search; none where it does not search."""
     return tuple(strategy.explain_search(tuple(layers), tuple(trials)))
 
 
@@ -60,7 +60,7 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where things lie in the run folder `path`.
+    """The paths of the files in the run folder `path`.
 
     Names of files of one trial are those of `qsens.run.evidence`.
     """
@@ -262,7 +262,7 @@ def read_layers(path: Path) -> tuple[Layer, ...]:
 
 
 def read_provenance(path: Path) -> Provenance:
-    """What the run in the folder `path` read. Raises `RunFolderError` if it is missing or corrupt."""
+    """The origin of the run in the folder `path`. Raises `RunFolderError` if it is missing or corrupt."""
     file = RunPaths(path).provenance_path
     try:
         return read_record(Provenance, parse_json(read_file(file)))

@@ -1,4 +1,4 @@
-"""Evaluating a list of maps, several at once, with a journal that does not show how many."""
+"""Maps evaluated several at once, by a `TrialRunner`, with a journal that does not show how many."""
 
 import time
 from collections import deque
@@ -33,7 +33,7 @@ class TrialRunner(Protocol):
 
     @property
     def capacity(self) -> int:
-        """How many trials may be in flight now, at least one."""
+        """The number of trials that may be in flight now, at least one."""
         ...
 
     def expect(self, requests: Sequence[Request]) -> None:

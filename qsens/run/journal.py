@@ -1,4 +1,4 @@
-"""The journal of a run: one JSON line for each trial, on disk before the next trial begins."""
+"""The journal of a run: one JSON line a trial, on disk before the next begins; and trials that wait."""
 
 import json
 import os
@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class JournalContent:
-    """What a journal file holds. `spec_digest` is `None` before the first line is complete.
+    """The content of a journal file. `spec_digest` is `None` before the first line is complete.
 
     `good_bytes` is the length of the file without a torn last line.
     """
@@ -235,7 +235,7 @@ class WaitingTrials:
 
 
 def waiting_path(journal: Path) -> Path:
-    """Where the trials wait that are not in that journal yet."""
+    """The file of the trials that are not in that journal yet."""
     return journal.with_name("waiting.jsonl")
 
 

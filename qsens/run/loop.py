@@ -125,7 +125,7 @@ def _planned_trial(number: int, request: Request) -> Trial:
 
 
 def planned_count(layers: Sequence[Layer], strategy: Strategy) -> int | None:
-    """How many maps a sweep scores or screens at least; `None` where the strategy cannot say without scores.
+    """The least number of maps that a sweep tries; `None` where the strategy cannot say without scores.
 
     Raises:
         SpecError: if the strategy refuses these layers.

@@ -1,4 +1,4 @@
-"""Opens what a spec names: generator, backend, strategy, metrics and extractor."""
+"""Opens all that a spec names, and refuses early what would otherwise fail after hours of work."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ _SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
 def check_before_calibrating(
     spec: SweepSpec, graph: Graph, strategy: Strategy, metrics: Sequence[Metric]
 ) -> None:
-    """What would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
+    """Checks what would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
     check_output(graph.outputs, spec.output)
     planned_count(graph.layers, strategy)
     names = [metric.name for metric in metrics]
@@ -208,7 +208,7 @@ def open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | No
 
 @dataclass(frozen=True, eq=False)
 class OpenedSweep:
-    """What a spec stands for, opened and checked; nothing has been calibrated or scored."""
+    """A spec with everything that it names opened and checked; nothing has been calibrated or scored."""
 
     spec: SweepSpec
     generator: Generator
@@ -330,7 +330,7 @@ def lowering_options(spec: SweepSpec) -> LoweringOptions:
 
 
 def scoring_context(opened: OpenedSweep, features: np.ndarray[Any, np.dtype[Any]] | None) -> ScoringContext:
-    """What every map of the run is scored against."""
+    """The images and features that every map of the run is scored against."""
     evaluation = opened.evaluation
     clusters = None
     if evaluation.clusters is not None:

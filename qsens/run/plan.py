@@ -1,4 +1,4 @@
-"""What a sweep would do and how long it would take, from a short timed probe."""
+"""The plan of a sweep: the maps it would try and the time it would take, from a short timed probe."""
 
 import time
 from collections.abc import Callable

@@ -26,7 +26,7 @@ EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
 
 @dataclass(frozen=True, eq=False)
 class ReopenedRun:
-    """What a finished or stopped run needs to lower any map again, exactly as it was scored.
+    """A finished or stopped run, ready to lower any map again exactly as it was scored.
 
     Its sample sets are opened when `evaluation` or `opened` is asked for, so that a run can be exported
     or measured where they are not at hand.

@@ -38,7 +38,7 @@ def spread_places(total: int, count: int) -> tuple[int, ...]:
 
 
 def screen_samples(wished: int, total: int) -> int:
-    """How many samples a screen takes: `total`, as any other score, where `wished` is 0 or no fewer."""
+    """The number of samples of a screen: `total`, as any other score, where `wished` is 0 or no fewer."""
     return wished if 0 < wished < total else total
 
 
@@ -91,7 +91,7 @@ def _with_difference(measured: Measurement, stage: Stage, baseline: Baseline) ->
 
 
 class Seen:
-    """What is kept of the batches of one map: all features, and the pictures at some places."""
+    """The parts of one map's batches that are kept: all features, and the pictures at some places."""
 
     def __init__(self, kept: frozenset[int]) -> None:
         self._kept = kept
@@ -118,7 +118,7 @@ class Seen:
 
 
 def measured_by(metric: Metric, accumulator: Accumulator) -> Measurement:
-    """What the metric's accumulator has measured, in the direction that the metric declares.
+    """The measurement of a metric's accumulator, in the direction that the metric declares.
 
     Raises:
         PluginError: if the score says the opposite of the metric: which map is best would be chance.
@@ -151,7 +151,7 @@ def values_of(measurements: Sequence[Measurement]) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """What every map of a run is evaluated on and how; the same for all of them.
+    """Everything that the maps of a run are evaluated with; the same for all of them.
 
     `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
     `expected` are maps in the order in which they will be evaluated, as far as that is known: a backend

@@ -1,4 +1,4 @@
-"""Worker processes on this machine."""
+"""Pools of worker processes, on this machine or on a Dask cluster."""
 
 import contextlib
 import logging
@@ -179,7 +179,7 @@ class WorkerPool(Protocol):
 
     @property
     def size(self) -> int:
-        """How many tasks can run at once now, at least one."""
+        """The number of tasks that can run at once now, at least one."""
         ...
 
     def submit(self, task: Callable[..., Any], /, *arguments: Any) -> "Future[Any]":

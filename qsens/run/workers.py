@@ -1,4 +1,4 @@
-"""The driver's side of a sweep on workers: opening the pool, checking its machines, handing out maps."""
+"""A sweep on workers: the driver checks machines and hands out maps, a worker opens the run and scores."""
 
 import contextlib
 import socket
@@ -43,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class WorkerMachine:
-    """Where a worker runs, and why it cannot work on a job; no problem is an empty tuple."""
+    """The machine of a worker, and the problems that keep it from a job; none is an empty tuple."""
 
     host: str
     cpu: str
@@ -156,7 +156,7 @@ def with_fixed_threads(spec: SweepSpec) -> SweepSpec:
 def runner_on(
     pool: WorkerPool, *, trust_checkpoint: bool = False, hear: Callable[[str], None] | None = None
 ) -> RunnerFactory:
-    """What `qsens.api.score_maps` takes to evaluate its maps on a pool.
+    """The factory with which `qsens.api.score_maps` evaluates its maps on a pool.
 
     `hear` is told of workers whose processors differ. Making the runner raises `RunFolderError` naming what
     a worker lacks, and `WorkersGoneError` if the pool breaks.
