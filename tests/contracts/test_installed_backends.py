@@ -16,9 +16,7 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan  # noqa: E
 from qsens.graph.prepare import prepare_graph  # noqa: E402
 from qsens.testing import check_backend  # noqa: E402
 
-NAMES = [
-    record.name for record in plugins.list_plugins() if record.group == "backends" and record.problem is None
-]
+NAMES = plugins.names("backends")
 OPTIMISED = ("onnxruntime", {"optimised": True})
 
 
