@@ -20,6 +20,7 @@ COMPARING = README.parent / "docs" / "comparing.md"
 PAGES = (
     README,
     README.parent / "benchmarks" / "README.md",
+    README.parent / "reports" / "README.md",
     README.parent / "CHANGELOG.md",
     *sorted((README.parent / "docs").rglob("*.md")),
 )
