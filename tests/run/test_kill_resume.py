@@ -18,6 +18,7 @@ from qsens.testing import example_layers, example_trial
 SCRIPT = """
 import sys, time
 from pathlib import Path
+from qsens.core.interfaces import Strategy
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
