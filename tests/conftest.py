@@ -1,5 +1,6 @@
 """Puts `tests/` on the import path, so that tests share the tiny models; what several tests use."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Before NumPy and torch load: on small arrays their threads mostly wait for each other, and the tests run
+# side by side already. Most of the time of trainings and of matrix roots went there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
