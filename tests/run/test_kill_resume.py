@@ -19,7 +19,6 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from qsens.core.interfaces import Strategy
-from qsens.core.interfaces import Strategy
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
