@@ -1,9 +1,15 @@
-from dataclasses import dataclass
+"""Lowered graphs: the layers that are asked for, those that ran, and the model as a session takes it."""
 
-from lowered_models import FP16, FP32, INT8, prepared, residual_generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from lowered_models import FP16, FP32, INT8, images, prepared, residual_generator
 
 from qsens.core.precision import PrecisionMap
 from qsens.device.audit import ExecutedLayer, audit_layers
+from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
+from qsens.engines.lowering import lowered_graph
 from qsens.engines.lowering.lowered_graph import applied_from_audit, asked_layers
 from qsens.graph.graph import Graph
 
@@ -42,3 +48,26 @@ def test_applied_is_what_runs_and_what_was_expected_where_nobody_tells():
     assert [applied[row.layer] for row in audit] == [FP32, FP32, FP32, INT8, FP32]
     assert [row.is_mismatch for row in audit] == [True, False, False, False, False]
     assert audit[0].fused_with == ("relu0",)
+
+
+def mixed(channels: int):
+    setup = prepared(residual_generator(channels))
+    return setup.lower(dict(zip(setup.names, [INT8, FP16, FP32, INT8, FP16], strict=True)))
+
+
+def test_smaller_graphs_are_bytes():
+    graph = mixed(48)
+    with lowered_graph.model_source(graph.detached) as content:
+        assert content == graph.detached.serialized()
+
+
+def test_what_protobuf_cannot_hold_goes_through_a_file(monkeypatch):
+    graph = mixed(48)
+    with lowered_graph.model_source(graph.detached) as content:
+        expected = OnnxRuntimeRuntime(content, threads=1).run(images())
+    monkeypatch.setattr(lowered_graph, "LARGEST_MESSAGE", 0)
+    with lowered_graph.model_source(graph.detached) as path:
+        runtime = OnnxRuntimeRuntime(path, threads=1)
+        assert runtime.size_bytes == sum(file.stat().st_size for file in Path(path).parent.iterdir())
+    assert not Path(path).exists()
+    np.testing.assert_array_equal(runtime.run(images())["picture"], expected["picture"])
