@@ -237,7 +237,7 @@ def test_checksums_that_are_no_text_are_refused(bundle, content):
         compare(bundle)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "goldens.npz", "qsens/device/check.py", "bundle.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "goldens.npz", "qsens/__init__.py", "bundle.json"])
 def test_a_bundle_that_lists_too_little_is_refused(bundle, name):
     (bundle / name).unlink()
     write_checksums(bundle)

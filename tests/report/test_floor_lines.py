@@ -9,7 +9,7 @@ from report_studies import METRICS, boundary_study, student_layers
 
 from qsens.report.figures.boundary import boundary_curve, boundary_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
-from qsens.report.floors import FLOORS, Floor, floors_of
+from qsens.report.floors import Floor, floors_of
 from qsens.run.evidence import load_evidence, save_evidence
 from qsens.run.folder import RunPaths
 
@@ -43,7 +43,7 @@ def test_floors_are_computed_once_a_folder(run):
     evidence = RunPaths(run).evidence
     (evidence / "reference-features.npz").unlink()
     assert floors_of(run) == floors
-    (evidence / FLOORS).write_text("{}")
+    (evidence / "floors.json").write_text("{}")
     assert set(floors_of(run)) == {FID_FP32}
 
 

@@ -16,7 +16,7 @@ from qsens.core.layer import layers_from_csv, layers_to_csv
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.leftovers import process_mark
-from qsens.report.floors import FLOORS, read_floors
+from qsens.report.floors import read_floors
 from qsens.run.evidence import audit_path, load_audit
 from qsens.run.folder import (
     RunFolder,
@@ -98,7 +98,7 @@ from qsens.device.leftovers import process_mark
 from qsens.run.evidence import audit_path, load_audit
 from qsens.run.folder import read_decisions
 from qsens.core.errors import RunFolderError, SpecError
-from qsens.report.floors import FLOORS, read_floors
+from qsens.report.floors import read_floors
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec
@@ -305,7 +305,7 @@ def test_a_damaged_file_of_the_folder_is_absent_or_named(tmp_path, spoil):
     paths = RunPaths(tmp_path)
     for path in (paths.provenance_path, paths.decisions_path, audit_path(paths.evidence, 0)):
         spoil(path)
-    spoil(paths.evidence / FLOORS)
+    spoil(paths.floors_path)
     assert read_decisions(paths.decisions_path) == ()
     assert load_audit(paths.evidence, 0) == {}
     assert read_floors(tmp_path) is None
