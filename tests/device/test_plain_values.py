@@ -31,7 +31,10 @@ def test_what_is_no_json_is_a_value_error(text):
         b"a = nan",
         b"a = [-inf]",
         b"a = 99999999999999999999",
+        b".".join([b"a"] * 200_000) + b" = 1",
+        b"x = {" + b" . ".join([b'"a"'] * 200_000) + b" = 1}",
     ],
+    ids=["nested", "nested little", "bytes", "nan", "infinite", "large", "dotted", "dotted inside"],
 )
 def test_toml_beyond_the_bounds_or_no_text_is_a_value_error(content):
     with pytest.raises(ValueError, match=r"\S"):
