@@ -152,7 +152,7 @@ SUBJECTS = (
     Subject("spec", [["plan", "--spec", "run/spec.toml"]], _file("run/spec.toml"), _by_suffix),
     Subject(
         "latency",
-        [["select", "run", "--latency", "latency.json"], ["devices", "run", "latency.json"]],
+        [["select", "run", "--latency", "latency.json"], ["devices", "latency.json"]],
         _file("latency.json"),
         _by_suffix,
     ),
@@ -274,6 +274,8 @@ def _become(command: Sequence[str], folder: Path, said: Path) -> None:
     for stream in (1, 2):
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # A test runner may have put streams of its own in their place.
+    sys.stdout, sys.stderr = (open(stream, "w", closefd=False) for stream in (1, 2))  # noqa: SIM115
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
     if command[0] == "python":
