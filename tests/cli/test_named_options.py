@@ -12,6 +12,8 @@ from qsens.deploy.bundle_script import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+if not (ROOT / "qsens" / "zoo").exists():  # all else is tested in a copy without it
+    DOCUMENTS.remove(ROOT / "docs" / "zoo.md")
 # That module writes the command line of another program.
 SOURCES = sorted({*(ROOT / "qsens").rglob("*.py")} - {ROOT / "qsens" / "deploy" / "tensorrt_files.py"})
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
