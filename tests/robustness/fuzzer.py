@@ -167,9 +167,9 @@ SUBJECTS = (
     Subject(
         "bundle, by its script",
         [["python", "bundle/verify.py", "--no-latency"]],
-        # A damaged script cannot tell so.
+        # A damaged script cannot tell so, and its own limit for a loop without end is ten minutes.
         lambda project: [path for path in _files_below("bundle")(project) if path.name != "verify.py"],
-        _by_suffix,
+        lambda path: mutate.damage_bytes if path.suffix == ".onnx" else _by_suffix(path),
         "bundle",
         has_checksums=True,
     ),
@@ -284,10 +284,11 @@ def _become(command: Sequence[str], folder: Path, said: Path) -> None:
     code = 99
     try:
         from qsens.cli.main import main
+        from qsens.device import check
         from qsens.graph import limits
 
-        # Two minutes for one sample is what a user may wait for, a hundred loops without end are not.
-        limits.LONGEST_SAMPLE_S = 5.0
+        # Minutes for one sample are what a user may wait for, a hundred loops without end are not.
+        limits.LONGEST_SAMPLE_S = check.LONGEST_RUN_S = 5.0
         main([*command])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
