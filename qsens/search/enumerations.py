@@ -10,8 +10,8 @@ from qsens.core.layer import Layer, blocks_of, map_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Request, Trial, untried
 
-CHOICES = ("only-this", "all-but-this")
-DIRECTIONS = ("int8-first", "float-first")
+SINGLE_DIRECTIONS = ("only-this", "all-but-this")
+CUT_DIRECTIONS = ("int8-first", "float-first")
 
 
 class Chain(Strategy):
@@ -117,7 +117,7 @@ class OneAtATime(Strategy):
         float_precision: Precision = Precision.FP16,
     ) -> None:
         self.by = by
-        self.direction = checked_direction(direction, CHOICES)
+        self.direction = checked_direction(direction, SINGLE_DIRECTIONS)
         self.float_precision = Precision(float_precision)
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
@@ -189,7 +189,7 @@ class Boundary(Strategy):
         float_precision: Precision = Precision.FP16,
     ) -> None:
         self.by = by
-        self.direction = checked_direction(direction, DIRECTIONS)
+        self.direction = checked_direction(direction, CUT_DIRECTIONS)
         self.float_precision = Precision(float_precision)
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
