@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from qsens.device.plain_values import parse_json
-from qsens.generators.shape_expression import is_plain_expression
+from qsens.generators.shape_expression import SYMBOL, is_plain_expression
 
 _OPERATOR = re.compile(r"torch\.ops\.(aten|prims|torchvision|quantized_decomposed)\.(\w+)\.(\w+)")
 # Powers and shifts of plain numbers can take for ever.
@@ -26,7 +26,6 @@ _OF_GRAPHS = frozenset(
     for name in ("cond", "while_loop", "scan", "wrap_with_set_grad_enabled", "wrap_with_autocast")
 )
 _NAME = re.compile(r"[\w.+ -]*")
-_SYMBOL = re.compile(r"[a-z]{1,8}\d{1,5}")
 _STRUCTURES = frozenset({
     None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict",
     "collections.namedtuple",
@@ -48,7 +47,7 @@ def checked_program(content: bytes) -> dict[str, Any]:
     if not isinstance(program, dict):
         raise ValueError("the program is no JSON object")
     for symbol in program.get("range_constraints") or {}:
-        if not _SYMBOL.fullmatch(str(symbol)):
+        if not SYMBOL.fullmatch(str(symbol)):
             raise ForeignCodeError(f"a range is that of {_short(symbol)}")
     cleaned: dict[str, Any] = _checked({**program, "guards_code": []}, "")
     return cleaned

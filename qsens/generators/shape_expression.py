@@ -18,7 +18,7 @@ _FUNCTIONS = frozenset({
 })  # fmt: skip
 _NUMBERS = frozenset({"Integer", "Rational", "Float"})
 _ASSUMPTIONS = frozenset({"positive", "nonnegative", "nonpositive", "negative", "integer", "real", "finite"})
-_SYMBOL = re.compile(r"[a-z]{1,8}\d{1,5}")
+SYMBOL = re.compile(r"[a-z]{1,8}\d{1,5}")
 _CONSTANTS = frozenset({"oo", "int_oo", "true", "false"})
 _FLOAT = re.compile(r"-?\d{1,20}([.]\d{0,20})?(e[+-]?\d{1,3})?")
 _LARGEST_INTEGER = 2**63
@@ -76,7 +76,7 @@ def _size_of(part: ast.expr) -> _Size:
 
 def _leaf(part: ast.Constant | ast.Name) -> _Size:
     if isinstance(part, ast.Name):
-        is_allowed = part.id in _CONSTANTS or _SYMBOL.fullmatch(part.id) is not None
+        is_allowed = part.id in _CONSTANTS or SYMBOL.fullmatch(part.id) is not None
     else:
         value = part.value
         is_allowed = isinstance(value, bool | float) or (
@@ -142,7 +142,7 @@ def _power(base: ast.expr, exponent: ast.expr) -> _Size:
 
 def _symbol(call: ast.Call) -> _Size:
     names = [part.value for part in call.args if isinstance(part, ast.Constant)]
-    is_named = len(call.args) == len(names) == 1 and _SYMBOL.fullmatch(str(names[0]))
+    is_named = len(call.args) == len(names) == 1 and SYMBOL.fullmatch(str(names[0]))
     for keyword in call.keywords:
         is_claim = isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, bool)
         if keyword.arg not in _ASSUMPTIONS or not is_claim:

@@ -1,5 +1,6 @@
 """Strategies that list maps (`boundary`, `ends`, `one-at-a-time`, `exhaustive`), chains, and their units."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,9 +10,6 @@ from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer, blocks_of, map_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Request, Trial, untried
-
-SINGLE_DIRECTIONS = ("only-this", "all-but-this")
-CUT_DIRECTIONS = ("int8-first", "float-first")
 
 
 class Chain(Strategy):
@@ -104,10 +102,13 @@ class Exhaustive(Strategy):
         return untried((map_of_units(units, choice) for choice in choices), trials)
 
 
-class OneAtATime(Strategy):
-    """Sensitivity of each unit alone, from both sides."""
+class _BothWays(Strategy):
+    """Maps that divide the units between INT8 and float, one way, the other way, or both.
 
-    name = "one-at-a-time"
+    `directions` names the two ways: in the first, the `one` side of `divisions` is in INT8.
+    """
+
+    directions: tuple[str, str]
 
     def __init__(
         self,
@@ -117,23 +118,36 @@ class OneAtATime(Strategy):
         float_precision: Precision = Precision.FP16,
     ) -> None:
         self.by = by
-        self.direction = checked_direction(direction, SINGLE_DIRECTIONS)
+        self.direction = checked_direction(direction, self.directions)
         self.float_precision = Precision(float_precision)
 
-    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
-        """All single units not yet tried."""
-        return untried(self._singles(units_of(layers, self.by)), trials)
+    @abstractmethod
+    def divisions(self, count: int, one: Precision, other: Precision) -> Iterator[list[Precision]]:
+        """The precisions of `count` units in each map, in order."""
 
-    def _singles(self, units: Sequence[Unit]) -> Iterator[PrecisionMap]:
-        sides = {"only-this": (Precision.INT8, self.float_precision)}
-        sides["all-but-this"] = (self.float_precision, Precision.INT8)
-        for direction, (this, others) in sides.items():
-            if self.direction not in ("both", direction):
-                continue
-            for index in range(len(units)):
-                precisions = [others] * len(units)
-                precisions[index] = this
-                yield map_of_units(units, precisions)
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """All divisions not yet tried."""
+        return untried(self._maps(units_of(layers, self.by)), trials)
+
+    def _maps(self, units: Sequence[Unit]) -> Iterator[PrecisionMap]:
+        sides = (Precision.INT8, self.float_precision)
+        for direction, (one, other) in zip(self.directions, (sides, sides[::-1]), strict=True):
+            if self.direction in ("both", direction):
+                for precisions in self.divisions(len(units), one, other):
+                    yield map_of_units(units, precisions)
+
+
+class OneAtATime(_BothWays):
+    """Sensitivity of each unit alone, from both sides."""
+
+    name = "one-at-a-time"
+    directions = ("only-this", "all-but-this")
+
+    def divisions(self, count: int, one: Precision, other: Precision) -> Iterator[list[Precision]]:
+        for index in range(count):
+            precisions = [other] * count
+            precisions[index] = one
+            yield precisions
 
 
 class Ends(Strategy):
@@ -173,34 +187,15 @@ class Ends(Strategy):
                 yield map_of_units(units, precisions + [self.float_precision] * last)
 
 
-class Boundary(Strategy):
+class Boundary(_BothWays):
     """INT8 before the cut and float after it (`int8-first`), the reverse (`float-first`), or both.
 
     `by` is `layer` or `block`; `float_precision` is what the other side of the cut runs in.
     """
 
     name = "boundary"
+    directions = ("int8-first", "float-first")
 
-    def __init__(
-        self,
-        *,
-        by: str = "layer",
-        direction: str = "both",
-        float_precision: Precision = Precision.FP16,
-    ) -> None:
-        self.by = by
-        self.direction = checked_direction(direction, CUT_DIRECTIONS)
-        self.float_precision = Precision(float_precision)
-
-    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
-        """All cuts not yet tried."""
-        return untried(self._cuts(units_of(layers, self.by)), trials)
-
-    def _cuts(self, units: Sequence[Unit]) -> Iterator[PrecisionMap]:
-        sides = {"int8-first": (Precision.INT8, self.float_precision)}
-        sides["float-first"] = (self.float_precision, Precision.INT8)
-        for direction, (before, after) in sides.items():
-            if self.direction not in ("both", direction):
-                continue
-            for cut in range(1, len(units)):
-                yield map_of_units(units, [before] * cut + [after] * (len(units) - cut))
+    def divisions(self, count: int, one: Precision, other: Precision) -> Iterator[list[Precision]]:
+        for cut in range(1, count):
+            yield [one] * cut + [other] * (count - cut)
