@@ -266,8 +266,8 @@ def run_case(setup: Setup, seed: int) -> tuple[str, Counter[str], list[str]]:
     for _ in range(chance.choice((1, 1, 2, 3))):
         case.kill_once()
     case.finish()
-    # Other programs of the machine come and go there.
-    left = _lasting(lambda: [str(path) for path in set(SHARED_MEMORY.iterdir()) - shared])
+    # Other programs of the machine come and go there; what one of them still holds is not ours.
+    left = _lasting(lambda: sorted(set(map(str, set(SHARED_MEMORY.iterdir()) - shared)) - _held_files()))
     case.count("files left", len(left), left)
     if not case.problems:
         shutil.rmtree(folder)
@@ -381,6 +381,16 @@ def _processes_of(sessions: set[int]) -> Iterator[str]:
             fields = (path / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) in sessions and fields[0] not in "ZX":
                 yield (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
+
+
+def _held_files() -> set[str]:
+    """Files of shared memory that a running process has mapped."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            fields = (line.split(maxsplit=5) for line in path.read_text(errors="replace").splitlines())
+            found |= {field[5] for field in fields if len(field) > 5 and field[5].startswith(str(SHARED_MEMORY))}
+    return found
 
 
 def _journal_lines(folder: Path) -> list[bytes]:
