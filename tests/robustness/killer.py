@@ -267,7 +267,7 @@ def run_case(setup: Setup, seed: int) -> tuple[str, Counter[str], list[str]]:
         case.kill_once()
     case.finish()
     # Other programs of the machine come and go there; what one of them still holds is not ours.
-    left = _lasting(lambda: sorted(set(map(str, set(SHARED_MEMORY.iterdir()) - shared)) - _held_files()))
+    left = _lasting(lambda: list(_free_files(set(SHARED_MEMORY.iterdir()) - shared)))
     case.count("files left", len(left), left)
     if not case.problems:
         shutil.rmtree(folder)
@@ -383,14 +383,16 @@ def _processes_of(sessions: set[int]) -> Iterator[str]:
                 yield (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
 
 
-def _held_files() -> set[str]:
-    """Files of shared memory that a running process has mapped."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/maps"):
+def _free_files(paths: set[Path]) -> Iterator[str]:
+    """Those that no running process has mapped; by inode, since a semaphore is mapped before it gets its name."""
+    held = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
-            fields = (line.split(maxsplit=5) for line in path.read_text(errors="replace").splitlines())
-            found |= {field[5] for field in fields if len(field) > 5 and field[5].startswith(str(SHARED_MEMORY))}
-    return found
+            held |= {line.split(maxsplit=5)[4] for line in maps.read_text(errors="replace").splitlines()}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if str(path.stat().st_ino) not in held:
+                yield str(path)
 
 
 def _journal_lines(folder: Path) -> list[bytes]:
