@@ -384,7 +384,7 @@ def _processes_of(sessions: set[int]) -> Iterator[str]:
 
 
 def _free_files(paths: set[Path]) -> Iterator[str]:
-    """Those that no running process has mapped; by inode, since a semaphore is mapped before it gets its name."""
+    """Those that no running process has mapped; by inode: a semaphore is mapped before it gets its name."""
     held = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
