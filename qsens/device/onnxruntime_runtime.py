@@ -191,14 +191,7 @@ class OnnxRuntimeRuntime:
         del self._session
 
     def _options(self) -> Any:
-        options = onnxruntime.SessionOptions()
-        levels = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = (
-            levels.ORT_ENABLE_ALL if self._optimised else levels.ORT_DISABLE_ALL
-        )
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads=self._threads, optimised=self._optimised)
         if this_cpu_saturates(onednn=False) is not False:
             options.add_session_config_entry(_EXACT_WEIGHTS, "1")
         return options
@@ -209,6 +202,18 @@ class OnnxRuntimeRuntime:
         # ONNX Runtime raises classes of its own that share no ancestor but Exception.
         except Exception as error:
             raise DeviceError(f"ONNX Runtime refused the model: {error}") from error
+
+
+def session_options(*, threads: int = 0, optimised: bool = True) -> Any:
+    """Options of a quiet session; 0 `threads` are as many as there are cores."""
+    options = onnxruntime.SessionOptions()
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Spinning threads would take the cores from what runs between two batches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _outputs(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.errors import DeviceError
 from qsens.device.leftovers import temporary_folder
-from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
+from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime, session_options
 from qsens.engines.cpu_engines import CpuEngine, OnnxRuntimeEngine
 from qsens.engines.lowering.lowered_graph import DetachedModel, LoweredGraph, model_source
 from qsens.engines.lowering.qdq import without_tail_clips
@@ -269,11 +269,7 @@ class OnnxRuntimeBackend(Backend):
         Raises:
             BuildError: with ONNX Runtime's own message.
         """
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads=self.threads, optimised=False)
         if held_path is not None:
             options.optimized_model_filepath = str(held_path)
             options.add_session_config_entry(_EXTERNAL_FILE, "held.bin")

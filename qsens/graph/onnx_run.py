@@ -12,6 +12,7 @@ import onnxruntime
 from qsens.core.errors import LoadError
 from qsens.core.interfaces import InputSpec
 from qsens.device.leftovers import temporary_folder
+from qsens.device.onnxruntime_runtime import session_options
 from qsens.graph import limits
 from qsens.graph.limits import bound_memory
 
@@ -39,12 +40,9 @@ def open_session(model: onnx.ModelProto, *, threads: int = 0) -> onnxruntime.Inf
     Raises:
         LoadError: with ONNX Runtime's own words.
     """
-    options = onnxruntime.SessionOptions()
+    # Optimising, ONNX Runtime would compute what is constant while it loads, in any time and memory.
+    options = session_options(threads=threads, optimised=False)
     options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # ONNX Runtime would compute what is constant while it loads, where neither time nor memory are bounded.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     bound_memory(options)
     # Its fallback prints, and tries the same once more.
     session = partial(

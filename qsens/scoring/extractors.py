@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from qsens.calibration.real_images import RealImages
@@ -24,12 +23,8 @@ if TYPE_CHECKING:
     import onnx
 
 
-IMAGES_PER_BATCH = 8
-
 EXTRACTOR_NAMES = (inception.NAME, lite0.NAME)
-
 IMAGES_PER_RUN = 8
-
 GRAPH_VERSION = 1
 
 
@@ -58,7 +53,7 @@ def _batches_of_one_size(images: RealImages) -> Iterator[NDArray[np.uint8]]:
     batch: list[NDArray[np.uint8]] = []
     for index in range(len(images)):
         image = images.image(index)
-        if batch and (len(batch) == IMAGES_PER_BATCH or image.shape != batch[0].shape):
+        if batch and (len(batch) == IMAGES_PER_RUN or image.shape != batch[0].shape):
             yield np.stack(batch)
             batch = []
         batch.append(image)
@@ -168,11 +163,9 @@ class SessionFeatures:
 def _open_session(graph: bytes, threads: int) -> Any:
     import onnxruntime  # deferred: listing or naming extractors needs no runtime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Spinning threads would take the cores from the generator between batches.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    from qsens.device.onnxruntime_runtime import session_options
+
+    options = session_options(threads=threads)
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 

@@ -290,10 +290,10 @@ def module_talker(module: Any) -> Generate:
 def _session_talker(model: onnx.ModelProto) -> Generate:
     import onnxruntime  # half a second that torch modules do not need
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    from qsens.device.onnxruntime_runtime import session_options
+
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
     )
     names = {entry.name for entry in session.get_inputs()}
     if names != set(INPUTS):
