@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.repeated_options import one_value_each
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
@@ -60,8 +61,10 @@ def layers(
     for option in model_options:
         if option.group != "model":
             raise SpecError(f"layers takes no option of a {option.group}", "write --option model.KEY=VALUE")
-    shapes = dict(parse_shape(text) for text in input_shapes)
-    options: dict[str, object] = {option.name: option.value for option in model_options}
+    shapes = one_value_each("--input-shape", map(parse_shape, input_shapes))
+    options: dict[str, object] = one_value_each(
+        "--option", ((option.name, option.value) for option in model_options)
+    )
     if shapes:
         options["input_shapes"] = shapes
     if trust_checkpoint:

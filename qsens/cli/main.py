@@ -14,6 +14,7 @@ import click
 
 from qsens import __version__
 from qsens.cli.process import CommandProcess
+from qsens.cli.repeated_options import refuse_repeats
 from qsens.cli.shown_text import only_shown
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import QsensError, SpecError
@@ -143,6 +144,14 @@ class MainGroup(LazyGroup):
         extra["obj"] = extra.get("obj") or CommandProcess()
         with _one_door(extra["obj"]):
             return super().make_context(info_name, args, parent, **extra)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            refuse_repeats(command, rest, ctx)
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         with _one_door(ctx.obj, is_debug=bool(ctx.params.get("debug"))):

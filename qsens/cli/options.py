@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from qsens.cli.repeated_options import one_value_each
 from qsens.core.errors import SpecError
 from qsens.core.schema import load_schema
 from qsens.core.spec import (
@@ -256,11 +257,13 @@ def values_from_options(checkpoint: str | None, options: Mapping[str, Any]) -> d
     values: dict[str, Any] = {name: options[name] for name in _PLAIN if options.get(name) is not None}
     if checkpoint is not None:
         values["checkpoint"] = checkpoint
+    # the same pattern twice: the later pin would win
+    one_value_each("--pin", ((pin.rpartition("=")[0], pin) for pin in options.get("pinned") or ()))
     for name in ("metrics", "pinned"):
         if options.get(name):
             values[name] = list(options[name])
     if options.get("input_shapes"):
-        values["input_shapes"] = dict(options["input_shapes"])
+        values["input_shapes"] = one_value_each("--input-shape", options["input_shapes"])
     image_rule = _given(options, {name: name for name in ("resize", "crop", "value_range", "colour_order")})
     output = _given(
         options,
@@ -288,9 +291,11 @@ def _given(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 
 
 def _plugin_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    tables: dict[str, dict[str, Any]] = {f"{group}_options": {} for group in _OPTION_GROUPS}
-    for option in options.get("options") or ():
-        tables[f"{option.group}_options"][option.name] = option.value
+    given: list[PluginOption] = list(options.get("options") or ())
     if options.get("by") is not None:
-        tables["strategy_options"]["by"] = options["by"]
-    return tables
+        given.append(PluginOption("strategy", "by", options["by"]))
+    values = one_value_each("--option", ((f"{one.group}.{one.name}", one.value) for one in given))
+    return {
+        f"{group}_options": {one.name: values[f"{group}.{one.name}"] for one in given if one.group == group}
+        for group in _OPTION_GROUPS
+    }

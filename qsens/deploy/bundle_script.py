@@ -216,18 +216,38 @@ def count(text: str) -> int:
     return value
 
 
+class Once(argparse.Action):
+    """Keeps the value of an option that may be given once: argparse would take the last one."""
+
+    def __call__(
+        self,
+        command: argparse.ArgumentParser,
+        found: argparse.Namespace,
+        value: Any,
+        option: Optional[str] = None,
+    ) -> None:
+        if getattr(found, f"has_{self.dest}", False):
+            command.error(f"{option} is given twice, and only one value can count")
+        setattr(found, self.dest, value)
+        setattr(found, f"has_{self.dest}", True)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(
         description="Rebuild this bundle's engine, audit its layers, compare its pictures with the goldens.",
         epilog="Exit codes: 0 fine, 1 damaged or not runnable, 4 not what was scored.",
     )
-    found.add_argument("--digest", type=digest_text, metavar="HEX", help="what qsens export printed")
+    found.add_argument(
+        "--digest", action=Once, type=digest_text, metavar="HEX", help="what qsens export printed"
+    )
     found.add_argument("--json", action="store_true", help="print JSON")
-    found.add_argument("--repeats", type=count, default=50, help="timed runs (default 50)")
+    found.add_argument("--repeats", action=Once, type=count, default=50, help="timed runs (default 50)")
     what = found.add_mutually_exclusive_group()
     what.add_argument("--no-latency", action="store_true", help="do not measure")
-    what.add_argument("--latency-json", metavar="FILE", help="write the latency for `qsens select`")
+    what.add_argument(
+        "--latency-json", action=Once, metavar="FILE", help="write the latency for `qsens select`"
+    )
     return found
 
 

@@ -13,6 +13,7 @@ import click
 
 from qsens import __version__
 from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.repeated_options import one_value_each
 from qsens.cli.shown_text import steering
 from qsens.cli.text import echo_json, text_table
 
@@ -125,7 +126,9 @@ def _open_generator(checkpoint: Path | None, options: Mapping[str, Any]) -> "Gen
     from qsens.run.open import open_generator  # loads onnx
 
     given: tuple[PluginOption, ...] = options["options"]
-    wanted = {option.name: option.value for option in given if option.group == "model"}
+    wanted = one_value_each(
+        "--option", ((option.name, option.value) for option in given if option.group == "model")
+    )
     wanted["trust_checkpoint"] = options["trust_checkpoint"]
     return open_generator(checkpoint, options["model"], wanted)
 
