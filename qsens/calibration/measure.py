@@ -1,5 +1,6 @@
 """Ranges measured once a run: the FP32 graph hands out its inner tensors over a calibration set."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,11 @@ def extremes_model(graph: Graph, tensors: Sequence[str]) -> onnx.ModelProto:
 def groups_of_tensors(graph: Graph, tensors: Sequence[str]) -> Iterator[list[str]]:
     """Runs of tensors whose values for one sample fit in `LARGEST_GROUP_BYTES` together."""
     shapes = Topology(graph.model).shapes
+    largest = max(math.prod(layer.output_shape) for layer in graph.layers)
     group: list[str] = []
     size_bytes = 0
     for name in tensors:
-        needed = 4 * int(np.prod([side or 1 for side in shapes.get(name, ())]))
+        needed = 4 * _elements(shapes.get(name), largest)
         if group and size_bytes + needed > LARGEST_GROUP_BYTES:
             yield group
             group, size_bytes = [], 0
@@ -68,6 +70,13 @@ def groups_of_tensors(graph: Graph, tensors: Sequence[str]) -> Iterator[list[str
         size_bytes += needed
     if group:
         yield group
+
+
+def _elements(shape: Sequence[int | None] | None, largest: int) -> int:
+    """Of one sample; where a side or the whole shape is unknown, those of the `largest` layer."""
+    if shape is None or None in shape[1:]:
+        return largest
+    return math.prod(side or 1 for side in shape)
 
 
 def _with_outputs(

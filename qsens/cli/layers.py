@@ -149,4 +149,4 @@ def graph_summary(graph: "Graph") -> dict[str, object]:
 
 
 def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+    return "x".join(map(str, shape)) or "scalar"

@@ -14,6 +14,8 @@ from onnx import AttributeProto, numpy_helper
 
 from qsens.core.errors import LoadError
 
+# The first version of the file format in which an initializer need not be listed among the inputs.
+CONSTANTS_ARE_NO_INPUTS = 4
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -38,7 +40,7 @@ class Draft:
 
         Nodes are copied; weights are shared with the model, and no pass writes into a weight.
         """
-        header = onnx.ModelProto(ir_version=model.ir_version)
+        header = onnx.ModelProto(ir_version=max(model.ir_version, lowest_ir_version(model.opset_import)))
         header.producer_name = "pytorch" if model.producer_name == "pytorch" else ""
         header.opset_import.extend(model.opset_import)
         header.graph.name = "generator"
@@ -202,6 +204,15 @@ def first_free(name: str, taken: Iterable[str]) -> str:
         count += 1
         candidate = f"{name}@{count}"
     return candidate
+
+
+def lowest_ir_version(opset_import: Iterable[onnx.OperatorSetIdProto]) -> int:
+    """The oldest file format that came with the operator sets and lets a constant be no input."""
+    released = onnx.helper.OP_SET_ID_VERSION_MAP
+    versions: list[int] = [
+        released.get((entry.domain or "ai.onnx", entry.version), 0) for entry in opset_import
+    ]
+    return max([CONSTANTS_ARE_NO_INPUTS, *versions])
 
 
 def is_onnx_domain(domain: str) -> bool:

@@ -97,7 +97,9 @@ def run(
     Raises:
         LoadError: with ONNX Runtime's own words, or if the run takes too long or too much memory.
     """
-    shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
+    shapes = ", ".join(
+        f"{name} {'x'.join(map(str, value.shape)) or 'scalar'}" for name, value in inputs.items()
+    )
     limit_s = limits.LONGEST_SAMPLE_S * samples
     try:
         outputs = limits.run_within(session, dict(inputs), limit_s=limit_s)

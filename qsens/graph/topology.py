@@ -229,7 +229,8 @@ def _fused_operation(
 
 def _is_residual(other: str, result: str, topology: Topology) -> bool:
     """Two activations of the same known shape: an elementwise sum and not a broadcast."""
-    return topology.shapes.get(other, ()) == topology.shapes.get(result, None)
+    shape = topology.shapes.get(other)
+    return shape is not None and shape == topology.shapes.get(result)
 
 
 def fused_chain(operation: FusedOperation, topology: Topology) -> list[onnx.NodeProto]:

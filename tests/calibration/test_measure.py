@@ -43,6 +43,14 @@ def test_every_calibrated_tensor_is_in_one_group_of_bounded_size(monkeypatch):
     assert [name for group in groups for name in group] == list(tensors)
 
 
+def test_a_tensor_of_unknown_size_is_not_taken_for_a_small_one(monkeypatch):
+    graph = prepared(residual_generator()).graph
+    largest = 4 * max(int(np.prod(layer.output_shape)) for layer in graph.layers)
+    monkeypatch.setattr(measure, "LARGEST_GROUP_BYTES", 2 * largest)
+    groups = measure.groups_of_tensors(graph, [f"unknown{index}" for index in range(6)])
+    assert [len(group) for group in groups] == [2, 2, 2]
+
+
 def test_placements_ask_for_what_they_quantize():
     plan = prepared(residual_generator()).plan
     inputs, residual, dense = (set(plan.calibrated_tensors(placement)) for placement in Placement)

@@ -1,12 +1,13 @@
 import json
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 from tiny_models import conv_model
 
-from qsens.cli.layers import layers, parse_shape
+from qsens.cli.layers import graph_table, layers, parse_shape
 from qsens.cli.main import main
 from qsens.core.errors import SpecError
 from qsens.graph.prepare import prepare_graph
@@ -36,6 +37,12 @@ def test_table_totals_and_conventions(asked):
     assert "image 1x3x8x8" in lines[5]
     assert "any size" in lines[5]
     assert "output resolution" in lines[-2]
+
+
+def test_an_input_without_axes_is_said_to_be_a_scalar():
+    shapes = (("image", (1, 3, 8, 8)), ("strength", ()))
+    table = graph_table(replace(prepare_graph(conv_model()), example_shapes=shapes))
+    assert "inputs: image 1x3x8x8, strength scalar; outputs: picture" in table
 
 
 def test_json_has_layers_and_totals(asked):

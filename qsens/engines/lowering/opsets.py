@@ -11,11 +11,9 @@ from onnx import helper
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.downgrade import Downgrade
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.graph.editable_graph import Draft, is_onnx_domain, tensors_read
+from qsens.graph.editable_graph import Draft, is_onnx_domain, lowest_ir_version, tensors_read
 from qsens.graph.topology import Topology
 
-# ONNX's release for an operator set also fixed the version of the file format.
-IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9}
 LARGEST_INSIDE = 1024
 
 
@@ -111,7 +109,7 @@ def _skeleton(plan: LoweringPlan) -> tuple[onnx.ModelProto, frozenset[str]]:
 
 def _with_header(source: onnx.ModelProto, nodes: object, opset: int | None) -> onnx.ModelProto:
     """`nodes` between the inputs and outputs of `source`, with its value types."""
-    model = onnx.ModelProto(ir_version=source.ir_version if opset is None else IR_VERSIONS[opset])
+    model = onnx.ModelProto(ir_version=source.ir_version)
     model.graph.name = source.graph.name
     model.graph.input.extend(source.graph.input)
     model.graph.output.extend(source.graph.output)
@@ -120,6 +118,8 @@ def _with_header(source: onnx.ModelProto, nodes: object, opset: int | None) -> o
     for entry in source.opset_import:
         changes = opset is not None and is_onnx_domain(entry.domain)
         model.opset_import.add(domain=entry.domain, version=opset if changes else entry.version)
+    if opset is not None:
+        model.ir_version = lowest_ir_version(model.opset_import)
     return model
 
 

@@ -1,0 +1,83 @@
+"""Graphs that ONNX Runtime runs and exporters rarely write: old files, tensors of unknown shape."""
+
+import numpy as np
+import onnx
+import pytest
+from flavours import QDQ_FLAVOURS, lowered, run_plainly
+from lowered_models import FP32, INT8, prepared
+from onnx import helper
+from tiny_models import normal, onnx_model
+
+from qsens.engines.lowering.plan import Placement
+
+IMAGE = {"image": np.random.default_rng(3).random((1, 3, 8, 8), dtype=np.float32)}
+
+
+def conv(source, weight, output, name):
+    return helper.make_node("Conv", [source, weight], [output], name, pads=[1, 1, 1, 1])
+
+
+def signal_to_noise(expected, actual):
+    return 10 * np.log10(np.mean(np.square(expected)) / np.mean(np.square(expected - actual)))
+
+
+def old_file(opset=13, ir_version=3):
+    """A file from when all initializers were listed among the inputs."""
+    weights = {"w1": normal(4, 3, 3, 3), "w2": normal(3, 4, 3, 3, seed=1)}
+    nodes = [conv("image", "w1", "c1", "first"), conv("c1", "w2", "picture", "last")]
+    sides = {"image": ["n", 3, 8, 8]}
+    inputs = sides | {name: value.shape for name, value in weights.items()}
+    model = onnx_model(
+        nodes, inputs=inputs, outputs={"picture": ["n", 3, 8, 8]}, weights=weights, opset=opset
+    )
+    model.ir_version = ir_version
+    return model
+
+
+@pytest.mark.parametrize(("opset", "stated", "wanted"), [(13, 3, 7), (13, 9, 9), (17, 3, 8), (21, 4, 10)])
+def test_the_file_format_is_one_that_the_graph_obeys(opset, stated, wanted):
+    model = old_file(opset, stated)
+    onnx.checker.check_model(model, full_check=True)
+    setup = prepared(model)
+    assert setup.graph.model.ir_version == wanted
+    onnx.checker.check_model(setup.graph.model, full_check=True)
+
+
+@pytest.mark.parametrize("flavour", ["exact", *QDQ_FLAVOURS])
+def test_an_old_file_is_lowered_to_valid_onnx(flavour):
+    setup = prepared(old_file())
+    onnx.checker.check_model(lowered(setup, INT8, flavour).model, full_check=True)
+
+
+def of_unknown_shape():
+    """A product of a scalar input with what an operator of ONNX Runtime's own makes."""
+    nodes = [
+        conv("image", "w1", "c1", "first"),
+        helper.make_node("Gelu", ["c1"], ["unknown"], "gelu", domain="com.microsoft"),
+        helper.make_node("Mul", ["unknown", "strength"], ["scaled"], "mul"),
+        conv("scaled", "w2", "c2", "last"),
+        helper.make_node("Add", ["c2", "bent"], ["sum"], "skip"),
+        helper.make_node("Gelu", ["image"], ["bent"], "gelu2", domain="com.microsoft"),
+        helper.make_node("Sigmoid", ["sum"], ["picture"], "sigmoid"),
+    ]
+    model = onnx_model(
+        nodes,
+        inputs={"image": [1, 3, 8, 8], "strength": []},
+        outputs={"picture": [1, 3, 8, 8]},
+        weights={"w1": normal(4, 3, 3, 3), "w2": normal(3, 4, 3, 3, seed=1)},
+    )
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+@pytest.mark.parametrize("flavour", ["exact", *QDQ_FLAVOURS])
+def test_a_tensor_of_unknown_shape_is_no_scalar(flavour, placement):
+    setup = prepared(of_unknown_shape())
+    assert "unknown" not in setup.plan.topology.shapes
+    assert setup.plan.topology.shapes["strength"] == ()
+    assert setup.plan.operations["last"].skip is None
+    feeds = IMAGE | {"strength": np.array(0.8, np.float32)}
+    expected = run_plainly(lowered(setup, FP32, flavour).model, feeds)["picture"]
+    actual = run_plainly(lowered(setup, INT8, flavour, placement=placement).model, feeds)["picture"]
+    assert signal_to_noise(expected, actual) > 30
