@@ -44,7 +44,7 @@ from qsens.run.paired_errors import paired_errors
 from qsens.run.reopen import reopen_run
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
-from qsens.selection.budget import DEFAULT_BUDGET, Budget
+from qsens.selection.budget import DEFAULT_BUDGET, Budget, parse_guard
 from qsens.selection.choose import Selection, cheapest_within
 from qsens.selection.precision_map_file import write_precision_map
 
@@ -187,7 +187,7 @@ def choose_within_budget(study: Study, spec: SweepSpec, evidence: Path) -> Selec
     return cheapest_within(
         study,
         budget=Budget.parse(text),
-        guard=None if spec.guard is None else Budget.parse(spec.guard),
+        guard=parse_guard(spec.guard),
         metric=metric,
         paired_error=paired_errors(evidence),
     )
@@ -283,7 +283,7 @@ def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Sel
     return cheapest_within(
         read_study(Path(run)),
         budget=Budget.parse(budget),
-        guard=None if guard is None else Budget.parse(guard),
+        guard=parse_guard(guard),
         paired_error=paired_errors(RunPaths(Path(run)).evidence),
     )
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qsens.cli.options import budget_option
 from qsens.cli.text import echo_json, text_table
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN RUN...")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare on this; repeat for more.")
 @click.option("--labels", metavar="A,B", help="Names of the runs; what tells them apart without it.")
-@click.option("--budget", metavar="X", help="Choose a map within this in every run, as `select` does.")
+@budget_option(help="Choose a map within this in every run, as `select` does.")
 @click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs.")
 @click.option("--gate", is_flag=True, help="Exit with 3 unless later runs keep the first run's map or INT8.")
 @click.option(

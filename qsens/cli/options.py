@@ -126,6 +126,14 @@ largest_picture_option = partial(
     metavar="MEGAPIXELS",
     help=f"Refuse larger images before they are decoded; {LARGEST_PICTURE_MEGAPIXELS} if left out.",
 )
+
+
+def _joined(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> str | None:
+    """Several budgets as the one text that a spec has; `None` where none is given."""
+    return ", ".join(texts) or None
+
+
+budget_option = partial(click.option, "--budget", multiple=True, callback=_joined, metavar="[NAME=]X")
 # Every option is absent unless given: defaults live in `SweepSpec` only.
 _OPTIONS = (
     click.option("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
@@ -155,10 +163,9 @@ _OPTIONS = (
     click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),
     click.option("--extractor", metavar="NAME", help="Feature extractor of FID and KID, or 'auto'."),
     click.option("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
-    click.option(
-        "--budget",
-        metavar="X",
-        help="Allowed loss: points (2.0), a share of FP32's score (5%), or least dB of PSNR.",
+    budget_option(
+        help="Allowed loss: points (2.0), a share of FP32's score (5%), or least dB of PSNR; repeat with the "
+        "names of scores for several (fid=5%), all of which hold."
     ),
     click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs."),
     click.option(

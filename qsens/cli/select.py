@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from qsens.cli.options import budget_option
 from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Role
@@ -27,8 +28,8 @@ from qsens.core.trial import Score, Study, Trial
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import paired_errors
-from qsens.selection.budget import Budget
-from qsens.selection.choose import PairedError, Selection, cheapest_within, pareto_front
+from qsens.selection.budget import Budget, Limit, parse_guard
+from qsens.selection.choose import PairedError, Selection, cheapest_within, is_interval_within, pareto_front
 from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
 from qsens.selection.precision_map_file import write_precision_map
 from qsens.selection.reason_groups import fold_reasons
@@ -50,9 +51,9 @@ def reason_lines(study: Study, selection: Selection) -> list[str]:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--budget",
-    help="How much worse than FP32: points (2.0), a share of its score (5%); of PSNR the least dB.",
+@budget_option(
+    help="How much worse than FP32: points (2.0), a share of its score (5%); of PSNR the least dB. Repeat it "
+    "with the names of scores for several (fid=5%), all of which hold."
 )
 @click.option(
     "--guard", help="The same for the distance from the FP32 outputs; the points of a FID budget without it."
@@ -131,7 +132,7 @@ class SelectionOptions:
     ) -> Selection:
         """The map that the limits lead to. Raises `BudgetError` where no map meets them."""
         budget = None if spec.budget is None else Budget.parse(spec.budget)
-        guard = None if spec.guard is None else Budget.parse(spec.guard)
+        guard = parse_guard(spec.guard)
         if timings is not None and self.latency_limit is not None:
             limit_ms = self.latency_limit
             return best_within_time(
@@ -223,32 +224,35 @@ def _run_name(names: Sequence[str]) -> str:
 
 
 def _limit_lines(selection: Selection) -> list[str]:
-    limit, guard = selection.limit, selection.guard
-    if selection.latency is not None and selection.latency.limit_ms is not None and limit.is_open:
-        return []
-    word = "at most" if limit.lower_is_better else "at least"
-    score = selection.trial.score(limit.metric)
-    value = f" {_number(score)}," if score is not None else ""
-    fp32 = f" (FP32 {limit.baseline:.4g})" if math.isfinite(limit.baseline) else ""
-    lines = [f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed{fp32}"]
-    if selection.is_interval_within is not None:
-        whether = "lies within it too" if selection.is_interval_within else _beyond(selection)
-        lines[0] += f"; the 95% interval of the difference {whether}"
-    if guard is not None and selection.damage is not None:
+    guard, trial = selection.guard, selection.trial
+    lines = [_limit_line(trial, limit) for limit in selection.limits if not (limit.is_guard or limit.is_open)]
+    if guard is not None and selection.damage is not None and not guard.is_open:
         lines.append(
             f"{guard.metric}: {selection.damage:.4g}, at most {guard.threshold:.4g} allowed as the guard"
         )
     return lines
 
 
-def _beyond(selection: Selection) -> str:
+def _limit_line(trial: Trial, limit: Limit) -> str:
+    word = "at most" if limit.lower_is_better else "at least"
+    score = trial.score(limit.metric)
+    value = f" {_number(score)}," if score is not None else ""
+    fp32 = f" (FP32 {limit.baseline:.4g})" if math.isfinite(limit.baseline) else ""
+    line = f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed{fp32}"
+    is_within = is_interval_within(trial, limit)
+    if is_within is None:
+        return line
+    whether = "lies within it too" if is_within else _beyond(score, limit)
+    return f"{line}; the 95% interval of the difference {whether}"
+
+
+def _beyond(score: Score | None, limit: Limit) -> str:
     """The number of samples that would put the interval within the limit, if the score stays what it is."""
-    score = selection.trial.score(selection.limit.metric)
     error = None if score is None else score.difference_standard_error
     text = "reaches beyond it: score more samples"
-    if score is None or not error or selection.excess >= 0:
+    if score is None or not error or limit.excess(score.value) >= 0:
         return text
-    needed = images_needed(error, score.images, -selection.excess)
+    needed = images_needed(error, score.images, -limit.excess(score.value))
     return f"{text}, about {needed:,} instead of {score.images:,} (--evaluation-samples)"
 
 

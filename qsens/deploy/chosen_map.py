@@ -151,8 +151,7 @@ def _named(run: ReopenedRun, trial: Trial) -> Selection:
     return Selection(
         trial=trial,
         precision_map=built_map(trial),
-        limit=limit,
-        guard=None,
+        limits=(limit,),
         excess=0.0,
         damage=None,
         int8_macs_share=int8_share(run.study, trial),

@@ -26,7 +26,7 @@ from qsens.core.interfaces import (
     Strategy,
 )
 from qsens.core.maps import pin_layers
-from qsens.core.metric_names import first_of_role, role_of
+from qsens.core.metric_names import base_name, first_of_role, role_of
 from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
@@ -44,7 +44,7 @@ from qsens.scoring.extractors import (
 from qsens.scoring.fid import sample_size_warning
 from qsens.scoring.pictures import check_output
 from qsens.search.enumerations import Chain
-from qsens.selection.budget import Budget, no_budget
+from qsens.selection.budget import Budget, no_budget, parse_guard
 from qsens.selection.choose import guard_without_score
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
@@ -73,11 +73,19 @@ def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) 
     if guard is not None and first_of_role(metrics, Role.FP32_DISTANCE) is None:
         raise guard_without_score(guard)
     headline = first_of_role(metrics, *Role)
-    role = None if headline is None else role_of(headline)
     of_fp32 = {Role.FP32_DISTANCE: 0.0, Role.DECIBELS: math.inf}
-    for amount in (Budget.parse(text) for text in (budget, guard) if text is not None):
-        if headline is not None and role in of_fp32:
-            amount.points(headline, of_fp32[role])
+    parts = [] if budget is None else list(Budget.parse(budget).parts)
+    parts += filter(None, [parse_guard(guard)])
+    for part in parts:
+        metric = headline if part.metric is None else base_name(part.metric)
+        if part.metric is not None and metric not in metrics:
+            raise SpecError(
+                f"a budget on {part.metric!r}, which is not scored",
+                f"scored: {', '.join(metrics)}; distances to real images need --reference",
+            )
+        role = None if metric is None else role_of(metric)
+        if metric is not None and role in of_fp32:
+            part.points(metric, of_fp32[role])
 
 
 def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:

@@ -53,7 +53,7 @@ class Additive(Strategy):
         self.by = by
         self.direction = checked_direction(direction, DIRECTIONS)
         self.metric = metric
-        self.budget = None if budget is None else Budget.parse(str(budget))
+        self.budget = None if budget is None else Budget.parse_one(str(budget), "the budget of additive")
         self.points = points
         self.float_precision = Precision(float_precision)
 

@@ -1,37 +1,63 @@
-"""The budget: the largest loss of score that a map may have against FP32."""
+"""The budget: the largest losses of score that a map may have against FP32; read from texts here only."""
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qsens.core.errors import SpecError
 from qsens.core.schema import shown
 
 # Where a run states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
+_PART = re.compile(r"\s*(?:([A-Za-z][\w.-]*(?:\[[^\]]*\])?)\s*=)?\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
+_FORMS = "write points (2.0), a share of FP32's score (5%), or the least dB of PSNR (35)"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The largest loss of score against FP32: points of the metric, or a share of FP32's score."""
+    """The largest loss of score against FP32: points of the metric, or a share of FP32's score.
+
+    `metric` is the score it is on, `None` for the one that a run's choice goes by. `also` are budgets on
+    other scores that hold at the same time.
+    """
 
     amount: float
     is_share: bool = False
+    metric: str | None = None
+    also: tuple["Budget", ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """Read `2.0` (points) or `5%` (of FP32's score). Raises `SpecError` for anything else."""
-        match = _AMOUNT.fullmatch(text)
-        if match is None or not math.isfinite(float(match[1])):
-            raise SpecError(
-                f"cannot read the budget {shown(text)}",
-                "write points (2.0), a share of FP32's score (5%), or the least dB of PSNR (35)",
-            )
-        return cls(float(match[1]) / (100 if match[2] else 1), bool(match[2]))
+        """Read `2.0` (points), `5%` (of FP32's score), `psnr=45`, or several of them with commas between.
+
+        Raises:
+            SpecError: for anything else, or two budgets on one score.
+        """
+        first, *others = (_read_part(part, text) for part in text.split(","))
+        found = replace(first, also=tuple(others))
+        names = [part.metric for part in found.parts]
+        twice = next((name for name in names if names.count(name) > 1), "")
+        if twice != "":
+            raise two_budgets(twice or "the same score", found)
+        return found
+
+    @classmethod
+    def parse_one(cls, text: str, what: str) -> "Budget":
+        """Read a single amount for `what`, which is on a score of its own. Raises `SpecError` for others."""
+        found = cls.parse(text)
+        if found.also or found.metric:
+            raise SpecError(f"{what} is one amount on a score of its own, not {found}", _FORMS)
+        return found
+
+    @property
+    def parts(self) -> tuple["Budget", ...]:
+        """Each budget by itself: this one, then the others that hold too."""
+        return (replace(self, also=()), *self.also)
 
     def __str__(self) -> str:
-        return f"{100 * self.amount:g}%" if self.is_share else f"{self.amount:g}"
+        amount = f"{100 * self.amount:g}%" if self.is_share else f"{self.amount:g}"
+        name = "" if self.metric is None else f"{self.metric}="
+        return ", ".join([f"{name}{amount}", *map(str, self.also)])
 
     def points(self, metric: str, baseline: float) -> float:
         """The budget in points of the metric.
@@ -45,8 +71,30 @@ class Budget:
             hint = "give it in points, for example 2.0"
             if not math.isfinite(baseline):
                 hint = "give the least acceptable score in points, for example 35 (dB)"
-            raise SpecError(f"{self} of FP32's {metric} ({baseline:g}) is no amount", hint)
+            raise SpecError(f"{100 * self.amount:g}% of FP32's {metric} ({baseline:g}) is no amount", hint)
         return self.amount * abs(baseline)
+
+
+def _read_part(part: str, text: str) -> Budget:
+    match = _PART.fullmatch(part)
+    if match is None or not math.isfinite(float(match[2])):
+        raise SpecError(
+            f"cannot read the budget {shown(text)}",
+            f"{_FORMS}; of several scores NAME=X each: fid=5%,psnr=35",
+        )
+    return Budget(float(match[2]) / (100 if match[3] else 1), bool(match[3]), match[1])
+
+
+def parse_guard(text: str | None) -> Budget | None:
+    """Read the guard, an amount on a score of its own; `None` where there is none. Raises `SpecError`."""
+    return None if text is None else Budget.parse_one(text, "a guard")
+
+
+def two_budgets(metric: str, budget: Budget) -> SpecError:
+    """The refusal of two budgets on one score, of which neither says that the other one is meant."""
+    return SpecError(
+        f"two budgets on {metric}: {budget}", "give each score one: --budget fid=5% --budget psnr=35"
+    )
 
 
 @dataclass(frozen=True)
@@ -54,12 +102,14 @@ class Limit:
     """The limit that a map must keep to: `metric` at most `points` worse than `baseline`.
 
     Where FP32's score is infinite (PSNR against itself) `points` is the least acceptable score itself.
+    `is_guard`: it is on the distance from the FP32 outputs, beside the budget.
     """
 
     metric: str
     baseline: float
     points: float
     lower_is_better: bool
+    is_guard: bool = False
 
     @property
     def threshold(self) -> float:

@@ -12,7 +12,7 @@ from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
-from qsens.selection.budget import Budget, Limit, told_apart
+from qsens.selection.budget import Budget, Limit, told_apart, two_budgets
 
 if TYPE_CHECKING:
     from qsens.selection.timings import LatencyChoice
@@ -30,22 +30,32 @@ def no_paired_error(_metric: str, _one: Trial, _other: Trial) -> float | None:
 class Selection:
     """The chosen trial and why.
 
-    `precision_map` is what the backend built. `excess` is how far the score is beyond the limit (not
-    positive). `is_interval_within` says whether the 95% interval of the difference from FP32 lies within
-    the budget too, `None` where no interval is known. `ties` are other maps whose score cannot be told from
-    the chosen one at this sample size. `latency` says what was measured, where the choice was made on that.
+    `precision_map` is what the backend built; `limits` are those that it keeps to, the main one first.
+    `excess` is how far the score is beyond the main one (not positive). `is_interval_within` says whether
+    the 95% intervals of the differences from FP32 lie within the budgets too, `None` where one is not known.
+    `ties` are other maps whose score cannot be told from the chosen one at this sample size. `latency` says
+    what was measured, where the choice was made on that.
     """
 
     trial: Trial
     precision_map: PrecisionMap
-    limit: Limit
-    guard: Limit | None
+    limits: tuple[Limit, ...]
     excess: float
     damage: float | None
     int8_macs_share: float
     is_interval_within: bool | None
     ties: tuple[Trial, ...]
     latency: "LatencyChoice | None" = None
+
+    @property
+    def limit(self) -> Limit:
+        """The limit on the score that the choice goes by."""
+        return self.limits[0]
+
+    @property
+    def guard(self) -> Limit | None:
+        """The limit on the distance from the FP32 outputs that holds beside the budget."""
+        return guard_among(self.limits)
 
 
 def cheapest_within(
@@ -123,19 +133,48 @@ def candidates_of(study: Study, metric: str) -> tuple[Trial, ...]:
 
 
 def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | None) -> tuple[Limit, ...]:
-    """The limit of the budget and, where it can be measured, that of the guard."""
-    name = headline_metric(study) if metric is None else find_metric(study, metric)
-    score = _score_of_metric(study, name)
-    baseline = _baseline(study, name)
-    limit = Limit(name, baseline, budget.points(name, baseline), score.lower_is_better)
+    """The limits of the budget, that on `metric` or the headline first, and the guard where it is measured.
+
+    Raises:
+        SpecError: for two budgets on one score, or one on a score that was not measured.
+    """
+    headline = headline_metric(study) if metric is None else find_metric(study, metric)
+    limits: list[Limit] = []
+    for part in budget.parts:
+        limit = _limit_on(study, headline if part.metric is None else find_metric(study, part.metric), part)
+        if limit.metric in [other.metric for other in limits]:
+            raise two_budgets(limit.metric, budget)
+        limits.append(limit)
+    limits.sort(key=lambda limit: limit.metric != headline)
+    guarding = _guard(study, limits, guard)
+    return (*limits, *([] if guarding is None else [guarding]))
+
+
+def _limit_on(study: Study, metric: str, budget: Budget) -> Limit:
+    baseline, score = _baseline(study, metric), _score_of_metric(study, metric)
+    return Limit(metric, baseline, budget.points(metric, baseline), score.lower_is_better)
+
+
+def _guard(study: Study, limits: Sequence[Limit], guard: Budget | None) -> Limit | None:
+    """The limit on the distance from the FP32 outputs; without a guard, the points of one to real images."""
     damage = first_of_role(study.metrics, Role.FP32_DISTANCE)
-    # points of another score than a Fréchet distance are no amount of the guard's
-    if guard is None and (damage is None or role_of(name) is not Role.REAL_DISTANCE):
-        return (limit,)
-    if damage is None:
-        raise guard_without_score(str(guard))
-    points = limit.points if guard is None else guard.points(name, baseline)
-    return (limit, Limit(damage, _baseline(study, damage), points, lower_is_better=True))
+    real = next((limit for limit in limits if role_of(limit.metric) is Role.REAL_DISTANCE), None)
+    if guard is None:
+        # points of another score than a Fréchet distance are no amount of the guard's
+        if damage is None or real is None or damage in [limit.metric for limit in limits]:
+            return None
+        points = real.points
+    else:
+        if damage is None:
+            raise guard_without_score(str(guard))
+        of = real or limits[0]
+        points = guard.points(of.metric, of.baseline)
+    return Limit(damage, _baseline(study, damage), points, lower_is_better=True, is_guard=True)
+
+
+def guard_among(limits: Sequence[Limit]) -> Limit | None:
+    """The guard, if there is one."""
+    return next((limit for limit in limits if limit.is_guard), None)
 
 
 def guard_without_score(guard: str) -> SpecError:
@@ -200,24 +239,30 @@ def _cost(study: Study, trial: Trial, limit: Limit) -> tuple[float, float, float
 
 def selection_of(study: Study, chosen: Trial, ties: Sequence[Trial], limits: Sequence[Limit]) -> Selection:
     """The `Selection` of a chosen trial: its limits, its distance from them and its ties."""
-    limit = limits[0]
-    guard = limits[1] if len(limits) > 1 else None
+    limit, guard = limits[0], guard_among(limits)
     return Selection(
         trial=chosen,
         precision_map=built_map(chosen),
-        limit=limit,
-        guard=guard,
+        limits=tuple(limits),
         excess=limit.excess(usable_score(chosen, limit.metric)),
         damage=None if guard is None else _value(chosen, guard.metric),
         int8_macs_share=int8_share(study, chosen),
-        is_interval_within=_is_interval_within(chosen, limit),
+        is_interval_within=_are_intervals_within(chosen, limits),
         ties=tuple(ties),
     )
 
 
-def _is_interval_within(trial: Trial, limit: Limit) -> bool | None:
+def _are_intervals_within(trial: Trial, limits: Sequence[Limit]) -> bool | None:
+    """Whether each is, of a budget; the guard has none. `None` where one is not known and none is beyond."""
+    found = [is_interval_within(trial, limit) for limit in limits if not limit.is_guard]
+    return False if False in found else None if None in found else True
+
+
+def is_interval_within(trial: Trial, limit: Limit) -> bool | None:
+    """Whether the 95% interval of the difference from FP32 lies within a limit; `None` where unknown."""
     error = _error_from_fp32(trial, limit)
-    return None if error is None else limit.excess(usable_score(trial, limit.metric)) + Z95 * error <= 0
+    value = _value(trial, limit.metric)
+    return None if error is None or value is None else limit.excess(value) + Z95 * error <= 0
 
 
 def is_tie(one: Trial, other: Trial, limit: Limit, paired_error: PairedError) -> bool:

@@ -15,6 +15,7 @@ from qsens.selection.choose import (
     PairedError,
     Selection,
     candidates_of,
+    guard_among,
     is_tie,
     limits_of,
     no_paired_error,
@@ -82,6 +83,8 @@ def best_within_time(
     """
     name = headline_metric(study) if metric is None else find_metric(study, metric)
     limits = limits_of(study, budget or _no_budget(name), guard, name)
+    if limits[0].metric != name:  # what is within the time is still compared by its score
+        limits = (limits_of(study, _no_budget(name), None, name)[0], *limits)
     candidates = timed_candidates(study, timings, name)
     in_time = [trial for trial in candidates if timings.by_trial[trial.number].ms <= limit_ms]
     if not in_time:
@@ -183,7 +186,8 @@ def _loss(trial: Trial, limits: Sequence[Limit]) -> tuple[float, float]:
     loss = score if limit.lower_is_better else -score
     if math.isfinite(limit.baseline):
         loss = max(0.0, loss - (limit.baseline if limit.lower_is_better else -limit.baseline))
-    damage = trial.score(limits[1].metric) if len(limits) > 1 else None
+    guard = guard_among(limits)
+    damage = None if guard is None else trial.score(guard.metric)
     return loss, 0.0 if damage is None or math.isnan(damage.value) else damage.value
 
 

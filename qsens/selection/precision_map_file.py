@@ -21,7 +21,7 @@ from qsens.device.errors import reason_of
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.selection.budget import Budget
-from qsens.selection.choose import Selection
+from qsens.selection.choose import Selection, is_interval_within
 from qsens.selection.reasons import Reason, reasons_of_selection
 from qsens.selection.timings import LatencyChoice
 
@@ -191,6 +191,16 @@ def _budget(selection: Selection, spec: SweepSpec) -> dict[str, Any]:
         "guard_metric": None if guard is None else guard.metric,
         "guard_allowance": None if guard is None else guard.points,
         "damage": selection.damage,
+        "others": [
+            {
+                "metric": limit.metric,
+                "allowance": limit.points,
+                "threshold": limit.threshold,
+                "is_interval_within": is_interval_within(selection.trial, limit),
+            }
+            for limit in selection.limits[1:]
+            if not limit.is_guard
+        ],
     }
 
 

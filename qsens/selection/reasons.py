@@ -332,9 +332,8 @@ _BY_STRENGTH = (
 
 def reasons_of_selection(study: Study, selection: Selection) -> dict[str, Reason]:
     """`reasons_of` a selection, by its limits and the times that it was made on."""
-    limits = [selection.limit, *([] if selection.guard is None else [selection.guard])]
     timings = None if selection.latency is None else selection.latency.timings
-    return reasons_of(study, selection.trial, limits, timings)
+    return reasons_of(study, selection.trial, selection.limits, timings)
 
 
 def reasons_of(

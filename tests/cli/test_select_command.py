@@ -130,7 +130,25 @@ def test_layers_that_the_engine_runs_otherwise_are_counted_and_named(make_run):
     assert f"runs 2 layers in another precision: {LAYERS[1].name}, {LAYERS[2].name}" in shown
 
 
+def test_several_budgets_hold_at_once_and_each_has_its_line(make_run):
+    run = make_run()
+    assert "* " in select(run, "--budget", "100").stdout
+    result = select(run, "--budget", "fid=100", "--budget", "psnr=58")
+    assert result.exit_code == 0, result.stderr
+    starred = next(line for line in result.stdout.splitlines() if line.startswith("*"))
+    assert "first 2 INT8, last 2 FP16" in starred
+    assert "fid: 11.25, at most 110 allowed (FP32 10)" in result.stdout
+    assert "psnr: 58.75, at least 58 allowed" in result.stdout
+    document = json.loads(select(run, "--budget", "fid=100", "--budget", "psnr=58", "--json").stdout)
+    assert document["budget"]["text"] == "fid=100, psnr=58"
+    (other,) = document["budget"]["others"]
+    assert (other["metric"], other["threshold"]) == ("psnr", 58)
+
+
 WRONG = [
+    (["--budget", "2", "--budget", "3"], 2, "two budgets on the same score: 2, 3"),
+    (["--budget", "2", "--budget", "lpips=3"], 2, "no score named 'lpips'"),
+    (["--budget", "2", "--guard", "fid=1"], 2, "a guard is one amount on a score of its own, not fid=1"),
     (["--budget", "lots"], 2, "cannot read the budget"),
     (["--budget", "2", "--metric", "lpips"], 2, "no score named 'lpips'"),
     (["--budget", "2", "--guard", "much"], 2, "cannot read the budget 'much'"),

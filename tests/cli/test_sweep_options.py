@@ -82,6 +82,11 @@ def test_every_flag_reaches_its_key(parse, tmp_path):
     assert options["trust_checkpoint"] is True
 
 
+def test_several_budgets_are_one_text_of_the_spec(parse):
+    spec, _ = parse("--budget", "fid=5%", "--budget", "psnr=45")
+    assert spec.budget == "fid=5%, psnr=45"
+
+
 def test_flags_win_over_the_file_and_absent_flags_do_not(parse, tmp_path):
     (tmp_path / "sweep.toml").write_text(
         'seed = 5\nbatch_size = 3\n[image_rule]\ncrop = "center"\n[strategy_options]\nby = "block"\n'
@@ -131,6 +136,7 @@ WRONG = [
     (["--option", "metric.x=1"], "GROUP.KEY=VALUE"),
     (["--pin", "out.*=fp8"], "PATTERN=PRECISION"),
     (["--budget", "lots"], "2.0"),
+    (["--budget", "5%", "--budget", "psnr=lots"], "fid=5%"),
     (["--spec", "absent.toml"], "absent.toml"),
     (["--colour", "bgr"], "--colour-order"),
 ]

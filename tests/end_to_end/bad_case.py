@@ -36,7 +36,8 @@ def case(function: Case) -> Case:
 
 def swept(bench: Bench, *arguments: object, checkpoint: object = None, calibration: object = None) -> tuple:
     """A sweep that is good but for what is given."""
+    out = () if "--out" in arguments else ("--out", bench.folder / "run")
     return (
         *("sweep", checkpoint or bench.generator, "--calibration", calibration or bench.photos),
-        *("--out", bench.folder / "run", "--metric", "psnr", *arguments),
+        *(*out, "--metric", "psnr", *arguments),
     )

@@ -106,6 +106,13 @@ def share_of_an_endless_score(bench):
 
 
 @case
+def budget_on_a_score_that_is_not_measured(bench):
+    return Bad(
+        swept(bench, "--budget", "psnr=30", "--budget", "ssim=0.1"), "'ssim', which is not scored", "psnr", 2
+    )
+
+
+@case
 def guard_without_its_score(bench):
     return Bad(swept(bench, "--budget", "30", "--guard", "2"), "guard", "--metric fid-fp32", exit_code=2)
 

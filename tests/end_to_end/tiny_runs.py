@@ -34,7 +34,19 @@ def qsens(*arguments: object) -> Result:
 
 def sweep(checkpoint: Path, calibration: object, out: Path, *arguments: object) -> Result:
     """`qsens sweep` on few samples, PSNR only; later arguments win."""
-    return qsens("sweep", checkpoint, "--calibration", calibration, "--out", out, *SMALL, *arguments)
+    small = without(SMALL, arguments)
+    return qsens("sweep", checkpoint, "--calibration", calibration, "--out", out, *small, *arguments)
+
+
+def without(options: Sequence[str], arguments: Sequence[object]) -> list[str]:
+    """The pairs of flag and value but those whose flag `arguments` give another value."""
+    given = set(map(str, arguments)) - {"--metric"}
+    return [
+        text
+        for place in range(0, len(options), 2)
+        for text in options[place : place + 2]
+        if options[place] not in given
+    ]
 
 
 def chain(layers: int = 4, *, per_block: int = 2, width: int = 4, batch: int | str = "n") -> onnx.ModelProto:

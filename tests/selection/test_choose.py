@@ -56,6 +56,9 @@ def choose(study, budget, **options):
         (".5", Budget(0.5)),
         ("5%", Budget(0.05, True)),
         ("0", Budget(0)),
+        ("psnr=45", Budget(45, metric="psnr")),
+        ("fid[lite0] = 5%", Budget(0.05, True, "fid[lite0]")),
+        ("5%, psnr=45", Budget(0.05, True, also=(Budget(45, metric="psnr"),))),
     ],
 )
 def test_a_budget_is_points_or_a_share(text, expected):
@@ -63,10 +66,65 @@ def test_a_budget_is_points_or_a_share(text, expected):
     assert Budget.parse(str(expected)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "two", "-1", "5 percent", "nan", "1e3", "5%%", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "two", "-1", "5 percent", "nan", "1e3", "5%%", "9" * 400, "fid=", "=5%", "5%,"]
+)
 def test_another_budget_is_refused(text):
     with pytest.raises(SpecError, match="cannot read the budget"):
         Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["5%, 3%", "fid=5%, psnr=45, fid=3%"])
+def test_two_budgets_on_one_score_are_refused(text):
+    with pytest.raises(SpecError, match=r"two budgets on (the same score|fid)"):
+        Budget.parse(text)
+
+
+def of_two_scores():
+    """FP32, FP16, then maps that fid or psnr likes best."""
+    return study_of(
+        (FP32_MAP, fid(10.0), psnr(math.inf)),
+        (FP16_MAP, fid(10.1), psnr(60.0)),
+        (int8_in(0), fid(10.2), psnr(44.0)),
+        (int8_in(0, 1), fid(10.4), psnr(41.0)),
+        (int8_in(0, 1, 2), fid(10.5), psnr(30.0)),
+        (INT8_MAP, fid(19.0), psnr(40.0)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1", 4),
+        ("psnr=40", 5),
+        ("1, psnr=40", 3),
+        ("psnr=40, fid=10%", 3),
+        ("fid=1, psnr=43", 2),
+        ("fid[lite0]=1, psnr=50", 1),
+    ],
+)
+def test_all_of_several_limits_hold(text, number):
+    assert choose(of_two_scores(), text).trial.number == number
+
+
+def test_the_limit_on_the_headline_goes_first_whatever_the_order():
+    one, other = (choose(of_two_scores(), text) for text in ("psnr=40, fid=1", "fid=1, psnr=40"))
+    assert one.limits == other.limits
+    assert one.limit.metric == "fid[lite0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("fid=1, 2", "two budgets on fid"), ("lpips=1", "no score named 'lpips'"), ("psnr=5%", "no amount")],
+)
+def test_a_budget_that_no_score_answers_is_refused(text, message):
+    with pytest.raises(SpecError, match=message):
+        choose(of_two_scores(), text)
+
+
+def test_nothing_within_names_each_limit_that_is_missed():
+    with pytest.raises(BudgetError, match=r"fid\[lite0\] 10.1, the limit is 10.05; psnr 60, the limit is 70"):
+        choose(of_two_scores(), "fid=0.05, psnr=70")
 
 
 def test_a_limit_is_worse_than_fp32_in_the_direction_of_the_metric():

@@ -8,7 +8,7 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
 from qsens.report.compare.differences import Difference, differences_of
-from qsens.report.compare.gate import GateLimits, GateResult, gate_of, released_run
+from qsens.report.compare.gate import GateLimits, GateResult, gate_of, limits_of_gate, released_run
 from qsens.report.compare.metrics import ComparableMetrics, SharedMetric, comparable_metrics
 from qsens.report.compare.runs import (
     LONGEST_LABEL,
@@ -22,7 +22,7 @@ from qsens.report.floors import read_floors
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import contrast_errors, paired_errors
-from qsens.selection.budget import Budget
+from qsens.selection.budget import Budget, parse_guard
 from qsens.selection.choose import cheapest_within
 
 
@@ -98,8 +98,10 @@ def compare_runs(paths: Sequence[Path], options: CompareOptions) -> Comparison:
     failures: dict[str, str] = {}
     gate: tuple[GateResult, ...] = ()
     if options.budget is not None:
-        limit_metric = headline_metrics([metric.name for metric in metrics.shared])[0]
-        limits = GateLimits(options.budget, options.guard, limit_metric)
+        headline = headline_metrics([metric.name for metric in metrics.shared])[0]
+        limits = GateLimits(options.budget, options.guard, headline)
+        found_limits = limits_of_gate(runs[0], limits)
+        limit_metric = " and ".join(limit.metric for limit in found_limits if not limit.is_guard)
         runs, failures = _chosen_within(runs, limits)
         if options.has_gate:
             gate = gate_of([released_run(runs[0], limits), *runs[1:]], limits)
@@ -134,9 +136,9 @@ def _check_options(options: CompareOptions) -> None:
     for flag, is_given in (("--gate", options.has_gate), ("--guard", options.guard is not None)):
         if is_given and options.budget is None:
             raise SpecError(f"{flag} needs a budget", "add --budget X, for example --budget 5%")
-    for text in (options.budget, options.guard):
-        if text is not None:
-            Budget.parse(text)
+    if options.budget is not None:
+        Budget.parse(options.budget)
+    parse_guard(options.guard)
 
 
 def _checked_labels(labels: Sequence[str], count: int) -> tuple[str, ...]:
@@ -179,7 +181,7 @@ def _chosen_within(
 ) -> tuple[list[ComparedRun], dict[str, str]]:
     """The runs with the cheapest map within the limits in each, and why some have none."""
     found, failures = [], {}
-    guard = None if limits.guard is None else Budget.parse(limits.guard)
+    guard = parse_guard(limits.guard)
     for run in runs:
         try:
             selection = cheapest_within(

@@ -10,7 +10,7 @@ from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.run_content import chosen_document
-from qsens.selection.budget import Budget, Limit, told_apart
+from qsens.selection.budget import Budget, Limit, parse_guard, told_apart
 from qsens.selection.choose import Selection, candidates_of, limits_of, selection_of, violation
 
 
@@ -61,12 +61,13 @@ def released_run(run: ComparedRun, limits: GateLimits) -> ComparedRun:
     if document is None:
         return run
     released = next(trial for trial in run.study.scored() if trial.number == document["trial"])
-    is_within = violation(released, _limits_of(run, limits)) <= 0
+    is_within = violation(released, limits_of_gate(run, limits)) <= 0
     return replace(run, chosen=released) if is_within else run
 
 
-def _limits_of(run: ComparedRun, limits: GateLimits) -> tuple[Limit, ...]:
-    guard = None if limits.guard is None else Budget.parse(limits.guard)
+def limits_of_gate(run: ComparedRun, limits: GateLimits) -> tuple[Limit, ...]:
+    """The limits on the scores of one run."""
+    guard = parse_guard(limits.guard)
     return limits_of(run.study, Budget.parse(limits.budget), guard, limits.metric)
 
 
@@ -85,7 +86,7 @@ def _result(first: ComparedRun, chosen: Trial, run: ComparedRun, limits: GateLim
 
 
 def _result_of_map(first: ComparedRun, run: ComparedRun, trial: Trial, limits: GateLimits) -> GateResult:
-    found = _limits_of(run, limits)
+    found = limits_of_gate(run, limits)
     selection = selection_of(run.study, trial, (), found)
     is_kept = violation(trial, found) <= 0
     share = f"the map of {first.label} ({100 * selection.int8_macs_share:.1f}% INT8)"

@@ -17,7 +17,7 @@ from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent
 from qsens.search.guided.replay import OutOfTimeError, Replay, UnansweredError
 from qsens.search.guided.steps import Search, SearchGoal
 from qsens.search.unit_maps import UnitMaps, check_times, read_layer_times
-from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget
+from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget, parse_guard
 
 # FP32 where FP16 overflows may let other layers overflow: no more rounds than this.
 _MOST_WIDENINGS = 3
@@ -55,7 +55,7 @@ class Guided(Strategy):
     ) -> None:
         self.by = by
         self.budget = None if budget is None else Budget.parse(str(budget))
-        self.guard = None if guard is None else Budget.parse(str(guard))
+        self.guard = parse_guard(None if guard is None else str(guard))
         if least_saving is not None and not 0.0 < least_saving <= 1.0:
             raise SpecError(f"guided cannot save {least_saving} of everything", "use a share of 0 to 1: 0.8")
         if limit_ms is not None and (latency is None or least_saving is not None):
