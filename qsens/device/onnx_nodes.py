@@ -19,7 +19,8 @@ _PASSING = frozenset({"DequantizeLinear", "QuantizeLinear", "Cast"})
 _DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10: np.float16}
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 7, 1, 5, 12
-_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR = 1, 2, 3, 4
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
+_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS, _GRAPH_INPUT = 6, 11, 11
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL = 1, 2, 5, 8, 9, 13
 _VALUE_NAME = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
@@ -30,12 +31,13 @@ Fields = Dict[int, "list[Any]"]
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """One node; an input that is left out is an empty name."""
+    """One node; an input that is left out is an empty name. `captured`: what its subgraphs read around it."""
 
     name: str
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    captured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class OnnxGraph:
     def _readers(self) -> Mapping[str, list[OnnxNode]]:
         found: dict[str, list[OnnxNode]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
+            for name in dict.fromkeys((*node.inputs, *node.captured)):
                 found.setdefault(name, []).append(node)
         return found
 
@@ -127,7 +129,7 @@ class OnnxGraph:
             passed.append(node)
             if node.operator in WEIGHTED:
                 return tuple(passed)
-            sources = [name for name in node.inputs if name and name not in stops]
+            sources = [name for name in (*node.inputs, *node.captured) if name and name not in stops]
             sources = [name for name in sources if not self.is_constant(name)]
             if len(sources) != 1:
                 break
@@ -151,9 +153,9 @@ def read_onnx_graph(model: bytes) -> OnnxGraph:
         return OnnxGraph(
             nodes=tuple(_node(part) for part in graph.get(_GRAPH_NODE, [])),
             constants={constant.name: constant for constant in constants},
-            outputs=tuple(_text(_fields(part)[_VALUE_NAME][-1]) for part in graph.get(_GRAPH_OUTPUT, [])),
+            outputs=_value_names(graph, _GRAPH_OUTPUT),
         )
-    except (IndexError, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
+    except (IndexError, KeyError, RecursionError, TypeError, UnicodeDecodeError, ValueError) as error:
         raise _no_model(model, error) from error
 
 
@@ -217,7 +219,27 @@ def _node(part: memoryview) -> OnnxNode:
         operator=_last_text(found, _NODE_OPERATOR),
         inputs=tuple(_text(value) for value in found.get(_NODE_INPUT, [])),
         outputs=tuple(_text(value) for value in found.get(_NODE_OUTPUT, [])),
+        captured=tuple(name for graph in _subgraphs(found) for name in _captured(graph)),
     )
+
+
+def _subgraphs(node: Fields) -> Iterator[Fields]:
+    for attribute in map(_fields, node.get(_NODE_ATTRIBUTE, [])):
+        for graph in (*attribute.get(_ATTRIBUTE_GRAPH, []), *attribute.get(_ATTRIBUTE_GRAPHS, [])):
+            yield _fields(graph)
+
+
+def _captured(graph: Fields) -> list[str]:
+    """Names that a subgraph reads and does not make."""
+    nodes = [_node(part) for part in graph.get(_GRAPH_NODE, [])]
+    made = {_last_text(_fields(part), _TENSOR_NAME) for part in graph.get(_GRAPH_INITIALIZER, [])}
+    made.update(_value_names(graph, _GRAPH_INPUT), *(node.outputs for node in nodes))
+    read = [name for node in nodes for name in (*node.inputs, *node.captured) if name]
+    return [name for name in (*read, *_value_names(graph, _GRAPH_OUTPUT)) if name not in made]
+
+
+def _value_names(graph: Fields, number: int) -> tuple[str, ...]:
+    return tuple(_text(_fields(part)[_VALUE_NAME][-1]) for part in graph.get(number, []))
 
 
 def _constant(part: memoryview) -> OnnxConstant:

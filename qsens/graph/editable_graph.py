@@ -230,10 +230,20 @@ def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 def tensors_read(node: onnx.NodeProto) -> list[str]:
     """Names of the tensors a node reads, those its subgraphs capture included."""
-    names = [name for name in node.input if name]
-    for graph in subgraphs(node):
-        names.extend(_captured(graph))
-    return names
+    return [*filter(None, node.input), *tensors_captured(node)]
+
+
+def tensors_captured(node: onnx.NodeProto) -> list[str]:
+    """Names of the tensors that a node's subgraphs, at whatever depth, read from around it."""
+    return [name for graph in subgraphs(node) for name in _captured(graph)]
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, each followed by those of its subgraphs, at whatever depth."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from all_nodes(graph.node)
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

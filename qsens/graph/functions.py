@@ -6,7 +6,7 @@ import onnx
 import onnx.inliner
 
 from qsens.core.errors import LoadError
-from qsens.graph.editable_graph import subgraphs
+from qsens.graph.editable_graph import all_nodes
 
 # Twenty times what the largest generators hold; a few functions that call each other twice reach billions.
 MOST_NODES = 200_000
@@ -61,9 +61,4 @@ def _size_of(key: Key, functions: dict[Key, onnx.FunctionProto], sizes: dict[Key
 
 def _calls(nodes: Iterable[onnx.NodeProto]) -> list[Key]:
     """Operators of the nodes and of those in their subgraphs."""
-    found = []
-    for node in nodes:
-        found.append((node.domain, node.op_type))
-        for graph in subgraphs(node):
-            found.extend(_calls(graph.node))
-    return found
+    return [(node.domain, node.op_type) for node in all_nodes(nodes)]

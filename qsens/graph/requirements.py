@@ -4,7 +4,7 @@ import onnx
 from onnx import TensorProto
 
 from qsens.core.errors import LoadError
-from qsens.graph.editable_graph import Draft, is_onnx_domain, subgraphs
+from qsens.graph.editable_graph import Draft, all_nodes, is_onnx_domain, subgraphs
 
 OLDEST_OPSET = 13
 _QUANTIZED = frozenset(
@@ -78,6 +78,8 @@ def _refuse_garbled(graph: onnx.GraphProto) -> None:
                 f"node {node.name or node.op_type!r} takes an attribute from a function, but is in none",
                 "the file is damaged; export it again",
             )
+        for inner in subgraphs(node):
+            _refuse_garbled(inner)
 
 
 def _refuse_other_versions(model: onnx.ModelProto) -> None:
@@ -142,12 +144,12 @@ def refuse_invalid(draft: Draft) -> None:
 
 
 def refuse_unrepeatable(draft: Draft) -> None:
-    """Check that the graph's own nodes draw no random numbers.
+    """Check that no node, in bodies neither, draws random numbers.
 
     Raises:
         LoadError: naming the node.
     """
-    for node in draft.nodes:
+    for node in all_nodes(draft.nodes):
         if node.op_type in _RANDOM:
             raise LoadError(
                 f"node {node.name!r} draws random numbers ({node.op_type}), so no two runs can be compared",

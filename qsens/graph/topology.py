@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from qsens.graph.editable_graph import tensors_read
 from qsens.graph.graph import Graph
 
 FLOAT16 = "tensor(float16)"
@@ -119,7 +120,7 @@ class FusedOperation:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """Producer and consumers of every tensor of one graph.
+    """Producer and consumers of every tensor of one graph; what a node's subgraphs read, the node reads.
 
     `beside` are initializers that the graph reads and `model` does not hold.
     """
@@ -134,7 +135,7 @@ class Topology:
         consumers: dict[str, list[onnx.NodeProto]] = {}
         producer: dict[str, onnx.NodeProto] = {}
         for node in self.model.graph.node:
-            for name in dict.fromkeys(node.input):
+            for name in dict.fromkeys(tensors_read(node)):
                 consumers.setdefault(name, []).append(node)
             producer.update(dict.fromkeys(node.output, node))
         weights = {**self.beside, **{tensor.name: tensor for tensor in self.model.graph.initializer}}
@@ -251,7 +252,7 @@ def nearest_layers(graph: Graph, topology: Topology) -> dict[str, frozenset[str]
         if node.name in layer_of:
             reached = frozenset({layer_of[node.name]})
         else:
-            reached = frozenset[str]().union(*(sources.get(name, frozenset()) for name in node.input))
+            reached = frozenset[str]().union(*(sources.get(name, frozenset()) for name in tensors_read(node)))
         sources.update(dict.fromkeys(node.output, reached))
     return sources
 

@@ -127,6 +127,21 @@ def test_random_numbers_inside_the_graph_are_refused():
         prepare_graph(conv_then(noise, helper.make_node("Add", ["y", "r"], ["z"])))
 
 
+def test_random_numbers_inside_a_body_are_refused():
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, ["y"], [name], name=f"{name}/node")],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then", "RandomNormalLike"), ("else", "Neg"))
+    }
+    model = conv_then(helper.make_node("If", ["yes"], ["z"], **branches), weights={"yes": np.array(True)})
+    with pytest.raises(LoadError, match="'then/node' draws random numbers"):
+        prepare_graph(model)
+
+
 def test_no_layer_is_refused_with_what_there_is():
     model = onnx_model(
         [helper.make_node("Relu", ["x"], ["z"])], inputs={"x": ["n", 3, 4, 4]}, outputs={"z": None}

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from qsens.engines.lowering.lowered_graph import DetachedModel, add_initializers
+from qsens.graph.editable_graph import tensors_read
 from qsens.graph.topology import Topology
 
 ZERO_POINT = "qsens:int8_zero"
@@ -114,7 +115,7 @@ class Emitter:
 
     def model(self, template: onnx.ModelProto, extra_outputs: Iterable[str]) -> DetachedModel:
         """The finished model: inputs, outputs and used initializers of `template`, and what was emitted."""
-        used = {name for node in self.nodes for name in node.input} | {
+        used = {name for node in self.nodes for name in tensors_read(node)} | {
             value.name for value in template.graph.output
         }
         graph = onnx.GraphProto(name=template.graph.name)

@@ -11,7 +11,7 @@ from onnx import helper
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.downgrade import Downgrade
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.graph.editable_graph import Draft, is_onnx_domain, lowest_ir_version, tensors_read
+from qsens.graph.editable_graph import Draft, is_onnx_domain, lowest_ir_version, tensors_captured
 from qsens.graph.topology import Topology
 
 LARGEST_INSIDE = 1024
@@ -33,12 +33,11 @@ class Template:
     @cached_property
     def fixed_names(self) -> frozenset[str]:
         """Tensors that must keep name and type: graph outputs, and what branches read by name."""
-        captured = (set(tensors_read(node)) - set(node.input) for node in self.nodes)
-        return self.topology.outputs.union(*captured)
+        return self.topology.outputs.union(*map(tensors_captured, self.nodes))
 
-    def result_of(self, node: onnx.NodeProto) -> str:
-        """The prepared graph's tensor that `node`, or the node it is a piece of, makes."""
-        return str(self.topology.nodes[self.origin(node)].output[0])
+    def results_of(self, node: onnx.NodeProto) -> tuple[str, ...]:
+        """The prepared graph's tensors that `node`, or the node it is a piece of, makes."""
+        return tuple(self.topology.nodes[self.origin(node)].output)
 
     def origin(self, node: onnx.NodeProto) -> str:
         """The name of the prepared graph's node that `node` is, or is a piece of."""

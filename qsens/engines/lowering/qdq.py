@@ -17,6 +17,7 @@ from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour, Lowered
 from qsens.engines.lowering.opsets import template_within
 from qsens.engines.lowering.plan import PlacedMap, WeightScales
 from qsens.engines.lowering.strong_types import TensorTypes, half_nodes
+from qsens.graph.editable_graph import tensors_read
 from qsens.graph.topology import FusedOperation, is_non_negative, moves_or_clips
 
 LARGEST_CODE = 127
@@ -46,7 +47,7 @@ def without_tail_clips(lowered: LoweredGraph) -> LoweredGraph:
     for node in kept:
         for place, name in enumerate(node.input):
             node.input[place] = aliases.get(name, name)
-    used = {name for node in kept for name in node.input}
+    used = {name for node in kept for name in tensors_read(node)}
     initializers = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
@@ -316,7 +317,7 @@ class _QdqLowering:
             if layer is not None:
                 if self.placed.precisions[layer] is not Precision.INT8:
                     yield node.name, str(self.placed.precisions[layer])
-            elif not moves_or_clips(node) and self.template.result_of(node) in floats:
+            elif not moves_or_clips(node) and not floats.isdisjoint(self.template.results_of(node)):
                 yield node.name, str(Precision.FP32)
 
 

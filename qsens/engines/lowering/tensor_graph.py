@@ -11,7 +11,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from qsens.engines.lowering.lowered_graph import DetachedModel, LoweredGraph, Values
-from qsens.graph.editable_graph import attribute_of, is_onnx_domain, subgraphs
+from qsens.graph.editable_graph import (
+    attribute_of,
+    is_onnx_domain,
+    subgraphs,
+    tensors_captured,
+    tensors_read,
+)
 
 # Larger arrays are values or codes of weights, which graph, options and name decide. What a precision map
 # can change has at most one value for each channel.
@@ -64,7 +70,7 @@ class TensorGraph:
         nodes = []
         for node in graph.node:
             _add_digests(node, digests, constants)
-            reads = tuple(name for name in node.input if name and name not in constants)
+            reads = tuple(name for name in tensors_read(node) if name not in constants)
             made = tuple(name for name in node.output if name)
             nodes.append(TensorNode(_operator(node), reads, made, macs.get(node.name, 0)))
         return cls(tuple(nodes), tuple(value.name for value in graph.output), digests)
@@ -174,7 +180,8 @@ def constant_digests(initializers: Iterable[TensorProto], weights: Mapping[str, 
 
 
 def _add_digests(node: onnx.NodeProto, digests: dict[str, str], constants: Mapping[str, str]) -> None:
-    operands = [digests.get(name) or constants.get(name, "") for name in node.input]
+    names = [*node.input, *tensors_captured(node)]
+    operands = [digests.get(name) or constants.get(name, "") for name in names]
     attributes = sorted(entry.SerializeToString(deterministic=True) for entry in node.attribute)
     head = f"{node.domain}:{node.op_type}:{len(node.output)}".encode()
     for position, name in enumerate(node.output):
