@@ -124,7 +124,7 @@ def score_maps(
     """
     with RunFolder.open(out, job.spec) as folder, linear_algebra_threads(job.spec.threads):
         folder.write_layers(job.graph.layers)
-        for line in folder.record_provenance(job.contents()):
+        for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
         evaluator = runner_of(job, folder, lambda: calibrated_workload(job, folder, progress), runner)
         study = try_maps(

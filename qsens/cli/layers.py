@@ -69,9 +69,12 @@ def layers(
         options["input_shapes"] = shapes
     if trust_checkpoint:
         options["trust_checkpoint"] = True
-    graph = load_graph(open_generator(file, model, options), shapes)
+    generator = open_generator(file, model, options)
+    if generator.weights_read is not None:
+        click.echo(f"Note: {generator.weights_read}", err=True)
+    graph = load_graph(generator, shapes)
     if as_json:
-        echo_json(graph_summary(graph))
+        echo_json({**graph_summary(graph), "weights_read": generator.weights_read})
     else:
         click.echo(graph_table(graph))
 

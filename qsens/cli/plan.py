@@ -64,6 +64,8 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
         "reference": "none" if spec.reference is None else f"{spec.reference}, at their own size",
     }
+    if opened.generator.weights_read is not None:
+        sweep_facts["weights"] = opened.generator.weights_read
     return {
         "sweep": sweep_facts,
         "calibration": opened.calibration.describe(),

@@ -38,7 +38,7 @@ class Generator(Protocol):
     `digest` is the sha256 of the weights as loaded. `layer_blocks` is the block by layer name, where the
     generator knows better than the names say; `definition_order` are layer names in the order in which its
     code or its paper lists them; `output` is used where the spec states none; `notice` is a sentence about
-    its licence, for people.
+    its licence, for people; `weights_read` one on which weights of its file were taken.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Generator(Protocol):
     definition_order: Sequence[str] = ()
     output: OutputRule | None = None
     notice: str | None = None
+    weights_read: str | None = None
 
     @abstractmethod
     def export(self) -> onnx.ModelProto:

@@ -173,8 +173,12 @@ def untried(requests: Iterable[AnyRequest], trials: Sequence[Trial]) -> list[Any
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of a run: digests of the `contents` it read; `versions` of libraries, Python and the CPU."""
+    """The origin of a run: digests of the `contents` it read; `versions` of libraries, Python and the CPU.
+
+    `weights_read` says which weights of the checkpoint were taken, where it can hold several.
+    """
 
     created: str
     contents: Mapping[str, str]
     versions: Mapping[str, str]
+    weights_read: str | None = None

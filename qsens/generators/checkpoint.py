@@ -11,10 +11,13 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from qsens.core.errors import LoadError
+from qsens.device.plain_values import parse_json
+from qsens.device.special_files import read_file
 from qsens.generators import torchscript
 from qsens.generators.archive import Archive, open_archive, written_anew
 from qsens.generators.refusals import damaged, first_sentence, refuse_other_files, wants_code
@@ -37,10 +40,25 @@ _TORCH_PICKLE = b"\x80\x02\x8a\n"
 _SAVED_PART = re.compile(r"data[.]pkl|data/[^/]+|byteorder|version|[.]format_version|[.]storage_alignment")
 # A few bytes of a file can describe a tensor of terabytes; this much is always allowed.
 _SMALL_BYTES = 2**26
+# Of dicts in dicts; a pickle can hold itself.
+_DEEPEST = 8
+
+
+@dataclass(frozen=True, eq=False)
+class HeldTensors:
+    """All tensors of a file by dotted name, the names of the dicts that hold them included.
+
+    `folders` is the part of each name that is dicts, with a dot behind each; `lists` counts the tensors in
+    lists, which have no names of their own.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    folders: Mapping[str, str]
+    lists: Mapping[str, int]
 
 
 def read_weights(checkpoint: Path, *, trust_checkpoint: bool = False) -> dict[str, torch.Tensor]:
-    """Tensors by parameter name.
+    """Tensors by parameter name, for readers that have no module to match them against.
 
     Takes a state_dict, a dict that holds one under `state_dict` (or as its only dict of tensors), a
     safetensors file, or a TorchScript archive whose weights are taken. Prefixes that every key carries
@@ -49,19 +67,83 @@ def read_weights(checkpoint: Path, *, trust_checkpoint: bool = False) -> dict[st
     Raises:
         LoadError: for a file that is missing, no checkpoint, damaged, quantized, or wants to run code.
     """
+    tensors = _state_dict(_content(checkpoint, trust_checkpoint=trust_checkpoint), checkpoint)
+    refuse_unbacked(tensors, checkpoint)
+    return without_prefix(tensors)
+
+
+def read_tensors(checkpoint: Path, *, trust_checkpoint: bool = False) -> HeldTensors:
+    """Everything in a checkpoint that may be weights, whatever it lies in; parts of an index are joined.
+
+    Raises:
+        LoadError: for a file that is missing, no checkpoint, damaged, quantized, or wants to run code.
+    """
+    head = refuse_other_files(checkpoint)
+    if head.lstrip().startswith(b"{") and checkpoint.name.endswith(".index.json"):
+        parts = [_held(part, trust_checkpoint=trust_checkpoint) for part in _parts_of_index(checkpoint)]
+        joined = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+        return HeldTensors(joined, dict.fromkeys(joined, ""), {})
+    return _held(checkpoint, trust_checkpoint=trust_checkpoint)
+
+
+def _parts_of_index(index: Path) -> list[Path]:
+    try:
+        names = set(parse_json(read_file(index))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(index, "it lists no files under 'weight_map'") from error
+    for name in names:
+        if not isinstance(name, str) or name != Path(name).name or name in ("", "..", index.name):
+            raise damaged(index, f"it lists a file {str(name)[:80]!r} outside its folder")
+    return [index.with_name(name) for name in sorted(names)]
+
+
+def _held(checkpoint: Path, *, trust_checkpoint: bool) -> HeldTensors:
+    tensors: dict[str, torch.Tensor] = {}
+    folders: dict[str, str] = {}
+    lists: dict[str, int] = {}
+    for folder, name, found in _walk(_content(checkpoint, trust_checkpoint=trust_checkpoint)):
+        if isinstance(found, list | tuple):
+            lists[folder.rstrip(".")] = len(found)
+        elif f"{folder}{name}" in tensors:
+            raise damaged(checkpoint, f"it holds two tensors named {folder + name!r}")
+        else:
+            tensors[folder + name], folders[folder + name] = found, folder
+    refuse_unbacked(tensors, checkpoint)
+    _refuse_quantized(tensors, checkpoint)
+    return HeldTensors(tensors, folders, lists)
+
+
+def _walk(content: Any) -> Iterator[tuple[str, str, Any]]:
+    """The folder, the name in it, and the tensor or list of tensors, for each that can be reached."""
+    import torch  # heavy, and an optional extra
+
+    waiting, seen = [("", content)], {id(content)}
+    while waiting:
+        folder, holder = waiting.pop()
+        if isinstance(holder, torch.nn.Module):
+            holder = holder.state_dict()
+        if isinstance(holder, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in holder):
+            yield folder, "", holder
+        elif isinstance(holder, Mapping):
+            for name, value in holder.items():
+                if isinstance(value, torch.Tensor):
+                    yield folder, str(name), value
+                elif id(value) not in seen and folder.count(".") < _DEEPEST:
+                    seen.add(id(value))
+                    waiting.append((f"{folder}{name}.", value))
+
+
+def _content(checkpoint: Path, *, trust_checkpoint: bool) -> Any:
+    """What the file holds: tensors by name, or whatever was given to `torch.save`."""
     head = refuse_other_files(checkpoint)
     if _is_safetensors(checkpoint, head):
-        tensors = _read_safetensors(checkpoint)
-    elif head.startswith(_PICKLE) and not head.startswith(_TORCH_PICKLE):
+        return _read_safetensors(checkpoint)
+    if head.startswith(_PICKLE) and not head.startswith(_TORCH_PICKLE):
         raise LoadError(
             f"{checkpoint} is a plain pickle, which runs whatever it holds, not a file of torch.save",
             "load it where it was made and save its state_dict with torch.save or safetensors",
         )
-    else:
-        value = _read_torch(checkpoint, head, trust_checkpoint=trust_checkpoint)
-        tensors = _state_dict(value, checkpoint)
-    refuse_unbacked(tensors, checkpoint)
-    return without_prefix(tensors)
+    return _read_torch(checkpoint, head, trust_checkpoint=trust_checkpoint)
 
 
 @contextmanager
@@ -117,9 +199,13 @@ def _read_safetensors(checkpoint: Path) -> dict[str, torch.Tensor]:
 
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(checkpoint)
+        with safetensors.safe_open(checkpoint, "pt") as file:
+            notes = file.metadata() or {}
     except safetensors.SafetensorError as error:
         raise damaged(checkpoint, first_sentence(error)) from error
-    return tensors
+    # `save_model` writes tied weights once and notes which of them stands for the other.
+    tied = {name: kept for name, kept in notes.items() if kept in tensors and name not in tensors}
+    return {**tensors, **{name: tensors[kept] for name, kept in tied.items()}}
 
 
 def _read_torch(checkpoint: Path, head: bytes, *, trust_checkpoint: bool) -> Any:
@@ -184,13 +270,17 @@ def _state_dict(value: Any, checkpoint: Path) -> dict[str, torch.Tensor]:
     tensors = _tensors_in(value)
     if not tensors:
         tensors = _only_dict_of_tensors(value, checkpoint)
+    _refuse_quantized(tensors, checkpoint)
+    return tensors
+
+
+def _refuse_quantized(tensors: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
     quantized = next((name for name, tensor in tensors.items() if tensor.is_quantized), None)
     if quantized is not None:
         raise LoadError(
             f"{checkpoint} is already quantized: {quantized!r} holds integer codes",
             "a sweep needs the float checkpoint from before quantization",
         )
-    return tensors
 
 
 def _tensors_in(value: Mapping[Any, Any]) -> dict[str, torch.Tensor]:

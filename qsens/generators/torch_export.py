@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 # The newest operator set that TensorRT 8.6 and every later engine read.
 OPSET = 18
+# Types of an input that is no picture, and what torch's own messages say where one is asked for.
+_WHOLE_TYPES = (("int64", r"\b(long|int)"), ("bool", r"\bbool"))
+_MOST_WHOLE_INPUTS = 3
 
 
 def export_module(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> onnx.ModelProto:
@@ -29,7 +34,8 @@ def export_module(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -
     Raises:
         LoadError: if the module cannot run on the inputs or cannot be exported.
     """
-    outputs = _output_names(_outputs(module, inputs), inputs)
+    inputs, given = inputs_and_outputs(module, inputs)
+    outputs = _output_names(given, inputs)
     batched = _batched(inputs)
     try:
         return _export(module, _with_batch(inputs, batched, 2), outputs, batched)
@@ -51,19 +57,44 @@ def _export_errors() -> tuple[type[BaseException], ...]:
     return (torch.onnx.errors.OnnxExporterError, torch.onnx.OnnxExporterError, RuntimeError)
 
 
-def _outputs(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
-    import torch  # heavy, and an optional extra
+def inputs_and_outputs(
+    module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
+) -> tuple[Mapping[str, torch.Tensor], Any]:
+    """Inputs that the module runs on, and what it gives: those given, or with some of a whole type.
 
+    Raises:
+        LoadError: if it runs on none of them.
+    """
     try:
-        with torch.no_grad():
-            return module(**inputs)
+        return inputs, _outputs(module, inputs)
     except Exception as error:
         # The module is the user's code: it may raise anything.
+        for others in _with_whole_types(inputs, str(error)):
+            with contextlib.suppress(Exception):
+                return others, _outputs(module, others)
         shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
         raise LoadError(
             f"the module cannot run on {shapes}: {type(error).__name__}: {first_sentence(error)}",
-            "check --input-shape against what its forward expects",
+            "check --input-shape against what its forward expects, or give the module a method "
+            "`example_inputs` that returns a dict of tensors",
         ) from error
+
+
+def _outputs(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
+    import torch  # heavy, and an optional extra
+
+    with torch.no_grad():
+        return module(**inputs)
+
+
+def _with_whole_types(inputs: Mapping[str, torch.Tensor], refusal: str) -> Iterator[dict[str, torch.Tensor]]:
+    """The inputs with one, two or three of them as zeros of the type that a refusal speaks of."""
+    import torch  # heavy, and an optional extra
+
+    kinds = [getattr(torch, kind) for kind, words in _WHOLE_TYPES if re.search(words, refusal, re.IGNORECASE)]
+    for count in range(1, min(len(inputs), _MOST_WHOLE_INPUTS) + 1):
+        for kind, names in itertools.product(kinds, itertools.combinations(inputs, count)):
+            yield {**inputs, **{name: torch.zeros(inputs[name].shape, dtype=kind) for name in names}}
 
 
 def _output_names(value: Any, inputs: Mapping[str, torch.Tensor]) -> list[str] | None:

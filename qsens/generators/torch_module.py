@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsens.core.errors import LoadError, SpecError
+from qsens.core.errors import SpecError
 from qsens.core.interfaces import Generator
-from qsens.generators.checkpoint import read_weights, state_digest
+from qsens.generators.checkpoint import read_tensors, state_digest
+from qsens.generators.fitting_weights import fitting_weights
 from qsens.generators.refusals import first_sentence
 from qsens.generators.torch_export import export_module
 
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-_LISTED = 3
-
 
 class TorchModule(Generator):
     """A torch module in eval mode with its weights, and example inputs to export it with."""
 
-    def __init__(self, name: str, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: torch.nn.Module,
+        inputs: Mapping[str, torch.Tensor],
+        *,
+        weights_read: str | None = None,
+    ) -> None:
         self.name = name
+        self.weights_read = weights_read
         self.digest = state_digest(module.state_dict())
         self.definition_order = tuple(path for path, _ in module.named_modules())
         self.module = module
@@ -44,24 +51,31 @@ def open_torch(
     arguments: Mapping[str, object] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     trust_checkpoint: bool = False,
+    weights: str | None = None,
 ) -> TorchModule:
     """Make the module, load the checkpoint into it (`None` keeps the weights the factory gave it).
 
+    `weights` names the dict or prefix to take where a checkpoint holds several that fit: `params_ema`.
+
     `factory` is `package.module:function` (or a class); the folder qsens is started in is searched first.
-    `input_shapes` gives the full shape of each parameter of `forward` for float inputs; without it the
-    module's own `example_inputs` is used (a tensor, a tuple or a dict, or a method returning one).
+    `input_shapes` gives the full shape of each parameter of `forward`: float inputs, and whole numbers where
+    the module refuses anything else. Without it the module's own `example_inputs` is used (a tensor, a tuple
+    or a dict, or a method returning one).
 
     Raises:
         SpecError: for a factory that cannot be found or called, or inputs that are not known.
         LoadError: for a checkpoint that cannot be read or does not fit the module.
     """
-    module = make_module(factory, arguments or {})
+    module, note = make_module(factory, arguments or {}), None
     if checkpoint is not None:
-        load_into(module, read_weights(checkpoint, trust_checkpoint=trust_checkpoint), checkpoint)
+        held = read_tensors(checkpoint, trust_checkpoint=trust_checkpoint)
+        fitting = fitting_weights(module, held, checkpoint, wanted=weights)
+        module.load_state_dict(dict(fitting.tensors), strict=False)
+        note = fitting.note
     module = module.float().eval()
     inputs = example_inputs(module, input_shapes)
     name = checkpoint.stem if checkpoint is not None else factory.partition(":")[2]
-    return TorchModule(name, module, inputs)
+    return TorchModule(name, module, inputs, weights_read=note)
 
 
 def make_module(factory: str, arguments: Mapping[str, object]) -> torch.nn.Module:
@@ -119,37 +133,6 @@ def _parameters(function: Callable[..., object]) -> str:
         return str(inspect.signature(function))
     except (TypeError, ValueError):
         return "unknown"
-
-
-def load_into(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
-    """Load weights strictly; only batch counters may be missing.
-
-    Raises:
-        LoadError: listing the first few keys that are missing, unexpected or of another shape.
-    """
-    own = module.state_dict()
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in own]
-    reshaped = [
-        f"{name} ({_by(weights[name])} in the file, {_by(own[name])} in the module)"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
-    if problems:
-        raise LoadError(
-            f"{checkpoint} does not fit the module; keys {'; '.join(problems)}",
-            "check the factory and its arguments (width, variant) against how the checkpoint was trained",
-        )
-    module.load_state_dict(dict(weights), strict=False)
-
-
-def _by(tensor: torch.Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
 
 
 def example_inputs(

@@ -219,7 +219,8 @@ def provenance_groups(run: Path, study: Study) -> dict[str, dict[str, str]]:
         provenance = read_provenance(run)
     except QsensError:
         return groups
-    groups["Read from disk"] = {"begun": provenance.created, **provenance.contents}
+    read = {} if provenance.weights_read is None else {"weights": provenance.weights_read}
+    groups["Read from disk"] = {"begun": provenance.created, **read, **provenance.contents}
     groups["Versions"] = dict(provenance.versions)
     return groups
 

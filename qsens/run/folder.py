@@ -6,7 +6,7 @@ import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -180,7 +180,7 @@ class RunFolder(RunPaths):
                 "begin a new folder with --out",
             )
 
-    def record_provenance(self, contents: Mapping[str, str]) -> list[str]:
+    def record_provenance(self, contents: Mapping[str, str], weights_read: str | None = None) -> list[str]:
         """Write digests of what the run reads (model, calibration, reference, ...) with library versions.
 
         On a resumed run the digests are compared; changed library versions come back as lines
@@ -189,9 +189,11 @@ class RunFolder(RunPaths):
         Raises:
             RunFolderError: naming what changed on disk since the run began.
         """
-        now = Provenance(datetime.now(UTC).isoformat(timespec="seconds"), dict(contents), _versions())
+        now = Provenance(
+            datetime.now(UTC).isoformat(timespec="seconds"), dict(contents), _versions(), weights_read
+        )
         if not self.provenance_path.exists():
-            plain = {"created": now.created, "contents": now.contents, "versions": now.versions}
+            plain = {name: value for name, value in asdict(now).items() if value is not None}
             write_atomically(self.provenance_path, (json.dumps(plain, indent=2) + "\n").encode())
             return []
         before = read_provenance(self.path)

@@ -372,6 +372,6 @@ def sample_warnings(opened: OpenedSweep) -> list[str]:
 
 def opening_notes(opened: OpenedSweep) -> list[str]:
     """Lines for people about what was opened: the generator's own notice, and warnings about samples."""
-    notice = opened.generator.notice
-    notes = [f"Note: {notice}"] if notice else []
+    said = (opened.generator.weights_read, opened.generator.notice)
+    notes = [f"Note: {line}" for line in said if line]
     return [*notes, *(f"Warning: {line}" for line in sample_warnings(opened))]

@@ -19,7 +19,8 @@ def asked(monkeypatch):
     calls = []
     graph = prepare_graph(conv_model())
     opening = types.ModuleType("qsens.run.open")
-    opening.open_generator = lambda *arguments: calls.append(arguments)
+    generator = types.SimpleNamespace(weights_read="read 4 tensors of talker.pth, under 'ema'")
+    opening.open_generator = lambda *arguments: calls.append(arguments) or generator
     opening.load_graph = lambda generator, shapes: calls.append(shapes) or graph
     monkeypatch.setitem(sys.modules, opening.__name__, opening)
     return calls
@@ -30,7 +31,9 @@ def run(*arguments):
 
 
 def test_table_totals_and_conventions(asked):
-    lines = run("talker.onnx").output.splitlines()
+    result = run("talker.onnx")
+    assert result.stderr == "Note: read 4 tensors of talker.pth, under 'ema'\n"
+    lines = result.stdout.splitlines()
     assert lines[0].split("  ")[0] == "#"
     assert lines[1].split() == ["0", "first", "first", "first", "Conv", "112", "6,912", "6,912", "1x4x8x8"]
     assert lines[3].split() == ["2", "layers", "124", "7,680", "7,680"]
@@ -46,9 +49,10 @@ def test_an_input_without_axes_is_said_to_be_a_scalar():
 
 
 def test_json_has_layers_and_totals(asked):
-    found = json.loads(run("talker.onnx", "--json").output)
+    found = json.loads(run("talker.onnx", "--json").stdout)
     assert [layer["name"] for layer in found["layers"]] == ["first", "second"]
     assert found["layers"][0]["allowed"] == ["fp16", "fp32", "int8"]
+    assert found["weights_read"] == "read 4 tensors of talker.pth, under 'ema'"
     assert found["totals"] == {"layers": 2, "parameters": 124, "macs": 7680, "macs_torchprofile": 7680}
 
 
