@@ -1,10 +1,11 @@
-"""Feeding an engine: samples stacked into batches, or one by one where the graph cannot batch."""
+"""Feeding an engine: samples stacked into batches, as far as they can share one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from qsens.core.errors import ScoreError
 from qsens.core.interfaces import Engine, SampleSet
 from qsens.graph.graph import Graph
 
@@ -15,7 +16,11 @@ Feed = Mapping[str, Array]
 
 
 class InputCache:
-    """Preprocessed inputs in batches, kept in memory while they fit."""
+    """Preprocessed inputs in batches, kept in memory while they fit.
+
+    Samples share a batch where the graph can batch, and where they hold the same value in every input
+    without a batch axis and the same sizes in all others: a batch never changes what a sample is.
+    """
 
     def __init__(self, samples: SampleSet, graph: Graph, batch_size: int) -> None:
         self._samples = samples
@@ -26,7 +31,7 @@ class InputCache:
         self._kept_bytes = 0
 
     def batches(self) -> Iterator[list[Feed]]:
-        """The feeds to run, in order: one a batch, or one a sample where the graph cannot batch."""
+        """The feeds to run, in order, of `batch_size` samples together: one, or more where those differ."""
         for start in range(0, len(self._samples), self._batch_size):
             if start in self._kept:
                 yield self._kept[start]
@@ -48,20 +53,58 @@ class InputCache:
         for feeds in self.batches():
             yield from feeds
 
-    def feeds(self, samples: Sequence[Feed]) -> list[Feed]:
-        """Samples with their batch axes."""
-        groups = [samples] if self._can_batch else [[sample] for sample in samples]
-        return [{name: self._stacked(name, group) for name in group[0]} for group in groups]
+    def alone(self, index: int) -> Feed:
+        """The feed of one sample by itself."""
+        return self._stacked([self._samples.sample(index)])
 
-    def _stacked(self, name: str, samples: Sequence[Feed]) -> Array:
-        if name not in self._batched:
-            return samples[0][name]
-        return np.stack([sample[name] for sample in samples])
+    def filled(self, count: int) -> Feed:
+        """A feed of exactly `count`: the first samples that can share one, again from the first if need be."""
+        first = self._samples.sample(0)
+        others = (self._samples.sample(index) for index in range(1, min(count, len(self._samples))))
+        alike = [first, *(other for other in others if self._can_share(first, other))]
+        return self._stacked([alike[place % len(alike)] for place in range(count)])
+
+    def feeds(self, samples: Sequence[Feed]) -> list[Feed]:
+        """Samples with their batch axes, in as few feeds as keep their order and their values."""
+        groups: list[list[Feed]] = []
+        for sample in samples:
+            if groups and self._can_batch and self._can_share(groups[-1][0], sample):
+                groups[-1].append(sample)
+            else:
+                groups.append([sample])
+        return [self._stacked(group) for group in groups]
+
+    def _can_share(self, first: Feed, other: Feed) -> bool:
+        return all(
+            first[name].shape == other[name].shape
+            and (name in self._batched or np.array_equal(first[name], other[name]))
+            for name in first
+        )
+
+    def _stacked(self, samples: Sequence[Feed]) -> Feed:
+        return {
+            name: np.stack([sample[name] for sample in samples]) if name in self._batched else value
+            for name, value in samples[0].items()
+        }
 
 
 def run_feeds(engine: Engine, feeds: Sequence[Feed]) -> dict[str, Array]:
-    """Outputs of all feeds, joined along the batch axis."""
+    """Outputs of all feeds, joined along the batch axis; one without axes becomes one value a feed.
+
+    Raises:
+        ScoreError: for an output whose size differs from sample to sample.
+    """
     outputs = [engine.run(feed) for feed in feeds]
     if len(outputs) == 1:
         return dict(outputs[0])
-    return {name: np.concatenate([one[name] for one in outputs]) for name in outputs[0]}
+    return {name: _joined(name, [np.atleast_1d(one[name]) for one in outputs]) for name in outputs[0]}
+
+
+def _joined(name: str, values: Sequence[Array]) -> Array:
+    other = next((value for value in values if value.shape[1:] != values[0].shape[1:]), None)
+    if other is not None:
+        raise ScoreError(
+            f"output {name!r} is {values[0].shape} for one sample and {other.shape} for another",
+            "give samples that make pictures of one size",
+        )
+    return np.concatenate(values)

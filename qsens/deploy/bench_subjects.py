@@ -93,7 +93,7 @@ def measured_graph(run: ReopenedRun) -> MeasuredGraph:
 
 
 def run_inputs(run: ReopenedRun) -> BenchInputs:
-    """Samples of the evaluation set, again from the first where a batch is larger; else seeded noise.
+    """Samples of the evaluation set that can share a batch, again from the first where it is larger; else noise.
 
     Raises, when a batch is asked for:
         SpecError: for a batch of a graph that fixes its own.
@@ -106,7 +106,7 @@ def run_inputs(run: ReopenedRun) -> BenchInputs:
 
     def feeds(batch: int) -> Feeds:
         _check_batch(run.graph, batch)
-        return cache.feeds([samples.sample(place % len(samples)) for place in range(batch)])[0]
+        return cache.filled(batch)
 
     return BenchInputs(feeds, "evaluation samples")
 

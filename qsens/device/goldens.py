@@ -149,14 +149,29 @@ def batch_of(
 ) -> dict[str, Array]:
     """The samples from `start` on as one feed of `size`; the last sample fills up what is missing.
 
-    An input without a batch axis is the same for all samples: the first one's is taken.
+    An input without a batch axis has one value for the whole feed, so that only samples with the value of
+    the first one are taken.
     """
-    count = len(next(iter(inputs.values())))
-    places = np.minimum(np.arange(start, start + size), count - 1)
+    last = _end_of_batch(inputs, entries, start, size) - 1
+    places = np.minimum(np.arange(start, start + size), last)
     return {
         entry.name: inputs[entry.name][places] if entry.is_batched else inputs[entry.name][start]
         for entry in entries
     }
+
+
+def _end_of_batch(
+    inputs: Mapping[str, Array], entries: Sequence[BundleInput], start: int, size: int
+) -> int:
+    """The place after the last sample that can share a feed with the one at `start`."""
+    count = len(next(iter(inputs.values())))
+    shared = [inputs[entry.name] for entry in entries if not entry.is_batched]
+    end = start + 1
+    while end < min(start + size, count) and all(
+        np.array_equal(values[end], values[start]) for values in shared
+    ):
+        end += 1
+    return end
 
 
 def run_in_batches(
@@ -168,10 +183,19 @@ def run_in_batches(
         DeviceError: if the engine cannot run them, or gives outputs that do not belong together.
     """
     count = len(next(iter(inputs.values())))
-    parts = [run(batch_of(inputs, entries, start, size)) for start in range(0, count, size)]
+    starts = [0]
+    while (end := _end_of_batch(inputs, entries, starts[-1], size)) < count:
+        starts.append(end)
+    parts = [run(batch_of(inputs, entries, start, size)) for start in starts]
+    taken = [end - start for start, end in zip(starts, [*starts[1:], count])]
     try:
-        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
-    except (KeyError, ValueError) as error:
+        return {
+            name: np.concatenate(
+                [part[name][:own] if own < size else part[name] for part, own in zip(parts, taken)]
+            )[:count]
+            for name in parts[0]
+        }
+    except (IndexError, KeyError, ValueError) as error:
         raise DeviceError(f"the engine gives outputs without samples: {error}", _HINT) from error
 
 

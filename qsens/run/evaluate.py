@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +56,7 @@ from qsens.run.stages import (
     context_with,
     influences_of,
     measured_by,
+    refuse_mixing,
     screen_samples,
     spread_places,
     values_of,
@@ -63,12 +64,6 @@ from qsens.run.stages import (
 )
 from qsens.scoring.extractors import features_of_images
 from qsens.scoring.pictures import picture_output, pictures_from_values
-
-if TYPE_CHECKING:
-    from qsens.run.stages import Workload
-
-    pass
-
 
 # What evaluates maps elsewhere, made once the run folder is open.
 RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
@@ -308,6 +303,9 @@ class Evaluator:
         start = 0
         for feeds in stage.inputs.batches():
             images = self._pictures(run_feeds(engine, feeds))
+            if baseline is None and start == 0 and len(images) > 1:
+                last = len(images) - 1
+                refuse_mixing(images[last], self._pictures(run_feeds(engine, [stage.inputs.alone(last)]))[0])
             features = extractor.run(images) if needs_features and extractor is not None else None
             yield ScoredBatch(start, images, baseline_images(baseline, start, images), features)
             start += len(images)

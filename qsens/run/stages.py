@@ -26,6 +26,9 @@ from qsens.run.evidence import Baseline
 from qsens.scoring.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# Rounding of another batch size moves single values by one level.
+MOST_MIXED_LEVELS = 0.5
+_ONE_AT_A_TIME = "use --batch-size 1, and report this with the generator's file"
 
 
 def spread_places(total: int, count: int) -> tuple[int, ...]:
@@ -66,6 +69,22 @@ def baseline_images(baseline: Baseline | None, start: int, images: Array) -> Arr
     if found.shape != images.shape:
         raise ScoreError(f"images of shape {images.shape}, but FP32 made {found.shape} of these inputs")
     return found
+
+
+def refuse_mixing(together: Array, alone: Array) -> None:
+    """Check that a sample's picture of a batch is the one that it has alone, both uint8 (3, H, W).
+
+    Raises:
+        ScoreError: if the samples of a batch change each other: scores would depend on the batch size.
+    """
+    if together.shape != alone.shape:
+        raise ScoreError(f"a picture of {together.shape} in a batch is {alone.shape} alone", _ONE_AT_A_TIME)
+    levels = float(np.mean(np.abs(together.astype(np.float32) - alone)))
+    if levels > MOST_MIXED_LEVELS:
+        raise ScoreError(
+            f"a picture of a batch is another than alone: by {levels:.1f} of 255 levels in the mean",
+            _ONE_AT_A_TIME,
+        )
 
 
 def with_differences(
