@@ -1,6 +1,7 @@
 """Feeding an engine: samples stacked into batches, as far as they can share one."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,34 +59,56 @@ class InputCache:
         return self._stacked([self._samples.sample(index)])
 
     def filled(self, count: int) -> Feed:
-        """A feed of exactly `count`: the first samples that can share one, again from the first if need be."""
+        """A feed of exactly `count`: the first samples that can share one, repeated if need be."""
         first = self._samples.sample(0)
         others = (self._samples.sample(index) for index in range(1, min(count, len(self._samples))))
-        alike = [first, *(other for other in others if self._can_share(first, other))]
+        alike = [first, *(other for other in others if not self.kept_apart_by(first, other))]
         return self._stacked([alike[place % len(alike)] for place in range(count)])
 
     def feeds(self, samples: Sequence[Feed]) -> list[Feed]:
         """Samples with their batch axes, in as few feeds as keep their order and their values."""
         groups: list[list[Feed]] = []
         for sample in samples:
-            if groups and self._can_batch and self._can_share(groups[-1][0], sample):
+            if groups and self._can_batch and not self.kept_apart_by(groups[-1][0], sample):
                 groups[-1].append(sample)
             else:
                 groups.append([sample])
         return [self._stacked(group) for group in groups]
 
-    def _can_share(self, first: Feed, other: Feed) -> bool:
-        return all(
-            first[name].shape == other[name].shape
-            and (name in self._batched or np.array_equal(first[name], other[name]))
+    def kept_apart_by(self, first: Feed, other: Feed) -> list[str]:
+        """Names of the inputs for which two samples, or two feeds, cannot share a batch."""
+        return [
+            name
             for name in first
-        )
+            if first[name].shape != other[name].shape
+            or (name not in self._batched and not np.array_equal(first[name], other[name]))
+        ]
 
     def _stacked(self, samples: Sequence[Feed]) -> Feed:
         return {
             name: np.stack([sample[name] for sample in samples]) if name in self._batched else value
             for name, value in samples[0].items()
         }
+
+
+def batching_note(samples: SampleSet, graph: Graph, batch_size: int) -> str | None:
+    """A sentence on samples that do not run `batch_size` at a time, as the first ones show; else `None`."""
+    wished = min(batch_size, len(samples))
+    if wished == 1:
+        return None
+    if graph.why_single is not None:
+        return f"samples run one at a time, not {wished}: {graph.why_single}"
+    if all(spec.is_batched and None not in spec.shape for spec in graph.inputs):
+        return None
+    cache = InputCache(samples, graph, wished)
+    first = [samples.sample(index) for index in range(wished)]
+    apart = {name for one, other in pairwise(first) for name in cache.kept_apart_by(one, other)}
+    if not apart:
+        return None
+    return (
+        f"of {wished} samples, those with other values of {', '.join(map(repr, sorted(apart)))} run apart: "
+        "that input has no batch axis, or differs in size"
+    )
 
 
 def run_feeds(engine: Engine, feeds: Sequence[Feed]) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,6 +99,11 @@ def _check_fit(path: Path, spec: InputSpec, shape: tuple[int, ...], dtype: np.dt
             "save one sample a file, without the batch axis" if has_batch_axis else "check how it was saved"
         )
         raise DataError(got, hint)
+    if not fits_shape(shape, spec.sides):
+        raise DataError(
+            f"{path}: array {spec.name!r} is {tuple(shape)}, but --input-shape states {spec.sides} for it",
+            "leave --input-shape out, or save all samples at that size",
+        )
     if _kind(dtype) != _kind(np.dtype(spec.dtype)):
         raise DataError(got, f"save it as {spec.dtype}, in the value range the generator expects")
 
@@ -182,6 +187,8 @@ class ImageFeed:
         files: SetFiles,
         largest_megapixels: int = LARGEST_PICTURE_MEGAPIXELS,
     ) -> None:
+        # What is stated is compared with the sizes of the pictures once both are known.
+        spec = replace(spec, stated=None)
         self._spec = spec
         self._rule = rule
         self._files = files

@@ -23,19 +23,24 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 
 
 def image_sides(spec: InputSpec) -> tuple[int | None, int | None, int | None] | None:
-    """(channels, height, width) of an input laid out like an image, `None` for a free side; else `None`."""
-    shape = spec.shape
+    """(channels, height, width) of an input laid out like an image, `None` for a free side; else `None`.
+
+    Free sides are as they are stated.
+    """
+    shape = spec.sides
     if not spec.is_batched and len(shape) == 4 and shape[0] in (1, None):
         shape = shape[1:]
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
 
 
 def looks_like_an_image(spec: InputSpec) -> bool:
-    """True for a 4-D float or uint8 input with 1, 3 or any number of channels."""
+    """True for a 4-D float or uint8 input with 1, 3 or any number of channels, of more than one pixel."""
     sides = image_sides(spec)
     is_four_dimensional = spec.is_batched or len(spec.shape) == 4
     is_pixel_type = np.dtype(spec.dtype).kind == "f" or spec.dtype == "uint8"
-    return is_four_dimensional and is_pixel_type and sides is not None and sides[0] in (1, 3, None)
+    if not is_four_dimensional or not is_pixel_type or sides is None:
+        return False
+    return sides[0] in (1, 3, None) and sides[1:] != (1, 1)
 
 
 def fits_shape(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
@@ -46,9 +51,15 @@ def fits_shape(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
 
 
 def shape_text(spec: InputSpec) -> str:
-    """`(3, ?, ?) float32`: the shape without the batch axis, and the dtype."""
-    sides = ", ".join("?" if side is None else str(side) for side in spec.shape)
+    """`(3, ?, ?) float32`: the shape without the batch axis, as far as it is known, and the dtype."""
+    sides = ", ".join("?" if side is None else str(side) for side in spec.sides)
     return f"({sides}) {spec.dtype}"
+
+
+def shape_flag(spec: InputSpec) -> str:
+    """`--input-shape x=1x3x?x?`: the flag that states what the graph leaves free."""
+    sides = (1,) * spec.is_batched + tuple(side or "?" for side in spec.sides)
+    return f"--input-shape {spec.name}={'x'.join(map(str, sides))} (sizes for ?)"
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.calibration.images import image_sides, shape_text
+from qsens.calibration.images import image_sides, shape_flag, shape_text
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, InputSpec
 
@@ -74,10 +74,12 @@ class ConstantFeed:
                 f"input {spec.name!r} is {shape_text(spec)}, but its constant has {values.size} values",
                 "give one value, or one for each element",
             )
-        converted = values.astype(spec.dtype)
+        with np.errstate(invalid="ignore"):  # checked just below
+            converted = values.astype(spec.dtype)
         if np.dtype(spec.dtype).kind != "f" and (converted != values).any():
             raise SpecError(
-                f"input {spec.name!r} is {spec.dtype}, but its constant is {rule.value}", "give whole numbers"
+                f"input {spec.name!r} is {spec.dtype}, but its constant is {rule.value}",
+                f"give whole numbers that {spec.dtype} can hold",
             )
         self._spec = spec
         self._values = np.broadcast_to(
@@ -105,21 +107,24 @@ class ConstantFeed:
 
 
 def _concrete_shape(spec: InputSpec, rule: InputRule) -> tuple[int, ...]:
-    """The input's shape with free height and width taken from `rule.resize`."""
-    shape = list(spec.shape)
-    if rule.resize is not None and image_sides(spec) is not None:
+    """The input's shape with free sides as they are stated, else height and width from `rule.resize`."""
+    shape = list(spec.sides)
+    is_image = image_sides(spec) is not None
+    if rule.resize is not None and is_image:
         for axis, side in zip((-2, -1), rule.resize, strict=True):
             shape[axis] = side if shape[axis] is None else shape[axis]
-    free = [axis for axis, side in enumerate(shape) if side is None]
-    if free:
+    if None in shape:
+        resizing = " or a resize (height, width) of its rule" if is_image and None not in shape[:-2] else ""
         raise SpecError(
-            f"input {spec.name!r} is {shape_text(spec)}: noise needs a size for its free sides",
-            "give its rule a resize (height, width), or use a folder of .npz files",
+            f"input {spec.name!r} is {shape_text(spec)}: its rule needs a size for its free sides",
+            f"state it with {shape_flag(spec)}{resizing}, or use a folder of .npz files",
         )
     return tuple(side for side in shape if side is not None)
 
 
 def _constant_shape(spec: InputSpec, rule: InputRule, size: int) -> tuple[int, ...]:
-    if len(spec.shape) == 1 and spec.shape[0] is None:
-        return (size,)
+    """As for noise; where no side is known, as many elements as there are values."""
+    is_unknown = rule.resize is None and set(spec.sides) == {None}
+    if is_unknown and (size == 1 or len(spec.sides) == 1):
+        return (1,) * (len(spec.sides) - 1) + (size,)
     return _concrete_shape(spec, rule)

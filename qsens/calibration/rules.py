@@ -4,7 +4,15 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from qsens.calibration.images import image_sides, looks_like_an_image, shape_text, size_text
+import numpy as np
+
+from qsens.calibration.images import (
+    image_sides,
+    looks_like_an_image,
+    shape_flag,
+    shape_text,
+    size_text,
+)
 from qsens.calibration.manifest import Manifest, is_range
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, InputSpec
@@ -13,7 +21,6 @@ ANY_IMAGE = "*"
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
 CROPS = ("none", "center")
 SOURCES = ("image", "array", "normal", "uniform", "constant")
-_HOW_TO_FEED = "give it a rule whose source is normal, uniform or constant, or use a folder of .npz files"
 
 
 def check_rules(rules: Mapping[str, InputRule], inputs: Sequence[InputSpec]) -> None:
@@ -48,7 +55,7 @@ def rules_for_images(
         named[name] = _inferred_image_rule(spec, rules.get(ANY_IMAGE, InputRule()), manifest)
     for spec in inputs:
         if spec.name not in named:
-            raise SpecError(f"nothing feeds input {spec.name!r} {shape_text(spec)}", _HOW_TO_FEED)
+            raise SpecError(f"nothing feeds input {spec.name!r} {shape_text(spec)}", _how_to_feed(spec))
     return named
 
 
@@ -114,12 +121,24 @@ def _image_input(inputs: Sequence[InputSpec], rules: Mapping[str, InputRule]) ->
     if candidates:
         raise SpecError(
             f"a folder of images feeds one input, but {' and '.join(map(repr, candidates))} could take it",
-            "give all but one a rule whose source is normal, uniform or constant, or use .npz files",
+            "state the size of one that is no picture with --input-shape NAME=SHAPE, give all but one a rule "
+            "whose source is normal, uniform or constant ([inputs.NAME] in the file of --spec), or use .npz "
+            "files",
         )
     shapes = "; ".join(f"{spec.name} {shape_text(spec)}" for spec in inputs)
     raise SpecError(
         f"no input looks like an image (1 or 3 channels, height, width): {shapes}",
         "use a folder of .npz files with one array per input",
+    )
+
+
+def _how_to_feed(spec: InputSpec) -> str:
+    """The rules that suit the input's type, and the flag for sides that no rule knows."""
+    sources = "normal, uniform or constant" if np.dtype(spec.dtype).kind == "f" else "constant"
+    flag = f", its free sides with {shape_flag(spec)}" if None in spec.sides else ""
+    return (
+        f"give it a rule whose source is {sources} ([inputs.{spec.name}] in the file of --spec){flag}, or "
+        "use a folder of .npz files"
     )
 
 

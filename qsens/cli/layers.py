@@ -129,12 +129,19 @@ def graph_table(graph: "Graph") -> str:
     lines = [
         text_table(HEADER, rows, right=(0, 5, 6, 7)),
         "",
-        f"inputs: {inputs}; outputs: {', '.join(graph.outputs)}; "
-        f"batch: {'any size' if graph.can_batch else 'fixed at one'}",
+        f"inputs: {inputs}; outputs: {', '.join(graph.outputs)}; batch: {_batch_text(graph)}",
+        *(f"Note: {note}" for note in graph.notes),
     ]
     if graph.dynamic_weight_nodes:
         lines.append(f"weights computed from inputs, run in float: {', '.join(graph.dynamic_weight_nodes)}")
     return "\n".join([*lines, "", CONVENTIONS])
+
+
+def _batch_text(graph: "Graph") -> str:
+    if not graph.can_batch:
+        return f"fixed at one ({graph.why_single})"
+    shared = [repr(spec.name) for spec in graph.inputs if not spec.is_batched]
+    return f"any size, of samples with the same {', '.join(shared)}" if shared else "any size"
 
 
 def graph_summary(graph: "Graph") -> dict[str, object]:
@@ -142,10 +149,15 @@ def graph_summary(graph: "Graph") -> dict[str, object]:
     return {
         "layers": [{**asdict(layer), "allowed": sorted(layer.allowed)} for layer in graph.layers],
         "totals": totals(graph.layers),
-        "inputs": [asdict(spec) for spec in graph.inputs],
+        "inputs": [
+            {"name": spec.name, "shape": spec.shape, "dtype": spec.dtype, "is_batched": spec.is_batched}
+            for spec in graph.inputs
+        ],
         "outputs": list(graph.outputs),
         "example_shapes": dict(graph.example_shapes),
         "can_batch": graph.can_batch,
+        "why_single": graph.why_single,
+        "notes": list(graph.notes),
         "dynamic_weight_nodes": list(graph.dynamic_weight_nodes),
         "digest": graph.digest,
     }

@@ -50,6 +50,8 @@ def _measured(planned: "SweepPlan") -> dict[str, Any]:
 
 def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     """The facts of a planned sweep: generator, engine, data, strategy and metrics."""
+    from qsens.calibration.batches import batching_note  # loads onnx
+
     spec, graph = opened.spec, opened.graph
     extractor = opened.extractor
     output = spec.output
@@ -61,6 +63,8 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
         "metrics": ", ".join(metric.name for metric in opened.metrics),
         "extractor": "none" if extractor is None else extractor.identity,
         "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
+        "batch": batching_note(opened.evaluation, graph, spec.batch_size) or f"{spec.batch_size} samples",
+        **({"shapes": "; ".join(graph.notes)} if graph.notes else {}),
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
         "reference": "none" if spec.reference is None else f"{spec.reference}, at their own size",
     }

@@ -61,12 +61,21 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One graph input. `shape` leaves out the batch axis when `is_batched`; `None` marks a free side."""
+    """One graph input. `shape` leaves out the batch axis when `is_batched`; `None` marks a free side.
+
+    `stated` is the shape that the user gives an input with free sides, likewise without the batch axis.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     is_batched: bool
+    stated: tuple[int, ...] | None = None
+
+    @property
+    def sides(self) -> tuple[int | None, ...]:
+        """`shape`, its free sides as they are stated."""
+        return self.shape if self.stated is None else self.stated
 
 
 @dataclass(frozen=True)

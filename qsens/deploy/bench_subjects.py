@@ -93,7 +93,7 @@ def measured_graph(run: ReopenedRun) -> MeasuredGraph:
 
 
 def run_inputs(run: ReopenedRun) -> BenchInputs:
-    """Samples of the evaluation set that can share a batch, again from the first where it is larger; else noise.
+    """Samples of the evaluation set that can share a batch, repeated where it is larger; else seeded noise.
 
     Raises, when a batch is asked for:
         SpecError: for a batch of a graph that fixes its own.

@@ -160,9 +160,7 @@ def batch_of(
     }
 
 
-def _end_of_batch(
-    inputs: Mapping[str, Array], entries: Sequence[BundleInput], start: int, size: int
-) -> int:
+def _end_of_batch(inputs: Mapping[str, Array], entries: Sequence[BundleInput], start: int, size: int) -> int:
     """The place after the last sample that can share a feed with the one at `start`."""
     count = len(next(iter(inputs.values())))
     shared = [inputs[entry.name] for entry in entries if not entry.is_batched]

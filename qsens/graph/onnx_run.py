@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime without optimisation; shapes, equality and batching observed with them."""
+"""Sessions of ONNX Runtime without optimisation: opening, running, comparing what they give."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ import onnx
 import onnxruntime
 
 from qsens.core.errors import LoadError
-from qsens.core.interfaces import InputSpec
 from qsens.device.leftovers import temporary_folder
 from qsens.device.onnxruntime_runtime import session_options
 from qsens.graph import limits
@@ -70,23 +69,6 @@ def open_session(model: onnx.ModelProto, *, threads: int = 0) -> onnxruntime.Inf
 def weight_bytes(model: onnx.ModelProto) -> int:
     """Bytes of the initializers, about."""
     return sum(math.prod(tensor.dims) * 4 for tensor in model.graph.initializer)
-
-
-def random_inputs(
-    specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]], *, batch: int, seed: int
-) -> dict[str, Values]:
-    """Seeded inputs with the given batch: floats uniform in [0, 1), integers 0 or 1, booleans true."""
-    generator = np.random.default_rng(seed)
-    inputs = {}
-    for spec in specs:
-        shape = (batch, *shapes[spec.name][1:]) if spec.is_batched else shapes[spec.name]
-        if spec.dtype == "bool":
-            inputs[spec.name] = np.ones(shape, bool)
-        elif spec.dtype.startswith(("int", "uint")):
-            inputs[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
-        else:
-            inputs[spec.name] = generator.random(shape).astype(spec.dtype)
-    return inputs
 
 
 def run(
@@ -158,27 +140,3 @@ def relative_difference(expected: Values, actual: Values) -> float:
     size = np.sqrt(np.mean(wanted**2)) if wanted.size else 0.0
     error = np.sqrt(np.mean((wanted - got) ** 2)) if wanted.size else 0.0
     return float(error / size) if size else float(error)
-
-
-def is_batchable(
-    session: onnxruntime.InferenceSession, specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]
-) -> bool:
-    """Whether a batch of two gives what two batches of one give, for every output."""
-    if not any(spec.is_batched for spec in specs):
-        return False
-    both = random_inputs(specs, shapes, batch=2, seed=1)
-    batched = {spec.name for spec in specs if spec.is_batched}
-    singles = [
-        {name: value[index : index + 1] if name in batched else value for name, value in both.items()}
-        for index in range(2)
-    ]
-    try:
-        together = run(session, both, samples=2)
-        apart = [run(session, inputs) for inputs in singles]
-    except LoadError:
-        return False
-    pairs = zip(together, *apart, strict=True)
-    return all(
-        first.ndim > 0 and relative_difference(np.concatenate([first, second]), whole) < 1e-4
-        for whole, first, second in pairs
-    )

@@ -2,17 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx
+import onnxruntime
 
 from qsens.core.errors import LoadError
 from qsens.core.interfaces import InputSpec
 from qsens.core.layer import Layer
 from qsens.graph.editable_graph import Draft, weights_digest
+from qsens.graph.examples import Examples, Feed, made_up_examples, real_examples, shapes_of, why_not_batched
 from qsens.graph.functions import inline_functions
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
-from qsens.graph.onnx_run import is_batchable, open_session, random_inputs, relative_difference, run
+from qsens.graph.onnx_run import open_session, relative_difference
 from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
 from qsens.graph.shapes import (
     example_shapes,
@@ -21,6 +24,7 @@ from qsens.graph.shapes import (
     known_shape,
     rank_of,
     value_infos,
+    with_stated,
 )
 from qsens.graph.shown_names import with_shown_names
 from qsens.graph.simplify import (
@@ -36,11 +40,18 @@ LARGEST_DIFFERENCE = 1e-4
 Shape = tuple[int, ...]
 
 
-def prepare_graph(model: onnx.ModelProto, *, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
+def prepare_graph(
+    model: onnx.ModelProto,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    samples: Sequence[Feed] = (),
+) -> Graph:
     """Prepare a generator for a sweep.
 
     `input_shapes` gives full shapes (batch axis included where the input has one; it is taken as one) for
-    inputs with free sides. The result is run against `model` on seeded inputs before it is returned.
+    inputs with free sides. `samples` are real ones, without batch axes: the first decides all shapes and
+    work; without them, seeded inputs are made up. The result is run against `model` on them before it is
+    returned.
 
     Raises:
         LoadError: if the model cannot be swept, has free sides without a given size, or computes something
@@ -51,27 +62,40 @@ def prepare_graph(model: onnx.ModelProto, *, input_shapes: Mapping[str, Shape] |
     refuse_unusable(model)
     model = with_shown_names(model)
     draft = Draft.take_apart(model)
-    specs = input_specs(draft)
-    shapes = example_shapes(specs, input_shapes)
+    examples = _examples(with_stated(input_specs(draft), input_shapes), input_shapes, samples)
     _simplify(draft)
     fold_batch_norms(draft)
     draft.drop_unused()
     refuse_unrepeatable(draft)
     refuse_other_types(draft)
-    concrete = _concrete_shapes(draft, specs, shapes)
-    layers = enumerate_layers(draft, concrete)
+    observed = ObservedShapes.of(draft, examples)
+    layers = enumerate_layers(draft, observed.shapes)
     prepared = _finished(draft)
-    can_batch = _check(model, prepared, specs, shapes)
+    why_single = _check(model, prepared, examples)
     return Graph(
         model=prepared,
         layers=layers,
-        inputs=specs,
+        inputs=examples.specs,
         outputs=tuple(draft.output_names),
-        example_shapes=tuple(shapes.items()),
-        can_batch=can_batch,
+        example_shapes=tuple(shapes_of(examples.first).items()),
+        can_batch=why_single is None,
         digest=_digest(draft, layers),
         dynamic_weight_nodes=dynamic_weight_nodes(draft),
+        why_single=why_single,
+        example=examples.first,
+        observed=tuple(layer.name for layer in layers if layer.node in observed.by_run),
+        notes=_notes(layers, observed, examples),
     )
+
+
+def _examples(
+    specs: tuple[InputSpec, ...], stated: Mapping[str, Shape] | None, samples: Sequence[Feed]
+) -> Examples:
+    if not samples:
+        return made_up_examples(specs, example_shapes(specs, stated))
+    examples = real_examples(specs, samples)
+    example_shapes(specs, shapes_of(examples.first))
+    return examples
 
 
 def _simplify(draft: Draft) -> None:
@@ -87,27 +111,54 @@ def _simplify(draft: Draft) -> None:
     draft.drop_unused()
 
 
-def _concrete_shapes(
-    draft: Draft, specs: Sequence[InputSpec], shapes: Mapping[str, Shape]
-) -> dict[str, Shape]:
-    """Shapes of all tensors for one sample; where inference gives up on a layer, the graph is run."""
+@dataclass(frozen=True)
+class ObservedShapes:
+    """Shapes of all tensors for one sample.
+
+    `by_run` are nodes of layers whose shapes inference cannot know: they may follow values, and are those of
+    a run. `varying` are those that have another shape in another sample.
+    """
+
+    shapes: Mapping[str, Shape]
+    by_run: frozenset[str]
+    varying: frozenset[str]
+
+    @classmethod
+    def of(cls, draft: Draft, examples: Examples) -> "ObservedShapes":
+        """The first example's shapes, compared with those of the other real ones."""
+        ends = {node.name: {node.input[0], node.output[0]} for node in layer_nodes(draft)}
+        first = _inferred_shapes(draft, shapes_of(examples.first))
+        missing = sorted(set().union(*ends.values()) - first.keys())
+        session = _session_of(draft, missing) if missing else None
+        found: list[dict[str, Shape]] = []
+        for feed in examples.feeds if examples.are_real else examples.feeds[:1]:
+            is_alike = shapes_of(feed) == shapes_of(examples.first)
+            shapes = first if is_alike else _inferred_shapes(draft, shapes_of(feed))
+            if session is not None:
+                values = examples.run(session, feed)
+                shapes = shapes | {name: value.shape for name, value in zip(missing, values, strict=True)}
+            found.append(shapes)
+        return cls(
+            found[0],
+            frozenset(node for node, names in ends.items() if names & set(missing)),
+            frozenset(
+                node
+                for node, names in ends.items()
+                if any(shapes.get(name) != found[0][name] for shapes in found for name in names)
+            ),
+        )
+
+
+def _inferred_shapes(draft: Draft, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     types = infer_types(draft, shapes)
-    found = {name: shape for name, value in types.items() if (shape := known_shape(value)) is not None}
-    wanted = {name for node in layer_nodes(draft) for name in (node.input[0], node.output[0])}
-    missing = sorted(wanted - found.keys())
-    if missing:
-        found.update(_observed_shapes(draft, specs, shapes, missing))
-    return found
+    return {name: shape for name, value in types.items() if (shape := known_shape(value)) is not None}
 
 
-def _observed_shapes(
-    draft: Draft, specs: Sequence[InputSpec], shapes: Mapping[str, Shape], tensors: Sequence[str]
-) -> dict[str, Shape]:
+def _session_of(draft: Draft, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
     model = draft.assemble()
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    values = run(open_session(model), random_inputs(specs, shapes, batch=1, seed=0))
-    return {name: tuple(value.shape) for name, value in zip(tensors, values, strict=True)}
+    return open_session(model)
 
 
 def _finished(draft: Draft) -> onnx.ModelProto:
@@ -122,17 +173,11 @@ def _finished(draft: Draft) -> onnx.ModelProto:
     return model
 
 
-def _check(
-    original: onnx.ModelProto,
-    prepared: onnx.ModelProto,
-    specs: Sequence[InputSpec],
-    shapes: Mapping[str, Shape],
-) -> bool:
-    """Compare both models on seeded inputs; return whether the prepared one can batch."""
-    inputs = random_inputs(specs, shapes, batch=1, seed=0)
-    expected = run(open_session(original), inputs)
+def _check(original: onnx.ModelProto, prepared: onnx.ModelProto, examples: Examples) -> str | None:
+    """Compare both models on an example; return words for what keeps the prepared one from batching."""
+    expected = examples.run(open_session(original), examples.first)
     session = open_session(prepared)
-    actual = run(session, inputs)
+    actual = examples.run(session, examples.first)
     for output, before, after in zip(prepared.graph.output, expected, actual, strict=True):
         difference = relative_difference(before, after)
         if not difference <= LARGEST_DIFFERENCE:
@@ -141,15 +186,37 @@ def _check(
                 f"(limit {LARGEST_DIFFERENCE:.0e})",
                 "the network amplifies rounding or this is a bug in qsens; please report it with the file",
             )
-    return _has_free_batch(original, specs) and is_batchable(session, specs, shapes)
+    return _fixed_batch(original, examples.specs) or why_not_batched(session, examples)
 
 
-def _has_free_batch(model: onnx.ModelProto, specs: Sequence[InputSpec]) -> bool:
+def _fixed_batch(model: onnx.ModelProto, specs: Sequence[InputSpec]) -> str | None:
+    """Words for an input whose batch is one in the graph, else `None`."""
     batched = {spec.name for spec in specs if spec.is_batched}
-    first_sides = [
-        value.type.tensor_type.shape.dim[0] for value in model.graph.input if value.name in batched
-    ]
-    return all(not side.HasField("dim_value") for side in first_sides)
+    for value in model.graph.input:
+        if value.name in batched and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
+            return f"the graph fixes the batch of input {value.name!r} at 1"
+    return None
+
+
+def _notes(layers: Sequence[Layer], observed: ObservedShapes, examples: Examples) -> tuple[str, ...]:
+    """Sentences on what the layers' shapes and work rest on, where that is not the graph alone."""
+    notes = []
+    if observed.by_run and not examples.are_real:
+        notes.append(
+            f"the sizes in {_named(layers, observed.by_run)} are those of a run on made-up inputs, and may "
+            "follow their values: count them on samples with --calibration SET (and --spec FILE)"
+        )
+    if observed.varying:
+        notes.append(
+            f"the sizes in {_named(layers, observed.varying)} differ from sample to sample: shapes and MACs "
+            "are those of the first"
+        )
+    return tuple(notes)
+
+
+def _named(layers: Sequence[Layer], nodes: frozenset[str]) -> str:
+    names = [repr(layer.name) for layer in layers if layer.node in nodes]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more layers" if len(names) > 3 else "")
 
 
 def _digest(draft: Draft, layers: Sequence[Layer]) -> str:

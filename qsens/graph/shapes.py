@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import onnx
 from onnx import TensorProto, helper
@@ -71,10 +72,7 @@ def example_shapes(
         LoadError: if a side is free in the graph and not given, or an input is too large.
     """
     inputs = {spec.name: spec for spec in specs}
-    given = given or {}
-    for name in given:
-        if name not in inputs:
-            raise SpecError(f"no graph input named {name!r}", f"the inputs are {', '.join(inputs)}")
+    given = _of_inputs(tuple(inputs.values()), given)
     shapes = {name: _example_shape(spec, given.get(name)) for name, spec in inputs.items()}
     for name, shape in shapes.items():
         if math.prod(shape) > LARGEST_INPUT_ELEMENTS:
@@ -83,6 +81,15 @@ def example_shapes(
                 f"at most {LARGEST_INPUT_ELEMENTS:,} can be swept; export it or give it a smaller size",
             )
     return shapes
+
+
+def _of_inputs(specs: Sequence[InputSpec], given: Mapping[str, Shape] | None) -> Mapping[str, Shape]:
+    """The given shapes, all of which name an input."""
+    names = [spec.name for spec in specs]
+    unknown = next((name for name in given or {} if name not in names), None)
+    if unknown is not None:
+        raise SpecError(f"no graph input named {unknown!r}", f"the inputs are {', '.join(names)}")
+    return given or {}
 
 
 def _example_shape(spec: InputSpec, given: Shape | None) -> Shape:
@@ -187,14 +194,26 @@ def value_infos(types: Mapping[str, onnx.TypeProto], names: Iterable[str]) -> li
     return [onnx.ValueInfoProto(name=name, type=types[name]) for name in known]
 
 
-def graph_inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    """Inputs in graph order.
+def graph_inputs(model: onnx.ModelProto, stated: Mapping[str, Shape] | None = None) -> tuple[InputSpec, ...]:
+    """Inputs in graph order, with the shapes (batch axis included) that are stated for them.
 
     Raises:
         LoadError: for a model that cannot be swept, an input without a shape, or a batch above one.
+        SpecError: if a stated shape names no input or does not fit it.
     """
     refuse_unusable(model)
-    return input_specs(Draft.take_apart(with_shown_names(model)))
+    return with_stated(input_specs(Draft.take_apart(with_shown_names(model))), stated)
+
+
+def with_stated(specs: Sequence[InputSpec], given: Mapping[str, Shape] | None) -> tuple[InputSpec, ...]:
+    """The inputs with the shapes, batch axis included, that are stated for them. Raises `SpecError`."""
+    shapes = _of_inputs(specs, given)
+    return tuple(
+        replace(spec, stated=_example_shape(spec, shapes[spec.name])[spec.is_batched :])
+        if spec.name in shapes
+        else spec
+        for spec in specs
+    )
 
 
 def free_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Opens all that a spec names, and refuses early what would otherwise fail after hours of work."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from threadpoolctl import threadpool_limits
 
+from qsens.calibration.batches import batching_note
 from qsens.calibration.real_images import RealImages, open_real_images
 from qsens.calibration.sets import open_sweep_sets, shapes_of_sample
 from qsens.core.errors import SpecError
@@ -31,6 +32,7 @@ from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
 from qsens.engines.lowering.plan import LoweringOptions, Placement, WeightScales
+from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
@@ -245,7 +247,7 @@ class OpenedSweep:
 
 
 def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """Export the generator and prepare its graph. Raises `LoadError` or `SpecError`."""
+    """Export the generator and prepare its graph on made-up inputs. Raises `LoadError` or `SpecError`."""
     graph = prepare_graph(generator.export(), input_shapes=_as_tuples(input_shapes))
     return replace(graph, layers=in_blocks(graph.layers, generator))
 
@@ -261,23 +263,24 @@ def generator_of(spec: SweepSpec, *, trust_checkpoint: bool = False) -> Generato
 
 
 def graph_of(
-    generator: Generator, model: onnx.ModelProto, spec: SweepSpec, calibration: Callable[[], SampleSet]
+    generator: Generator, model: onnx.ModelProto, spec: SweepSpec, samples: Sequence[Feed] = ()
 ) -> Graph:
-    """The graph of a generator's exported model, prepared as the spec says.
+    """The graph of a generator's exported model, prepared on samples as the spec says.
 
-    Sizes that the model leaves open and the spec does not state are those of a sample of `calibration`.
+    Without samples, sizes that the model leaves open are those that the spec states.
 
     Raises:
         LoadError: for a graph that cannot be swept.
         SpecError: for a layer that is pinned and not there.
     """
-    shapes: dict[str, Sequence[int]] = dict(spec.input_shapes)
-    inputs = graph_inputs(model)
-    if set(free_inputs(inputs)) - shapes.keys():
-        shapes = {**shapes_of_sample(calibration(), inputs), **shapes}
-    graph = prepare_graph(model, input_shapes=_as_tuples(shapes) or None)
+    graph = prepare_graph(model, input_shapes=_as_tuples(dict(spec.input_shapes)), samples=samples)
     layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
     return replace(graph, layers=pin_layers(layers, spec.pinned))
+
+
+def examples_of(calibration: SampleSet, evaluation: SampleSet) -> list[Feed]:
+    """Samples that a graph is examined with; the first, of the calibration set, decides shapes and MACs."""
+    return [calibration.sample(0), evaluation.sample(0), evaluation.sample(len(evaluation) - 1)]
 
 
 def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSweep:
@@ -288,12 +291,12 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     """
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     model = generator.export()
-    inputs = graph_inputs(model)
+    inputs = graph_inputs(model, _as_tuples(dict(spec.input_shapes)))
     calibration, evaluation = open_sweep_sets(spec, inputs)
     if free := free_inputs(inputs):
         of_sample = shapes_of_sample(calibration, inputs)
         check_shapes(dict(spec.input_shapes), {name: of_sample[name] for name in free if name in of_sample})
-    graph = graph_of(generator, model, spec, lambda: calibration)
+    graph = graph_of(generator, model, spec, examples_of(calibration, evaluation))
     if spec.output == OutputRule():
         spec = replace(spec, output=generator.output or spec.output)
     reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
@@ -372,6 +375,8 @@ def sample_warnings(opened: OpenedSweep) -> list[str]:
 
 def opening_notes(opened: OpenedSweep) -> list[str]:
     """Lines for people about what was opened: the generator's own notice, and warnings about samples."""
-    said = (opened.generator.weights_read, opened.generator.notice)
+    batching = batching_note(opened.evaluation, opened.graph, opened.spec.batch_size)
+    generator = opened.generator
+    said = (generator.weights_read, generator.notice, *opened.graph.notes, batching)
     notes = [f"Note: {line}" for line in said if line]
     return [*notes, *(f"Warning: {line}" for line in sample_warnings(opened))]

@@ -1,24 +1,34 @@
 """A run folder opened again: its generator, its graph and the ranges its maps were scored with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import onnx
+
 from qsens.calibration.ranges import Ranges, load_ranges, ranges_digest
 from qsens.calibration.sets import open_sweep_sets
-from qsens.core.errors import RunFolderError
+from qsens.core.errors import QsensError, RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
-from qsens.graph.shapes import graph_inputs
+from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.open import OpenedSweep, generator_of, graph_of, lowering_options, open_sweep
+from qsens.run.open import (
+    OpenedSweep,
+    examples_of,
+    generator_of,
+    graph_of,
+    lowering_options,
+    open_sweep,
+)
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
@@ -28,8 +38,8 @@ EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
 class ReopenedRun:
     """A finished or stopped run, ready to lower any map again exactly as it was scored.
 
-    Its sample sets are opened when `evaluation` or `opened` is asked for, so that a run can be exported
-    or measured where they are not at hand.
+    Its sample sets are needed when `evaluation` or `opened` is asked for, so that a run can be measured
+    where they are not at hand.
     """
 
     path: Path
@@ -88,7 +98,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     _check_contents(run, provenance, {"generator": generator.digest})
     model = generator.export()
-    graph = graph_of(generator, model, spec, lambda: open_sweep_sets(spec, graph_inputs(model))[0])
+    graph = _as_measured(graph_of(generator, model, spec, _examples(spec, model)), study)
     _check_graph(run, provenance, graph)
     if graph.layers != study.layers:
         raise RunFolderError(
@@ -107,6 +117,35 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
         options=options,
         trust_checkpoint=trust_checkpoint,
     )
+
+
+def _examples(spec: SweepSpec, model: onnx.ModelProto) -> list[Feed]:
+    """Samples to examine the graph on; none where the sets are gone and the sizes are known without them."""
+    stated = dict(spec.input_shapes)
+    inputs = graph_inputs(model)
+    try:
+        return examples_of(*open_sweep_sets(spec, inputs))
+    except QsensError:
+        if set(free_inputs(inputs)) - stated.keys():
+            raise
+        return []
+
+
+def _as_measured(graph: Graph, study: Study) -> Graph:
+    """The graph with the run's MACs of layers whose sizes may follow values: those maps were chosen by."""
+    measured = {layer.name: layer for layer in study.layers if layer.name in graph.observed}
+    layers = [
+        replace(
+            layer,
+            macs=measured[layer.name].macs,
+            macs_torchprofile=measured[layer.name].macs_torchprofile,
+            output_shape=measured[layer.name].output_shape,
+        )
+        if layer.name in measured
+        else layer
+        for layer in graph.layers
+    ]
+    return replace(graph, layers=tuple(layers))
 
 
 def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:

@@ -235,3 +235,15 @@ def test_outputs_that_do_not_belong_together_are_an_error():
 def test_values_that_are_no_numbers_are_a_problem():
     result = compared({"picture": np.array([["text"]] * 5)})
     assert result.problems == ("output 'picture' is of the type <U4, which is no number",)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_samples_with_other_values_of_an_input_without_batch_axis_run_apart(size):
+    inputs = {**INPUTS, "style/a": np.array([[1], [1], [2], [1], [1]], np.float32)}
+
+    def run(feed):
+        assert len(feed["image"]) == size
+        return {"picture": feed["image"] * feed["style/a"]}
+
+    outputs = run_in_batches(run, inputs, ENTRIES, size)
+    np.testing.assert_array_equal(outputs["picture"], INPUTS["image"] * inputs["style/a"])

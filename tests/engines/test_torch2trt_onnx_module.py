@@ -8,7 +8,8 @@ from onnx import helper
 from tiny_models import normal, onnx_model, run_model
 
 from qsens.core.errors import BuildError
-from qsens.graph.onnx_run import open_session, random_inputs, relative_difference, run
+from qsens.graph.examples import random_inputs
+from qsens.graph.onnx_run import open_session, relative_difference, run
 from qsens.graph.prepare import prepare_graph
 from qsens.run.open import open_generator
 

@@ -12,7 +12,7 @@ from qsens.engines.torch2trt.libraries import Libraries, main_layer, register_co
 from qsens.engines.torch2trt.onnx_module import NodeModule, OnnxModule
 from qsens.engines.torch2trt.shape_operators import OTHER_BACKEND, NodeView
 from qsens.graph.graph import Graph
-from qsens.graph.onnx_run import open_session, random_inputs, relative_difference, run
+from qsens.graph.onnx_run import open_session, relative_difference, run
 
 # Float32 in another order of summation stays below 1e-5; a node read wrongly is of order one.
 LARGEST_DIFFERENCE = 1e-4
@@ -50,7 +50,7 @@ def populate_network(graph: Graph, libraries: Libraries, network: Any, config: A
             )
     module = OnnxModule(graph).eval()
     register_converters(libraries)
-    feeds = random_inputs(graph.inputs, dict(graph.example_shapes), batch=1, seed=0)
+    feeds = dict(graph.example)
     with _Recorder(module, network) as recorder, torch.no_grad():
         outputs = _trace(graph, libraries, recorder, feeds, config)
     _check_outputs(graph, feeds, outputs)
