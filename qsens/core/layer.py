@@ -58,30 +58,40 @@ def blocks_of(layers: Sequence[Layer]) -> tuple[Block, ...]:
 
 
 def match_layers(pattern: str, layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Layers whose name, block or ONNX node matches a shell-style pattern.
+    """Layers that a text names: a whole name, else a shell-style pattern of names, blocks or ONNX nodes.
 
-    An engine's own name for a step, as an audit or a profile shows it (`/enc/Conv + /enc/Relu`), stands for
-    the layers whose nodes it lists.
+    A whole name is that of a layer (its other calls `@2` included), else of a block, else of a node. An
+    engine's own name for a step, as an audit or a profile shows it (`/enc/Conv + /enc/Relu`), stands for the
+    layers whose nodes it lists.
 
     Raises `SpecError` if there are none: a pattern that silently matches nothing protects nothing.
     """
-    found = tuple(
-        layer
-        for layer in layers
-        if any(
-            fnmatchcase(text, pattern)
-            for text in (layer.name, layer.name.partition("@")[0], layer.block, layer.node)
-        )
-    )
+    found = next(filter(None, _named(pattern, layers)), [])
+    if not found:
+        found = [
+            layer
+            for layer in layers
+            if any(fnmatchcase(text, pattern) for text in (*_own_names(layer), layer.block, layer.node))
+        ]
     if not found:
         listed = set(_ENGINE_NAME_PARTS.findall(pattern))
-        found = tuple(layer for layer in layers if layer.node in listed)
+        found = [layer for layer in layers if layer.node in listed]
     if not found:
         names = [layer.name for layer in layers] + [layer.block for layer in layers]
         close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"layers are named like {names[0]!r}"
         raise SpecError(f"pattern {pattern!r} matches no layer", hint)
-    return found
+    return tuple(found)
+
+
+def _own_names(layer: Layer) -> tuple[str, str]:
+    return layer.name, layer.name.partition("@")[0]
+
+
+def _named(text: str, layers: Sequence[Layer]) -> Iterator[list[Layer]]:
+    yield [layer for layer in layers if text in _own_names(layer)]
+    yield [layer for layer in layers if text == layer.block]
+    yield [layer for layer in layers if text == layer.node]
 
 
 def nearest_allowed(layer: Layer, precision: Precision) -> Precision:

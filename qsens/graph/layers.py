@@ -17,6 +17,7 @@ from qsens.device.visible_text import visible_name
 from qsens.graph.editable_graph import Draft, attribute_of
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_REWRITTEN = "pkg.onnxscript.rewriter.rule_name"
 _OWN_WEIGHT = re.compile(r"^(weight(_v|_g|_orig)?|parametrizations\.weight\..*)$")
 _LOCAL_SUFFIX = re.compile(r"([._]weight)?$")
 _CALL_AGAIN = re.compile(r"@\d+")
@@ -66,6 +67,10 @@ class WeightedNode:
 def weighted_node(node: onnx.NodeProto, parameter: str | None, *, is_torch: bool) -> WeightedNode:
     """Read a node's torch scope from exporter metadata, else from a TorchScript-style node name."""
     scopes = _scopes(node)
+    if scopes and parameter is not None and parameter.endswith(".weight") and _is_joined(node, scopes[-1]):
+        # The exporter gives the scope of the last node it joined: of the normalisation, not of the layer.
+        owner = parameter.removesuffix(".weight")
+        return WeightedNode(node.name, owner, owner.rpartition(".")[2], parameter)
     if scopes:
         return WeightedNode(node.name, scopes[-2] if len(scopes) > 1 else "", scopes[-1], parameter)
     if node.name.startswith("/"):
@@ -74,6 +79,10 @@ def weighted_node(node: onnx.NodeProto, parameter: str | None, *, is_torch: bool
     if is_torch and parameter is not None and parameter.endswith(".weight"):
         return WeightedNode(node.name, parameter.removesuffix(".weight"), node.name, parameter)
     return WeightedNode(node.name, None, node.name, parameter)
+
+
+def _is_joined(node: onnx.NodeProto, call: str) -> bool:
+    return "batch_norm" in call or any(entry.key == _REWRITTEN for entry in node.metadata_props)
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:

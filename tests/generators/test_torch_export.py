@@ -6,6 +6,7 @@ from tiny_torch import torch
 
 from qsens.core.interfaces import Generator
 from qsens.generators.exported_program import open_exported_program
+from qsens.generators.torch_export import quiet_export
 from qsens.generators.torch_module import open_torch
 from qsens.graph.prepare import prepare_graph
 
@@ -119,3 +120,12 @@ def test_an_exported_program_keeps_names_and_its_dynamic_batch(program_file):
     with torch.no_grad():
         wanted = tiny_torch.small()(torch.from_numpy(values)).numpy()
     np.testing.assert_allclose(run_model(graph.model, {"image": values})[0], wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_a_file_of_the_optimising_exporter_names_layers_by_their_own_modules():
+    with quiet_export():
+        program = torch.onnx.export(
+            tiny_torch.small(), (torch.zeros(1, 3, 4, 4),), dynamo=True, verbose=False
+        )
+    layers = prepare_graph(program.model_proto).layers
+    assert [layer.name for layer in layers] == ["body.0", "out"]

@@ -52,6 +52,19 @@ def test_functional_convolutions_take_the_name_of_their_weight():
     assert found == ["blend.first", "blend.second", "kernel", "val_7"]
 
 
+@pytest.mark.parametrize(
+    ("scopes", "weight", "name"),
+    [
+        (["", "b.0", "b.0.bn", "_native_batch_norm_legit_no_training"], "b.0.conv.weight", "b.0.conv"),
+        (["", "b", "b.1", "_native_batch_norm_legit_no_training_3"], "b.0.weight", "b.0"),
+        (["", "bn", "batch_norm"], "up.weight", "up"),
+        (["", "bn", "batch_norm"], "kernel", "bn"),
+    ],
+)
+def test_a_convolution_joined_with_its_normalisation_keeps_its_own_name(scopes, weight, name):
+    assert names(("node_Conv_52", weight, scopes)) == [name]
+
+
 def test_a_functional_convolution_beside_submodules_keeps_apart_from_them():
     found = names(
         ("a", "up.conv.weight", ["", "up", "up.conv", "conv2d"]),
