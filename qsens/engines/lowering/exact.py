@@ -73,7 +73,7 @@ class _ExactLowering:
         if layer is None:
             self._emit_glue(node, renamed)
         elif self.placed.precisions[layer] is Precision.INT8:
-            self._emit_int8(layer, node, renamed)
+            self._emit_int8(layer, renamed.get(node.output[0], node.output[0]))
         elif self.placed.precisions[layer] is Precision.FP16:
             self._emit_fp16(layer, node, renamed)
         else:
@@ -172,15 +172,14 @@ class _ExactLowering:
                 replaced[name] = self._rounded_input(name, layer)
         self.emitter.copy(node, renamed=renamed, replaced=replaced)
 
-    def _emit_int8(self, layer: str, node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
-        operation = self.plan.operations[layer]
+    def _emit_int8(self, layer: str, output: str) -> None:
         was_split = emit_int8_layer(
             self.emitter,
-            node,
-            operation,
-            scale=self.placed.scale(operation.data),
+            self.plan,
+            layer,
+            scale=self.placed.scale(self.plan.operations[layer].data),
             per_channel=self.placed.options.weight_scales is WeightScales.PER_CHANNEL,
-            output=renamed.get(node.output[0], node.output[0]),
+            output=output,
         )
         if was_split:
             self.split_layers.append(layer)

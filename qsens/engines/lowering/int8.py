@@ -1,6 +1,6 @@
 """One INT8 layer in exact arithmetic: integer codes, exact sums in float32, then scale and bias."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.emit import Emitter
+from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.topology import FusedOperation, is_non_negative
 
 # Integers of smaller magnitude are exact in float32, and so are their sums in any order.
@@ -29,22 +30,23 @@ class WeightPart:
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """Weight codes in parts, and their float32 scales, shaped to multiply the output."""
+    """Weight codes in parts; scales and bias, float32, shaped to multiply and to be added to the output."""
 
     parts: list[WeightPart]
     scales: Values
+    bias: Values | None
 
 
 def emit_int8_layer(
     emitter: Emitter,
-    node: onnx.NodeProto,
-    operation: FusedOperation,
+    plan: LoweringPlan,
+    layer: str,
     *,
     scale: np.float32,
     per_channel: bool,
     output: str,
 ) -> bool:
-    """Append the INT8 form of `node`; true where its sums needed the float64 way out.
+    """Append the INT8 form of a layer's node; true where its sums needed the float64 way out.
 
     The accumulator of every output is bounded by the weight codes and the range of the activation codes.
     Where the bound reaches 2^24 the input channels are split into runs that stay below it, the exact
@@ -54,9 +56,10 @@ def emit_int8_layer(
     Raises:
         BuildError: if one input channel alone can pass the bound, or the bias is not constant.
     """
-    key = f"{operation.layer}:{per_channel}"
+    operation = plan.operations[layer]
+    node = plan.topology.nodes[operation.node]
     weight = emitter.remembered(
-        key, lambda: _prepare_weight(emitter, node, operation, per_channel=per_channel)
+        f"{layer}:{per_channel}", lambda: _prepare_weight(plan, operation, per_channel=per_channel)
     )
     codes = emitter.code_values(operation.data, scale)
     name = f"{operation.layer}:int8"
@@ -67,20 +70,25 @@ def emit_int8_layer(
         for index, (data, part) in enumerate(zip(sliced, weight.parts, strict=True))
     ]
     total = sums[0] if len(sums) == 1 else _emit_float64_total(emitter, sums, name)
-    _emit_scale_and_bias(emitter, node, total, np.float32(scale) * weight.scales, output)
+    _emit_scale_and_bias(emitter, node, total, replace(weight, scales=scale * weight.scales), output)
     return len(weight.parts) > 1
 
 
-def _prepare_weight(
-    emitter: Emitter, node: onnx.NodeProto, operation: FusedOperation, *, per_channel: bool
-) -> QuantizedWeight:
-    values = emitter.topology.constant(operation.weight).astype(np.float32)
+def _prepare_weight(plan: LoweringPlan, operation: FusedOperation, *, per_channel: bool) -> QuantizedWeight:
+    node = plan.topology.nodes[operation.node]
+    values = plan.int8_weight(operation.layer)
     axis = output_channel_axis(node, values.ndim) if per_channel else None
     codes, scales = quantize_weight(values, axis)
     layout = _weight_layout(node, values.ndim)
-    non_negative = is_non_negative(operation.data, emitter.topology)
+    non_negative = is_non_negative(operation.data, plan.topology)
     parts = split_weight(codes, layout, non_negative=non_negative, node_name=node.name)
-    return QuantizedWeight(parts, _shaped_for_output(node, scales, values.ndim))
+    scales = _shaped_for_output(node, scales, values.ndim)
+    bias = plan.int8_bias(operation.layer)
+    if bias is not None:
+        bias = bias * np.float32(_attribute(node, "beta", 1.0))
+        if node.op_type in {"Conv", "ConvTranspose"}:
+            bias = bias.reshape(1, -1, *([1] * (values.ndim - 2)))
+    return QuantizedWeight(parts, scales, bias)
 
 
 def quantize_weight(values: Values, axis: int | None) -> tuple[Values, Values]:
@@ -251,24 +259,14 @@ def _emit_float64_total(emitter: Emitter, sums: list[str], name: str) -> str:
 
 
 def _emit_scale_and_bias(
-    emitter: Emitter, node: onnx.NodeProto, total: str, scales: Values, output: str
+    emitter: Emitter, node: onnx.NodeProto, total: str, weight: QuantizedWeight, output: str
 ) -> None:
-    scales = scales * np.float32(_attribute(node, "alpha", 1.0))
-    has_bias = len(node.input) > 2 and bool(node.input[2])
-    scaled = f"{output}:scaled" if has_bias else output
+    scaled = output if weight.bias is None else f"{output}:scaled"
+    scales = weight.scales * np.float32(_attribute(node, "alpha", 1.0))
     emitter.node("Mul", [total, emitter.constant(f"{node.name}:output_scale", scales)], scaled)
-    if not has_bias:
-        return
-    if node.input[2] not in emitter.topology.initializers:
-        raise BuildError(f"layer {node.name!r} has a bias that is computed from the inputs")
-    bias = emitter.topology.constant(node.input[2]) * np.float32(_attribute(node, "beta", 1.0))
-    if node.op_type in {"Conv", "ConvTranspose"}:
-        bias = bias.reshape(1, -1, *([1] * (_spatial_rank(node, emitter))))
-    emitter.node("Add", [scaled, emitter.constant(f"{node.name}:bias", bias.astype(np.float32))], output)
-
-
-def _spatial_rank(node: onnx.NodeProto, emitter: Emitter) -> int:
-    return len(emitter.topology.initializers[node.input[1]].dims) - 2
+    if weight.bias is not None:
+        bias = emitter.constant(f"{node.name}:bias", weight.bias.astype(np.float32))
+        emitter.node("Add", [scaled, bias], output)
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:

@@ -1,16 +1,18 @@
 """`LoweringPlan`: options and an analysis of the graph; a map placed on it says where tensors are rounded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import Ranges, TensorRange
+from qsens.core.errors import BuildError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.graph.graph import Graph
 from qsens.graph.topology import (
@@ -47,14 +49,37 @@ class LoweringOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class RepairedLayer:
+    """Parameters that a layer has where it runs in INT8, instead of its own.
+
+    `codes`, int8, are like its weight; `scales`, float32, broadcast over them. The largest code of each
+    scale is 127 or -127, so that quantizing `weight` gives the same codes again, in every flavour. `bias`,
+    float32 (output channels,), is added to the layer's own.
+    """
+
+    codes: np.ndarray[Any, np.dtype[np.int8]]
+    scales: np.ndarray[Any, np.dtype[np.float32]]
+    bias: np.ndarray[Any, np.dtype[np.float32]]
+
+    @property
+    def weight(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The weight that the codes stand for, float32."""
+        return self.codes * self.scales
+
+
+@dataclass(frozen=True, eq=False)
 class LoweringPlan:
-    """Everything about a graph that does not depend on the map; made once, shared by all maps of a sweep."""
+    """Everything about a graph that does not depend on the map; made once, shared by all maps of a sweep.
+
+    `repaired` are the layers, by name, that a repair changed. `memo` keeps what has been computed of them.
+    """
 
     graph: Graph
     topology: Topology
     operations: Mapping[str, FusedOperation]
     sources: Mapping[str, frozenset[str]]
     dense: Mapping[str, str]
+    repaired: Mapping[str, RepairedLayer] = field(default_factory=dict, repr=False)
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -64,6 +89,36 @@ class LoweringPlan:
         operations = fused_operations(graph, topology)
         dense = dense_tensors(operations.values(), topology)
         return cls(graph, topology, operations, nearest_layers(graph, topology), dense)
+
+    def with_repaired(self, layers: Mapping[str, RepairedLayer]) -> "LoweringPlan":
+        """The same plan for a graph of which `layers` are repaired; nothing computed before is kept."""
+        return replace(self, repaired=layers, memo={})
+
+    def int8_weight(self, layer: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """The weight that the layer has in INT8, before it is quantized; float32."""
+        if layer in self.repaired:
+            return self.repaired[layer].weight
+        return self.topology.constant(self.operations[layer].weight).astype(np.float32)
+
+    def int8_bias(self, layer: str) -> np.ndarray[Any, np.dtype[Any]] | None:
+        """The bias that the layer's node has in INT8, as its input would be; `None` where it has none.
+
+        A matrix product takes no bias, so a repair of one has none either.
+
+        Raises:
+            BuildError: for a bias that is computed from the inputs.
+        """
+        node = self.topology.nodes[self.operations[layer].node]
+        repaired = self.repaired.get(layer) if node.op_type != "MatMul" else None
+        own = node.input[2] if len(node.input) > 2 else ""
+        if own and own not in self.topology.initializers:
+            raise BuildError(f"layer {node.name!r} has a bias that is computed from the inputs")
+        bias = self.topology.constant(own) if own else None
+        if repaired is None:
+            return bias
+        beta = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "beta"), 1.0)
+        shift = repaired.bias / np.float32(beta)
+        return shift if bias is None else (bias + shift).astype(np.float32)
 
     @cached_property
     def chains(self) -> Mapping[str, str]:
@@ -85,6 +140,15 @@ class LoweringPlan:
             names += self.dense.keys()
             names += self.dense.values()
         return tuple(dict.fromkeys(names))
+
+    def quantized_tensors(self, placement: Placement) -> tuple[str, ...]:
+        """Tensors whose thresholds count where every layer is in INT8, in order of first use."""
+        dense = self.dense if placement is Placement.DENSE else {}
+        names = [dense.get(operation.data, operation.data) for operation in self.operations.values()]
+        if placement is not Placement.INPUTS:
+            skips = (operation.skip for operation in self.operations.values())
+            names += [dense.get(skip, skip) for skip in skips if skip is not None]
+        return tuple(dict.fromkeys([*names, *dense.values()]))
 
     def observer(self, placement: Placement, threads: int) -> Observer:
         """An observer of the tensors that a placement needs ranges of, while the FP32 graph runs."""

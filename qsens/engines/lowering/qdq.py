@@ -155,11 +155,10 @@ class WeightQuantizer:
     codes.
     """
 
-    def __init__(
-        self, emitter: Emitter, granularity: WeightScales, *, is_half: bool, keeps_floats: bool
-    ) -> None:
+    def __init__(self, emitter: Emitter, placed: PlacedMap, *, is_half: bool, keeps_floats: bool) -> None:
         self.emitter = emitter
-        self.granularity = granularity
+        self.plan = placed.plan
+        self.granularity = placed.options.weight_scales
         self.is_half = is_half
         self.keeps_floats = keeps_floats
 
@@ -168,28 +167,35 @@ class WeightQuantizer:
         rank = len(self.emitter.topology.initializers[operation.weight].dims)
         is_per_channel = self.granularity is WeightScales.PER_CHANNEL
         axis = output_channel_axis(node, rank) if is_per_channel else None
-        name = operation.weight if axis is None else f"{operation.weight}:axis{axis}"
-        return self.emitter.once(f"{name}:int8", lambda output: self._emit(operation.weight, axis, output))
+        # A repair is of one layer; the others that share the weight keep it.
+        is_repaired = operation.layer in self.plan.repaired
+        weight = f"{operation.layer}:repaired" if is_repaired else operation.weight
+        name = weight if axis is None else f"{weight}:axis{axis}"
+        return self.emitter.once(
+            f"{name}:int8", lambda output: self._emit(operation.layer, weight, axis, output)
+        )
 
-    def _emit(self, weight: str, axis: int | None, output: str) -> None:
+    def _emit(self, layer: str, weight: str, axis: int | None, output: str) -> None:
         emit = self.emitter
-        codes, scales = self._codes_and_scales(weight, axis, output)
+        codes, scales = self._codes_and_scales(layer, axis, output)
         scale = emit.constant(f"{output}:scale", scales)
         zero = emit.constant(f"{output}:zero", np.zeros(scales.shape, np.int8))
         attributes = {} if axis is None else {"axis": axis}
         if self.keeps_floats:
+            if layer in self.plan.repaired:
+                emit.constant(weight, self.plan.int8_weight(layer))
             held = emit.node("QuantizeLinear", [weight, scale, zero], f"{output}:codes", **attributes)
         else:
             held = emit.constant(f"{output}:codes", codes)
         emit.node("DequantizeLinear", [held, scale, zero], output, **attributes)
 
-    def _codes_and_scales(self, weight: str, axis: int | None, output: str) -> tuple[Values, Values]:
+    def _codes_and_scales(self, layer: str, axis: int | None, output: str) -> tuple[Values, Values]:
         """INT8 codes like the weight, and scales: a vector along `axis`, or a scalar."""
         shape = () if axis is None else (-1,)
         key = f"{output}:{self.is_half}"
 
         def compute() -> tuple[Values, Values]:
-            values = self.emitter.topology.constant(weight)
+            values = self.plan.int8_weight(layer)
             wide = weight_scales(values, axis)
             scales = half_scale(wide) if self.is_half else wide
             # The codes that were scored serve wherever FP16 holds their scale; a scale that it cannot hold
@@ -254,10 +260,7 @@ class _QdqLowering:
             self.emitter, placed, self.types, is_half=form.is_half, has_unsigned=form.has_unsigned
         )
         self.weights = WeightQuantizer(
-            self.emitter,
-            placed.options.weight_scales,
-            is_half=form.is_half,
-            keeps_floats=form.quantizes_weights,
+            self.emitter, placed, is_half=form.is_half, keeps_floats=form.quantizes_weights
         )
 
     def run(self) -> LoweredGraph:
@@ -274,7 +277,8 @@ class _QdqLowering:
 
     def _lower_node(self, node: onnx.NodeProto) -> None:
         is_half = node.name in self.half
-        replaced = self.types.operands(node, is_half=is_half, given=self._quantized_operands(node))
+        node, given = self._with_repaired_bias(node, self._quantized_operands(node))
+        replaced = self.types.operands(node, is_half=is_half, given=given)
         # Tensors that stay in INT8 are computed under another name first, so that all readers of theirs
         # see the grid points.
         wide = {name: f"{name}:wide" for name in node.output if name in self.placed.dense}
@@ -297,6 +301,24 @@ class _QdqLowering:
             }
         skip = self.placed.quantized_skip(node)
         return {} if skip is None else {skip: self.activations.quantized(skip)}
+
+    def _with_repaired_bias(
+        self, node: onnx.NodeProto, given: dict[str, str]
+    ) -> tuple[onnx.NodeProto, dict[str, str]]:
+        """The node with a place for its layer's repaired bias, and `given` with that bias."""
+        layer = self.placed.layer_of.get(node.name)
+        if layer is None or self.placed.precisions[layer] is not Precision.INT8:
+            return node, given
+        plan = self.placed.plan
+        bias = plan.int8_bias(layer) if layer in plan.repaired else None
+        if bias is None:
+            return node, given
+        values = bias.astype(np.float16 if node.name in self.half else np.float32)
+        held = self.emitter.constant(f"{layer}:repaired_bias", values)
+        twin = onnx.NodeProto()
+        twin.CopyFrom(node)
+        twin.input[:] = [*node.input[:2], held]
+        return twin, {**given, held: held}
 
     def _layer_at(self, node: onnx.NodeProto) -> str | None:
         """The layer that the node is, or is fused into."""
