@@ -1,0 +1,90 @@
+"""The error of the pictures with INT8 in every layer that allows it, against FP32's, on a few samples."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsens.calibration.batches import InputCache
+from qsens.calibration.ranges import Ranges
+from qsens.core.errors import DataError
+from qsens.core.interfaces import OutputRule, SampleSet
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.engines.onnxruntime import OnnxRuntimeBackend
+from qsens.scoring.pictures import picture_output
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_BATCH = 8
+
+
+def int8_everywhere(plan: LoweringPlan) -> PrecisionMap:
+    """INT8 in every layer that allows it; the cheapest precision that they allow in the others."""
+    order = (Precision.INT8, Precision.FP16, Precision.FP32)
+    return PrecisionMap.over(
+        {
+            layer.name: next(precision for precision in order if precision in layer.allowed)
+            for layer in plan.graph.layers
+        }
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PictureError:
+    """Measures plans and ranges by the pictures of INT8 everywhere, in exact arithmetic.
+
+    `targets` are FP32's pictures of the samples in `inputs`, one array a batch of feeds.
+    """
+
+    options: LoweringOptions
+    output: str
+    inputs: InputCache
+    targets: Sequence[Array]
+    backend: OnnxRuntimeBackend
+
+    @classmethod
+    def of(
+        cls,
+        plan: LoweringPlan,
+        options: LoweringOptions,
+        samples: SampleSet,
+        *,
+        rule: OutputRule,
+        threads: int,
+    ) -> "PictureError":
+        """The measure on `samples`; FP32's pictures are made here.
+
+        Raises:
+            DataError: if FP32's pictures are the same everywhere, so that no error can be told.
+        """
+        backend = OnnxRuntimeBackend(threads=threads, reuse_mib=0)
+        inputs = InputCache(samples, plan.graph, _BATCH)
+        session = backend.open_session(plan.graph.model)
+        names = [value.name for value in session.get_outputs()]
+        output, targets = "", []
+        for feeds in inputs.batches():
+            for feed in feeds:
+                values = dict(zip(names, session.run(None, dict(feed)), strict=True))
+                output = output or picture_output(values, rule)
+                targets.append(values[output])
+        if not float(np.var(np.concatenate([target.reshape(-1) for target in targets]))) > 0:
+            raise DataError("FP32's pictures of the calibration samples have one value throughout")
+        return cls(options, output, inputs, targets, backend)
+
+    def __call__(self, plan: LoweringPlan, ranges: Ranges) -> float:
+        """Mean squared error of the pictures, relative to the variance of FP32's."""
+        lowered = lower_graph(plan, int8_everywhere(plan), ranges, self.options)
+        detached = lowered.detached
+        session = self.backend.open_session(detached.skeleton, weights=detached.weights)
+        squares = variance = 0.0
+        for feed, target in zip(self._feeds(), self.targets, strict=True):
+            (values,) = session.run([self.output], dict(feed))
+            squares += float(np.square(values - target, dtype=np.float64).sum())
+            variance += float(np.square(target - target.mean(), dtype=np.float64).sum())
+        return squares / variance
+
+    def _feeds(self) -> Iterator[Mapping[str, Array]]:
+        for feeds in self.inputs.batches():
+            yield from feeds

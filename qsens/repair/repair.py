@@ -1,0 +1,136 @@
+"""`Repair`: what INT8 layers are lowered with instead of calibrated ranges and rounded weights."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsens.calibration.ranges import Ranges
+from qsens.core.files import write_atomically
+from qsens.device.npz_sizes import read_arrays
+from qsens.engines.lowering.plan import LoweringPlan, RepairedLayer
+
+_DAMAGE = (OSError, ValueError, TypeError, KeyError)
+_PARTS = {"codes": np.int8, "scales": np.float32, "bias": np.float32}
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of a repair: the picture's error with INT8 everywhere, on samples that it was not fitted to.
+
+    Errors are mean squares relative to the picture's variance. `skipped` are layers that the stage left
+    alone, or the stage itself, with the reason.
+    """
+
+    stage: str
+    is_taken: bool
+    error_before: float | None = None
+    error_after: float | None = None
+    changed: int = 0
+    tries: int = 0
+    duration_s: float = 0.0
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def gain_db(self) -> float | None:
+        """By how much the stage brings the error down, in decibels; `None` where it was not measured."""
+        if not self.error_before or not self.error_after:
+            return None
+        return 10 * math.log10(self.error_before / self.error_after)
+
+    def text(self) -> str:
+        """A sentence for people."""
+        if self.gain_db is None:
+            return f"{self.stage}: left out ({self.skipped[0][1]})"
+        counted = f"{self.changed} {self.stage} changed" + (f" in {self.tries} tries" if self.tries else "")
+        held_out = f"{self.gain_db:+.1f} dB with INT8 everywhere, on calibration samples held out"
+        if not self.is_taken:
+            return f"{self.stage}: not taken, {held_out} ({self.error_before:.3g} to {self.error_after:.3g})"
+        return f"{counted}: {held_out}; {self.duration_s:.0f} s"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Thresholds by tensor and parameters by layer that take the place of the calibrated ones.
+
+    `digest` covers the calibration and the recipe: equal digests mean equal repairs. An empty one changes
+    nothing.
+    """
+
+    digest: str
+    amax: Mapping[str, float] = field(default_factory=dict)
+    layers: Mapping[str, RepairedLayer] = field(default_factory=dict, repr=False)
+    stages: tuple[StageResult, ...] = ()
+
+    def applied(self, plan: LoweringPlan, ranges: Ranges) -> tuple[LoweringPlan, Ranges]:
+        """The plan and the ranges that maps are lowered with."""
+        return (plan.with_repaired(self.layers) if self.layers else plan), self.repaired_ranges(ranges)
+
+    def repaired_ranges(self, ranges: Ranges) -> Ranges:
+        """The ranges with the thresholds of this repair."""
+        if not self.amax:
+            return ranges
+        entries = (replace(entry, amax=self.amax.get(entry.tensor, entry.amax)) for entry in ranges.tensors)
+        return replace(ranges, tensors=tuple(entries), digest=self.digest)
+
+
+def repair_digest(ranges: Ranges, recipe: Mapping[str, object]) -> str:
+    """The right digest of a repair of these ranges by this recipe."""
+    return hashlib.sha256(json.dumps([ranges.digest, dict(recipe)], sort_keys=True).encode()).hexdigest()
+
+
+def save_repair(path: Path, repair: Repair) -> None:
+    """Write a repair as `.npz`, complete or not at all. Raises `RunFolderError`."""
+    arrays: dict[str, Any] = {
+        "digest": np.array(repair.digest),
+        "stages": np.array(json.dumps([asdict(stage) for stage in repair.stages])),
+        "tensor": np.array(list(repair.amax), dtype=np.str_),
+        "amax": np.array(list(repair.amax.values()), dtype=np.float32),
+        "layer": np.array(list(repair.layers), dtype=np.str_),
+    }
+    for index, layer in enumerate(repair.layers.values()):
+        arrays |= {f"{part}{index}": getattr(layer, part) for part in _PARTS}
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
+
+
+def kept_stages(path: Path) -> tuple[StageResult, ...]:
+    """The stages of the repair in that file; none where there is no whole file."""
+    try:
+        return _repair_of(read_arrays(path)).stages
+    except _DAMAGE:
+        return ()
+
+
+def load_repair(path: Path, digests: Sequence[str]) -> Repair | None:
+    """The kept repair if it has one of the digests, `None` for a missing, damaged or other file."""
+    try:
+        repair = _repair_of(read_arrays(path))
+    except _DAMAGE:
+        return None
+    return repair if repair.digest in digests else None
+
+
+def _repair_of(arrays: Mapping[str, Any]) -> Repair:
+    amax = dict(zip(arrays["tensor"].tolist(), arrays["amax"].tolist(), strict=True))
+    if not all(np.isfinite(value) and value > 0 for value in amax.values()):
+        raise ValueError("a threshold is not above zero")
+    layers = {
+        name: RepairedLayer(*(_like(arrays[f"{part}{index}"], kind) for part, kind in _PARTS.items()))
+        for index, name in enumerate(arrays["layer"].tolist())
+    }
+    stages = tuple(
+        StageResult(**{**stage, "skipped": tuple(map(tuple, stage["skipped"]))})
+        for stage in json.loads(str(arrays["stages"]))
+    )
+    return Repair(str(arrays["digest"]), amax, layers, stages)
+
+
+def _like(array: Any, kind: type) -> Any:
+    if array.dtype != kind or not np.isfinite(array).all():
+        raise ValueError(f"an array of {array.dtype} where {kind.__name__} is expected")
+    return array

@@ -1,0 +1,163 @@
+"""The stages of a repair, in order; each is taken only where samples that it was not fitted to improve."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from qsens.calibration.ranges import Ranges
+from qsens.calibration.splits import SampleView
+from qsens.core.errors import DataError
+from qsens.core.interfaces import OutputRule, Progress, SampleSet
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.repair.candidates import range_candidates
+from qsens.repair.picture_error import PictureError
+from qsens.repair.range_search import search_ranges
+from qsens.repair.repair import Repair, StageResult, load_repair, repair_digest, save_repair
+from qsens.repair.weights import compensate_weights
+
+STAGES = ("ranges", "weights")
+RECIPES: Mapping[str, tuple[str, ...]] = {"none": (), "auto": STAGES}
+# Fewer leave nothing to fit to, or nothing to hold against it.
+FEWEST_SAMPLES = 8
+# Samples whose pictures tell which range is better, and those that a stage has to improve.
+FITTED_PICTURES = 40
+HELD_OUT_PICTURES = 24
+_VERSION = 1
+
+
+def stages_of(recipe: str) -> tuple[str, ...]:
+    """The stages of a spec's `repair`: `auto`, `none`, or names joined by commas. They run in their order."""
+    if recipe in RECIPES:
+        return RECIPES[recipe]
+    return tuple(name for name in STAGES if name in recipe.split(","))
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Everything a repair is made from: the calibrated plan, and the calibration samples."""
+
+    plan: LoweringPlan
+    ranges: Ranges
+    options: LoweringOptions
+    samples: SampleSet
+    output: OutputRule
+    threads: int
+    progress: Progress
+
+
+def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
+    """The repair of that recipe, read from `path` if it is there, else made and written.
+
+    A stage that was finished before a stop is not made again.
+
+    Raises:
+        RunFolderError: if the file cannot be written.
+    """
+    stages = stages_of(recipe)
+    digests = [recipe_digest(subject.ranges, stages[:count]) for count in range(len(stages) + 1)]
+    repair = load_repair(path, digests[1:]) or Repair(digests[0])
+    done = digests.index(repair.digest)
+    for stage, digest in zip(stages[done:], digests[done + 1 :], strict=True):
+        repair = replace(_with_stage(subject, repair, stage), digest=digest)
+        save_repair(path, repair)
+    return repair
+
+
+def recipe_digest(ranges: Ranges, stages: tuple[str, ...]) -> str:
+    """The digest of the repair of these ranges by these stages."""
+    return repair_digest(ranges, {"version": _VERSION, "stages": stages})
+
+
+def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
+    """The repair with one more stage, or with the reason why it was not taken."""
+    start = time.perf_counter()
+    if len(subject.samples) < FEWEST_SAMPLES:
+        reason = f"{len(subject.samples)} calibration samples, at least {FEWEST_SAMPLES} are needed"
+        return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, reason),)))
+    fitted, held_out = fitted_and_held_out(subject.samples)
+    try:
+        judge = _measure(subject, _spread(held_out, HELD_OUT_PICTURES))
+    except DataError as error:
+        return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, error.message),)))
+    proposed, result = _PROPOSERS[stage](replace(subject, samples=fitted), repair)
+    before = judge(*repair.applied(subject.plan, subject.ranges))
+    after = judge(*proposed.applied(subject.plan, subject.ranges))
+    result = replace(
+        result,
+        is_taken=after < before,
+        error_before=before,
+        error_after=after,
+        duration_s=time.perf_counter() - start,
+    )
+    return _extended(proposed if result.is_taken else repair, result)
+
+
+def _extended(repair: Repair, result: StageResult) -> Repair:
+    return replace(repair, stages=(*repair.stages, result))
+
+
+def fitted_and_held_out(samples: SampleSet) -> tuple[SampleSet, SampleSet]:
+    """Two parts of a set without a common sample, nor a common clip where there are at least four clips.
+
+    Every fourth sample, or clip, is held out.
+    """
+    labels = np.arange(len(samples)).astype(str) if samples.clusters is None else np.array(samples.clusters)
+    order = list(dict.fromkeys(labels.tolist()))
+    if len(order) < 4:
+        labels = np.arange(len(samples)).astype(str)
+        order = labels.tolist()
+    held = set(order[3::4])
+    is_held = [label in held for label in labels.tolist()]
+    parts = [[index for index, value in enumerate(is_held) if value is kind] for kind in (False, True)]
+    return (
+        SampleView(samples, parts[0], ", a repair is fitted to"),
+        SampleView(samples, parts[1], ", held out of a repair"),
+    )
+
+
+def _spread(samples: SampleSet, count: int) -> SampleSet:
+    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
+    return SampleView(samples, places.tolist(), "")
+
+
+def _measure(subject: Subject, samples: SampleSet) -> PictureError:
+    return PictureError.of(
+        subject.plan, subject.options, samples, rule=subject.output, threads=subject.threads
+    )
+
+
+def _ranges_by_picture(subject: Subject, repair: Repair) -> tuple[Repair, StageResult]:
+    tensors = subject.plan.quantized_tensors(subject.options.placement)
+    observer = subject.plan.observer(subject.options.placement, subject.threads)
+    candidates = range_candidates(observer, tensors, subject.samples, subject.progress)
+    measure = _measure(subject, _spread(subject.samples, FITTED_PICTURES))
+
+    def error_of(amax: Mapping[str, float]) -> float:
+        return measure(*replace(repair, amax=amax).applied(subject.plan, subject.ranges))
+
+    start = {name: subject.ranges[name].amax for name in tensors}
+    found = search_ranges(start, candidates, error_of, subject.progress)
+    result = StageResult("ranges", is_taken=True, changed=len(found.amax), tries=found.tries)
+    return replace(repair, amax=found.amax), result
+
+
+def _weights_compensated(subject: Subject, repair: Repair) -> tuple[Repair, StageResult]:
+    found = compensate_weights(
+        subject.plan,
+        repair.repaired_ranges(subject.ranges),
+        subject.options,
+        subject.samples,
+        threads=subject.threads,
+        progress=subject.progress,
+    )
+    result = StageResult("weights", is_taken=True, changed=len(found.layers), skipped=found.skipped)
+    return replace(repair, layers=found.layers), result
+
+
+_PROPOSERS: Mapping[str, Callable[[Subject, Repair], tuple[Repair, StageResult]]] = {
+    "ranges": _ranges_by_picture,
+    "weights": _weights_compensated,
+}

@@ -1,0 +1,164 @@
+"""Compensated weights: each layer's codes and bias, fitted to its quantized inputs with FP32 before it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from qsens.calibration.batches import InputCache
+from qsens.calibration.measure import Observer
+from qsens.calibration.ranges import Ranges
+from qsens.core.interfaces import Progress, SampleSet
+from qsens.core.precision import Precision
+from qsens.engines.lowering.int8 import output_channel_axis, weight_scales
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, PlacedMap, RepairedLayer, WeightScales
+from qsens.repair.compensation import compensated_codes, output_error, rounded_codes
+from qsens.repair.layer_inputs import WeightMatrix
+from qsens.repair.picture_error import int8_everywhere
+
+# Rows of inputs that a layer's second moment is taken over.
+ROWS = 6000
+# Wider layers have one second moment for each run of so many columns: work grows with its cube.
+MOST_COLUMNS = 2304
+# Second moments that are held at a time; layers beyond wait for another pass over the samples.
+MOST_BYTES = 512 * 2**20
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class CompensatedLayers:
+    """Repaired layers by name, and those left alone with the reason."""
+
+    layers: Mapping[str, RepairedLayer] = field(repr=False)
+    skipped: tuple[tuple[str, str], ...]
+
+
+def compensate_weights(
+    plan: LoweringPlan,
+    ranges: Ranges,
+    options: LoweringOptions,
+    samples: SampleSet,
+    *,
+    threads: int,
+    progress: Progress,
+) -> CompensatedLayers:
+    """Codes and biases of all layers that allow INT8, one layer independent of the other.
+
+    What a layer gets does not depend on the precision of the others: it serves every map.
+    """
+    placed = PlacedMap(plan, int8_everywhere(plan), ranges, options)
+    names = [layer.name for layer in plan.graph.layers if Precision.INT8 in layer.allowed]
+    problems = [_Problem(placed, name) for name in names]
+    found: dict[str, RepairedLayer] = {}
+    skipped: list[tuple[str, str]] = []
+    feeds = InputCache(samples, plan.graph, 1)
+    for group in _groups(problems):
+        tensors = tuple(dict.fromkeys(problem.data for problem in group))
+        observer = Observer(plan.graph, tensors, options.placement, threads)
+        for index, values in enumerate(observer.values(tensors, feeds)):
+            progress(index, feeds.sample_count, "repair: inputs of layers")
+            for problem in group:
+                problem.observe(values[problem.data], -(-ROWS // feeds.sample_count), seed=index)
+        for number, problem in enumerate(group):
+            progress(number, len(group), "repair: weights")
+            repaired = problem.solve()
+            if repaired is None:
+                skipped.append((problem.layer, "its inputs do not vary on the calibration samples"))
+            else:
+                found[problem.layer] = repaired
+            problem.forget()
+    return CompensatedLayers(found, tuple(skipped))
+
+
+def _groups(problems: Sequence["_Problem"]) -> Iterator[list["_Problem"]]:
+    group: list[_Problem] = []
+    size_bytes = 0
+    for problem in problems:
+        if group and size_bytes + problem.size_bytes > MOST_BYTES:
+            yield group
+            group, size_bytes = [], 0
+        group.append(problem)
+        size_bytes += problem.size_bytes
+    if group:
+        yield group
+
+
+class _Problem:
+    """The moments of one layer's quantized inputs, and the codes that they ask for."""
+
+    def __init__(self, placed: PlacedMap, layer: str) -> None:
+        operation = placed.plan.operations[layer]
+        node: onnx.NodeProto = placed.plan.topology.nodes[operation.node]
+        self.layer = layer
+        self.data = operation.data
+        self._scale = placed.scale(operation.data)
+        self._weight = placed.plan.topology.constant(operation.weight).astype(np.float32)
+        per_channel = placed.options.weight_scales is WeightScales.PER_CHANNEL
+        axis = output_channel_axis(node, self._weight.ndim) if per_channel else None
+        self._scales = weight_scales(self._weight, axis)
+        self._matrix = WeightMatrix(node, self._weight.shape)
+        width = self._matrix.columns
+        self._runs = [
+            slice(start, min(start + MOST_COLUMNS, width)) for start in range(0, width, MOST_COLUMNS)
+        ]
+        self.size_bytes = 8 * self._matrix.groups * sum((run.stop - run.start) ** 2 for run in self._runs)
+        self._moments: list[Array] = []
+        self._rows = 0
+        self._sums: Array = np.zeros((2, self._matrix.groups, width))
+
+    def observe(self, values: Array, count: int, seed: int) -> None:
+        """Add at most `count` rows of one feed."""
+        rows = self._matrix.rows(values, count, seed).astype(np.float32)
+        quantized = np.clip(np.rint(rows / self._scale), -128, 127) * self._scale
+        if not self._moments:
+            sides = [run.stop - run.start for run in self._runs]
+            self._moments = [np.zeros((self._matrix.groups, side, side)) for side in sides]
+        for run, moment in zip(self._runs, self._moments, strict=True):
+            part = quantized[:, :, run]
+            moment += part.transpose(0, 2, 1) @ part
+        self._sums += np.stack([rows.sum(axis=1, dtype=np.float64), quantized.sum(axis=1, dtype=np.float64)])
+        self._rows += rows.shape[1]
+
+    def solve(self) -> RepairedLayer | None:
+        """The layer's codes and bias; `None` where its inputs do not vary."""
+        matrices = self._matrix.split(self._weight.astype(np.float64))
+        means, quantized_means = self._sums / self._rows
+        scales = self._scales.reshape(-1).astype(np.float64)
+        by_group = scales.reshape(self._matrix.groups, -1) if scales.size > 1 else None
+        codes = np.empty_like(matrices)
+        is_compensated = False
+        for group, matrix in enumerate(matrices):
+            own = scales if by_group is None else by_group[group]
+            codes[group] = rounded_codes(matrix, own)
+            for run, moment in zip(self._runs, self._moments, strict=True):
+                centre = quantized_means[group, run]
+                hessian = moment[group] / self._rows - np.outer(centre, centre)
+                better = _compensated(matrix[:, run], own, hessian)
+                if better is not None:
+                    codes[group][:, run], is_compensated = better, True
+        if not is_compensated:
+            return None
+        steps = scales.reshape(1, 1, 1) if by_group is None else by_group[:, :, None]
+        bias = np.einsum("goc,gc->go", matrices, means)
+        bias -= np.einsum("goc,gc->go", codes * steps, quantized_means)
+        return RepairedLayer(
+            self._matrix.joined(codes).astype(np.int8),
+            self._scales,
+            (bias.reshape(-1) * self._matrix.factor).astype(np.float32),
+        )
+
+    def forget(self) -> None:
+        """Let go of what is large."""
+        self._moments = []
+
+
+def _compensated(matrix: Array, scales: Array, hessian: Array) -> Array | None:
+    """Codes that leave less error than the nearest ones; `None` where there are none."""
+    codes = compensated_codes(matrix, scales, hessian)
+    nearest = rounded_codes(matrix, scales)
+    if codes is None:
+        return None
+    is_better = output_error(matrix, codes, scales, hessian) < output_error(matrix, nearest, scales, hessian)
+    return codes if is_better else None

@@ -1,0 +1,172 @@
+"""Stages of a repair: what they need, when they are taken, and that a stop loses none that was finished."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lowered_models import INT8, Prepared, prepared, residual_generator
+
+from qsens.core.interfaces import OutputRule
+from qsens.engines.lowering.plan import LoweringOptions
+from qsens.repair import stages
+from qsens.repair.picture_error import PictureError
+from qsens.repair.repair import Repair, StageResult, kept_stages
+from qsens.repair.stages import Subject, fitted_and_held_out, make_repair
+
+OUTLIER = 40.0
+
+
+class Noise:
+    """Samples of seeded noise, some of them in clips."""
+
+    name = "noise"
+    digest = "noise"
+
+    def __init__(self, count: int, clusters: Sequence[str] | None = None) -> None:
+        self.count = count
+        self.clusters = clusters
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sample(self, index: int) -> dict[str, np.ndarray]:
+        return {"image": np.random.default_rng(index).random((3, 8, 8), dtype=np.float32)}
+
+
+def silent(done: int, total: int, label: str) -> None:
+    """A `Progress` that says nothing."""
+
+
+def subject(setup: Prepared, count: int = 16) -> Subject:
+    """INT8 with ranges that are far too wide, so that there is something to repair."""
+    return Subject(
+        setup.plan, setup.ranges, LoweringOptions(), Noise(count), OutputRule(value_range=(0, 1)), 1, silent
+    )
+
+
+@pytest.fixture(scope="module")
+def setup() -> Prepared:
+    return prepared(residual_generator(), amax=OUTLIER)
+
+
+@pytest.fixture(scope="module")
+def made(setup, tmp_path_factory):
+    path = tmp_path_factory.mktemp("repair") / "repair.npz"
+    return make_repair(subject(setup), "auto", path), path
+
+
+def error_of(setup: Prepared, repair: Repair, samples: Noise) -> float:
+    part = subject(setup)
+    measure = PictureError.of(part.plan, part.options, samples, rule=part.output, threads=1)
+    return measure(*repair.applied(part.plan, part.ranges))
+
+
+def test_every_stage_brings_pictures_nearer_that_it_never_saw(setup, made):
+    repair, _ = made
+    unseen = Noise(80)
+    unseen.sample = lambda index: Noise(1).sample(1000 + index)
+    errors = [error_of(setup, part, unseen) for part in (Repair(""), replace(repair, layers={}), repair)]
+    assert errors[1] < 0.2 * errors[0]
+    assert errors[2] < errors[1]
+    assert [stage.stage for stage in repair.stages if stage.is_taken] == ["ranges", "weights"]
+    assert all(stage.gain_db > 0 for stage in repair.stages)
+
+
+def test_a_finished_repair_is_read_and_not_made_again(setup, made, monkeypatch):
+    repair, path = made
+    monkeypatch.setattr(stages, "_PROPOSERS", {})
+    again = make_repair(subject(setup), "auto", path)
+    assert again.digest == repair.digest
+    assert again.amax == pytest.approx(dict(repair.amax))
+    assert again.stages == repair.stages == kept_stages(path)
+    for name, layer in repair.layers.items():
+        np.testing.assert_array_equal(again.layers[name].codes, layer.codes)
+        np.testing.assert_array_equal(again.layers[name].bias, layer.bias)
+
+
+def test_a_stop_between_stages_keeps_the_first(setup, made, monkeypatch, tmp_path):
+    whole, _ = made
+    path = tmp_path / "repair.npz"
+    proposers = dict(stages._PROPOSERS)
+
+    def stop(part: Subject, repair: Repair) -> tuple[Repair, StageResult]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "_PROPOSERS", proposers | {"weights": stop})
+    with pytest.raises(KeyboardInterrupt):
+        make_repair(subject(setup), "auto", path)
+    monkeypatch.setattr(stages, "_PROPOSERS", {"weights": proposers["weights"]})
+    repair = make_repair(subject(setup), "auto", path)
+    assert repair.digest == whole.digest
+    assert dict(repair.amax) == pytest.approx(dict(whole.amax))
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\3\4 torn", None])
+def test_a_damaged_file_is_made_again(setup, made, tmp_path, damage):
+    whole, source = made
+    path = tmp_path / "repair.npz"
+    path.write_bytes(source.read_bytes()[:-200] if damage is None else damage)
+    assert kept_stages(path) == ()
+    assert make_repair(subject(setup), "ranges", path).amax == pytest.approx(dict(whole.amax))
+
+
+def test_a_stage_that_makes_held_out_pictures_worse_is_not_taken(setup, monkeypatch, tmp_path):
+    def worse(part: Subject, repair: Repair) -> tuple[Repair, StageResult]:
+        wide = {entry.tensor: 10 * entry.amax for entry in part.ranges.tensors}
+        return replace(repair, amax=wide), StageResult("ranges", is_taken=True, changed=len(wide))
+
+    monkeypatch.setattr(stages, "_PROPOSERS", {"ranges": worse})
+    repair = make_repair(subject(setup), "ranges", tmp_path / "repair.npz")
+    assert not repair.amax
+    (result,) = repair.stages
+    assert not result.is_taken
+    assert result.error_after > result.error_before
+    assert "not taken" in result.text()
+
+
+def test_too_few_samples_leave_everything_as_it_is(setup, tmp_path):
+    repair = make_repair(subject(setup, count=7), "auto", tmp_path / "repair.npz")
+    assert not repair.amax
+    assert not repair.layers
+    assert [stage.text() for stage in repair.stages] == [
+        "ranges: left out (7 calibration samples, at least 8 are needed)",
+        "weights: left out (7 calibration samples, at least 8 are needed)",
+    ]
+
+
+def test_no_repair_changes_nothing(setup, tmp_path):
+    path = tmp_path / "repair.npz"
+    repair = make_repair(subject(setup), "none", path)
+    assert repair.applied(setup.plan, setup.ranges) == (setup.plan, setup.ranges)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("clusters", "held"),
+    [
+        (None, [3, 7, 11, 15]),
+        (list("aabbccddeeffgghh"), [6, 7, 14, 15]),
+        (list("aaaaaaaabbbbbbbb"), [3, 7, 11, 15]),
+    ],
+)
+def test_samples_that_judge_are_never_fitted_to(clusters, held):
+    samples = Noise(16, clusters)
+    fitted, judging = fitted_and_held_out(samples)
+    assert list(judging._indices) == held
+    assert sorted([*fitted._indices, *judging._indices]) == list(range(16))
+
+
+def test_repaired_codes_are_their_own_codes_again(setup, made):
+    """Flavours that hold floats, and TensorRT itself, quantize the repaired weight anew."""
+    repair, _ = made
+    plan = setup.plan.with_repaired(repair.layers)
+    for name, layer in repair.layers.items():
+        scale = np.abs(plan.int8_weight(name)).max(
+            axis=tuple(axis for axis in range(layer.codes.ndim) if layer.scales.shape[axis] == 1),
+            keepdims=True,
+        )
+        codes = np.rint(plan.int8_weight(name) / (scale / np.float32(127)))
+        np.testing.assert_array_equal(codes, layer.codes)
+    with replace(setup, plan=plan).engine(INT8) as engine:
+        assert engine.applied.assignment(setup.names) == dict.fromkeys(setup.names, INT8)
