@@ -18,6 +18,7 @@ from qsens.deploy.chosen_map import chosen_maps
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
 from qsens.graph.graph import Graph
+from qsens.repair.repair import kept_stages
 from qsens.report.write import make_report
 from qsens.run.evaluate import RunnerFactory, calibrated_workload, runner_of
 from qsens.run.evidence import load_audit, shown_pictures_warning
@@ -127,6 +128,8 @@ def score_maps(
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
         evaluator = runner_of(job, folder, lambda: calibrated_workload(job, folder, progress), runner)
+        for stage in kept_stages(folder.repair_path) if job.spec.repair != "none" else ():
+            hear(f"Repair: {stage.text()}")
         study = try_maps(
             job.graph.layers,
             strategy=job.strategy,

@@ -49,6 +49,7 @@ _PLAIN = (
     "evaluation_samples",
     "screen_samples",
     "range_method",
+    "repair",
     "placement",
     "weight_scales",
     "layer_order",
@@ -172,6 +173,11 @@ _OPTIONS = (
         "--pin", "pinned", multiple=True, metavar="PATTERN=PRECISION", help="Keep layers as they are."
     ),
     click.option("--ranges", "range_method", type=click.Choice(RANGE_METHODS), help="How ranges are chosen."),
+    click.option(
+        "--repair",
+        metavar="STAGES",
+        help="Make INT8 better before maps are tried: auto, none, or stages (ranges,weights).",
+    ),
     click.option("--placement", type=click.Choice(PLACEMENTS), help="Which tensors INT8 layers quantize."),
     click.option("--weight-scales", type=click.Choice(WEIGHT_SCALES), help="Granularity of weight scales."),
     click.option(

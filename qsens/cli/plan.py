@@ -65,6 +65,7 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
         "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
         "batch": batching_note(opened.evaluation, graph, spec.batch_size) or f"{spec.batch_size} samples",
         **({"shapes": "; ".join(graph.notes)} if graph.notes else {}),
+        **({} if spec.repair == "none" else {"repair": spec.repair}),
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
         "reference": "none" if spec.reference is None else f"{spec.reference}, at their own size",
     }

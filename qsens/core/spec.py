@@ -27,6 +27,8 @@ PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "eval
 NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard", "largest_picture_megapixels"})
 # Phones take up to 50; a picture of that size takes a second and a gigabyte to decode and resize.
 LARGEST_PICTURE_MEGAPIXELS = 50
+# Keys that runs begun earlier do not have, with what those runs did: their digests stay.
+CAME_LATER = {"repair": "none"}
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -75,7 +77,8 @@ class SweepSpec:
     Paths are absolute. `calibration` and `evaluation` are a folder, `noise` or `package.module:factory`;
     without `evaluation`, samples are held out of the calibration set. `reference` is a folder of real
     images. `screen_samples` of the evaluation set stand for all of it where a strategy screens maps; 0
-    switches that off. `percentile` is a share, 0 to 1. `image_rule` holds for image inputs that `inputs` does
+    switches that off. `percentile` is a share, 0 to 1.
+    `repair` is `auto`, `none`, or stages joined by commas. `image_rule` holds for image inputs that `inputs` does
     not name. `budget` and `guard` are points (`2.0`) or a share of FP32's score (`5%`); several budgets name
     their scores (`fid=5%, psnr=45`). `pinned` holds
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
@@ -99,6 +102,7 @@ class SweepSpec:
     screen_samples: int = 32
     range_method: str = "mse"
     percentile: float = 0.9999
+    repair: str = "none"
     placement: str = "residual"
     weight_scales: str = "per-channel"
     float_precision: str = "fp16"
@@ -131,6 +135,7 @@ class SweepSpec:
         """
         values = self.to_mapping()
         kept = {key: value for key, value in values.items() if key not in NO_EFFECT_ON_RESULTS}
+        kept = {key: value for key, value in kept.items() if CAME_LATER.get(key) != value}
         for key in PATH_FIELDS & kept.keys():
             if is_path(key, kept[key]):
                 kept[key] = Path(kept[key]).name

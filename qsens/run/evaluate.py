@@ -33,6 +33,7 @@ from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
+from qsens.repair.stages import Subject, make_repair
 from qsens.run.evidence import (
     Baseline,
     Evidence,
@@ -355,6 +356,8 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
         path=folder.ranges_path,
         progress=progress,
     )
+    subject = Subject(plan, ranges, options, opened.calibration, spec.output, spec.threads, progress)
+    plan, ranges = make_repair(subject, spec.repair, folder.repair_path).applied(plan, ranges)
     features = None
     if opened.reference is not None and opened.extractor is not None:
         features = reference_features(

@@ -84,6 +84,10 @@ class RunPaths:
         return self.path / "ranges.npz"
 
     @property
+    def repair_path(self) -> Path:
+        return self.path / "repair.npz"
+
+    @property
     def provenance_path(self) -> Path:
         return self.path / "provenance.json"
 

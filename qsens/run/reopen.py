@@ -20,6 +20,8 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
 from qsens.graph.shapes import free_inputs, graph_inputs
+from qsens.repair.repair import Repair, load_repair
+from qsens.repair.stages import recipe_digest, stages_of
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.open import (
     OpenedSweep,
@@ -49,6 +51,7 @@ class ReopenedRun:
     generator: Generator
     plan: LoweringPlan
     ranges: Ranges = field(repr=False)
+    repair: Repair
     options: LoweringOptions
     trust_checkpoint: bool = False
 
@@ -105,6 +108,9 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
             f"{RunPaths(run).layers_path} lists other layers than the generator has",
             "restore the file, or sweep again in a new folder",
         )
+    calibrated = _ranges(run, spec, provenance)
+    repair = _repair(run, spec, calibrated)
+    plan, ranges = repair.applied(LoweringPlan.of(graph), calibrated)
     options = lowering_options(spec)
     return ReopenedRun(
         path=run,
@@ -112,8 +118,9 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
         study=study,
         provenance=provenance,
         generator=generator,
-        plan=LoweringPlan.of(graph),
-        ranges=_ranges(run, spec, provenance),
+        plan=plan,
+        ranges=ranges,
+        repair=repair,
         options=options,
         trust_checkpoint=trust_checkpoint,
     )
@@ -159,6 +166,19 @@ def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:
             "let the sweep run: the same command takes the folder up and calibrates where that is needed",
         )
     return ranges
+
+
+def _repair(run: Path, spec: SweepSpec, ranges: Ranges) -> Repair:
+    digest = recipe_digest(ranges, stages_of(spec.repair))
+    if not stages_of(spec.repair):
+        return Repair(digest)
+    repair = load_repair(RunPaths(run).repair_path, (digest,))
+    if repair is None:
+        raise RunFolderError(
+            f"{RunPaths(run).repair_path} is missing, damaged or of another calibration",
+            "let the sweep run: the same command takes the folder up and repairs where that is needed",
+        )
+    return repair
 
 
 def _check_graph(run: Path, provenance: Provenance, graph: Graph) -> None:

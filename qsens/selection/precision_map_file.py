@@ -33,6 +33,7 @@ _SETTINGS = (
     "weight_scales",
     "range_method",
     "percentile",
+    "repair",
     "float_precision",
     "pinned",
     "extractor",

@@ -1,0 +1,75 @@
+"""`qsens sweep --repair`: said, resumed, and the same in what is exported."""
+
+import tomllib
+
+import pytest
+from tiny_runs import keep_trials, qsens, sweep, without_durations, write_images
+
+from qsens.repair.repair import kept_stages
+from qsens.run.folder import RunPaths, read_run_spec
+from qsens.run.reopen import reopen_run
+
+pytestmark = pytest.mark.usefixtures("no_report")
+REPAIR = ("--repair", "auto", "--calibration-samples", "12", "--strategy", "ends", "--by", "block")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("photos"), 16)
+
+
+@pytest.fixture
+def run(generator, photos, tmp_path):
+    result = sweep(generator, photos, tmp_path / "run", *REPAIR)
+    assert result.exit_code == 0, result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("Repair: ")]
+    assert [line.split(":")[1] for line in said] == [
+        f" {stage.text().split(':')[0]}" for stage in kept_stages(RunPaths(tmp_path / "run").repair_path)
+    ]
+    return tmp_path / "run"
+
+
+def test_a_repaired_run_is_resumed_and_exported(run, generator, photos):
+    trials = without_durations(run)
+    keep_trials(run, 2)
+    assert sweep(generator, photos, run, *REPAIR).exit_code == 0
+    assert without_durations(run) == trials
+    exported = qsens("export", run, "--trial", "2", "--for", "onnxruntime")
+    assert exported.exit_code == 0, exported.stderr
+    assert qsens("verify", run / "bundle-onnxruntime").exit_code == 0
+
+
+def test_a_repair_that_is_gone_is_said_and_made_again(run, generator, photos):
+    kept = RunPaths(run).repair_path.read_bytes()
+    RunPaths(run).repair_path.write_bytes(kept[:-100])
+    result = qsens("export", run, "--trial", "2", "--for", "onnxruntime")
+    assert result.exit_code == 1
+    assert "repair.npz is missing, damaged or of another calibration" in result.stderr
+    assert sweep(generator, photos, run, *REPAIR).exit_code == 0
+    assert reopen_run(run).repair.stages
+
+
+def test_another_recipe_is_another_run(run, generator, photos):
+    result = sweep(generator, photos, run, *REPAIR, "--repair", "ranges")
+    assert result.exit_code == 1
+    assert 'repair: "auto" -> "ranges"' in result.stderr
+
+
+def test_a_run_begun_before_there_were_repairs_goes_on_without(generator, photos, tmp_path):
+    run = tmp_path / "run"
+    assert sweep(generator, photos, run, "--strategy", "ends", "--by", "block").exit_code == 0
+    trials, path = without_durations(run), RunPaths(run).spec_path
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("repair")]
+    path.write_text("\n".join(lines) + "\n")
+    assert "repair" not in tomllib.loads(path.read_text())
+    keep_trials(run, 2)
+    assert sweep(generator, photos, run, "--strategy", "ends", "--by", "block").exit_code == 0
+    assert without_durations(run) == trials
+    assert read_run_spec(run).repair == "none"
+
+
+@pytest.mark.parametrize("recipe", ["auto,weights", "bias", "", "ranges, weights"])
+def test_an_unknown_recipe_is_refused_with_the_list(recipe, generator, photos, tmp_path):
+    result = sweep(generator, photos, tmp_path / "run", "--repair", recipe)
+    assert result.exit_code == 2
+    assert "auto, none, or of ranges and weights those you want" in result.stderr
