@@ -50,7 +50,7 @@ def test_a_repair_that_is_gone_is_said_and_made_again(run, generator, photos):
 
 
 def test_another_recipe_is_another_run(run, generator, photos):
-    result = sweep(generator, photos, run, *REPAIR, "--repair", "ranges")
+    result = sweep(generator, photos, run, "--repair", "ranges", *REPAIR[2:])
     assert result.exit_code == 1
     assert 'repair: "auto" -> "ranges"' in result.stderr
 
