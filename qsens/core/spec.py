@@ -78,8 +78,9 @@ class SweepSpec:
     without `evaluation`, samples are held out of the calibration set. `reference` is a folder of real
     images. `screen_samples` of the evaluation set stand for all of it where a strategy screens maps; 0
     switches that off. `percentile` is a share, 0 to 1. `repair` is `auto`, `none`, or stages joined by
-    commas. `image_rule` holds for image inputs that `inputs` does not name. `budget` and `guard` are points (`2.0`) or a share of FP32's score (`5%`); several budgets name
-    their scores (`fid=5%, psnr=45`). `pinned` holds
+    commas. `image_rule` holds for image inputs that `inputs` does not name. `budget` and `guard` are points
+    (`2.0`) or a share of FP32's score (`5%`); several budgets name their
+    scores (`fid=5%, psnr=45`). `pinned` holds
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
     a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
     or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
