@@ -196,7 +196,7 @@ def damage_npz(path: Path, rng: random.Random) -> None:
     others: tuple[Callable[[], np.ndarray], ...] = (
         lambda: np.array([{"a": 1}, None], dtype=object),
         lambda: np.zeros(rng.choice(_SHAPES), array.dtype),
-        lambda: array.astype(rng.choice(_ARRAY_TYPES), casting="unsafe"),
+        lambda: _cast(array, rng.choice(_ARRAY_TYPES)),
         lambda: array[:0] if array.ndim else array,
         lambda: np.full(array.shape, rng.choice((np.nan, np.inf, -1e30, 3e38, 0, 255)), np.float32),
         lambda: np.array(str(rng.choice(ODD_VALUES))[:1000].replace("\udcff", "?")),
@@ -212,6 +212,14 @@ def damage_npz(path: Path, rng: random.Random) -> None:
         for key, one in arrays.items():
             is_odd = key == name and kind > 6
             archive.writestr(f"{key}.npy", _npy(one, path.parent, rng if is_odd else None))
+
+
+def _cast(array: np.ndarray, kind: str) -> np.ndarray:
+    """The array in another type; zeros where its texts are no numbers."""
+    try:
+        return array.astype(kind, casting="unsafe")
+    except ValueError:
+        return np.zeros(array.shape, kind)
 
 
 def _npy(array: np.ndarray, folder: Path, rng: random.Random | None) -> bytes:
