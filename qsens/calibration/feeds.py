@@ -163,6 +163,11 @@ class Feed(Protocol):
         """The array without its batch axis, in the graph's dtype. Raises `DataError` for a bad file."""
         ...
 
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The ends that no array can pass, whatever its file holds; `None` where there are none."""
+        ...
+
     def identity(self) -> Mapping[str, object]:
         """Plain values that decide every array: for the digest of the set."""
         ...
@@ -217,6 +222,11 @@ class ImageFeed:
         is_led_by_one = len(self._spec.shape) == 4
         return (pixels[None] if is_led_by_one else pixels).astype(self._spec.dtype, copy=False)
 
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The rule's: levels 0 to 255 are mapped to it."""
+        return self._rule.value_range
+
     def identity(self) -> Mapping[str, object]:
         """Files and every step of the preprocessing."""
         rule = self._rule
@@ -256,6 +266,10 @@ class ArrayFeed:
     def read(self, index: int) -> NDArray[Any]:
         """The array of that file."""
         return read_array(self._files.paths[index], self._spec)
+
+    @property
+    def value_range(self) -> None:
+        """Any value may be in a file."""
 
     def identity(self) -> Mapping[str, object]:
         """Files and the input they feed."""

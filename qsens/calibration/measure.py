@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from qsens.calibration.ranges import (
     ranges_digest,
     save_ranges,
 )
-from qsens.core.interfaces import Progress, SampleSet
+from qsens.core.interfaces import Progress, SampleSet, with_defaults
 from qsens.core.spec import SweepSpec
 from qsens.graph.graph import Graph
 from qsens.graph.onnx_run import open_session
@@ -123,10 +123,28 @@ class Observer:
             yield {**feed, **dict(zip(inner, values, strict=True))}
 
 
+def promised_ranges(calibration: SampleSet, evaluation: SampleSet) -> dict[str, tuple[float, float]]:
+    """Ends that inputs of neither set can pass, by input: what both say of it."""
+    first, second = (with_defaults(SampleSet, samples).value_ranges for samples in (calibration, evaluation))
+    return {
+        name: (min(low, second[name][0]), max(high, second[name][1]))
+        for name, (low, high) in first.items()
+        if name in second
+    }
+
+
 def measure_ranges(
-    observer: Observer, samples: SampleSet, spec: SweepSpec, *, path: Path, progress: Progress
+    observer: Observer,
+    samples: SampleSet,
+    spec: SweepSpec,
+    *,
+    promised: Mapping[str, tuple[float, float]],
+    path: Path,
+    progress: Progress,
 ) -> Ranges:
     """Ranges over the calibration set, read from `path` if it holds them already, else written there.
+
+    `promised` goes with them: ends that inputs can never pass.
 
     Raises:
         DataError: if a sample cannot be read, or FP32 itself makes NaN or infinite values.
@@ -136,7 +154,7 @@ def measure_ranges(
     digest = ranges_digest(observer.graph.digest, samples_digest, spec.range_method, spec.percentile)
     kept = load_ranges(path, digest)
     if kept is not None:
-        return kept
+        return replace(kept, promised=promised)
     feeds = InputCache(samples, observer.graph, 1)
     tensors: list[TensorRange] = []
     for group in groups_of_tensors(observer.graph, observer.tensors):
@@ -148,7 +166,7 @@ def measure_ranges(
             percentile=spec.percentile,
         )
         tensors += measured.tensors
-    ranges = Ranges(spec.range_method, len(samples), digest, tuple(tensors))
+    ranges = Ranges(spec.range_method, len(samples), digest, tuple(tensors), promised)
     save_ranges(path, ranges)
     return ranges
 

@@ -43,6 +43,11 @@ class NoiseFeed:
         low, high = self._rule.value_range
         return generator.uniform(low, high, self._shape).astype(self._spec.dtype)
 
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The rule's for uniform noise; normal noise has no ends."""
+        return None if self._rule.source == "normal" else self._rule.value_range
+
     def identity(self) -> Mapping[str, object]:
         """Everything that the values depend on."""
         bounds = None if self._rule.source == "normal" else self._rule.value_range
@@ -89,6 +94,11 @@ class ConstantFeed:
     def read(self, index: int) -> NDArray[Any]:
         """A copy, so that a caller may change it."""
         return self._values.copy()
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The least and the largest of the values."""
+        return float(self._values.min()), float(self._values.max())
 
     def identity(self) -> Mapping[str, object]:
         """Everything that the values depend on."""

@@ -63,6 +63,14 @@ class PluginSampleSet:
         facts = {"name": self.name, "source": f"plug-in {self._source}", "count": str(len(self))}
         return {**facts, **self._facts, **texts}
 
+    @property
+    def value_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Ranges that the plug-in vouches for; empty where it says nothing."""
+        stated: Mapping[str, tuple[float, float]] = _guarded(
+            self._source, "value_ranges", lambda: self._plugin.value_ranges
+        )
+        return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
+
     def annotation(self, index: int) -> Mapping[str, Any]:
         """Facts that the plug-in knows of a sample beside its inputs; empty where it says nothing."""
         noted: Mapping[str, Any] = _guarded(

@@ -29,8 +29,9 @@ from qsens.device.npz_sizes import read_arrays
 
 Batch = Mapping[str, NDArray[Any]]
 _CHUNK = 1 << 16
+# Of the way ranges are measured, and of the file.
 _VERSION = 2
-_ARRAYS = ("method", "samples", "digest", "tensor", "minimum", "maximum", "amax")
+_FILE_VERSION = _FIRST_WITH_PROMISES = 3
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,26 @@ class TensorRange:
     maximum: float
     amax: float
 
+    @property
+    def never_moved(self) -> bool:
+        """Whether the tensor held one value throughout, so that its range is made up."""
+        return self.minimum == self.maximum
+
 
 @dataclass(frozen=True)
 class Ranges:
     """Ranges of all calibrated tensors over `samples` samples, by one `method`.
 
     `digest` covers the graph, the calibration samples and the method: equal digests mean equal ranges.
+    `promised` are ends that inputs can never pass, as the sample set's rules say; extremes that were seen
+    promise nothing.
     """
 
     method: str
     samples: int
     digest: str
     tensors: tuple[TensorRange, ...] = field(repr=False)
+    promised: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @cached_property
     def _by_name(self) -> Mapping[str, TensorRange]:
@@ -196,8 +205,8 @@ def save_ranges(path: Path, ranges: Ranges) -> None:
 def load_ranges(path: Path, digest: str) -> Ranges | None:
     """Ranges of that digest, or `None` for a missing, damaged or other file: then calibrate again."""
     try:
-        ranges = _ranges_from_arrays(read_arrays(path, _ARRAYS))
-    except (OSError, ValueError, TypeError):
+        ranges = _ranges_from_arrays(read_arrays(path))
+    except (OSError, KeyError, ValueError, TypeError):
         return None
     return ranges if ranges.digest == digest and _is_sound(ranges) else None
 
@@ -228,7 +237,7 @@ def _count_magnitudes(values: NDArray[Any], maximum: float, counts: NDArray[np.i
 def _arrays_from_ranges(ranges: Ranges) -> dict[str, Any]:
     entries = ranges.tensors
     return {
-        "version": np.array(_VERSION),
+        "version": np.array(_FILE_VERSION),
         "method": np.array(ranges.method),
         "samples": np.array(ranges.samples),
         "digest": np.array(ranges.digest),
@@ -236,6 +245,8 @@ def _arrays_from_ranges(ranges: Ranges) -> dict[str, Any]:
         "minimum": np.array([entry.minimum for entry in entries], dtype=np.float64),
         "maximum": np.array([entry.maximum for entry in entries], dtype=np.float64),
         "amax": np.array([entry.amax for entry in entries], dtype=np.float32),
+        "promised": np.array(list(ranges.promised), dtype=np.str_),
+        "promised_ends": np.array(list(ranges.promised.values()), dtype=np.float64).reshape(-1, 2),
     }
 
 
@@ -246,7 +257,12 @@ def _ranges_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Ranges:
         raise ValueError(f"{wrong[0]!r} is of another type or shape")
     columns = [arrays[key].tolist() for key in kinds]
     tensors = tuple(TensorRange(*row) for row in zip(*columns, strict=True))
-    return Ranges(str(arrays["method"]), int(arrays["samples"]), str(arrays["digest"]), tensors)
+    promised: dict[str, tuple[float, float]] = {}
+    if int(arrays["version"]) >= _FIRST_WITH_PROMISES:
+        ends = arrays["promised_ends"].tolist()
+        names = arrays["promised"].tolist()
+        promised = {str(name): (low, high) for name, (low, high) in zip(names, ends, strict=True)}
+    return Ranges(str(arrays["method"]), int(arrays["samples"]), str(arrays["digest"]), tensors, promised)
 
 
 def _is_sound(ranges: Ranges) -> bool:

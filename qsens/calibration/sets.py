@@ -62,6 +62,12 @@ class FeedSampleSet(SampleSet):
             raise IndexError(f"sample {index} of a set of {self.count}")
         return {name: feed.read(index) for name, feed in self.feeds.items()}
 
+    @property
+    def value_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """What the rules say of the inputs, whatever the files hold."""
+        ranges = {name: feed.value_range for name, feed in self.feeds.items()}
+        return {name: ends for name, ends in ranges.items() if ends is not None}
+
     def describe(self) -> Mapping[str, str]:
         """Name, source, count, clips, licence and origin where known, and what each feed does."""
         described = {"name": self.name, **self.facts, "count": str(self.count)}

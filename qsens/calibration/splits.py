@@ -43,6 +43,11 @@ class SampleView:
             raise IndexError(f"sample {index} of a set of {len(self._indices)}")
         return self._base.sample(self._indices[index])
 
+    @property
+    def value_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Those of the whole set."""
+        return self._base.value_ranges
+
     def annotation(self, index: int) -> Mapping[str, Any]:
         """Facts about sample `index` of this part beside its inputs."""
         return self._base.annotation(self._indices[index])

@@ -140,6 +140,14 @@ class SampleSet(Protocol):
         """The steps from data to arrays (count, size, range, colour, crop, resize), for `qsens plan`."""
         ...
 
+    @property
+    def value_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Least and largest value of the inputs that can never hold others, by name; not those of samples.
+
+        An input of pictures in 0..1, say, or a constant. Number formats rest on it.
+        """
+        return {}
+
     def annotation(self, index: int) -> Mapping[str, Any]:
         """All that is known of a sample beside its inputs.
 

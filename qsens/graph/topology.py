@@ -45,8 +45,6 @@ _DENSE_OUTPUTS = ACTIVATIONS | {
     "LayerNormalization",
     "Resize",
 }
-_NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Abs", "Sqrt"})
-_KEEPS_SIGN = MOVEMENTS | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 
 
 def schema_of(node: onnx.NodeProto, opset: int) -> Any:
@@ -316,18 +314,3 @@ def moves_values(node: onnx.NodeProto) -> bool:
 def moves_or_clips(node: onnx.NodeProto) -> bool:
     """Whether the node only moves values or bends them at a bound, as ReLU and its kin do."""
     return moves_values(node) or node.op_type in RELU_LIKE
-
-
-def is_non_negative(tensor: str, topology: Topology) -> bool:
-    """Whether the graph's structure guarantees that no value of `tensor` is negative."""
-    node = topology.producer.get(tensor)
-    if node is None:
-        return False
-    if node.op_type in _NON_NEGATIVE:
-        return True
-    if node.op_type == "Concat":
-        return all(is_non_negative(name, topology) for name in node.input)
-    keeps_sign = node.op_type in _KEEPS_SIGN or (node.op_type == "Resize" and moves_values(node))
-    if node.op_type == "Pad" and len(node.input) > 2 and node.input[2]:
-        return False
-    return keeps_sign and is_non_negative(node.input[0], topology)

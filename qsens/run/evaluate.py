@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
-from qsens.calibration.measure import measure_ranges
+from qsens.calibration.measure import measure_ranges, promised_ranges
 from qsens.calibration.real_images import RealImages
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
@@ -353,6 +353,7 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
         plan.observer(options.placement, spec.threads),
         opened.calibration,
         spec,
+        promised=promised_ranges(opened.calibration, opened.evaluation),
         path=folder.ranges_path,
         progress=progress,
     )

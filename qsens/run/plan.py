@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
-from qsens.calibration.measure import measure_ranges
+from qsens.calibration.measure import measure_ranges, promised_ranges
 from qsens.calibration.splits import subset
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
@@ -76,7 +76,12 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         observer = plan.observer(options.placement, opened.spec.threads)
         start = time.perf_counter()
         ranges = measure_ranges(
-            observer, few, opened.spec, path=RunPaths(folder).ranges_path, progress=_silent
+            observer,
+            few,
+            opened.spec,
+            promised=promised_ranges(opened.calibration, opened.evaluation),
+            path=RunPaths(folder).ranges_path,
+            progress=_silent,
         )
         sample_s = (time.perf_counter() - start) / len(few)
     int8 = uniform_map(opened.graph.layers, Precision.INT8)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -170,6 +172,7 @@ SAVED = Ranges(
     12,
     "abc",
     (TensorRange("input", -1.0, 1.0, 1.0), TensorRange("a/b:0", -0.1, 7.3, float(np.float32(6.7)))),
+    {"input": (-1.0, 1.0)},
 )
 
 
@@ -177,6 +180,15 @@ def test_saved_ranges_come_back_equal(tmp_path):
     save_ranges(tmp_path / "ranges.npz", SAVED)
     assert load_ranges(tmp_path / "ranges.npz", "abc") == SAVED
     assert [path.name for path in tmp_path.iterdir()] == ["ranges.npz"]
+
+
+def test_ranges_of_an_older_version_promise_nothing(tmp_path):
+    path = tmp_path / "ranges.npz"
+    save_ranges(path, SAVED)
+    with np.load(path) as held:
+        older = {name: held[name] for name in held.files if not name.startswith("promised")}
+    np.savez(path, **{**older, "version": np.array(2)})
+    assert load_ranges(path, "abc") == replace(SAVED, promised={})
 
 
 def test_ranges_of_another_digest_or_none_are_not_loaded(tmp_path):

@@ -6,6 +6,8 @@ from calibration_sets import IMAGE, LATENT, STYLE, opened, pixels, write_arrays,
 from PIL import Image
 
 from qsens.calibration.manifest import SetFacts, write_manifest
+from qsens.calibration.measure import promised_ranges
+from qsens.calibration.splits import subset
 from qsens.core.errors import DataError, SpecError
 from qsens.core.interfaces import InputRule, InputSpec
 
@@ -25,6 +27,30 @@ def test_the_single_image_input_is_found(tmp_path):
     np.testing.assert_array_equal(got, pixels(seed=1).transpose(2, 0, 1) / np.float32(255))
     with pytest.raises(IndexError):
         samples.sample(3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (InputRule(), (0.0, 1.0)),
+        (InputRule(value_range=(-1, 1)), (-1, 1)),
+        (InputRule(source="normal", resize=(4, 4)), None),
+        (InputRule(source="uniform", value_range=(2, 3), resize=(4, 4)), (2, 3)),
+        (InputRule(source="constant", value=(0.25,), resize=(4, 4)), (0.25, 0.25)),
+    ],
+)
+def test_values_are_promised_by_the_rule_and_not_by_samples(tmp_path, rule, expected):
+    folder = "noise" if rule.source != "image" else write_images(tmp_path, 3)
+    samples = opened(folder, rules={"image": rule}, **({"count": 3} if folder == "noise" else {}))
+    assert samples.value_ranges.get("image") == expected
+    assert subset(samples, 2, 0).value_ranges == samples.value_ranges
+    other = opened(write_images(tmp_path / "other", 2), rules={"image": InputRule(value_range=(0.5, 2))})
+    wider = {} if expected is None else {"image": (min(expected[0], 0.5), max(expected[1], 2))}
+    assert promised_ranges(samples, other) == wider
+
+
+def test_arrays_of_files_promise_nothing(tmp_path):
+    assert opened(write_arrays(tmp_path, 2), [MEL, FACE]).value_ranges == {}
 
 
 def test_description_names_every_step(tmp_path):

@@ -88,7 +88,9 @@ def demo(values: Mapping[str, object], folder: Path) -> Trained:
     opened = open_sweep(spec)
     plan, options = LoweringPlan.of(opened.graph), lowering_options(spec)
     observer = plan.observer(options.placement, 1)
-    ranges = measure_ranges(observer, opened.calibration, spec, path=folder / "ranges.npz", progress=silent)
+    ranges = measure_ranges(
+        observer, opened.calibration, spec, promised={}, path=folder / "ranges.npz", progress=silent
+    )
     feeds = list(InputCache(opened.evaluation, plan.graph, 1).singly())
     return Trained(plan, ranges, options, feeds)
 

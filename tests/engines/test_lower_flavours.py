@@ -161,12 +161,12 @@ def test_u8_writes_signed_tensors_around_128_and_others_from_zero():
     zeros = {
         node.output[0]: held[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"
     }
-    assert {name: (value.dtype, value.item()) for name, value in zeros.items()} == {
-        "image:codes": (np.uint8, 128),
-        "r0:codes": (np.uint8, 0),
-        "r1:codes": (np.uint8, 0),
-        "r2:codes": (np.uint8, 0),
-        "r3:codes": (np.uint8, 0),
+    assert {name.split(":")[0]: (value.dtype, value.item()) for name, value in zeros.items()} == {
+        "image": (np.uint8, 128),
+        "r0": (np.uint8, 0),
+        "r1": (np.uint8, 0),
+        "r2": (np.uint8, 0),
+        "r3": (np.uint8, 0),
     }
 
 
@@ -178,26 +178,64 @@ def with_range(setup, tensor: str, minimum: float, maximum: float):
     return replace(setup, ranges=replace(setup.ranges, tensors=entries))
 
 
-def test_u8_takes_pictures_that_calibration_never_saw_negative_for_non_negative():
+def promising(setup, tensor: str, low: float, high: float):
+    return replace(setup, ranges=replace(setup.ranges, promised={tensor: (low, high)}))
+
+
+@pytest.mark.parametrize(
+    ("promised", "zero_point", "is_clipped"),
+    [(None, 128, False), ((-1.0, 4.0), 128, False), ((0.0, 4.0), 0, False), ((0.0, 9.0), 0, True)],
+)
+def test_u8_takes_an_input_for_non_negative_only_where_that_is_promised(promised, zero_point, is_clipped):
     setup = with_range(prepared(residual_generator()), "image", 0.0, 4.0)
+    if promised is not None:
+        setup = promising(setup, "image", *promised)
     model = lowered(setup, INT8, "u8").model
-    node = next(node for node in model.graph.node if node.output[0] == "image:codes")
-    assert constants(model)[node.input[2]].item() == 0
+    node = next(node for node in model.graph.node if node.input[0] == "image")
+    assert constants(model)[node.input[2]].item() == zero_point
+    reader = next(entry for entry in model.graph.node if entry.input[0] == node.output[0])
+    assert (reader.op_type == "Clip") == is_clipped
 
 
-def test_u8_clips_where_calibration_cut_a_tail_and_then_computes_what_exact_does():
-    # Of the pictures' values only those below one third of the largest are inside the range.
-    setup = prepared(residual_generator(), amax=4.0, amaxes={"r1": 0.2})
-    assert "Clip" not in {node.op_type for node in lowered(setup, INT8, "u8").model.graph.node}
-    setup = with_range(setup, "r1", 0.0, 1.0)
-    model = lowered(setup, INT8, "u8").model
-    clips = [node for node in model.graph.node if node.op_type == "Clip"]
-    assert [node.input[0] for node in clips] == ["r1:wide_codes"]
-    with setup.engine(INT8) as engine:
-        expected = engine.run(images())["picture"]
-    got = run_plainly(model, images(), ("r1:codes",))
-    assert got["r1:codes"].max() == 127
-    np.testing.assert_allclose(got["picture"], expected, atol=2e-6)
+def test_u8_clips_only_what_the_graph_does_not_bound():
+    model = lowered(prepared(bounded_generator()), INT8, "u8").model
+    clips = [node.input[0] for node in model.graph.node if node.op_type == "Clip"]
+    assert clips == ["image", "r1:wide_codes"]
+
+
+def bounded_generator() -> onnx.ModelProto:
+    """Convolutions behind a clip to 0..2, a sigmoid (both bounded) and a ReLU (bounded from below)."""
+    nodes = [
+        helper.make_node("Clip", ["image", "zero", "two"], ["bounded"], name="clip"),
+        helper.make_node("Conv", ["bounded", "w0"], ["c0"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["c0"], ["s0"], name="sigmoid"),
+        helper.make_node("Conv", ["s0", "w1"], ["c1"], name="middle", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu"),
+        helper.make_node("Conv", ["r1", "w2"], ["picture"], name="last", pads=[1, 1, 1, 1]),
+    ]
+    weights = {
+        "w0": normal(8, 3, 3, 3, seed=1),
+        "w1": normal(8, 8, 3, 3, seed=2),
+        "w2": normal(3, 8, 3, 3, seed=3),
+        "zero": np.float32(0),
+        "two": np.float32(2),
+    }
+    return onnx_model(
+        nodes, inputs={"image": ["n", 3, 8, 8]}, outputs={"picture": ["n", 3, 8, 8]}, weights=weights
+    )
+
+
+@pytest.mark.parametrize("placement", Placement)
+@pytest.mark.parametrize("generator", [residual_generator, normalised_generator, bounded_generator])
+def test_u8_computes_what_was_scored_for_inputs_that_calibration_never_saw(generator, placement):
+    setup = prepared(generator(), amax=4.0)
+    seen = tuple(replace(entry, minimum=0.0) for entry in setup.ranges.tensors)
+    setup = replace(setup, ranges=replace(setup.ranges, tensors=seen))
+    far = {"image": (images()["image"] - 0.7) * 40}
+    with setup.engine(INT8, placement=placement) as engine:
+        expected = engine.run(far)["picture"]
+    got = run_plainly(lowered(setup, INT8, "u8", placement=placement).model, far)["picture"]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_expected_has_no_fp16_in_u8_and_is_what_was_asked_elsewhere():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,8 @@ from tiny_models import normal, onnx_model
 
 from qsens.engines.lowering.plan import Placement
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.graph.topology import Topology, fused_operations, is_non_negative
+from qsens.graph.topology import Topology, fused_operations
+from qsens.graph.value_ranges import proved_ranges
 
 
 def half(values: np.ndarray) -> np.ndarray:
@@ -95,6 +98,16 @@ def test_tensors_far_from_the_fp16_limit_are_not_watched():
     assert prepared(residual_generator(), amax=60_000.0).lower(FP16).overflow_outputs != ()
 
 
+def test_tensors_that_calibration_never_moved_are_watched():
+    setup = prepared(residual_generator(), amax=1.0)
+    still = tuple(
+        replace(entry, minimum=0.0, maximum=0.0) if entry.tensor == "r0" else entry
+        for entry in setup.ranges.tensors
+    )
+    setup = replace(setup, ranges=replace(setup.ranges, tensors=still))
+    assert [layer for _, layer in setup.lower(FP16).overflow_outputs] == ["first"]
+
+
 def test_weights_that_fp16_cannot_hold_are_reported():
     node = helper.make_node("Conv", ["x", "w"], ["y"], name="layer")
     weight = np.array([1e5, 1.0], np.float32).reshape(2, 1, 1, 1)
@@ -177,4 +190,4 @@ def test_residual_add_belongs_to_the_later_layer_and_the_chain_ends_at_the_activ
     ("tensor", "expected"), [("r0", True), ("picture", True), ("c0", False), ("image", False)]
 )
 def test_non_negative_follows_from_structure(tensor, expected):
-    assert is_non_negative(tensor, Topology(residual_generator())) is expected
+    assert proved_ranges(Topology(residual_generator()), {})[tensor].is_non_negative is expected

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from lowered_models import INT8, images, prepared, residual_generator
+from lowered_models import FP32, INT8, images, prepared, residual_generator
 from tiny_models import run_model
 
 from qsens.calibration.ranges import Ranges, TensorRange
@@ -60,7 +60,7 @@ def test_values_beyond_the_ranges_are_kept(graph):
 
 
 def test_a_graph_without_such_clips_is_left_as_it_is(graph):
-    before = lowered(graph, 1.0)
+    before = graph.lower(FP32)
     assert without_tail_clips(before) is before
 
 

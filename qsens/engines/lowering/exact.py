@@ -104,9 +104,13 @@ class _ExactLowering:
             self.emitter.fake_quantize(tensor, wide, tensor, self.placed.scale(tensor))
 
     def _watch(self, half: str, tensor: str, layer: str) -> None:
-        """Count overflow of an FP16 tensor, as an extra output, where calibration came near the limit."""
+        """Count overflow of an FP16 tensor, as an extra output, where calibration came near the limit.
+
+        So too where it says nothing, because the tensor never moved.
+        """
         entry = self.placed.ranges[tensor]
-        if max(abs(entry.minimum), abs(entry.maximum)) * OVERFLOW_MARGIN < FP16_MAXIMUM:
+        is_small = max(abs(entry.minimum), abs(entry.maximum)) * OVERFLOW_MARGIN < FP16_MAXIMUM
+        if is_small and not entry.never_moved:
             return
         self.overflow_outputs.append((self.emitter.count_infinite(half), layer))
 

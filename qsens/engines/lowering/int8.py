@@ -10,12 +10,14 @@ from onnx import TensorProto, helper
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.emit import Emitter
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.graph.topology import FusedOperation, is_non_negative
+from qsens.graph.topology import FusedOperation
+from qsens.graph.value_ranges import ANYTHING
 
 # Integers of smaller magnitude are exact in float32, and so are their sums in any order.
 EXACT_LIMIT = 2**24
-# Of activations, which reach -128; weights leave it out, as TensorRT does, and reach 127.
-LARGEST_CODE = 128
+# Codes of activations are -128 to 127, as TensorRT has them; those of weights leave -128 out.
+LARGEST_CODE = 127
+LARGEST_MAGNITUDE = 128
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -80,8 +82,9 @@ def _prepare_weight(plan: LoweringPlan, operation: FusedOperation, *, per_channe
     axis = output_channel_axis(node, values.ndim) if per_channel else None
     codes, scales = quantize_weight(values, axis)
     layout = _weight_layout(node, values.ndim)
-    non_negative = is_non_negative(operation.data, plan.topology)
-    parts = split_weight(codes, layout, non_negative=non_negative, node_name=node.name)
+    # By the graph alone: what is promised of an input may be broken, and sums must be exact all the same.
+    proved = plan.proved({}).get(operation.data, ANYTHING)
+    parts = split_weight(codes, layout, non_negative=proved.is_non_negative, node_name=node.name)
     scales = _shaped_for_output(node, scales, values.ndim)
     bias = plan.int8_bias(operation.layer)
     if bias is not None:
@@ -101,14 +104,14 @@ def weight_scales(values: Values, axis: int | None) -> Values:
     """Float32 scales that broadcast over `values`; one where a channel is zero or too small to divide by."""
     reduced = None if axis is None else tuple(index for index in range(values.ndim) if index != axis)
     amax = np.max(np.abs(values), axis=reduced, keepdims=True).astype(np.float32)
-    scales = amax / np.float32(127)
+    scales = amax / np.float32(LARGEST_CODE)
     # Where it is too small all codes are 0, and any scale would do.
     return np.where(scales >= np.finfo(np.float32).tiny, scales, np.float32(1)).astype(np.float32)
 
 
 def weight_codes(values: Values, scales: Values) -> Values:
     """INT8 codes, -127 to 127, rounded half to even."""
-    return np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
+    return np.clip(np.rint(values / scales), -LARGEST_CODE, LARGEST_CODE).astype(np.int8)
 
 
 def output_channel_axis(node: onnx.NodeProto, rank: int) -> int | None:
@@ -183,9 +186,10 @@ def _accumulator_bounds(codes: Values, layout: WeightLayout, *, non_negative: bo
         positive = np.maximum(codes, 0).sum(axis=summed, dtype=np.float64)
         negative = -np.minimum(codes, 0).sum(axis=summed, dtype=np.float64)
         # One sign alone can occur over a whole run, so each is bounded on its own.
-        bounds = np.concatenate([positive, negative], axis=int(layout.fan_in < layout.output)) * 127
+        bounds = np.concatenate([positive, negative], axis=int(layout.fan_in < layout.output))
+        bounds = bounds * LARGEST_CODE
     else:
-        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * LARGEST_CODE
+        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * LARGEST_MAGNITUDE
     return bounds if layout.fan_in < layout.output else bounds.T
 
 

@@ -23,6 +23,7 @@ from qsens.graph.topology import (
     fused_operations,
     nearest_layers,
 )
+from qsens.graph.value_ranges import ANYTHING, Interval, proved_ranges
 
 
 class Placement(StrEnum):
@@ -129,6 +130,14 @@ class LoweringPlan:
             for node in fused_chain(operation, self.topology)
         }
 
+    def proved(self, promised: Mapping[str, Interval]) -> Mapping[str, Interval]:
+        """What every tensor can hold at most, given what is promised of the inputs."""
+        key = f"proved:{sorted(promised.items())}"
+        if key not in self.memo:
+            self.memo[key] = proved_ranges(self.topology, promised)
+        found: Mapping[str, Interval] = self.memo[key]
+        return found
+
     def calibrated_tensors(self, placement: Placement) -> tuple[str, ...]:
         """Tensors whose ranges `lower_graph` may ask for, in order of first use."""
         names: list[str] = []
@@ -186,6 +195,14 @@ class PlacedMap:
     def range_of(self, tensor: str) -> TensorRange:
         """The range that `tensor` is quantized with: branches of a concatenation share its range."""
         return self.ranges[self.dense.get(tensor, tensor)]
+
+    @cached_property
+    def _proved(self) -> Mapping[str, Interval]:
+        return self.plan.proved({name: Interval(*ends) for name, ends in self.ranges.promised.items()})
+
+    def proved_range(self, tensor: str) -> Interval:
+        """What `tensor`, or the concatenation whose range it uses, can hold for any input."""
+        return self._proved.get(self.dense.get(tensor, tensor), ANYTHING)
 
     def scale(self, tensor: str) -> np.float32:
         """The activation scale of `tensor`, amax / 127 in float32."""

@@ -12,15 +12,14 @@ from qsens.core.errors import BuildError
 from qsens.core.precision import Precision
 from qsens.engines.lowering.emit import Emitter
 from qsens.engines.lowering.exact import FP16_MAXIMUM
-from qsens.engines.lowering.int8 import output_channel_axis, weight_codes, weight_scales
+from qsens.engines.lowering.int8 import LARGEST_CODE, output_channel_axis, weight_codes, weight_scales
 from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour, LoweredGraph
 from qsens.engines.lowering.opsets import template_within
 from qsens.engines.lowering.plan import PlacedMap, WeightScales
 from qsens.engines.lowering.strong_types import TensorTypes, half_nodes
 from qsens.graph.editable_graph import tensors_read
-from qsens.graph.topology import FusedOperation, is_non_negative, moves_or_clips
+from qsens.graph.topology import FusedOperation, moves_or_clips
 
-LARGEST_CODE = 127
 NOTE = (
     "Values beyond the calibrated range are kept up to twice that range, in uint8 codes 128 to 255, where "
     "INT8 and the scores cut them: ONNX Runtime fuses no clip into its INT8 kernels. That is closer to FP32."
@@ -75,7 +74,7 @@ class ActivationQuantizer:
     """Emits one pair for each quantized tensor, on TensorRT's grid: symmetric, scale amax / 127.
 
     `is_half`: tensor, scale and result are FP16. `has_unsigned`: codes are uint8, with zero point 0 where no
-    value is negative (codes 0 to 127) and 128 elsewhere; the numbers that they stand for are the same.
+    value can be negative (codes 0 to 127) and 128 elsewhere; the numbers that they stand for are the same.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class ActivationQuantizer:
         if self._needs_clip(tensor):
             # Behind the quantizer: in front of it, it keeps ONNX Runtime from fusing the two layers.
             wide = emit.node("QuantizeLinear", [source, scale, zero], f"{tensor}:wide_codes")
-            bound = emit.constant("qsens:uint8_largest", np.full((), 127, np.uint8))
+            bound = emit.constant("qsens:uint8_largest", np.full((), LARGEST_CODE, np.uint8))
             emit.node("Clip", [wide, "", bound], codes)
         else:
             emit.node("QuantizeLinear", [source, scale, zero], codes)
@@ -133,19 +132,14 @@ class ActivationQuantizer:
         return self.emitter.constant("qsens:uint8_middle", np.full((), 128, np.uint8))
 
     def _is_non_negative(self, tensor: str) -> bool:
-        """By the graph's structure; what no layer has touched, by what calibration saw (pictures)."""
-        plan = self.placed.plan
-        tensor = self.placed.dense.get(tensor, tensor)
-        if is_non_negative(tensor, plan.topology):
-            return True
-        return not plan.sources.get(tensor) and self.placed.ranges[tensor].minimum >= 0
+        """By proof: what calibration saw is no guarantee for what a device will see."""
+        return self.placed.proved_range(tensor).is_non_negative
 
     def _needs_clip(self, tensor: str) -> bool:
-        """Whether uint8 codes above 127, which INT8 does not have, would hold values that calibration cut."""
+        """Whether uint8 codes above 127, which INT8 does not have, could hold values that the scores cut."""
         if not self.has_unsigned or not self._is_non_negative(tensor):
             return False
-        seen = self.placed.range_of(tensor)
-        return seen.maximum > seen.amax
+        return self.placed.proved_range(tensor).high > self.placed.range_of(tensor).amax
 
 
 class WeightQuantizer:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qsens.core.interfaces import Sample
 
 MEL_SHAPE = (1, MEL_BANDS, MEL_STEP)
+MEL_RANGE = (-4.0, 4.0)
 FACE_SHAPE = (6, FACE_SIZE, FACE_SIZE)
 _PROCEDURE = "clips/1"  # part of the digest; raised when the same files and options give other samples
 _CACHED_FRAMES = 2048  # 57 MB at most; a sweep reads the same frames for every map
@@ -99,6 +100,11 @@ class ClipSet:
             self.mel_input.name: np.ascontiguousarray(mel, dtype=self.mel_input.dtype),
             self.face_input.name: faces.astype(self.face_input.dtype, copy=False),
         }
+
+    @property
+    def value_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Pictures are in 0..1, and the mel is clipped to -4..4."""
+        return {self.mel_input.name: MEL_RANGE, self.face_input.name: (0.0, 1.0)}
 
     def annotation(self, index: int) -> Mapping[str, Any]:
         """Facts about a frame beside the inputs.
