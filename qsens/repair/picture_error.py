@@ -10,7 +10,8 @@ from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import Ranges
 from qsens.core.errors import DataError
 from qsens.core.interfaces import OutputRule, SampleSet
-from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.layer import uniform_map
+from qsens.core.precision import Precision
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
@@ -18,17 +19,6 @@ from qsens.scoring.pictures import picture_output
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _BATCH = 8
-
-
-def int8_everywhere(plan: LoweringPlan) -> PrecisionMap:
-    """INT8 in every layer that allows it; the cheapest precision that they allow in the others."""
-    order = (Precision.INT8, Precision.FP16, Precision.FP32)
-    return PrecisionMap.over(
-        {
-            layer.name: next(precision for precision in order if precision in layer.allowed)
-            for layer in plan.graph.layers
-        }
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +65,7 @@ class PictureError:
 
     def __call__(self, plan: LoweringPlan, ranges: Ranges) -> float:
         """Mean squared error of the pictures, relative to the variance of FP32's."""
-        lowered = lower_graph(plan, int8_everywhere(plan), ranges, self.options)
+        lowered = lower_graph(plan, uniform_map(plan.graph.layers, Precision.INT8), ranges, self.options)
         detached = lowered.detached
         session = self.backend.open_session(detached.skeleton, weights=detached.weights)
         squares = variance = 0.0

@@ -11,15 +11,17 @@ from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import Ranges
 from qsens.core.interfaces import Progress, SampleSet
+from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
 from qsens.engines.lowering.int8 import output_channel_axis, weight_scales
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, PlacedMap, RepairedLayer, WeightScales
 from qsens.repair.compensation import compensated_codes, output_error, rounded_codes
 from qsens.repair.layer_inputs import WeightMatrix
-from qsens.repair.picture_error import int8_everywhere
 
 # Rows of inputs that a layer's second moment is taken over.
 ROWS = 6000
+# Products of few rows at a time would mostly move the second moments to and fro.
+ROWS_AT_ONCE = 512
 # Wider layers have one second moment for each run of so many columns: work grows with its cube.
 MOST_COLUMNS = 2304
 # Second moments that are held at a time; layers beyond wait for another pass over the samples.
@@ -48,7 +50,7 @@ def compensate_weights(
 
     What a layer gets does not depend on the precision of the others: it serves every map.
     """
-    placed = PlacedMap(plan, int8_everywhere(plan), ranges, options)
+    placed = PlacedMap(plan, uniform_map(plan.graph.layers, Precision.INT8), ranges, options)
     names = [layer.name for layer in plan.graph.layers if Precision.INT8 in layer.allowed]
     problems = [_Problem(placed, name) for name in names]
     found: dict[str, RepairedLayer] = {}
@@ -106,11 +108,21 @@ class _Problem:
         self.size_bytes = 8 * self._matrix.groups * sum((run.stop - run.start) ** 2 for run in self._runs)
         self._moments: list[Array] = []
         self._rows = 0
+        self._waiting: list[Array] = []
         self._sums: Array = np.zeros((2, self._matrix.groups, width))
 
     def observe(self, values: Array, count: int, seed: int) -> None:
         """Add at most `count` rows of one feed."""
         rows = self._matrix.rows(values, count, seed).astype(np.float32)
+        self._waiting.append(rows)
+        if sum(part.shape[1] for part in self._waiting) >= ROWS_AT_ONCE:
+            self._take_waiting()
+
+    def _take_waiting(self) -> None:
+        if not self._waiting:
+            return
+        rows = np.concatenate(self._waiting, axis=1)
+        self._waiting = []
         quantized = np.clip(np.rint(rows / self._scale), -128, 127) * self._scale
         if not self._moments:
             sides = [run.stop - run.start for run in self._runs]
@@ -123,6 +135,7 @@ class _Problem:
 
     def solve(self) -> RepairedLayer | None:
         """The layer's codes and bias; `None` where its inputs do not vary."""
+        self._take_waiting()
         matrices = self._matrix.split(self._weight.astype(np.float64))
         means, quantized_means = self._sums / self._rows
         scales = self._scales.reshape(-1).astype(np.float64)
