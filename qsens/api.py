@@ -20,6 +20,7 @@ from qsens.device.check import BundleReport
 from qsens.graph.graph import Graph
 from qsens.repair.repair import kept_stages
 from qsens.report.write import make_report
+from qsens.run.choice import Aim, choose_map_of_run
 from qsens.run.evaluate import RunnerFactory, calibrated_workload, runner_of
 from qsens.run.evidence import load_audit, shown_pictures_warning
 from qsens.run.folder import (
@@ -28,6 +29,7 @@ from qsens.run.folder import (
     decisions_of,
     read_decisions,
     read_provenance,
+    read_run_spec,
     read_study,
     write_decisions,
 )
@@ -41,12 +43,11 @@ from qsens.run.open import (
     open_sweep,
     opening_notes,
 )
-from qsens.run.paired_errors import paired_errors
 from qsens.run.reopen import reopen_run
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
-from qsens.selection.budget import DEFAULT_BUDGET, Budget, parse_guard
-from qsens.selection.choose import Selection, cheapest_within
+from qsens.selection.budget import DEFAULT_BUDGET
+from qsens.selection.choose import Selection
 from qsens.selection.precision_map_file import write_precision_map
 
 __all__ = ["choose_map", "export", "open_graph", "run_sweep", "sweep", "verify", "write_report"]
@@ -153,7 +154,7 @@ def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
     failure: BudgetError | SpecError | None = None
     try:
         try:
-            selection = choose_within_budget(study, spec, paths.evidence)
+            selection = choose_within_budget(study, spec, out)
         except (BudgetError, SpecError) as error:
             failure = error
             # A map of an earlier budget must not be taken for one that meets this budget.
@@ -171,7 +172,7 @@ def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
         ) from None
 
 
-def choose_within_budget(study: Study, spec: SweepSpec, evidence: Path) -> Selection | None:
+def choose_within_budget(study: Study, spec: SweepSpec, out: Path) -> Selection | None:
     """The cheapest map within the spec's budget, or the default one; `None` where there is no budget.
 
     Without real images a share of FP32's score means nothing, so there is no default budget; nor is there
@@ -187,13 +188,7 @@ def choose_within_budget(study: Study, spec: SweepSpec, evidence: Path) -> Selec
     text = spec.budget or (DEFAULT_BUDGET if has_default else None)
     if text is None:
         return None
-    return cheapest_within(
-        study,
-        budget=Budget.parse(text),
-        guard=parse_guard(spec.guard),
-        metric=metric,
-        paired_error=paired_errors(evidence),
-    )
+    return choose_map_of_run(out, study, replace(spec, budget=text), Aim(metric), has_just_ended=True)
 
 
 # From a run folder to a bundle that was verified.
@@ -280,15 +275,15 @@ def run_sweep(
 def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:
     """The cheapest map of a run within `budget`: points (`"2.0"`) or a share of FP32's score (`"5%"`).
 
+    Several budgets name their scores: `"fid=5%, psnr=45"`. `notes` of the result are sentences to read with
+    it. Nothing is written.
+
     Raises:
-        BudgetError: if no map is within it.
+        BudgetError: if no map is within it, or none that saves anything and no search was made for it.
     """
-    return cheapest_within(
-        read_study(Path(run)),
-        budget=Budget.parse(budget),
-        guard=parse_guard(guard),
-        paired_error=paired_errors(RunPaths(Path(run)).evidence),
-    )
+    path = Path(run)
+    study, spec = read_study(path), replace(read_run_spec(path), budget=budget, guard=guard)
+    return choose_map_of_run(path, study, spec, Aim(headline_metric(study)))
 
 
 def write_report(run: str | Path) -> Path:

@@ -1,7 +1,7 @@
 """`qsens select`: the cheapest precision map within a budget, and why layers are not in INT8."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,13 @@ from qsens.core.metric_names import (
     shown_value,
 )
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.spec import SweepSpec
 from qsens.core.trial import Score, Study, Trial
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.paired_errors import paired_errors
-from qsens.selection.budget import Budget, Limit, parse_guard
-from qsens.selection.choose import PairedError, Selection, cheapest_within, is_interval_within, pareto_front
-from qsens.selection.choose_by_latency import best_within_time, fastest_within, latency_front
-from qsens.selection.precision_map_file import write_precision_map
+from qsens.selection.budget import Limit
+from qsens.selection.choose import Selection, is_interval_within, pareto_front
+from qsens.selection.choose_by_latency import latency_front
+from qsens.selection.precision_map_file import read_precision_map, selection_document, write_document
 from qsens.selection.reason_groups import fold_reasons
 from qsens.selection.reasons import reasons_of_selection
 from qsens.selection.timings import Timings, check_table, read_latency_table, timings_of
@@ -71,52 +69,79 @@ def reason_lines(study: Study, selection: Selection) -> list[str]:
     metavar="MS",
     help="The best score within that many milliseconds.",
 )
+@click.option("--write", is_flag=True, help="Write the map to RUN/precision_map.json, which export ships.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def select(run: Path, *, metric: str | None, as_json: bool, **wishes: Any) -> None:
-    """Choose the cheapest precision map of the folder RUN within a budget, and write precision_map.json.
+def select(  # noqa: PLR0913 - click hands every option over by its name
+    run: Path,
+    *,
+    budget: str | None,
+    guard: str | None,
+    metric: str | None,
+    latency: Path | None,
+    batch: int | None,
+    latency_limit: float | None,
+    write: bool,
+    as_json: bool,
+) -> None:
+    """Choose the cheapest precision map of the folder RUN within a budget, and show it.
 
     Cheapest means the largest share of multiply-accumulates in INT8; with --latency, the shortest time on
     the device that `qsens bench` wrote the file on. Without a budget here or in the run's spec, the maps
-    worth choosing from are listed and nothing is written. Exit code 3: no map is within it.
+    worth choosing from are listed. Nothing is written without --write. Exit code 3: no map is within it.
     """
-    options = SelectionOptions(**wishes)
     study, spec = read_study(run), read_run_spec(run)
-    spec = options.spec(spec)
+    # a time limit takes the place of the run's own budget
+    own = (None, None) if latency_limit is not None else (spec.budget, spec.guard)
+    spec = replace(spec, budget=budget or own[0], guard=guard or own[1])
     name = headline_metric(study) if metric is None else find_metric(study, metric)
-    timings = options.timings(run, study)
-    if spec.budget is None and options.latency_limit is None:
+    timings = WantedTimes(latency, batch, latency_limit).read(run, study)
+    if spec.budget is None and latency_limit is None:
         _warn_of_missing(run, study)
         _show_front(study, name, timings, as_json=as_json)
         return
-    selection = options.choose(study, spec, name, timings, paired_errors(RunPaths(run).evidence))
-    provenance, path = read_provenance(run), RunPaths(run).precision_map_path
+    from qsens.run.choice import Aim, choose_map_of_run  # loads what a sweep loads
+
+    selection = choose_map_of_run(run, study, spec, Aim(name, timings, latency_limit))
     audit = load_audit(RunPaths(run).evidence, selection.trial.number)
-    write_precision_map(path, selection, study, spec, provenance, audit)
+    document = selection_document(selection, study, spec, read_provenance(run), audit)
     _warn_of_missing(run, study)
+    outcome = outcome_line(run, document, is_written=write)
+    if write:
+        write_document(RunPaths(run).precision_map_path, document)
     if as_json:
-        click.echo(path.read_text(encoding="utf-8").rstrip())
+        echo_json(document)
+        click.echo(outcome, err=True)
     else:
-        click.echo(selection_text(study, selection))
-        click.echo(f"\nWritten: {path}")
+        click.echo(f"{selection_text(study, selection)}\n\n{outcome}")
+
+
+def outcome_line(run: Path, document: Mapping[str, Any], *, is_written: bool) -> str:
+    """A sentence on which map the run's `precision_map.json` holds, and how to have this one there."""
+    path, before = RunPaths(run).precision_map_path, "no map yet"
+    if path.exists():
+        try:
+            kept = read_precision_map(path).document
+        except SpecError:
+            before = "a damaged file"
+        else:
+            before = f"trial {kept['trial']} (budget {kept['budget']['text']})"
+            if all(kept[key] == document[key] for key in ("spec_digest", "trial", "precision_map")):
+                before = f"this map already (budget {kept['budget']['text']})"
+    if is_written:
+        return f"Written: {path}, where there was {before}"
+    how = f"the same command with --write puts trial {document['trial']} there"
+    return f"Not written: {path} holds {before}; {how}"
 
 
 @dataclass(frozen=True)
-class SelectionOptions:
-    """The limits and the times that the flags name."""
+class WantedTimes:
+    """The measured times that the flags name."""
 
-    budget: str | None
-    guard: str | None
     latency: Path | None
     batch: int | None
     latency_limit: float | None
 
-    def spec(self, spec: SweepSpec) -> SweepSpec:
-        """The run's spec with these limits; a time limit takes the place of the run's own budget."""
-        if self.latency_limit is not None:
-            return replace(spec, budget=self.budget, guard=self.guard)
-        return replace(spec, budget=self.budget or spec.budget, guard=self.guard or spec.guard)
-
-    def timings(self, run: Path, study: Study) -> Timings | None:
+    def read(self, run: Path, study: Study) -> Timings | None:
         """The times to choose by. Raises `SpecError` for a file that is not of this run."""
         if self.latency is None:
             if self.batch is not None or self.latency_limit is not None:
@@ -127,24 +152,6 @@ class SelectionOptions:
         check_table(table, study, read_provenance(run).contents.get("graph"))
         return timings_of(study, table, self.batch)
 
-    def choose(
-        self, study: Study, spec: SweepSpec, metric: str, timings: Timings | None, paired_error: PairedError
-    ) -> Selection:
-        """The map that the limits lead to. Raises `BudgetError` where no map meets them."""
-        budget = None if spec.budget is None else Budget.parse(spec.budget)
-        guard = parse_guard(spec.guard)
-        if timings is not None and self.latency_limit is not None:
-            limit_ms = self.latency_limit
-            return best_within_time(
-                study, timings, limit_ms=limit_ms, budget=budget, guard=guard, metric=metric
-            )
-        assert budget is not None, "without a budget nothing is chosen"
-        if timings is not None:
-            return fastest_within(
-                study, timings, budget=budget, guard=guard, metric=metric, paired_error=paired_error
-            )
-        return cheapest_within(study, budget=budget, guard=guard, metric=metric, paired_error=paired_error)
-
 
 def selection_text(study: Study, selection: Selection) -> str:
     """The chosen map, the reference maps, what limits it and why, and what cannot be told from it."""
@@ -154,6 +161,7 @@ def selection_text(study: Study, selection: Selection) -> str:
     parts = [
         trials_table(study, [selection.trial, *trials], marked=selection.trial, timings=timings),
         "",
+        *selection.notes,
         *(latency_lines(selection.latency) if selection.latency else ()),
         *_limit_lines(selection),
         *_overflow_lines(selection.trial),
@@ -312,7 +320,7 @@ def _show_front(study: Study, metric: str, timings: Timings | None, *, as_json: 
         echo_json({"metric": metric, "front": rows})
         return
     click.echo(front_table(study, metric, timings))
-    click.echo(f"\nChoose one with a budget: {budget_example(metric)}")
+    click.echo(f"\nChoose one with a budget: {budget_example(metric)}; --write keeps it")
 
 
 def front_table(study: Study, metric: str, timings: Timings | None = None) -> str:

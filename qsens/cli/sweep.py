@@ -127,7 +127,8 @@ def text_of(finished: "FinishedRun") -> str:
     if finished.failure is not None or finished.search_end is not None:
         return "\n".join(lines).lstrip()
     metric = headline_metric(study)
-    advice = f"\nNo budget was given. Choose a map: qsens select {folder} {budget_example(metric)}"
+    command = f"qsens select {folder} {budget_example(metric)}"
+    advice = f"\nNo budget was given. Choose a map: {command}; --write keeps it"
     return "\n".join([front_table(study, metric), advice, *lines])
 
 

@@ -165,7 +165,9 @@ def _more_trials(study: Study, maps: Maps, chosen: Trial | None) -> list[Trial |
         Maps.ALL: (chosen, *candidates_of(study, metric)),
     }
     if maps is Maps.CHOSEN and chosen is None:
-        raise SpecError("no map has been chosen in this run", "choose one with: qsens select RUN --budget X")
+        raise SpecError(
+            "no map has been chosen in this run", "choose one with: qsens select RUN --budget X --write"
+        )
     return list(more[maps])
 
 

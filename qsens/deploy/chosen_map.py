@@ -68,7 +68,7 @@ def selected_map(run: ReopenedRun) -> ChosenMap:
     if not path.exists():
         raise SpecError(
             f"no map of {run.path} has been selected",
-            f"choose one first: qsens select {run.path} --budget ..., or name a trial with --trial N",
+            f"choose one first: qsens select {run.path} --budget X --write, or name a trial with --trial N",
         )
     exported = read_precision_map(path)
     number = exported.document["trial"]
@@ -77,7 +77,7 @@ def selected_map(run: ReopenedRun) -> ChosenMap:
     if trial is None or not is_of_run or _over(run, built_map(trial)) != _over(run, exported.precision_map):
         raise SpecError(
             f"{path} does not hold the map of trial {number} of this run",
-            f"a map that was not scored is not exported: qsens select {run.path} writes the file anew",
+            f"only scored maps are exported; write it anew: qsens select {run.path} --budget X --write",
         )
     return ChosenMap(
         trial, map_to_ship(trial, run.study.layers, run.spec.float_precision), dict(exported.document)

@@ -10,7 +10,7 @@ from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.report.figures.sensitivity import Sensitivity
 from qsens.report.findings import Finding
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 from qsens.selection.timings import Timings
 
 if TYPE_CHECKING:

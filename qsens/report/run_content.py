@@ -14,8 +14,8 @@ from qsens.core.metric_names import images_needed
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
-from qsens.report.floors import Floor, read_floors
 from qsens.run.evidence import evidence_path, is_pictures
+from qsens.run.floors import Floor, read_floors
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
@@ -96,20 +96,27 @@ def _reasons(document: Mapping[str, Any] | None) -> dict[str, str]:
 def verdict_text(document: Mapping[str, Any] | None) -> str:
     """On what grounds the map was chosen, as a sentence or two."""
     if document is None:
-        return "Choose one with: qsens select RUN --budget 2.0 (points worse than FP32) or --budget 5%."
+        return (
+            "Choose one with: qsens select RUN --budget 2.0 --write (points worse than FP32; or --budget 5%)."
+        )
     budget = document["budget"]
     latency = document.get("latency")
     what = "The most INT8" if latency is None else _what_was_sought(latency)
-    text = f"{what} within a budget of {budget['text']} on {budget['metric']}"
+    names = [budget["metric"], *(other["metric"] for other in budget.get("others", ()))]
+    text = f"{what} within a budget of {budget['text']} on {' and '.join(names)}"
     if latency is not None and latency["limit_ms"] is not None and budget["allowance"] is None:
-        return f"{what}."
+        return _with_notes(f"{what}.", document)
     if budget.get("guard_metric"):
         text += f", guarded by {budget['guard_metric']}"
     within = {
         True: "; the 95% interval lies within the budget too.",
         False: f"; the 95% interval reaches beyond the budget: score more images{_enough(document)}.",
     }
-    return text + within.get(budget["is_interval_within"], ".")
+    return _with_notes(text + within.get(budget["is_interval_within"], "."), document)
+
+
+def _with_notes(text: str, document: Mapping[str, Any]) -> str:
+    return " ".join([text, *document.get("notes", ())])
 
 
 def _enough(document: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def make_report(
         RunFolderError, SpecError: as `qsens.report.write.write_report`.
     """
     # pandas, matplotlib and SciPy take a second to load
-    from qsens.report.floors import floors_of
+    from qsens.run.floors import floors_of
 
     floors_of(run)
     return write_report(run, open_browser=open_browser, latency=latency, is_static=is_static)

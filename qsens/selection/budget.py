@@ -102,7 +102,8 @@ class Limit:
     """The limit that a map must keep to: `metric` at most `points` worse than `baseline`.
 
     Where FP32's score is infinite (PSNR against itself) `points` is the least acceptable score itself.
-    `is_guard`: it is on the distance from the FP32 outputs, beside the budget.
+    `share` is that of a budget such as 5%, `None` for points. `is_guard`: it is on the distance from the
+    FP32 outputs, beside the budget.
     """
 
     metric: str
@@ -110,6 +111,7 @@ class Limit:
     points: float
     lower_is_better: bool
     is_guard: bool = False
+    share: float | None = None
 
     @property
     def threshold(self) -> float:

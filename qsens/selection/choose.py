@@ -34,7 +34,7 @@ class Selection:
     `excess` is how far the score is beyond the main one (not positive). `is_interval_within` says whether
     the 95% intervals of the differences from FP32 lie within the budgets too, `None` where one is not known.
     `ties` are other maps whose score cannot be told from the chosen one at this sample size. `latency` says
-    what was measured, where the choice was made on that.
+    what was measured, where the choice was made on that. `notes` are sentences that must be read with it.
     """
 
     trial: Trial
@@ -46,6 +46,7 @@ class Selection:
     is_interval_within: bool | None
     ties: tuple[Trial, ...]
     latency: "LatencyChoice | None" = None
+    notes: tuple[str, ...] = ()
 
     @property
     def limit(self) -> Limit:
@@ -152,7 +153,8 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
 
 def _limit_on(study: Study, metric: str, budget: Budget) -> Limit:
     baseline, score = _baseline(study, metric), _score_of_metric(study, metric)
-    return Limit(metric, baseline, budget.points(metric, baseline), score.lower_is_better)
+    share = budget.amount if budget.is_share else None
+    return Limit(metric, baseline, budget.points(metric, baseline), score.lower_is_better, share=share)
 
 
 def _guard(study: Study, limits: Sequence[Limit], guard: Budget | None) -> Limit | None:
@@ -260,9 +262,14 @@ def _are_intervals_within(trial: Trial, limits: Sequence[Limit]) -> bool | None:
 
 def is_interval_within(trial: Trial, limit: Limit) -> bool | None:
     """Whether the 95% interval of the difference from FP32 lies within a limit; `None` where unknown."""
+    width, value = half_interval(trial, limit), _value(trial, limit.metric)
+    return None if width is None or value is None else limit.excess(value) + width <= 0
+
+
+def half_interval(trial: Trial, limit: Limit) -> float | None:
+    """Half the 95% interval of the difference from FP32; `None` where it is unknown."""
     error = _error_from_fp32(trial, limit)
-    value = _value(trial, limit.metric)
-    return None if error is None or value is None else limit.excess(value) + Z95 * error <= 0
+    return None if error is None else Z95 * error
 
 
 def is_tie(one: Trial, other: Trial, limit: Limit, paired_error: PairedError) -> bool:

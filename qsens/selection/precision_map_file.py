@@ -68,19 +68,38 @@ def write_precision_map(
     provenance: Provenance,
     audit: Mapping[str, LayerAudit],
 ) -> None:
-    """Write the chosen map with scores, settings and provenance, checked against the published schema.
-
-    `spec` holds the budget and the guard that the selection was made with, `audit` what the chosen
-    trial's engine said of its layers (`qsens.run.evidence.load_audit`), nothing where it said nothing. With
-    every layer's precision goes the reason for it, by the trials of the study.
+    """Write what `selection_document` makes of a choice.
 
     Raises:
         RunFolderError: if the file cannot be written.
     """
+    write_document(path, selection_document(selection, study, spec, provenance, audit))
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the content of a `precision_map.json`. Raises `RunFolderError` if that is impossible."""
+    write_atomically(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+
+def selection_document(
+    selection: Selection,
+    study: Study,
+    spec: SweepSpec,
+    provenance: Provenance,
+    audit: Mapping[str, LayerAudit],
+) -> dict[str, Any]:
+    """The chosen map with scores, settings and provenance, checked against the published schema.
+
+    `spec` holds the budget and the guard that the selection was made with, `audit` what the chosen
+    trial's engine said of its layers (`qsens.run.evidence.load_audit`), nothing where it said nothing. With
+    every layer's precision goes the reason for it, by the trials of the study, and with the map what a
+    reader must know of it.
+    """
     document = precision_map_document(selection, study, spec, provenance, audit)
     document["reasons"] = _reasons(reasons_of_selection(study, selection))
-    check_schema(document, "precision_map", str(path))
-    write_atomically(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    document["notes"] = list(selection.notes)
+    check_schema(document, "precision_map", "the chosen map")
+    return document
 
 
 def read_precision_map(path: Path) -> ExportedMap:
@@ -93,7 +112,8 @@ def read_precision_map(path: Path) -> ExportedMap:
         document = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise SpecError(
-            f"cannot read the precision map {path}: {reason_of(error)}", "write one with: qsens select"
+            f"cannot read the precision map {path}: {reason_of(error)}",
+            "write one with: qsens select RUN --budget X --write",
         ) from error
     check_schema(document, "precision_map", str(path))
     names = tuple(layer["name"] for layer in document["layers"])
@@ -101,7 +121,7 @@ def read_precision_map(path: Path) -> ExportedMap:
     if unknown:
         raise SpecError(
             f"{path}: 'precision_map.overrides' names {unknown[0]!r}, which is not among 'layers'",
-            "write the file again with: qsens select",
+            "write the file again with: qsens select RUN --budget X --write",
         )
     return ExportedMap(
         precision_map=PrecisionMap.from_json(document["precision_map"]),

@@ -47,7 +47,7 @@ def run(swept, tmp_path, monkeypatch):
 
 
 def test_sweep_select_export_verify_for_onnx_runtime(run):
-    assert qsens("select", run, "--budget", "20").exit_code == 0
+    assert qsens("select", run, "--budget", "20", "--write").exit_code == 0
     exported = qsens("export", run, "--for", "onnxruntime")
     assert exported.exit_code == 0, exported.stderr
     assert "Warning: " in exported.stderr

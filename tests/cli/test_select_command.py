@@ -7,13 +7,17 @@ import pytest
 from click.testing import CliRunner
 from latency_tables import measured, write_table
 
+import qsens
 from qsens.cli.main import main
+from qsens.core.errors import BudgetError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.spec import SweepSpec
+from qsens.core.spec import Options, SweepSpec
 from qsens.core.trial import Outcome, Score
+from qsens.report.run_content import verdict_text
 from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.open import open_strategy
 from qsens.selection.precision_map_file import read_precision_map
-from qsens.testing import example_layers, example_trial
+from qsens.testing import check_strategy, example_layers, example_trial
 
 SPEC = SweepSpec()
 LAYERS = example_layers(4)
@@ -34,13 +38,28 @@ def make_run(tmp_path):
     return make_run
 
 
+@pytest.fixture
+def searched_run(tmp_path):
+    """A run whose strategy has asked for all that it wanted."""
+
+    def searched_run(spec):
+        with RunFolder.open(tmp_path / "run", spec) as folder:
+            folder.write_layers(LAYERS)
+            folder.record_provenance({"graph": "abc"})
+            for trial in check_strategy(open_strategy(spec), LAYERS):
+                folder.journal.append(trial)
+        return tmp_path / "run"
+
+    return searched_run
+
+
 def select(run, *arguments):
     return CliRunner().invoke(main, ["select", str(run), *arguments])
 
 
 def test_the_chosen_map_and_the_references_are_shown_and_written(make_run):
     run = make_run()
-    result = select(run, "--budget", "2")
+    result = select(run, "--budget", "2", "--write")
     assert result.exit_code == 0, result.stderr
     assert read_precision_map(RunPaths(run).precision_map_path).precision_map == FIRST_TWO
     starred = next(line for line in result.stdout.splitlines() if line.startswith("*"))
@@ -61,16 +80,96 @@ def test_it_says_why_layers_are_not_in_int8(make_run):
     assert "Why these" not in select(make_run(), "--budget", "100").stdout
 
 
+def test_looking_changes_no_map_and_says_which_one_is_on_disk(make_run):
+    run = make_run()
+    path = RunPaths(run).precision_map_path
+    assert f"Not written: {path} holds no map yet; the same command with --write puts trial 3 there" in (
+        select(run, "--budget", "2").stdout
+    )
+    assert not path.exists()
+    written = select(run, "--budget", "2", "--write").stdout
+    assert written.splitlines()[-1] == f"Written: {path}, where there was no map yet"
+    before = path.read_bytes()
+    looked = select(run, "--budget", "100").stdout.splitlines()[-1]
+    assert looked.startswith(f"Not written: {path} holds trial 3 (budget 2); the same command with --write")
+    assert "holds this map already (budget 2)" in select(run, "--budget", "2.5", "--json").stderr
+    assert select(run, "--budget", "0.1").exit_code == 0
+    assert path.read_bytes() == before
+
+
+def test_a_map_that_saves_nothing_says_so_and_names_what_finds_more(make_run):
+    run = make_run()
+    result = select(run, "--budget", "0.1", "--write")
+    assert "saves next to nothing: 0.0% of the MACs are in INT8. --strategy guided looks" in result.stdout
+    (note,) = read_precision_map(RunPaths(run).precision_map_path).document["notes"]
+    assert note in result.stdout
+    assert note in verdict_text(read_precision_map(RunPaths(run).precision_map_path).document)
+    assert "saves next to nothing" not in select(run, "--budget", "2").stdout
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "text"),
+    [
+        ("ends", {}, "--strategy guided looks for the most"),
+        ("boundary+guided", {"by": "block"}, "--by layer may find more"),
+        ("exhaustive", {}, "The search found no more within these limits"),
+        ("guided", {}, "The search found no more within these limits"),
+    ],
+)
+def test_what_finds_more_is_not_what_was_done(searched_run, strategy, options, text):
+    spec = SweepSpec(strategy=strategy, strategy_options=Options.of(options), budget="0.1")
+    assert text in select(searched_run(spec)).stdout
+
+
+def test_a_budget_that_was_not_searched_for_is_no_budget_for_fp16_everywhere(make_run):
+    run = make_run(SweepSpec(strategy="guided", budget="100"))
+    result = select(run, "--budget", "0.1")
+    assert result.exit_code == 3
+    assert "no search was made for --budget 0.1, that of this run was for 100" in result.stderr
+    assert f"qsens sweep --spec {run}/spec.toml --out {run} --budget 0.1" in result.stderr
+    with pytest.raises(BudgetError, match=r"no search was made for --budget 0\.1"):
+        qsens.choose_map(run, budget="0.1")
+
+
+def test_a_map_with_int8_for_a_budget_that_was_not_searched_for_says_so(make_run):
+    run = make_run(SweepSpec(strategy="guided", budget="100"))
+    text = "No search was made for --budget 2 --guard 3, that of this run was for 100"
+    result = select(run, "--budget", "2", "--guard", "3", "--write")
+    assert text in result.stdout
+    assert text in verdict_text(read_precision_map(RunPaths(run).precision_map_path).document)
+    assert text in qsens.choose_map(run, budget="2", guard="3").notes[0]
+    assert "No search was made" not in select(run, "--budget", "100").stdout
+
+
+def test_a_run_that_was_searched_for_a_budget_says_nothing_of_searches(searched_run):
+    run = searched_run(SweepSpec(strategy="guided", budget="2"))
+    assert "search was made" not in select(run).stdout
+    other = select(run, "--budget", "1.2")
+    assert "that of this run was for 2" in other.stdout + other.stderr
+
+
+@pytest.mark.parametrize("strategy", ["boundary", "one-at-a-time+ends", "additive"])
+def test_maps_that_no_budget_decides_answer_every_budget(searched_run, strategy):
+    shown = select(searched_run(SweepSpec(strategy=strategy)), "--budget", "1.2")
+    assert shown.exit_code == 0, shown.stderr
+    assert "search was made" not in shown.stdout
+
+
+def test_a_search_that_was_stopped_is_not_finished(make_run):
+    run = make_run(SweepSpec(strategy="guided", budget="2"))
+    assert "The search for --budget 2 is not finished" in select(run).stdout
+
+
 def test_json_is_what_the_file_holds_with_the_reasons(make_run):
     run = make_run()
-    document = json.loads(select(run, "--budget", "2", "--json").stdout)
+    document = json.loads(select(run, "--budget", "2", "--json", "--write").stdout)
     assert document == read_precision_map(RunPaths(run).precision_map_path).document
     assert document["reasons"][LAYERS[2].name]["trials"] == [2]
 
 
 def test_the_budget_of_the_spec_is_used_and_a_flag_wins(make_run):
     run = make_run(SweepSpec(budget="100"))
-    assert select(run, "--json").exit_code == 0
+    assert select(run, "--json", "--write").exit_code == 0
     assert read_precision_map(RunPaths(run).precision_map_path).precision_map == PrecisionMap(Precision.INT8)
     document = json.loads(select(run, "--json", "--budget", "2").stdout)
     assert document["budget"]["allowance"] == 2
@@ -204,7 +303,7 @@ def make_table(tmp_path):
 
 def test_with_a_latency_file_the_fastest_map_is_chosen_and_the_file_recorded(make_run, make_table):
     run = make_run()
-    result = select(run, "--budget", "2", "--latency", make_table())
+    result = select(run, "--budget", "2", "--latency", make_table(), "--write")
     assert result.exit_code == 0, result.stderr
     assert (
         "Time: 3.000 ± 0.010 ms on Test Board, openvino 1.0, batch 1, 2.67x as fast as FP32" in result.stdout
@@ -219,7 +318,7 @@ def test_with_a_latency_file_the_fastest_map_is_chosen_and_the_file_recorded(mak
 
 def test_where_int8_gains_nothing_the_text_says_ship_fp16(make_run, make_table):
     run = make_run()
-    result = select(run, "--budget", "2", "--latency", make_table(**{"first two": 4.0}))
+    result = select(run, "--budget", "2", "--latency", make_table(**{"first two": 4.0}), "--write")
     assert "INT8 does not pay on Test Board: ship FP16." in result.stdout
     assert "trial 3, takes 4.000 ± 0.010 ms" in result.stdout
     exported = read_precision_map(RunPaths(run).precision_map_path)
@@ -239,7 +338,7 @@ def test_a_measured_engine_that_runs_something_else_is_warned_of(make_run, tmp_p
 
 def test_the_best_score_within_a_time_limit(make_run, make_table):
     run, table = make_run(), make_table()
-    result = select(run, "--latency", table, "--latency-limit", "3.5", "--batch", "16")
+    result = select(run, "--latency", table, "--latency-limit", "3.5", "--batch", "16", "--write")
     assert "batch 16" in result.stdout
     assert "at most 3.5 ms allowed" in result.stdout
     document = read_precision_map(RunPaths(run).precision_map_path).document

@@ -24,13 +24,13 @@ def run(project):
 
 
 def choose(run, budget="20"):
-    select.callback(run.path, budget=budget, guard=None, metric=None, as_json=False, **NO_LATENCY)
+    select.callback(run.path, budget=budget, guard=None, metric=None, as_json=False, write=True, **NO_LATENCY)
 
 
 NO_LATENCY = {
     parameter.name: parameter.default if parameter.multiple else None
     for parameter in select.params
-    if parameter.name not in ("run", "budget", "guard", "metric", "as_json")
+    if parameter.name not in ("run", "budget", "guard", "metric", "as_json", "write")
 }
 
 

@@ -57,7 +57,7 @@ def test_its_tables_are_read_back_and_hold_no_formula(odd):
 
 
 def test_its_map_is_chosen_and_written(odd):
-    result = qsens("select", odd, "--budget", "20", "--json")
+    result = qsens("select", odd, "--budget", "20", "--write", "--json")
     assert result.exit_code == 0, result.output
     assert {layer["name"] for layer in json.loads(result.stdout)["layers"]} == {
         layer.name for layer in read_study(odd).layers

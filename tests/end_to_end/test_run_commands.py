@@ -72,7 +72,7 @@ def test_select_takes_the_cheapest_map_that_is_good_enough(run):
     assert "0.0%" in next(line for line in listed.stdout.splitlines() if "all FP16" in line)
 
     best_with_int8 = max(psnr_of(study, int(number)) for number in numbers)
-    result = qsens("select", run, "--budget", f"{best_with_int8 - 0.01:.4f}")
+    result = qsens("select", run, "--budget", f"{best_with_int8 - 0.01:.4f}", "--write")
     assert result.exit_code == 0, result.stderr
     chosen = read_precision_map(path)
     starred = next(line for line in result.stdout.splitlines() if line.startswith("*"))
@@ -80,7 +80,9 @@ def test_select_takes_the_cheapest_map_that_is_good_enough(run):
     assert Precision.INT8 in chosen.precision_map.assignment(chosen.layers).values()
 
     fp16 = psnr_of(study, 1)
-    assert qsens("select", run, "--budget", f"{(fp16 + best_with_int8) / 2:.3f}").exit_code == 0
+    narrow = qsens("select", run, "--budget", f"{(fp16 + best_with_int8) / 2:.3f}", "--write")
+    assert narrow.exit_code == 0
+    assert "This map saves next to nothing: 0.0% of the MACs are in INT8. --strategy guided" in narrow.stdout
     assert set(read_precision_map(path).precision_map.assignment(chosen.layers).values()) == {Precision.FP16}
 
     nothing = qsens("select", run, "--budget", "99.9")

@@ -9,8 +9,8 @@ from report_studies import METRICS, boundary_study, student_layers
 
 from qsens.report.figures.boundary import boundary_curve, boundary_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
-from qsens.report.floors import Floor, floors_of
 from qsens.run.evidence import load_evidence, save_evidence
+from qsens.run.floors import Floor, floors_of
 from qsens.run.folder import RunPaths
 
 LAYERS = student_layers()

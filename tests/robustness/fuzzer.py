@@ -138,7 +138,7 @@ SUBJECTS = (
     Subject(
         "run folder",
         [
-            ["select", "run", "--budget", "30"],
+            ["select", "run", "--budget", "30", "--write"],
             ["report", "run"],
             [*_RESUME],
             ["compare", "run", "other", "--out", "compared"],

@@ -109,7 +109,7 @@ def kinds_of(root: Path) -> tuple[Kind, ...]:
         Kind("workers", (*sweep, "--workers", "2"), 10),
         Kind("guided", (*sweep, *search), 20),
         Kind("report", ("report", "run"), 5, base=True, draws=True),
-        Kind("select", ("select", "run", "--budget", "40"), 15, base=True),
+        Kind("select", ("select", "run", "--budget", "40", "--write"), 15, base=True),
         Kind("export", ("export", "run", "--for", "onnxruntime"), 10, base=True),
         Kind("loading", sweep, 10, draws=True, is_fresh=True),
     )
@@ -227,7 +227,7 @@ def prepare(root: Path) -> Setup:
         setup.undisturbed[kind.name] = _undisturbed(setup, kind, root / kind.name)
         if kind.name == "sweep":
             # A map is chosen, so that there is something to export.
-            _undisturbed(setup, Kind("", ("select", "run", "--budget", "40"), 0), root / "sweep")
+            _undisturbed(setup, Kind("", ("select", "run", "--budget", "40", "--write"), 0), root / "sweep")
             (root / "sweep" / "run").rename(root / "base")
     for kind in setup.kinds:
         first, other = setup.undisturbed[kind.name], _undisturbed(setup, kind, root / f"{kind.name}-again")

@@ -16,8 +16,8 @@ from qsens.core.layer import layers_from_csv, layers_to_csv
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.leftovers import process_mark
-from qsens.report.floors import read_floors
 from qsens.run.evidence import audit_path, load_audit
+from qsens.run.floors import read_floors
 from qsens.run.folder import (
     RunFolder,
     RunPaths,
@@ -98,7 +98,7 @@ from qsens.device.leftovers import process_mark
 from qsens.run.evidence import audit_path, load_audit
 from qsens.run.folder import read_decisions
 from qsens.core.errors import RunFolderError, SpecError
-from qsens.report.floors import read_floors
+from qsens.run.floors import read_floors
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.run.folder import RunFolder
 from qsens.core.spec import SweepSpec

@@ -32,7 +32,7 @@ def run(tmp_path_factory):
         *("--strategy", "ends", "--option", "strategy.first=1", "--option", "strategy.last=0"),
     )
     assert swept.exit_code == 0, swept.stderr
-    assert qsens("select", folder / "run", "--budget", "20").exit_code == 0
+    assert qsens("select", folder / "run", "--budget", "20", "--write").exit_code == 0
     return folder / "run"
 
 

@@ -18,12 +18,12 @@ from qsens.report.compare.runs import (
     differing_settings,
     labels_of,
 )
-from qsens.report.floors import read_floors
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
-from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.run.paired_errors import contrast_errors, paired_errors
+from qsens.run.choice import Aim, choose_map_of_run
+from qsens.run.floors import read_floors
+from qsens.run.folder import read_provenance, read_run_spec, read_study
+from qsens.run.paired_errors import contrast_errors
 from qsens.selection.budget import Budget, parse_guard
-from qsens.selection.choose import cheapest_within
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Comparison:
             raise BudgetError(
                 f"the INT8 of {self.runs[0].label} is lost in {', '.join(result.label for result in lost)}: "
                 f"{lost[0].text}",
-                "look at what differs between the runs, or choose a map again: qsens select RUN --budget X",
+                "look at what differs between the runs, or choose again: qsens select RUN --budget X --write",
             )
         if self.failures and not self.gate:
             texts = "; ".join(f"{label}: {text}" for label, text in self.failures.items())
@@ -181,16 +181,10 @@ def _chosen_within(
 ) -> tuple[list[ComparedRun], dict[str, str]]:
     """The runs with the cheapest map within the limits in each, and why some have none."""
     found, failures = [], {}
-    guard = parse_guard(limits.guard)
     for run in runs:
+        spec = replace(run.spec, budget=limits.budget, guard=limits.guard)
         try:
-            selection = cheapest_within(
-                run.study,
-                budget=Budget.parse(limits.budget),
-                guard=guard,
-                metric=limits.metric,
-                paired_error=paired_errors(RunPaths(run.path).evidence),
-            )
+            selection = choose_map_of_run(run.path, run.study, spec, Aim(limits.metric))
         except BudgetError as error:
             failures[run.label] = error.message
             found.append(replace(run, chosen=None, budget=limits.budget))

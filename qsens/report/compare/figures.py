@@ -38,7 +38,7 @@ from qsens.report.figures.style import (
     whole_ticks,
 )
 from qsens.report.figures.tradeoff import Tradeoff, tradeoff
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")

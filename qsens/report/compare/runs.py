@@ -10,7 +10,7 @@ from typing import Any
 
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 from qsens.selection.choose import Selection
 from qsens.selection.timings import Timings
 

@@ -68,7 +68,8 @@ def _maps_table(comparison: Comparison) -> ComparedTable:
         notes.insert(0, f"Budget on {comparison.limit_metric}, of each run's own FP32.")
     elif any(run.chosen is None for run in comparison.runs):
         notes = [
-            "A run without a chosen map has no precision_map.json: qsens select RUN, or --budget X here."
+            "A run without a chosen map has no precision_map.json: qsens select RUN --budget X --write, or "
+            "--budget X here."
         ]
     return ComparedTable("", header, tuple(rows), (1, 4, 5, *range(6, len(header))), tuple(notes))
 

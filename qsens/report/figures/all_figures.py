@@ -16,7 +16,7 @@ from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.strip import image_strip, strip_choices, strip_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
 

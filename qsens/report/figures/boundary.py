@@ -38,7 +38,7 @@ from qsens.report.figures.style import (
     value_label,
     whole_ticks,
 )
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 
 BROAD_SPAN = 20.0
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}

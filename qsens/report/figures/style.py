@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from qsens.core.metric_names import format_value
 from qsens.core.precision import Precision
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 
 INK, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#007F5F", "#A0528C", "#B87A00", "#56B4E9"

@@ -36,7 +36,7 @@ from qsens.report.figures.style import (
     new_figure,
     set_scale,
 )
-from qsens.report.floors import Floor
+from qsens.run.floors import Floor
 from qsens.selection.choose import pareto_front
 from qsens.selection.choose_by_latency import latency_front
 from qsens.selection.timings import Timings

@@ -4,7 +4,6 @@ A finite sample lies away from its own distribution, so even real images score a
 images, more so the fewer there are. A distance to real images means little below the distance of real images
 to each other at the same number of images; a distance to the FP32 outputs is put in proportion by what FP32
 itself moves when other inputs are drawn. Kernel distances are unbiased: their floor is zero at any number.
-`qsens.report.floors` computes floors.
 """
 
 import json
@@ -81,8 +80,8 @@ def _path(run: Path) -> Path:
     return RunPaths(run).floors_path
 
 
-def floors_of(run: Path) -> Mapping[str, Floor]:
-    """Floors by metric, for `fid` and `fid-fp32` of any extractor; kept in the evidence folder.
+def floors_of(run: Path, *, keeps: bool = True) -> Mapping[str, Floor]:
+    """Floors by metric, for `fid` and `fid-fp32` of any extractor; kept in the evidence folder if `keeps`.
 
     Nothing for a metric whose features were not kept, or of which there are fewer than 16.
 
@@ -97,7 +96,8 @@ def floors_of(run: Path) -> Mapping[str, Floor]:
     if kept is not None and kept.against == wanted:
         return kept.floors
     found = dict(_measured(RunPaths(run).evidence, fp32))
-    keep_floors(run, KeptFloors(wanted, found))
+    if keeps:
+        keep_floors(run, KeptFloors(wanted, found))
     return found
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsens.report.floors import floor_of_features
+from qsens.run.floors import floor_of_features
 from qsens.scoring.frechet import Reference, frechet_distance
 
 SPREAD = np.sqrt(40.0 * np.arange(1, 129) ** -1.3)

@@ -1,0 +1,184 @@
+"""Chooses a map of a run within limits, and says what a reader of the choice must know beside it.
+
+A search answers the question that it was asked: for other limits its trials may hold no good map, and the
+best of them is then no answer. Nothing in the run folder is changed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qsens.core.errors import BudgetError, QsensError
+from qsens.core.layer import macs_share, uniform_map
+from qsens.core.metric_names import headline_metric
+from qsens.core.precision import Precision
+from qsens.core.spec import Options, SweepSpec
+from qsens.core.trial import Study, untried
+from qsens.run.floors import Floor, floors_of
+from qsens.run.folder import RunPaths, read_run_spec
+from qsens.run.loop import plan_maps
+from qsens.run.open import open_strategy
+from qsens.run.paired_errors import paired_errors
+from qsens.selection.budget import Budget, parse_guard
+from qsens.selection.choose import Selection, cheapest_within, half_interval
+from qsens.selection.choose_by_latency import best_within_time, fastest_within
+from qsens.selection.timings import SAME_SHARE, Timings
+
+# A map with a smaller share of the multiply-accumulates in INT8 saves no time that anybody would notice.
+LEAST_SAVING = 0.05
+
+
+@dataclass(frozen=True)
+class Aim:
+    """The score that a budget without a name is on, and the times to choose by, at most `limit_ms`."""
+
+    metric: str
+    timings: Timings | None = None
+    limit_ms: float | None = None
+
+
+def choose_map_of_run(
+    run: Path, study: Study, spec: SweepSpec, aim: Aim, *, has_just_ended: bool = False
+) -> Selection:
+    """The map of a run within the budget and the guard of `spec`, its notes saying what to beware of.
+
+    `spec` is the run's own but for these limits. `has_just_ended`: its sweep has, so it searched for them.
+
+    Raises:
+        SpecError: for limits that cannot be read on the scores.
+        BudgetError: if no map is within them, or none that saves anything and no search was made for them.
+    """
+    gap = None if has_just_ended else _gap(run, study, spec, aim)
+    try:
+        selection = _selected(run, study, spec, aim)
+    except BudgetError as error:
+        raise error if gap is None else BudgetError(f"{gap.text}: {error.message}", gap.hint) from error
+    if gap is not None and aim.timings is None and selection.int8_macs_share < LEAST_SAVING:
+        found = f"of what was tried only trial {selection.trial.number} is within it, which saves nothing"
+        raise BudgetError(f"{gap.text}: {found} ({100 * selection.int8_macs_share:.1f}% INT8)", gap.hint)
+    notes = (
+        ()
+        if gap is None
+        else (f"{_capital(gap.text)}: this is the best of what was tried. {_capital(gap.hint)}",)
+    )
+    return replace(
+        selection, notes=(*notes, *_saving_notes(study, spec, selection), *_floor_notes(run, selection))
+    )
+
+
+def _selected(run: Path, study: Study, spec: SweepSpec, aim: Aim) -> Selection:
+    budget, guard = None if spec.budget is None else Budget.parse(spec.budget), parse_guard(spec.guard)
+    errors = paired_errors(RunPaths(run).evidence)
+    if aim.timings is not None and aim.limit_ms is not None:
+        return best_within_time(
+            study, aim.timings, limit_ms=aim.limit_ms, budget=budget, guard=guard, metric=aim.metric
+        )
+    assert budget is not None, "without a budget nothing is chosen"
+    if aim.timings is not None:
+        return fastest_within(
+            study, aim.timings, budget=budget, guard=guard, metric=aim.metric, paired_error=errors
+        )
+    return cheapest_within(study, budget=budget, guard=guard, metric=aim.metric, paired_error=errors)
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """What a run did not search for, and how to have it searched for."""
+
+    text: str
+    hint: str
+
+
+def _gap(run: Path, study: Study, spec: SweepSpec, aim: Aim) -> _Gap | None:
+    """`None` where the trials are all that the run's strategy asks for within these limits."""
+    if spec.budget is None or _is_searched(study, _as_searched(spec, study, aim)):
+        return None
+    flags = [f"--budget {part}" for part in Budget.parse(spec.budget).parts]
+    flags += [] if spec.guard is None else [f"--guard {spec.guard}"]
+    command = f"qsens sweep --spec {RunPaths(run).spec_path} --out {run} {' '.join(flags)}"
+    before = read_run_spec(run)
+    if (before.budget, before.guard) == (spec.budget, spec.guard):
+        return _Gap(f"the search for {' '.join(flags)} is not finished", f"the same sweep goes on: {command}")
+    made_for = "had another aim" if before.budget is None else f"was for {before.budget}"
+    return _Gap(
+        f"no search was made for {' '.join(flags)}, that of this run {made_for}",
+        f"the same sweep searches for it and takes what is scored already: {command}",
+    )
+
+
+def _as_searched(spec: SweepSpec, study: Study, aim: Aim) -> SweepSpec:
+    """The spec as a search for the same thing reads it: limits by name, also those of its own options."""
+    budget, options = spec.budget, spec.strategy_options.to_dict()
+    if budget is not None and aim.metric != headline_metric(study):
+        first = Budget.parse(budget)
+        parts = [part if part.metric else replace(part, metric=aim.metric) for part in first.parts]
+        budget = ", ".join(map(str, parts))
+    for key, value in (("budget", budget), ("guard", spec.guard)):
+        if key in options:
+            options |= {key: value}
+    kept = {key: value for key, value in options.items() if value is not None}
+    return replace(spec, budget=budget, strategy_options=Options.of(kept))
+
+
+def _is_searched(study: Study, spec: SweepSpec) -> bool:
+    """Whether the strategy asks for nothing more; `True` too where scores do not decide what it asks for."""
+    try:
+        strategy = open_strategy(spec)
+        if plan_maps(study.layers, strategy).is_complete:
+            return True
+        return not untried(strategy.propose(study.layers, study.trials), study.trials)
+    except QsensError:
+        return True
+
+
+def _saving_notes(study: Study, spec: SweepSpec, selection: Selection) -> Iterator[str]:
+    """A sentence on a map that saves next to nothing, with what may find more."""
+    latency, share = selection.latency, selection.int8_macs_share
+    if latency is not None:
+        faster = latency.timings.speed_up(latency.measured)
+        if faster is not None and latency.measured.has_int8 and faster < 1 + SAME_SHARE:
+            yield f"This map saves no time: it is {faster:.2f}x as fast as FP32."
+    elif share < LEAST_SAVING:
+        reach = macs_share(study.layers, uniform_map(study.layers, Precision.INT8), Precision.INT8)
+        saved = f"This map saves next to nothing: {100 * share:.1f}% of the MACs are in INT8."
+        yield f"{saved} {_more_saving(spec, share, reach)}"
+
+
+def _more_saving(spec: SweepSpec, share: float, reach: float) -> str:
+    if share >= reach:
+        return "The layers that may run in INT8 have no more: pin fewer of them."
+    names = {name.strip() for name in spec.strategy.split("+")}
+    if "guided" not in names and "exhaustive" not in names:
+        return (
+            "--strategy guided looks for the most within the same limits: the same sweep into a new folder."
+        )
+    if spec.strategy_options.get("by") == "block":
+        return "--by layer may find more: the same sweep into a new folder."
+    return "The search found no more within these limits: allow more, or try other --ranges or --placement."
+
+
+def _floor_notes(run: Path, selection: Selection) -> Iterator[str]:
+    """A sentence where a budget is a share of a score that few images raise, and may be too wide for that."""
+    shared = [limit for limit in selection.limits if limit.share is not None and not limit.is_guard]
+    floors: Mapping[str, Floor] = floors_of(run, keeps=False) if shared else {}
+    for limit in shared:
+        floor, score = floors.get(limit.metric), selection.trial.score(limit.metric)
+        if floor is None or score is None or limit.share is None or not math.isfinite(limit.baseline):
+            continue
+        allowed = limit.share * max(limit.baseline - floor.value, 0.0)
+        loss = limit.excess(score.value) + limit.points
+        width = half_interval(selection.trial, limit)
+        if loss + (width or 0.0) <= allowed:
+            continue
+        about = f"{loss:.2g}" if width is None else f"{loss:.2g} ± {width:.2g}"
+        yield (
+            f"The budget is {100 * limit.share:g}% of a {limit.metric} of {limit.baseline:.4g}, of which "
+            f"{floor.value:.4g} is what {floor.images} real images score against others. Of the rest "
+            f"it would be {allowed:.2g}, to which the map's loss of {about} cannot be held: "
+            "score more images, or give the budget in points."
+        )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
