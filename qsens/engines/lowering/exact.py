@@ -68,7 +68,7 @@ class _ExactLowering:
     def _lower_node(self, node: onnx.NodeProto) -> None:
         # Results that get rounded or quantized are computed under another name first, so that every
         # reader of the original name sees the rounded values.
-        renamed = {name: f"{name}:wide" for name in node.output if self._changes(name)}
+        renamed = {name: self.emitter.made(name, "wide") for name in node.output if self._changes(name)}
         layer = self.placed.layer_of.get(node.name)
         if layer is None:
             self._emit_glue(node, renamed)
@@ -144,7 +144,7 @@ class _ExactLowering:
         half, lost = self.emitter.half_constant(name)
         if lost:
             self.lost_weights.append((layer, lost))
-        return self.emitter.constant(f"{name}:fp16", half.astype(np.float32))
+        return self.emitter.constant(self.emitter.made(name, "fp16"), half.astype(np.float32))
 
     def _rounded_input(self, tensor: str, layer: str | None) -> str:
         """The tensor as the FP16 layer reads it."""
@@ -156,7 +156,7 @@ class _ExactLowering:
             if layer is not None and tensor in self.placed.ranges:
                 self._watch(half, tensor, layer)
 
-        return self.emitter.once(f"{tensor}:fp16", round_and_watch)
+        return self.emitter.once(self.emitter.made(tensor, "fp16"), round_and_watch)
 
     def _quantized_input(self, tensor: str) -> str:
         """The tensor as an INT8 operation reads it, in real units."""
@@ -164,7 +164,8 @@ class _ExactLowering:
             return tensor
         scale = self.placed.scale(tensor)
         return self.emitter.once(
-            f"{tensor}:int8", lambda name: self.emitter.fake_quantize(tensor, tensor, name, scale)
+            self.emitter.made(tensor, "int8"),
+            lambda name: self.emitter.fake_quantize(tensor, tensor, name, scale),
         )
 
     def _emit_fp16(self, layer: str, node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:

@@ -61,10 +61,10 @@ def emit_int8_layer(
     operation = plan.operations[layer]
     node = plan.topology.nodes[operation.node]
     weight = emitter.remembered(
-        f"{layer}:{per_channel}", lambda: _prepare_weight(plan, operation, per_channel=per_channel)
+        ("int8", layer, per_channel), lambda: _prepare_weight(plan, operation, per_channel=per_channel)
     )
     codes = emitter.code_values(operation.data, scale)
-    name = f"{operation.layer}:int8"
+    name = emitter.made(operation.layer, "int8")
     layout = _weight_layout(node, weight.parts[0].codes.ndim)
     sliced = _emit_slices(emitter, codes, weight.parts, layout, name)
     sums = [
@@ -209,17 +209,17 @@ def _emit_slices(
     """The activation codes that each part reads."""
     if len(parts) == 1 or layout.groups > 1:
         return [codes] * len(parts)
-    axis = emitter.constant(f"{name}:axis", np.array([layout.data_axis], np.int64))
+    axis = emitter.constant(emitter.made(name, "axis"), np.array([layout.data_axis], np.int64))
     return [
         emitter.node(
             "Slice",
             [
                 codes,
-                emitter.constant(f"{name}:{part.start}", np.array([part.start], np.int64)),
-                emitter.constant(f"{name}:{part.stop}", np.array([part.stop], np.int64)),
+                emitter.constant(emitter.made(name, str(part.start)), np.array([part.start], np.int64)),
+                emitter.constant(emitter.made(name, str(part.stop)), np.array([part.stop], np.int64)),
                 axis,
             ],
-            f"{name}:codes{part.start}",
+            emitter.made(name, f"codes{part.start}"),
         )
         for part in parts
     ]
@@ -233,19 +233,19 @@ def _emit_sum(
     index: int,
 ) -> str:
     """The weighted node over codes, without bias; the first part keeps the node's own name."""
-    prefix = f"{operation.layer}:int8:{index}"
+    prefix = emitter.made(emitter.made(operation.layer, "int8"), str(index))
     twin = onnx.NodeProto()
     twin.CopyFrom(node)
     # What the engine ran is read back by the node's name.
-    twin.name = node.name if index == 0 else f"{node.name}:{index}"
+    twin.name = node.name if index == 0 else emitter.made(node.name, str(index))
     names = {
         key: value
         if isinstance(value, str)
-        else emitter.constant(f"{prefix}:weight", value.astype(np.float32))
+        else emitter.constant(emitter.made(prefix, "weight"), value.astype(np.float32))
         for key, value in operands.items()
     }
     twin.input[:] = [names[text] for text in node.input[:2]]
-    twin.output[:] = [f"{prefix}:sum"]
+    twin.output[:] = [emitter.made(prefix, "sum")]
     # They would take the sums off the integers; the scale and the bias have them instead.
     kept = [attribute for attribute in node.attribute if attribute.name not in {"alpha", "beta"}]
     del twin.attribute[:]
@@ -255,21 +255,21 @@ def _emit_sum(
 
 
 def _emit_float64_total(emitter: Emitter, sums: list[str], name: str) -> str:
-    wide = [emitter.node("Cast", [part], f"{part}:wide", to=TensorProto.DOUBLE) for part in sums]
+    wide = [emitter.node("Cast", [part], emitter.made(part, "wide"), to=TensorProto.DOUBLE) for part in sums]
     total = wide[0]
     for index, part in enumerate(wide[1:]):
-        total = emitter.node("Add", [total, part], f"{name}:total{index}")
-    return emitter.node("Cast", [total], f"{name}:sum", to=TensorProto.FLOAT)
+        total = emitter.node("Add", [total, part], emitter.made(name, f"total{index}"))
+    return emitter.node("Cast", [total], emitter.made(name, "sum"), to=TensorProto.FLOAT)
 
 
 def _emit_scale_and_bias(
     emitter: Emitter, node: onnx.NodeProto, total: str, weight: QuantizedWeight, output: str
 ) -> None:
-    scaled = output if weight.bias is None else f"{output}:scaled"
+    scaled = output if weight.bias is None else emitter.made(output, "scaled")
     scales = weight.scales * np.float32(_attribute(node, "alpha", 1.0))
-    emitter.node("Mul", [total, emitter.constant(f"{node.name}:output_scale", scales)], scaled)
+    emitter.node("Mul", [total, emitter.constant(emitter.made(node.name, "output_scale"), scales)], scaled)
     if weight.bias is not None:
-        bias = emitter.constant(f"{node.name}:bias", weight.bias.astype(np.float32))
+        bias = emitter.constant(emitter.made(node.name, "bias"), weight.bias.astype(np.float32))
         emitter.node("Add", [scaled, bias], output)
 
 

@@ -81,7 +81,7 @@ class LoweringPlan:
     sources: Mapping[str, frozenset[str]]
     dense: Mapping[str, str]
     repaired: Mapping[str, RepairedLayer] = field(default_factory=dict, repr=False)
-    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    memo: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, graph: Graph) -> "LoweringPlan":
@@ -132,7 +132,7 @@ class LoweringPlan:
 
     def proved(self, promised: Mapping[str, Interval]) -> Mapping[str, Interval]:
         """What every tensor can hold at most, given what is promised of the inputs."""
-        key = f"proved:{sorted(promised.items())}"
+        key = ("proved", *sorted(promised.items()))
         if key not in self.memo:
             self.memo[key] = proved_ranges(self.topology, promised)
         found: Mapping[str, Interval] = self.memo[key]
