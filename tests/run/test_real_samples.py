@@ -1,15 +1,18 @@
 """A sweep measures, batches and reopens what its samples are, not what random inputs would be."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper
 from tiny_models import normal, onnx_model, run_model
 from tiny_photos import write_photos
 
 from qsens.api import score_maps
+from qsens.cli.main import main
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.spec import spec_from_values
 from qsens.run.evidence import load_baseline
@@ -143,6 +146,26 @@ def ratio_run(tmp_path):
 def test_work_is_counted_at_the_samples_values(ratio_run):
     high = read_study(ratio_run / "run").layers[1]
     assert (high.output_shape, high.macs) == ((1, 3, 96, 96), 96 * 96 * 3 * 4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "macs", "note"),
+    [
+        ([], None, "'high' are those of a run on made-up inputs"),
+        (["--calibration", "photos", "--spec", "spec.toml"], 96 * 96 * 12, None),
+        (["--calibration", "noise", "--spec", "spec.toml"], 96 * 96 * 12, None),
+    ],
+)
+def test_layers_counts_on_samples_where_it_is_given_any(tmp_path, monkeypatch, flags, macs, note):
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos", side=32)
+    onnx.save(resizing(), "generator.onnx")
+    (tmp_path / "spec.toml").write_text('[inputs.ratio]\nsource = "constant"\nvalue = [3.0]\n')
+    result = CliRunner().invoke(main, ["layers", "generator.onnx", "--json", *flags])
+    found = json.loads(result.stdout)
+    assert macs is None or found["layers"][1]["macs"] == macs
+    assert note is None if not found["notes"] else note in found["notes"][0]
+    assert found["can_batch"]
 
 
 def test_a_run_reopens_with_its_own_work_where_the_samples_are_gone(ratio_run):
