@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from qsens.engines.lowering.lowered_graph import DetachedModel, add_initializers
+from qsens.engines.lowering.plan import TensorGrid
 from qsens.graph.editable_graph import tensors_read
 from qsens.graph.topology import Topology
 
@@ -87,32 +88,37 @@ class Emitter:
             emit(name)
         return name
 
-    def codes(self, tensor: str, source: str, scale: np.float32) -> str:
-        """INT8 codes of `tensor`: round half to even of `source / scale`, clamped to -128..127.
+    def codes(self, tensor: str, source: str, grid: TensorGrid) -> str:
+        """Codes of `tensor`: round half to even of `source / scale`, clamped to -128..127 or 0..255.
 
         `source` holds the values, under another name where `tensor` itself is made from the codes.
         """
 
         def quantize(name: str) -> None:
-            zero = self.shared("int8_zero", 0, np.int8)
-            scales = self.constant(self.made(tensor, "scale"), np.asarray(scale, np.float32))
-            self.node("QuantizeLinear", [source, scales, zero], name)
+            self.node("QuantizeLinear", [source, *self._scale_and_zero(tensor, grid)], name)
 
         return self.once(self.made(tensor, "codes"), quantize)
 
-    def code_values(self, tensor: str, scale: np.float32) -> str:
-        """The INT8 codes of `tensor` as float32 integers."""
+    def _scale_and_zero(self, tensor: str, grid: TensorGrid) -> tuple[str, str]:
+        scale = self.constant(self.made(tensor, "scale"), np.asarray(grid.scale, np.float32))
+        zero = (
+            self.shared("uint8_zero", 0, np.uint8)
+            if grid.is_unsigned
+            else self.shared("int8_zero", 0, np.int8)
+        )
+        return scale, zero
+
+    def code_values(self, tensor: str, grid: TensorGrid) -> str:
+        """The codes of `tensor` as float32 integers."""
         return self.once(
             self.made(tensor, "code_values"),
-            lambda name: self.node("Cast", [self.codes(tensor, tensor, scale)], name, to=TensorProto.FLOAT),
+            lambda name: self.node("Cast", [self.codes(tensor, tensor, grid)], name, to=TensorProto.FLOAT),
         )
 
-    def fake_quantize(self, tensor: str, source: str, output: str, scale: np.float32) -> None:
+    def fake_quantize(self, tensor: str, source: str, output: str, grid: TensorGrid) -> None:
         """Put the grid points of `source` (the values of `tensor`), in real units, into `output`."""
-        codes = self.codes(tensor, source, scale)
-        zero = self.shared("int8_zero", 0, np.int8)
-        scales = self.constant(self.made(tensor, "scale"), np.asarray(scale, np.float32))
-        self.node("DequantizeLinear", [codes, scales, zero], output)
+        codes = self.codes(tensor, source, grid)
+        self.node("DequantizeLinear", [codes, *self._scale_and_zero(tensor, grid)], output)
 
     def count_infinite(self, half: str) -> str:
         """Append a scalar float32 output: how many values of an FP16-rounded tensor are infinite."""

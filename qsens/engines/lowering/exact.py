@@ -101,7 +101,7 @@ class _ExactLowering:
             self._watch(half, tensor, self.rounded_results[tensor])
             self.rounded.add(tensor)
         elif tensor in self.placed.dense:
-            self.emitter.fake_quantize(tensor, wide, tensor, self.placed.scale(tensor))
+            self.emitter.fake_quantize(tensor, wide, tensor, self.placed.grid(tensor))
 
     def _watch(self, half: str, tensor: str, layer: str) -> None:
         """Count overflow of an FP16 tensor, as an extra output, where calibration came near the limit.
@@ -162,10 +162,10 @@ class _ExactLowering:
         """The tensor as an INT8 operation reads it, in real units."""
         if tensor in self.placed.dense:
             return tensor
-        scale = self.placed.scale(tensor)
+        grid = self.placed.grid(tensor)
         return self.emitter.once(
             self.emitter.made(tensor, "int8"),
-            lambda name: self.emitter.fake_quantize(tensor, tensor, name, scale),
+            lambda name: self.emitter.fake_quantize(tensor, tensor, name, grid),
         )
 
     def _emit_fp16(self, layer: str, node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
@@ -182,7 +182,7 @@ class _ExactLowering:
             self.emitter,
             self.plan,
             layer,
-            scale=self.placed.scale(self.plan.operations[layer].data),
+            grid=self.placed.grid(self.plan.operations[layer].data),
             per_channel=self.placed.options.weight_scales is WeightScales.PER_CHANNEL,
             output=output,
         )

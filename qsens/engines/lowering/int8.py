@@ -9,15 +9,14 @@ from onnx import TensorProto, helper
 
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.emit import Emitter
-from qsens.engines.lowering.plan import LoweringPlan
+from qsens.engines.lowering.plan import LoweringPlan, TensorGrid
 from qsens.graph.topology import FusedOperation
 from qsens.graph.value_ranges import ANYTHING
 
 # Integers of smaller magnitude are exact in float32, and so are their sums in any order.
 EXACT_LIMIT = 2**24
-# Codes of activations are -128 to 127, as TensorRT has them; those of weights leave -128 out.
+# Of weights: they leave -128 out, as TensorRT does.
 LARGEST_CODE = 127
-LARGEST_MAGNITUDE = 128
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -44,7 +43,7 @@ def emit_int8_layer(
     plan: LoweringPlan,
     layer: str,
     *,
-    scale: np.float32,
+    grid: TensorGrid,
     per_channel: bool,
     output: str,
 ) -> bool:
@@ -61,9 +60,10 @@ def emit_int8_layer(
     operation = plan.operations[layer]
     node = plan.topology.nodes[operation.node]
     weight = emitter.remembered(
-        ("int8", layer, per_channel), lambda: _prepare_weight(plan, operation, per_channel=per_channel)
+        ("int8", layer, per_channel, grid.is_unsigned),
+        lambda: _prepare_weight(plan, operation, grid, per_channel=per_channel),
     )
-    codes = emitter.code_values(operation.data, scale)
+    codes = emitter.code_values(operation.data, grid)
     name = emitter.made(operation.layer, "int8")
     layout = _weight_layout(node, weight.parts[0].codes.ndim)
     sliced = _emit_slices(emitter, codes, weight.parts, layout, name)
@@ -72,11 +72,13 @@ def emit_int8_layer(
         for index, (data, part) in enumerate(zip(sliced, weight.parts, strict=True))
     ]
     total = sums[0] if len(sums) == 1 else _emit_float64_total(emitter, sums, name)
-    _emit_scale_and_bias(emitter, node, total, replace(weight, scales=scale * weight.scales), output)
+    _emit_scale_and_bias(emitter, node, total, replace(weight, scales=grid.scale * weight.scales), output)
     return len(weight.parts) > 1
 
 
-def _prepare_weight(plan: LoweringPlan, operation: FusedOperation, *, per_channel: bool) -> QuantizedWeight:
+def _prepare_weight(
+    plan: LoweringPlan, operation: FusedOperation, grid: TensorGrid, *, per_channel: bool
+) -> QuantizedWeight:
     node = plan.topology.nodes[operation.node]
     values = plan.int8_weight(operation.layer)
     axis = output_channel_axis(node, values.ndim) if per_channel else None
@@ -84,7 +86,9 @@ def _prepare_weight(plan: LoweringPlan, operation: FusedOperation, *, per_channe
     layout = _weight_layout(node, values.ndim)
     # By the graph alone: what is promised of an input may be broken, and sums must be exact all the same.
     proved = plan.proved({}).get(operation.data, ANYTHING)
-    parts = split_weight(codes, layout, non_negative=proved.is_non_negative, node_name=node.name)
+    least, largest = grid.ends
+    ends = (max(least, 0), largest) if proved.is_non_negative else (least, largest)
+    parts = split_weight(codes, layout, ends, node_name=node.name)
     scales = _shaped_for_output(node, scales, values.ndim)
     bias = plan.int8_bias(operation.layer)
     if bias is not None:
@@ -154,13 +158,13 @@ def _weight_layout(node: onnx.NodeProto, rank: int) -> WeightLayout:
 
 
 def split_weight(
-    codes: Values, layout: WeightLayout, *, non_negative: bool, node_name: str
+    codes: Values, layout: WeightLayout, ends: tuple[int, int], *, node_name: str
 ) -> list[WeightPart]:
-    """Runs of input channels whose accumulators stay below 2^24 for any activation codes.
+    """Runs of input channels whose accumulators stay below 2^24 for any activation codes between `ends`.
 
     Grouped convolutions keep all channels in every part and have zeros outside their run instead.
     """
-    bounds = _accumulator_bounds(codes, layout, non_negative=non_negative)
+    bounds = _accumulator_bounds(codes, layout, ends)
     starts = [0]
     running = np.zeros_like(bounds[0])
     for index, bound in enumerate(bounds):
@@ -179,17 +183,18 @@ def split_weight(
     return [WeightPart(start, stop, _run_of(codes, layout, start, stop)) for start, stop in runs]
 
 
-def _accumulator_bounds(codes: Values, layout: WeightLayout, *, non_negative: bool) -> Values:
+def _accumulator_bounds(codes: Values, layout: WeightLayout, ends: tuple[int, int]) -> Values:
     """Largest possible magnitude that each input channel adds to each output: (fan-in, outputs)."""
     summed = tuple(axis for axis in range(codes.ndim) if axis not in (layout.fan_in, layout.output))
-    if non_negative:
+    least, largest = ends
+    if least == 0:
         positive = np.maximum(codes, 0).sum(axis=summed, dtype=np.float64)
         negative = -np.minimum(codes, 0).sum(axis=summed, dtype=np.float64)
         # One sign alone can occur over a whole run, so each is bounded on its own.
         bounds = np.concatenate([positive, negative], axis=int(layout.fan_in < layout.output))
-        bounds = bounds * LARGEST_CODE
+        bounds = bounds * largest
     else:
-        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * LARGEST_MAGNITUDE
+        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * -least
     return bounds if layout.fan_in < layout.output else bounds.T
 
 

@@ -15,7 +15,7 @@ from qsens.engines.lowering.exact import FP16_MAXIMUM
 from qsens.engines.lowering.int8 import LARGEST_CODE, output_channel_axis, weight_codes, weight_scales
 from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour, LoweredGraph
 from qsens.engines.lowering.opsets import template_within
-from qsens.engines.lowering.plan import PlacedMap, WeightScales
+from qsens.engines.lowering.plan import Grid, PlacedMap, WeightScales
 from qsens.engines.lowering.strong_types import TensorTypes, half_nodes
 from qsens.graph.editable_graph import tensors_read
 from qsens.graph.topology import FusedOperation, moves_or_clips
@@ -71,10 +71,11 @@ def half_scale(scale: Values) -> Values:
 
 
 class ActivationQuantizer:
-    """Emits one pair for each quantized tensor, on TensorRT's grid: symmetric, scale amax / 127.
+    """Emits one pair for each quantized tensor, on the grid of the map.
 
     `is_half`: tensor, scale and result are FP16. `has_unsigned`: codes are uint8, with zero point 0 where no
-    value can be negative (codes 0 to 127) and 128 elsewhere; the numbers that they stand for are the same.
+    value can be negative (codes 0 to 127, or 0 to 255 on an unsigned grid) and 128 elsewhere; the numbers
+    that they stand for are the same.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class ActivationQuantizer:
         emit.node("DequantizeLinear", [codes, scale, zero], output)
 
     def _scale(self, tensor: str) -> Values:
-        scale = np.asarray(self.placed.scale(tensor))
+        scale = np.asarray(self.placed.grid(tensor).scale)
         return half_scale(scale) if self.is_half else scale
 
     def _zero_point(self, tensor: str) -> str:
@@ -137,7 +138,7 @@ class ActivationQuantizer:
 
     def _needs_clip(self, tensor: str) -> bool:
         """Whether uint8 codes above 127, which INT8 does not have, could hold values that the scores cut."""
-        if not self.has_unsigned or not self._is_non_negative(tensor):
+        if not self.has_unsigned or not self._is_non_negative(tensor) or self.placed.grid(tensor).is_unsigned:
             return False
         return self.placed.proved_range(tensor).high > self.placed.range_of(tensor).amax
 
@@ -244,6 +245,11 @@ class _QdqLowering:
 
     def __init__(self, placed: PlacedMap, flavour: Flavour) -> None:
         form = FORMS[flavour]
+        if placed.options.grid is Grid.UNSIGNED and not form.has_unsigned:
+            raise BuildError(
+                f"flavour {flavour} has no unsigned INT8, which this map is scored with",
+                "sweep again for the target that you export to: --for NAME",
+            )
         self.placed = placed
         self.flavour = flavour
         self.template = template_within(placed.plan, form.opsets)
