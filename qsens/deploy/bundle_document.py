@@ -187,6 +187,7 @@ def _run(facts: BundleFacts) -> dict[str, Any]:
         "placement": spec.placement,
         "weight_scales": spec.weight_scales,
         "range_method": spec.range_method,
+        "repair": spec.repair,
         "evaluation_samples": spec.evaluation_samples,
         "seed": spec.seed,
     }

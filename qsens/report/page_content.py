@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qsens.core.interfaces import Decision
 from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
+from qsens.repair.repair import StageResult
 from qsens.report.figures.sensitivity import Sensitivity
 from qsens.report.findings import Finding
 from qsens.run.floors import Floor
@@ -61,7 +62,8 @@ class PageContent:
     `sensitivities` are effects of single layers, the headline metric's first; `floors` are what distances
     show where only the images differ, by metric; `samples` are pictures by trial number, uint8 (K, 3, H, W),
     0 to 255, RGB, of the same inputs for every trial; `reasons` says why a layer has its precision, by
-    layer name, for the layers where a strategy says it; `decisions` are the steps of a search.
+    layer name, for the layers where a strategy says it; `decisions` are the steps of a search; `repair` are
+    the stages of the run's repair.
     """
 
     run_name: str
@@ -80,3 +82,4 @@ class PageContent:
     samples: "Mapping[int, Array]" = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     decisions: Sequence[Decision] = ()
+    repair: Sequence[StageResult] = ()

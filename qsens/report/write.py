@@ -13,6 +13,7 @@ from qsens.core.csv_text import csv_text
 from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
+from qsens.repair.repair import kept_stages
 from qsens.report.figures.all_figures import NamedFigure, figures_of
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.style import render_png, render_svg
@@ -141,6 +142,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         samples=found.samples,
         reasons=found.reasons,
         decisions=read_decisions(RunPaths(run).decisions_path),
+        repair=kept_stages(RunPaths(run).repair_path),
     )
 
 

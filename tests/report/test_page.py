@@ -18,6 +18,7 @@ from qsens.core.interfaces import Decision
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
 from qsens.device.audit import LayerAudit
+from qsens.repair.repair import StageResult
 from qsens.report.page import render_page
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
@@ -155,6 +156,21 @@ def test_the_page_says_why_each_layer_has_its_precision(run, content):
     assert any("in INT8 too (trial " in text for text in content.reasons.values())
     for text in content.reasons.values():
         assert f'<td class="text reason">{escape(text)}</td>' in page
+
+
+def test_the_page_says_what_repair_bought(content):
+    stages = (
+        StageResult("ranges", is_taken=True, error_before=0.02, error_after=0.01, changed=3, tries=9),
+        StageResult(
+            "weights", is_taken=False, error_before=0.01, error_after=0.02, skipped=((EVIL, "zero"),)
+        ),
+    )
+    page = render_page(replace(content, repair=stages), is_static=True)
+    assert "What repair bought" in page
+    assert "<td>+3.0 dB</td>" in page
+    assert "<td>-3.0 dB</td>" in page
+    assert EVIL not in page
+    assert "What repair bought" not in render_page(content, is_static=True)
 
 
 @pytest.mark.slow
