@@ -10,18 +10,22 @@ from typing import Any
 
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Decision, Progress, Role
+from qsens.core.maps import anchor_trial, int8_share
 from qsens.core.metric_names import headline_metric, role_of
+from qsens.core.precision import Precision
 from qsens.core.spec import SweepSpec, spec_from_values
+from qsens.core.targets import Target, declared_targets, target_named
 from qsens.core.trial import Study
 from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
-from qsens.deploy.chosen_map import chosen_maps
+from qsens.deploy.chosen_map import chosen_maps, map_to_ship
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
 from qsens.graph.graph import Graph
 from qsens.repair.repair import kept_stages
 from qsens.report.write import make_report
+from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.choice import Aim, choose_map_of_run
-from qsens.run.evaluate import RunnerFactory, calibrated_workload, runner_of
+from qsens.run.evaluate import RunnerFactory, calibrated_workload, runner_of, stoppable_calibration
 from qsens.run.evidence import load_audit, shown_pictures_warning
 from qsens.run.folder import (
     RunFolder,
@@ -44,6 +48,7 @@ from qsens.run.open import (
     opening_notes,
 )
 from qsens.run.reopen import reopen_run
+from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
 from qsens.selection.budget import DEFAULT_BUDGET
@@ -59,6 +64,8 @@ class FinishedRun:
     """A run whose report is written. `failure` says why there is no selection though there is a budget.
 
     `search_end` is how a search ended, where the strategy tells; `None` where it does not search.
+    `survivals` say of a run for no target what each target would leave of the chosen map, else of INT8
+    everywhere.
     """
 
     study: Study
@@ -68,6 +75,7 @@ class FinishedRun:
     selection: Selection | None
     failure: BudgetError | SpecError | None
     search_end: Decision | None = None
+    survivals: tuple[Survival, ...] = ()
 
 
 def _show_nothing(done: int, total: int, label: str) -> None:
@@ -103,7 +111,18 @@ def sweep(
     study = score_maps(job, out, progress=progress, hear=hear, runner=runner)
     if (warning := shown_pictures_warning(RunPaths(out).samples)) is not None:
         hear(f"Warning: {warning}")
-    return finish_run(study, job.spec, out)
+    finished = finish_run(study, job.spec, out)
+    return replace(finished, survivals=_survivals(job, finished))
+
+
+def _survivals(job: OpenedSweep, finished: FinishedRun) -> tuple[Survival, ...]:
+    study = finished.study
+    trial = finished.selection.trial if finished.selection else anchor_trial(study, Precision.INT8)
+    if job.spec.target is not None or trial is None or not int8_share(study, trial):
+        return ()
+    calibrated = calibrated_graph(job, RunPaths(finished.folder), _show_nothing)
+    shipped = map_to_ship(trial, study.layers, job.spec.float_precision)
+    return survivals(calibrated, job.evaluation, shipped)
 
 
 def score_maps(
@@ -125,6 +144,11 @@ def score_maps(
         StoppedError: after a signal to stop; the folder can be resumed.
     """
     with RunFolder.open(out, job.spec) as folder, linear_algebra_threads(job.spec.threads):
+        if job.spec.target is not None:
+            with stoppable_calibration(folder):
+                job = fitted_to_target(job, folder, progress)
+            for line in target_notes(job):
+                hear(line)
         folder.write_layers(job.graph.layers)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
@@ -194,19 +218,38 @@ def choose_within_budget(study: Study, spec: SweepSpec, out: Path) -> Selection 
 # From a run folder to a bundle that was verified.
 
 
+def export_target(run: str | Path, name: str | None = None) -> Target:
+    """The target of that name, else the one that the run was swept for.
+
+    Raises:
+        SpecError: for an unknown target, or a run without one.
+    """
+    name = name or read_run_spec(Path(run)).target
+    if name is None:
+        known = ", ".join(sorted(declared_targets()))
+        raise SpecError(f"{run} was swept for no target", f"name the runtime with --for: {known}")
+    return target_named(name).target
+
+
 def export(
-    run: str | Path, options: ExportOptions, *, trials: Sequence[int] = (), trust_checkpoint: bool = False
+    run: str | Path,
+    options: ExportOptions,
+    *,
+    trials: Sequence[int] = (),
+    trust_checkpoint: bool = False,
+    hear: Hear = _hear_nothing,
 ) -> Iterator[ExportedBundle]:
     """Bundles that rebuild and check their engines, each written when it is asked for.
 
-    They are of the run's selected map, or of the maps of these trials.
+    They are of the run's selected map, or of the maps of these trials. `hear` is told first of what cannot
+    ship as it was scored.
 
     Raises:
         QsensError: with what is wrong and what to do; an earlier bundle stays as it was.
     """
     reopened = reopen_run(Path(run), trust_checkpoint=trust_checkpoint)
     for chosen, out in chosen_maps(reopened, trials, options.out):
-        yield export_bundle(reopened, chosen, replace(options, out=out))
+        yield export_bundle(reopened, chosen, replace(options, out=out), hear=hear)
 
 
 def verify(bundle: str | Path, *, digest: str | None = None, repeats: int = 50) -> BundleReport:

@@ -18,10 +18,10 @@ from qsens.core.interfaces import (
     ScoredBatch,
     ScoringContext,
     Strategy,
-    with_defaults,
 )
 from qsens.core.layer import Layer
 from qsens.core.maps import anchor_maps
+from qsens.core.plugins import with_defaults
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
 

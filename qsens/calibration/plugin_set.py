@@ -12,7 +12,8 @@ import numpy as np
 
 from qsens.calibration.images import fits_shape, shape_text
 from qsens.core.errors import PluginError, QsensError
-from qsens.core.interfaces import InputSpec, SampleSet, with_defaults
+from qsens.core.interfaces import InputSpec, SampleSet
+from qsens.core.plugins import with_defaults
 
 if TYPE_CHECKING:
     from qsens.core.interfaces import Sample

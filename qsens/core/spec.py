@@ -13,6 +13,7 @@ from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import InputRule, OutputRule
 from qsens.core.schema import check_schema, parse_toml
+from qsens.core.targets import target_named
 from qsens.device.errors import reason_of
 from qsens.device.special_files import read_file
 from qsens.device.visible_text import visible_name
@@ -84,7 +85,8 @@ class SweepSpec:
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
     a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
     or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
-    Larger pictures than `largest_picture_megapixels` are refused by their header.
+    Larger pictures than `largest_picture_megapixels` are refused by their header. `target` names what the
+    map is for: layers that it cannot run in INT8 are not offered.
     """
 
     checkpoint: str | None = None
@@ -108,6 +110,7 @@ class SweepSpec:
     float_precision: str = "fp16"
     pinned: tuple[str, ...] = ()
     layer_order: str = "execution"
+    target: str | None = None
     backend: str = "onnxruntime"
     backend_options: Options = Options()
     strategy: str = "boundary"
@@ -288,7 +291,15 @@ def spec_from_values(
     check_schema(values, "spec", where)
     absolute = with_absolute_paths(values, Path.cwd())
     _check_texts(absolute, where)
-    return SweepSpec.from_mapping(merge_values(base or {}, absolute))
+    return SweepSpec.from_mapping(_fitting_target(merge_values(base or {}, absolute)))
+
+
+def _fitting_target(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values, with the placement that the kernels of their target need where none is stated."""
+    if values.get("target") is None:
+        return values
+    placement = target_named(values["target"]).target.placement
+    return {"placement": placement, **values} if placement else values
 
 
 def merge_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from qsens.calibration.batches import InputCache
 from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
-from qsens.core.interfaces import Backend, Engine, with_defaults
+from qsens.core.interfaces import Backend, Engine
 from qsens.core.maps import anchor_trial, built_map, map_title
 from qsens.core.metric_names import headline_metric
+from qsens.core.plugins import with_defaults
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
 from qsens.deploy.bench import BuiltEngine, Feeds, Subject

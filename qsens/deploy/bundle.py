@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from qsens.core.errors import DataError, RunFolderError, ScoreError, SpecError, 
 from qsens.core.files import write_error
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import finite
+from qsens.core.targets import Target, target_named
 from qsens.deploy import bundle_script
 from qsens.deploy.bundle_document import (
     BundleFacts,
@@ -27,8 +28,8 @@ from qsens.deploy.bundle_document import (
     relative_run,
 )
 from qsens.deploy.bundle_readme import readme_text
-from qsens.deploy.chosen_map import ChosenMap, Target
-from qsens.deploy.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
+from qsens.deploy.changed_map import changed_map
+from qsens.deploy.chosen_map import ChosenMap
 from qsens.deploy.tensorrt_files import write_tensorrt_files
 from qsens.device.bundle_files import (
     CHECKSUMS,
@@ -48,7 +49,8 @@ from qsens.device.goldens import (
     write_goldens,
 )
 from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
-from qsens.device.open_engine import is_installed, open_engine
+from qsens.device.open_engine import open_engine
+from qsens.engines.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.reopen import ReopenedRun
 from qsens.run.stages import spread_places
@@ -120,13 +122,18 @@ def exact_outputs(
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of an export. `strict` refuses an engine that would need layers taken back to float."""
+    """Options of an export.
+
+    A map that the target cannot run as it is is not exported, unless `takes_back_to_float`; `strict` also
+    refuses an engine whose pictures are off.
+    """
 
     target: Target
     out: Path
     batch: int = 1
     golden_samples: int = GOLDEN_SAMPLES
     strict: bool = False
+    takes_back_to_float: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +157,20 @@ class ExportedBundle:
         return self.agreed.returned
 
 
-def export_bundle(run: ReopenedRun, chosen: ChosenMap, options: ExportOptions) -> ExportedBundle:
+def _hear_nothing(line: str) -> None:
+    """For callers that read nothing."""
+
+
+def export_bundle(
+    run: ReopenedRun,
+    chosen: ChosenMap,
+    options: ExportOptions,
+    *,
+    hear: Callable[[str], None] = _hear_nothing,
+) -> ExportedBundle:
     """Export one map; an earlier bundle at the same place is replaced once the new one is complete.
+
+    `hear` is told, before anything is written, which layers go back to float where that is allowed.
 
     Raises:
         SpecError: for a batch that the graph cannot take.
@@ -163,17 +182,22 @@ def export_bundle(run: ReopenedRun, chosen: ChosenMap, options: ExportOptions) -
     if options.batch > 1 and not run.graph.can_batch:
         raise SpecError(f"the graph takes one sample at a time, not {options.batch}", "leave --batch out")
     with _written_beside(options.out) as folder:
-        return _export(run, chosen, options, folder)
+        return _export(run, chosen, options, folder, hear)
 
 
-def _export(run: ReopenedRun, chosen: ChosenMap, options: ExportOptions, folder: Path) -> ExportedBundle:
+def _export(
+    run: ReopenedRun, chosen: ChosenMap, options: ExportOptions, folder: Path, hear: Callable[[str], None]
+) -> ExportedBundle:
     indices = golden_indices(run, options.golden_samples)
     inputs = golden_inputs(run, indices)
     fp32 = exact_outputs(run, PrecisionMap(Precision.FP32), inputs)
     picture = picture_output(fp32, run.spec.output)
     drafting = Drafting(run, options.target, folder, options.batch, inputs, picture)
-    unaudited = _why_not_here(options.target)
+    unaudited = target_named(options.target.name).problem
     agreed = agreed_graph(drafting, chosen.precision_map, builds=unaudited is None, strict=options.strict)
+    changed = changed_map(run, chosen, options.target, agreed)
+    if changed is not None:
+        changed.say_first(hear, is_allowed=options.takes_back_to_float)
     goldens = Goldens(inputs, fp32, exact_outputs(run, agreed.deployed, inputs))
     psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.value_range)
     bundle = drafting.bundle(agreed.lowered, chosen.precision_map, bounds_for(psnr, options.target))
@@ -209,7 +233,7 @@ def _write_files(facts: BundleFacts, goldens: Goldens) -> dict[str, Any]:
         "ranges.json": _json(ranges_document(facts.run.ranges)),
         "layers.csv": layers_table(facts.bundle.asked, facts.agreed),
         "verify.py": Path(bundle_script.__file__).read_text(encoding="utf-8"),
-        "README.md": readme_text(document, facts.target.title, described, trtexec=command),
+        "README.md": readme_text(document, facts.target, described, command=command),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -234,18 +258,6 @@ def _compared(bundle: Bundle, goldens: Goldens) -> GoldenResult:
         return compare_with_goldens(engine.run, bundle, goldens)
     finally:
         engine.close()
-
-
-def _why_not_here(target: Target) -> str | None:
-    """The reason that the target's runtime cannot build on this machine; `None` where it can."""
-    if not is_installed(target.runtime):
-        return f"{target.runtime} is not installed here"
-    if target.runtime != "tensorrt":
-        return None
-    # TensorRT's module is looked at only where a bundle is for it.
-    from qsens.engines.tensorrt import problem
-
-    return problem()
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -17,11 +17,12 @@ from qsens.core.layer import macs_share, weight_bytes
 from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
+from qsens.core.targets import Target
 from qsens.core.trial import Trial
-from qsens.deploy.chosen_map import ChosenMap, Target
-from qsens.deploy.float_fallback import AgreedGraph
+from qsens.deploy.chosen_map import ChosenMap
 from qsens.device.audit import AskedLayer
 from qsens.device.bundle_files import DOCUMENT, SCHEMA_VERSION, Bundle
+from qsens.engines.float_fallback import AgreedGraph
 from qsens.run.reopen import ReopenedRun
 
 INT8_LEVELS = np.float32(127)

@@ -3,46 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-_NEEDS = {
-    "openvino": "`pip install openvino numpy`",
-    "onnxruntime": "`pip install onnxruntime numpy`",
-    "tensorrt": "TensorRT with its Python module (on a Jetson: JetPack, system Python) and NumPy",
-}
-_OPENVINO = """\
-```python
-import numpy as np
-import openvino
+from qsens.core.targets import Target
 
-core = openvino.Core()
-model = core.read_model("model.onnx")
-# INT8 transposed convolutions need a static shape.
-model.reshape({shapes})
-# FP32 is what the float layers were checked in; without the hint a CPU may choose BF16.
-engine = core.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-with np.load("goldens.npz") as goldens:
-    feeds = {feeds}
-picture = engine(feeds)[{picture!r}]
-```"""
-_ONNXRUNTIME = """\
-```python
-import numpy as np
-import onnxruntime
-
-options = onnxruntime.SessionOptions()
-# Leave this out on CPUs with VNNI (avx_vnni, avx512_vnni), which are faster without it and do not saturate.
-options.add_session_config_entry("session.x64quantprecision", "1")
-engine = onnxruntime.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])
-with np.load("goldens.npz") as goldens:
-    feeds = {feeds}
-picture = engine.run([{picture!r}], feeds)[0]
-```"""
-_TENSORRT = """\
-```sh
-{command}
-```
-
-`verify.py` builds through TensorRT's Python interface with the same settings; an engine file belongs to one
-device and one TensorRT version and is never part of a bundle."""
 _PAGE = """\
 # {name} for {title}
 
@@ -101,18 +63,18 @@ With qsens at hand, `qsens verify FOLDER` runs the same checks, and `--score` sc
 
 
 def readme_text(
-    document: Mapping[str, Any], title: str, extra_files: Mapping[str, str], *, trtexec: str | None
+    document: Mapping[str, Any], target: Target, extra_files: Mapping[str, str], *, command: str | None
 ) -> str:
     """The page for the content of a `bundle.json`.
 
-    `extra_files` are further files and what they are; `trtexec` is the command that builds the engine.
+    `extra_files` are further files and what they are; `command` builds the engine, where the target has one.
     """
     mapped, picture, goldens = document["map"], document["picture"], document["goldens"]
     low, high = picture["value_range"]
     shares = f"{_percent(mapped['int8_macs_share_deployed'])} of the multiply-accumulates in INT8"
     return _PAGE.format(
         name=document["model"]["name"],
-        title=title,
+        title=target.title,
         summary=f"A generator with a precision for every layer, exported by qsens {document['qsens']}.",
         graph=document["model"]["graph"][:16],
         trial=document["scores"]["trial"],
@@ -127,12 +89,12 @@ def readme_text(
         scores=_scores(document["scores"]),
         notes="".join(f"\n{sentence}\n" for sentence in document["notes"]),
         notice=_notice(document["model"]["notice"]),
-        returned=_returned(document, title),
-        needs=_NEEDS[document["runtime"]],
+        returned=_returned(document, target.title),
+        needs=target.needs,
         fp32=goldens["bounds"]["fp32_psnr_db"],
         exact=goldens["bounds"]["exact_psnr_db"],
         of_exact=goldens["exact_psnr_db"],
-        usage=_TENSORRT.format(command=trtexec.rstrip()) if trtexec is not None else _usage(document),
+        usage=_usage(document, target, command or ""),
         flavour=document["flavour"],
         external="; its weights lie in `model.onnx.data`" if "model.onnx.data" in extra_files else "",
         more_files="".join(f"| `{name}` | {text} |\n" for name, text in extra_files.items()),
@@ -176,17 +138,19 @@ def _notice(notice: str | None) -> str:
     return f"\nLicence of the generator: {notice}\n" if notice else ""
 
 
-def _usage(document: Mapping[str, Any]) -> str:
+def _usage(document: Mapping[str, Any], target: Target, command: str) -> str:
     places = {entry["name"]: place for place, entry in enumerate(document["inputs"])}
     feeds = ", ".join(
         f"{entry['name']!r}: goldens['input_{places[entry['name']]}'][{_first(entry, document)}]"
         for entry in document["inputs"]
     )
     shapes = {entry["name"]: list(_shape(entry, document)) for entry in document["inputs"]}
-    values = {"feeds": f"{{{feeds}}}", "picture": document["picture"]["output"]}
-    if document["runtime"] == "openvino":
-        return _OPENVINO.format(shapes=shapes, **values)
-    return _ONNXRUNTIME.format(**values)
+    return target.usage.format(
+        feeds=f"{{{feeds}}}",
+        picture=document["picture"]["output"],
+        shapes=shapes,
+        command=command.rstrip(),
+    )
 
 
 def _first(entry: Mapping[str, Any], document: Mapping[str, Any]) -> str:

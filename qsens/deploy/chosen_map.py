@@ -1,4 +1,4 @@
-"""The map to export, that of `qsens select` or of a named trial, and the targets a bundle can be for."""
+"""The map to export, that of `qsens select` or of a named trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,42 +11,12 @@ from qsens.core.maps import built_map, int8_share
 from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
-from qsens.engines.lowering.lowered_graph import Flavour
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths
 from qsens.run.reopen import ReopenedRun
 from qsens.selection.budget import Limit
 from qsens.selection.choose import Selection
 from qsens.selection.precision_map_file import precision_map_document, read_precision_map
-
-
-@dataclass(frozen=True)
-class Target:
-    """A deployment target.
-
-    `psnr_cap_db`: an engine whose pictures are this close to the goldens is right, however close the exact
-    arithmetic comes. On CPUs float layers are FP32 and the cap is strict; a GPU may add up FP16 layers in
-    FP16, which costs up to some 10 dB of their 60 to 70 dB and stays below one grey level (48 dB).
-    `fuses_clips`: clips before quantizers do not keep layers out of INT8 kernels.
-    """
-
-    name: str
-    runtime: str
-    title: str
-    flavour: str
-    psnr_cap_db: float
-    fuses_clips: bool = True
-
-
-TARGETS = {
-    target.name: target
-    for target in (
-        Target("tensorrt", "tensorrt", "TensorRT 10 or 11", Flavour.STRONG, 50.0),
-        Target("tensorrt-legacy", "tensorrt", "TensorRT 8.5 to 10", Flavour.WEAK, 50.0),
-        Target("openvino", "openvino", "OpenVINO", Flavour.U8, 60.0),
-        Target("onnxruntime", "onnxruntime", "ONNX Runtime", Flavour.U8, 60.0, fuses_clips=False),
-    )
-}
 
 
 @dataclass(frozen=True)

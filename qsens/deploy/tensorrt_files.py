@@ -12,7 +12,7 @@ import onnx
 from qsens.calibration.ranges import Ranges
 from qsens.core.errors import BuildError, DataError
 from qsens.core.precision import Precision
-from qsens.deploy.float_fallback import LARGEST_MESSAGE
+from qsens.engines.float_fallback import LARGEST_MESSAGE
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 
 # What trtexec's calibrator, and most others, call themselves; TensorRT reads a cache of that name only.

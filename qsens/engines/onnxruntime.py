@@ -14,11 +14,13 @@ from qsens.core.errors import BuildError, SpecError
 from qsens.core.interfaces import Backend, Engine
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.targets import Target
 from qsens.device.errors import DeviceError
 from qsens.device.leftovers import temporary_folder
 from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime, session_options
 from qsens.engines.cpu_engines import CpuEngine, OnnxRuntimeEngine
-from qsens.engines.lowering.lowered_graph import DetachedModel, LoweredGraph, model_source
+from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour, LoweredGraph, model_source
+from qsens.engines.lowering.plan import Placement
 from qsens.engines.lowering.qdq import without_tail_clips
 from qsens.engines.shared_prefix import LowerMap, PrefixReuse
 from qsens.graph.graph import Graph
@@ -177,6 +179,21 @@ def _ends_in_half(tensor: str, topology: Topology) -> bool:
     return False
 
 
+_USAGE = """\
+```python
+import numpy as np
+import onnxruntime
+
+options = onnxruntime.SessionOptions()
+# Leave this out on CPUs with VNNI (avx_vnni, avx512_vnni), which are faster without it and do not saturate.
+options.add_session_config_entry("session.x64quantprecision", "1")
+engine = onnxruntime.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])
+with np.load("goldens.npz") as goldens:
+    feeds = {feeds}
+picture = engine.run([{picture!r}], feeds)[0]
+```"""
+
+
 class OnnxRuntimeBackend(Backend):
     """Builds sessions of the user's ONNX Runtime.
 
@@ -192,6 +209,21 @@ class OnnxRuntimeBackend(Backend):
     """
 
     name = "onnxruntime"
+    targets = (
+        Target(
+            name="onnxruntime",
+            runtime="onnxruntime",
+            title="ONNX Runtime",
+            flavour=Flavour.U8,
+            psnr_cap_db=60.0,
+            needs="`pip install onnxruntime numpy`",
+            usage=_USAGE,
+            fuses_clips=False,
+            # It runs a convolution in INT8 only where its result is quantized too.
+            placement=Placement.DENSE,
+            without_int8=("ConvTranspose",),
+        ),
+    )
 
     def __init__(
         self, *, provider: str = "cpu", threads: int = 0, optimised: bool = False, reuse_mib: int = 512

@@ -11,18 +11,40 @@ import numpy as np
 
 from qsens.core.errors import BuildError, PluginError, ScoreError, SpecError
 from qsens.core.interfaces import Backend
+from qsens.core.targets import Target
 from qsens.device.audit import audit_layers
 from qsens.device.cuda_memory import Cuda, OutOfMemoryError, driver_problem
 from qsens.device.errors import DeviceError
 from qsens.device.tensorrt_build import WORKSPACE_MIB, BuiltPlan, PlanOptions, compile_plan
 from qsens.device.tensorrt_module import features_of, import_tensorrt, pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
-from qsens.engines.lowering.lowered_graph import LoweredGraph, applied_from_audit, asked_layers
+from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph, applied_from_audit, asked_layers
 
 # Protobuf cannot read more, and the parsers of all versions take serialised graphs.
 LARGEST_MODEL = 2**31 - 2**20
 FLAVOURS = ("auto", "strong", "weak")
+_NEEDS = "TensorRT with its Python module (on a Jetson: JetPack, system Python) and NumPy"
+_USAGE = """\
+```sh
+{command}
+```
+
+`verify.py` builds through TensorRT's Python interface with the same settings; an engine file belongs to one
+device and one TensorRT version and is never part of a bundle."""
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _target(name: str, title: str, flavour: str) -> Target:
+    return Target(
+        name=name,
+        runtime="tensorrt",
+        title=title,
+        flavour=flavour,
+        psnr_cap_db=50.0,
+        needs=_NEEDS,
+        usage=_USAGE,
+        takes_large_graphs=False,
+    )
 
 
 def compile_lowered(
@@ -114,6 +136,10 @@ class TensorRtBackend(Backend):
     """
 
     name = "tensorrt"
+    targets = (
+        _target("tensorrt", "TensorRT 10 or 11", Flavour.STRONG),
+        _target("tensorrt-legacy", "TensorRT 8.5 to 10", Flavour.WEAK),
+    )
 
     def __init__(  # noqa: PLR0913 - each is an option of the spec, by keyword only
         self,

@@ -4,8 +4,7 @@ import onnx
 from onnx import TensorProto
 
 from qsens.core.errors import LoadError
-from qsens.graph.editable_graph import Draft, all_nodes, is_onnx_domain
-from qsens.graph.names import subgraphs
+from qsens.graph.editable_graph import Draft, all_nodes, is_onnx_domain, subgraphs
 
 OLDEST_OPSET = 13
 _QUANTIZED = frozenset(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
-from qsens.calibration.measure import measure_ranges, promised_ranges
 from qsens.calibration.real_images import RealImages
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import QsensError, ScoreError
@@ -24,16 +23,15 @@ from qsens.core.interfaces import (
     Metric,
     Progress,
     ScoredBatch,
-    with_defaults,
 )
+from qsens.core.plugins import with_defaults
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import mismatches
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
-from qsens.engines.lowering.plan import LoweringPlan
 from qsens.engines.lowering.tensor_graph import graph_identity
-from qsens.repair.stages import Subject, make_repair
+from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.evidence import (
     Baseline,
     Evidence,
@@ -48,7 +46,7 @@ from qsens.run.evidence import (
 from qsens.run.folder import RunFolder, RunPaths
 from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError, plan_without_scores
-from qsens.run.open import OpenedSweep, lowering_options, scoring_context
+from qsens.run.open import OpenedSweep, scoring_context
 from qsens.run.stages import (
     Seen,
     Stage,
@@ -63,6 +61,7 @@ from qsens.run.stages import (
     values_of,
     with_differences,
 )
+from qsens.run.target import target_maps
 from qsens.scoring.extractors import features_of_images
 from qsens.scoring.pictures import picture_output, pictures_from_values
 
@@ -179,7 +178,7 @@ class Evaluator:
         elif self._baseline is None:
             self(BASELINE, PrecisionMap(Precision.FP32))
         stage = self._few if isinstance(request, Screen) and self._few is not None else self._all
-        lowered = self._engines.lowered(requested)
+        lowered = self._engines.lowered(self.workload.scored_map(requested))
         graph = graph_identity(lowered)
         outcome = Outcome.SCORED if stage is self._all else Outcome.SCREENED
         trial = None
@@ -187,7 +186,8 @@ class Evaluator:
         if requested != PrecisionMap(Precision.FP32):
             trial = self._scored.take(graph, outcome, number, requested)
         if trial is None:
-            trial = replace(self._run(number, lowered, stage), outcome=outcome, graph=graph)
+            trial = self._run(number, lowered, stage)
+            trial = replace(trial, requested=requested, outcome=outcome, graph=graph)
             self._scored.keep(trial)
         return replace(trial, duration_s=time.perf_counter() - start)
 
@@ -347,18 +347,7 @@ def _stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
 def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) -> Workload:
     """Calibrate, or read the ranges of an earlier run, and put together what every map is scored on."""
     spec = opened.spec
-    plan = LoweringPlan.of(opened.graph)
-    options = lowering_options(spec)
-    ranges = measure_ranges(
-        plan.observer(options.placement, spec.threads),
-        opened.calibration,
-        spec,
-        promised=promised_ranges(opened.calibration, opened.evaluation),
-        path=folder.ranges_path,
-        progress=progress,
-    )
-    subject = Subject(plan, ranges, options, opened.calibration, spec.output, spec.threads, progress)
-    plan, ranges = make_repair(subject, spec.repair, folder.repair_path).applied(plan, ranges)
+    calibrated = calibrated_graph(opened, folder, progress)
     features = None
     if opened.reference is not None and opened.extractor is not None:
         features = reference_features(
@@ -368,9 +357,9 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
             progress=progress,
         )
     return Workload(
-        plan=plan,
-        ranges=ranges,
-        options=options,
+        plan=calibrated.plan,
+        ranges=calibrated.ranges,
+        options=calibrated.options,
         backend=opened.backend,
         samples=opened.evaluation,
         output=spec.output,
@@ -379,6 +368,7 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
         batch_size=spec.batch_size,
         screen_samples=spec.screen_samples,
         expected=_expected_maps(opened),
+        target=target_maps(opened, calibrated),
     )
 
 
@@ -396,16 +386,22 @@ def runner_of(
     Raises:
         StoppedError: after a signal to stop; what was scored before is in the folder.
     """
-    trials = folder.journal.trials
-    try:
+    with stoppable_calibration(folder):
         workload = calibrate()
         if factory is not None:
             return factory(opened, folder)
-        evaluator = Evaluator(
-            workload, evidence=folder.evidence, samples=folder.samples, fp32=next(iter(trials), None)
-        )
+        fp32 = next(iter(folder.journal.trials), None)
+        evaluator = Evaluator(workload, evidence=folder.evidence, samples=folder.samples, fp32=fp32)
         return InProcess(evaluator, evaluator.expect)
+
+
+@contextlib.contextmanager
+def stoppable_calibration(folder: RunFolder) -> Iterator[None]:
+    """Steps before the first map of this run. Raises `StoppedError` after a signal to stop."""
+    try:
+        yield
     except KeyboardInterrupt:
+        trials = folder.journal.trials
         done = f"all {len(trials)} maps so far are saved" if trials else "before the first map"
         raise StoppedError(
             f"stopped while calibrating, {done}", "the same command goes on where this one stopped"

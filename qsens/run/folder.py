@@ -20,6 +20,7 @@ from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
 from qsens.core.schema import read_record, read_value, shown
 from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
+from qsens.core.targets import target_named
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import remove_leftovers
@@ -194,7 +195,10 @@ class RunFolder(RunPaths):
             RunFolderError: naming what changed on disk since the run began.
         """
         now = Provenance(
-            datetime.now(UTC).isoformat(timespec="seconds"), dict(contents), _versions(), weights_read
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            contents=dict(contents),
+            versions=_versions(self.spec.target),
+            weights_read=weights_read,
         )
         if not self.provenance_path.exists():
             plain = {name: value for name, value in asdict(now).items() if value is not None}
@@ -286,15 +290,16 @@ def _make_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def _versions() -> dict[str, str]:
+def _versions(target: str | None) -> dict[str, str]:
     here = {"qsens": __version__, "python": platform.python_version(), "cpu": cpu_model()}
-    return here | library_versions()
+    return here | library_versions(target)
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a score, qsens first."""
+def library_versions(target: str | None = None) -> dict[str, str]:
+    """Versions of the libraries that can change a score, qsens first, the runtime of a run's target last."""
     found = {"qsens": __version__}
-    for name in RECORDED_LIBRARIES:
+    runtime = () if target is None else (target_named(target).target.runtime,)
+    for name in dict.fromkeys((*RECORDED_LIBRARIES, *runtime)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -15,10 +15,12 @@ from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
+from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps
 from qsens.run.open import OpenedSweep, lowering_options, sample_warnings
 from qsens.run.stages import screen_samples
+from qsens.run.target import fitted, target_notes
 from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
 
 PROBE_SAMPLES = 2
@@ -45,6 +47,7 @@ class SweepPlan:
     features_s: float
     once_s: float
     warnings: tuple[str, ...]
+    target_notes: tuple[str, ...] = ()
 
     @property
     def map_s(self) -> float:
@@ -69,7 +72,6 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         QsensError: for everything that would stop the sweep at its first map.
     """
     plan = LoweringPlan.of(opened.graph)
-    planned: PlannedMaps = plan_maps(opened.graph.layers, opened.strategy)
     options = lowering_options(opened.spec)
     few = subset(opened.calibration, min(PROBE_SAMPLES, len(opened.calibration)), opened.spec.seed)
     with temporary_folder() as folder:
@@ -84,6 +86,8 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
             progress=_silent,
         )
         sample_s = (time.perf_counter() - start) / len(few)
+    opened = fitted(opened, CalibratedGraph(opened.spec, plan, ranges, options))
+    planned: PlannedMaps = plan_maps(opened.graph.layers, opened.strategy)
     int8 = uniform_map(opened.graph.layers, Precision.INT8)
     start = time.perf_counter()
     with opened.backend.build(lower_graph(plan, int8, ranges, options)) as engine:
@@ -107,6 +111,7 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         features_s=features_s,
         once_s=sample_s * len(opened.calibration) + features_s * _reference_count(opened),
         warnings=(*sample_warnings(opened), *([warning] if warning is not None else [])),
+        target_notes=tuple(target_notes(opened)),
     )
 
 

@@ -31,6 +31,7 @@ from qsens.run.open import (
     lowering_options,
     open_sweep,
 )
+from qsens.run.target import recorded_graph
 
 # What decides the graph that the same weights are exported as.
 EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
@@ -103,6 +104,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     model = generator.export()
     graph = _as_measured(graph_of(generator, model, spec, _examples(spec, model)), study)
     _check_graph(run, provenance, graph)
+    graph = recorded_graph(graph, spec, study.layers)
     if graph.layers != study.layers:
         raise RunFolderError(
             f"{RunPaths(run).layers_path} lists other layers than the generator has",

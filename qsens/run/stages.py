@@ -23,6 +23,7 @@ from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Score
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.run.evidence import Baseline
+from qsens.run.target import TargetMaps
 from qsens.scoring.intervals import paired_standard_error
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -174,7 +175,8 @@ class Workload:
 
     `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
     `expected` are maps in the order in which they will be evaluated, as far as that is known: a backend
-    that shares work between maps keeps what the next ones need.
+    that shares work between maps keeps what the next ones need. `target` is what the maps are for, `None`
+    where they are scored as they are asked for.
     """
 
     plan: LoweringPlan
@@ -188,3 +190,8 @@ class Workload:
     batch_size: int
     screen_samples: int = 0
     expected: Sequence[PrecisionMap] = ()
+    target: TargetMaps | None = None
+
+    def scored_map(self, requested: PrecisionMap) -> PrecisionMap:
+        """The map whose engine is scored for the one that is asked for. Raises `BuildError`."""
+        return requested if self.target is None else self.target.scored_map(requested)

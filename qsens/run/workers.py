@@ -18,6 +18,7 @@ from qsens.run.evidence import load_baseline
 from qsens.run.folder import RunFolder, RunPaths, cpu_model, library_versions, read_provenance
 from qsens.run.in_order import TrialRunner, WorkersGoneError, attempt_trial
 from qsens.run.open import OpenedSweep, linear_algebra_threads, open_sweep
+from qsens.run.target import fitted_to_target
 from qsens.run.worker_pools import WorkerPool, open_cluster_pool, open_local_pool
 
 # A Dask worker may have several threads; the engines of one map take what a worker has.
@@ -80,12 +81,12 @@ def _opened(job: Job) -> Evaluator:
     if changed:
         raise _refusal([f"another {name}" for name in changed])
     paths = RunPaths(Path(job.out))
-    workload = calibrated_workload(opened, paths, _silent)
+    workload = calibrated_workload(fitted_to_target(opened, paths, _silent), paths, _silent)
     return Evaluator(workload, evidence=paths.evidence, samples=paths.samples, fp32=None)
 
 
 def _problems(job: Job) -> list[str]:
-    here = library_versions()
+    here = library_versions(job.spec.target)
     found = [
         f"{name} {here.get(name, 'absent')} instead of {text}"
         for name, text in job.versions
@@ -167,7 +168,7 @@ def runner_on(
             spec=opened.spec,
             out=str(folder.path.resolve()),
             contents=tuple(sorted(opened.contents().items())),
-            versions=tuple(sorted(library_versions().items())),
+            versions=tuple(sorted(library_versions(opened.spec.target).items())),
             trust_checkpoint=trust_checkpoint,
         )
         _check_machines(pool, job, hear)

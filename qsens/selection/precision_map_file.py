@@ -27,6 +27,7 @@ from qsens.selection.timings import LatencyChoice
 
 SCHEMA_VERSION = 1
 _SETTINGS = (
+    "target",
     "backend",
     "strategy",
     "placement",
@@ -163,7 +164,7 @@ def precision_map_document(
         "budget": _budget(selection, spec),
         "int8_macs_share": selection.int8_macs_share,
         **({} if selection.latency is None else {"latency": _latency(selection.latency)}),
-        "settings": {name: values[name] for name in _SETTINGS},
+        "settings": {name: values[name] for name in _SETTINGS if name in values},
         "contents": dict(provenance.contents),
         "versions": dict(provenance.versions),
     }

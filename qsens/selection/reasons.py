@@ -369,6 +369,8 @@ def _reason(around: Neighbourhood, layer: Layer) -> Reason:
 def _pinned(layer: Layer) -> Reason | None:
     if len(layer.allowed) > 1 and Precision.INT8 in layer.allowed:
         return None
+    if layer.float_reason:
+        return Reason(layer.float_reason, (), ReasonKind.PINNED)
     allowed = " or ".join(precision.upper() for precision in Precision if precision in layer.allowed)
     word = "pinned to" if len(layer.allowed) == 1 else "INT8 is not allowed here, only"
     return Reason(f"{word} {allowed}", (), ReasonKind.PINNED)

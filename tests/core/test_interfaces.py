@@ -13,8 +13,8 @@ from qsens.core.interfaces import (
     MetricFacts,
     SampleSet,
     Strategy,
-    with_defaults,
 )
+from qsens.core.plugins import with_defaults
 
 DEFAULTS = {
     Generator: {"layer_blocks": {}, "definition_order": (), "output": None, "notice": None},

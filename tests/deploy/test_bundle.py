@@ -15,10 +15,11 @@ import pytest
 
 from qsens.core.errors import RunFolderError, SpecError, VerificationError
 from qsens.core.schema import check_schema
+from qsens.core.targets import declared_targets
 from qsens.deploy.bundle import ExportOptions, _beside, export_bundle
 from qsens.deploy.bundle_document import relative_run
 from qsens.deploy.bundle_script import compare
-from qsens.deploy.chosen_map import TARGETS, map_of_trial
+from qsens.deploy.chosen_map import map_of_trial
 from qsens.deploy.tensorrt_files import read_calibration_cache
 from qsens.deploy.verify import checked_files
 from qsens.device.bundle_files import read_bundle
@@ -28,7 +29,8 @@ from qsens.selection.precision_map_file import read_precision_map
 
 
 def export(reopened, out, target="onnxruntime", trial=1, **options):
-    wanted = ExportOptions(TARGETS[target], out, **options)
+    options = {"takes_back_to_float": True} | options
+    wanted = ExportOptions(declared_targets()[target].target, out, **options)
     return export_bundle(reopened, map_of_trial(reopened, trial), wanted)
 
 
@@ -62,7 +64,7 @@ def test_layers_without_an_int8_kernel_are_in_float_and_say_why(ort_bundle):
         rows = {row["layer"]: row for row in csv.DictReader(file)}
     assert rows["up"]["requested"] == "int8"
     assert rows["up"]["expected"] == rows["up"]["actual"] == "fp32"
-    assert "ConvTranspose in fp32" in rows["up"]["reason"]
+    assert "ConvTranspose here: it ran in fp32" in rows["up"]["reason"]
     assert "up" in [entry.layer for entry in ort_bundle.returned]
     document = ort_bundle.document
     assert document["map"]["int8_macs_share_deployed"] < 1.0
@@ -93,7 +95,7 @@ def test_goldens_are_spread_over_the_evaluation_set(ort_bundle, reopened):
 def test_a_bundle_for_tensorrt_says_how_to_build_without_python(
     reopened, tmp_path, monkeypatch, target, flavour
 ):
-    monkeypatch.setattr("qsens.deploy.bundle.is_installed", lambda runtime: False)
+    monkeypatch.setattr("qsens.engines.tensorrt.problem", lambda: "tensorrt is not installed here")
     exported = export(reopened, tmp_path / "trt", target, trial=2, batch=2)
     assert exported.unaudited == "tensorrt is not installed here"
     assert exported.document["flavour"] == flavour
@@ -117,7 +119,7 @@ def test_a_fixed_batch_is_not_exported_for_more(reopened, tmp_path):
         export(fixed, tmp_path / "out", batch=2)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", declared_targets())
 @pytest.mark.parametrize("trial", [1, 2, 3])
 def test_bundles_of_every_target_and_map_are_opened_by_their_check(reopened, tmp_path, target, trial):
     if target == "openvino":

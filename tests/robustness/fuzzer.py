@@ -142,7 +142,7 @@ SUBJECTS = (
             ["report", "run"],
             [*_RESUME],
             ["compare", "run", "other", "--out", "compared"],
-            ["export", "run", "--for", "onnxruntime", "--trial", "2"],
+            ["export", "run", "--for", "onnxruntime", "--trial", "2", "--float-fallback"],
             ["select", "run", "--budget", "30", "--latency", "latency.json"],
         ],
         _files_below("run"),
@@ -203,7 +203,7 @@ def make_project(project: Path) -> None:
         swept = qsens(*_RESUME[:4], "--out", out, *QUICK, "--by", "layer")
         assert swept.exit_code == 0, swept.output
     for command in (
-        ("export", "run", "--for", "onnxruntime", "--trial", "2", "--out", "bundle"),
+        ("export", "run", "--for", "onnxruntime", "--trial", "2", "--float-fallback", "--out", "bundle"),
         ("verify", "bundle", "--repeats", "2", "--latency-json", "latency.json"),
     ):
         done = qsens(*command)

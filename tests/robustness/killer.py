@@ -110,7 +110,7 @@ def kinds_of(root: Path) -> tuple[Kind, ...]:
         Kind("guided", (*sweep, *search), 20),
         Kind("report", ("report", "run"), 5, base=True, draws=True),
         Kind("select", ("select", "run", "--budget", "40", "--write"), 15, base=True),
-        Kind("export", ("export", "run", "--for", "onnxruntime"), 10, base=True),
+        Kind("export", ("export", "run", "--for", "onnxruntime", "--float-fallback"), 10, base=True),
         Kind("loading", sweep, 10, draws=True, is_fresh=True),
     )
 

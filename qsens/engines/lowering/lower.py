@@ -6,10 +6,10 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.exact import lower_exact
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, PlacedMap
-from qsens.engines.lowering.qdq import lower_qdq
+from qsens.engines.lowering.qdq import FORMS, layers_beyond_half, lower_qdq
 from qsens.graph.graph import Graph
 
-__all__ = ["LoweredGraph", "lower_graph"]
+__all__ = ["LoweredGraph", "lower_graph", "unfit_layers"]
 
 
 def lower_graph(
@@ -35,6 +35,20 @@ def lower_graph(
     if flavour == Flavour.EXACT:
         return lower_exact(placed)
     return lower_qdq(placed, Flavour(flavour))
+
+
+def unfit_layers(
+    plan: LoweringPlan,
+    precision_map: PrecisionMap,
+    ranges: Ranges,
+    options: LoweringOptions,
+    flavour: str,
+) -> dict[str, str]:
+    """The INT8 layers of a map that the flavour cannot express with these ranges, each with the reason."""
+    form = FORMS.get(Flavour(flavour))
+    if form is None or not form.is_half:
+        return {}
+    return layers_beyond_half(PlacedMap(plan, precision_map, ranges, options))
 
 
 def _check_map(graph: Graph, precision_map: PrecisionMap) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.deploy import float_fallback
+from qsens.core.targets import target_named
 from qsens.deploy.bundle import golden_inputs
-from qsens.deploy.chosen_map import TARGETS
-from qsens.deploy.float_fallback import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
 from qsens.device.audit import ExecutedLayer
+from qsens.engines import float_fallback
+from qsens.engines.float_fallback import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.graph import Graph
 
@@ -47,7 +47,9 @@ class Engine:
 
 @pytest.fixture
 def drafting(reopened, tmp_path):
-    return Drafting(reopened, TARGETS["onnxruntime"], tmp_path, 1, golden_inputs(reopened, (0, 1)), "picture")
+    return Drafting(
+        reopened, target_named("onnxruntime").target, tmp_path, 1, golden_inputs(reopened, (0, 1)), "picture"
+    )
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_refused_layers_go_back_and_what_that_uncovers_too(drafting, pretend):
     agreed = agreed_graph(drafting, INT8, builds=True)
     assert built == [set(NODES), set(NODES) - {"up"}, set(NODES) - {"up", "inner"}]
     assert [entry.layer for entry in agreed.returned] == ["inner", "up"]
-    assert "ConvTranspose in fp32" in agreed.returned[1].reason
+    assert "no INT8 kernel for this ConvTranspose here: it ran in fp32" in agreed.returned[1].reason
     assert agreed.deployed.assignment(NODES)["up"] is Precision.FP16
     audit = {row.layer: row for row in agreed.engine.audit}
     assert (audit["up"].requested, audit["up"].expected, audit["up"].actual) == ("int8", "fp32", "fp32")
@@ -131,13 +133,13 @@ def test_large_weights_lie_beside_the_graph(reopened, tmp_path, monkeypatch):
     monkeypatch.setattr(float_fallback, "LARGEST_MESSAGE", 1000)
     # onnx itself keeps small tensors inside
     monkeypatch.setattr(onnx, "save", lambda model, path, **more: SAVE(model, path, size_threshold=0, **more))
-    write_model(lowered, tmp_path / MODEL, TARGETS["openvino"])
+    write_model(lowered, tmp_path / MODEL, target_named("openvino").target)
     assert (tmp_path / WEIGHTS_FILE).stat().st_size > 1000
     inside = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in lowered.model.graph.initializer}
     for tensor in onnx.load(tmp_path / MODEL).graph.initializer:
         np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), inside[tensor.name])
-    with pytest.raises(BuildError, match="more than TensorRT's parser takes"):
-        write_model(lowered, tmp_path / MODEL, TARGETS["tensorrt"])
+    with pytest.raises(BuildError, match="more than the parser of TensorRT 10 or 11 takes"):
+        write_model(lowered, tmp_path / MODEL, target_named("tensorrt").target)
 
 
 SAVE = onnx.save

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -11,7 +11,8 @@ import onnx
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.deploy.chosen_map import Target
+from qsens.core.spec import SweepSpec
+from qsens.core.targets import Target
 from qsens.device.audit import AskedLayer, LayerAudit, audit_layers, mismatches
 from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
@@ -19,7 +20,7 @@ from qsens.device.goldens import batch_of
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.engines.lowering.qdq import NOTE, without_tail_clips
-from qsens.run.reopen import ReopenedRun
+from qsens.graph.graph import Graph
 
 # Protobuf cannot serialise more; larger weights lie in a file beside the graph.
 LARGEST_MESSAGE = 2**31 - 2**20
@@ -65,6 +66,18 @@ class AgreedGraph:
         return self.lowered.requested
 
 
+class LowersMaps(Protocol):
+    """A run, as far as its maps are lowered: one that is under way, or one that was opened again."""
+
+    @property
+    def spec(self) -> SweepSpec: ...
+
+    @property
+    def graph(self) -> Graph: ...
+
+    def lower(self, precision_map: PrecisionMap, flavour: str = ...) -> LoweredGraph: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Drafting:
     """The surroundings of a map that is lowered, built and audited: run, target, folder, batch, samples.
@@ -72,7 +85,7 @@ class Drafting:
     `inputs` are golden inputs by name, samples first. `picture` is the output that is looked at.
     """
 
-    run: ReopenedRun
+    run: LowersMaps
     target: Target
     folder: Path
     batch: int
@@ -142,7 +155,7 @@ def write_model(lowered: LoweredGraph, path: Path, target: Target) -> None:
     """Write the graph; weights beyond what one message can hold go to a file beside it.
 
     Raises:
-        BuildError: for such weights and TensorRT, whose parsers take one message.
+        BuildError: for such weights and a target whose parser takes one message.
     """
     model = lowered.detached
     size_bytes = model.skeleton.ByteSize() + sum(value.nbytes for value in model.weights.values())
@@ -150,9 +163,9 @@ def write_model(lowered: LoweredGraph, path: Path, target: Target) -> None:
     weights.unlink(missing_ok=True)
     if size_bytes < LARGEST_MESSAGE:
         onnx.save(model.attached(), path)
-    elif target.runtime == "tensorrt":
+    elif not target.takes_large_graphs:
         raise BuildError(
-            f"the graph has {size_bytes / 2**30:.1f} GiB, more than TensorRT's parser takes at once",
+            f"the graph has {size_bytes / 2**30:.1f} GiB, more than the parser of {target.title} takes",
             "export for openvino or onnxruntime, or a smaller generator",
         )
     else:
@@ -203,9 +216,9 @@ def _returned(row: LayerAudit, drafting: Drafting) -> ReturnedLayer:
     if precision is None:
         raise VerificationError(
             f"layer {row.layer!r} may only run in INT8, and {drafting.target.title} runs it in {row.actual}",
-            "sweep without the pin that says so, or export for another runtime",
+            "leave out the pin that says so, or take another target",
         )
-    reason = f"{drafting.target.title} ran this {layer.kind} in {row.actual}: no INT8 kernel took it"
+    reason = f"{drafting.target.name} has no INT8 kernel for this {layer.kind} here: it ran in {row.actual}"
     return ReturnedLayer(row.layer, row.node, precision, reason)
 
 

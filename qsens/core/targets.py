@@ -1,0 +1,74 @@
+"""Deployment targets: each backend declares those that bundles of its engines are exported for."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from qsens.core.errors import PluginError, SpecError
+from qsens.core.plugins import load_plugin, machine_problem, names
+
+
+@dataclass(frozen=True)
+class Target:
+    """A deployment target.
+
+    `runtime` is the name of its half in `qsens.device`, `flavour` the form of graph that it takes.
+    `psnr_cap_db`: an engine whose pictures are this close to the goldens is right, however close the exact
+    arithmetic comes. On CPUs float layers are FP32 and the cap is strict; a GPU may add up FP16 layers in
+    FP16, which costs up to some 10 dB of their 60 to 70 dB and stays below one grey level (48 dB).
+    `fuses_clips`: clips before quantizers do not keep layers out of INT8 kernels. `takes_large_graphs`:
+    weights beyond what one message holds may lie in a file beside the graph. `placement` is the one that
+    its INT8 kernels need, empty where any will do; `without_int8` are kinds of layers that it has no INT8
+    kernel for in any placement. `needs` and `usage` are for the README of its bundles: what to install, and
+    how to run the graph (`{feeds}`, `{picture}`, `{shapes}` and `{command}` are filled in).
+    """
+
+    name: str
+    runtime: str
+    title: str
+    flavour: str
+    psnr_cap_db: float
+    needs: str
+    usage: str
+    fuses_clips: bool = True
+    takes_large_graphs: bool = True
+    placement: str = ""
+    without_int8: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeclaredTarget:
+    """A target and the backend that declares it, which builds its engines where `problem` is `None`."""
+
+    target: Target
+    backend: str
+
+    @property
+    def problem(self) -> str | None:
+        """The reason that this machine cannot build its engines."""
+        return machine_problem("backends", self.backend)
+
+
+def declared_targets() -> Mapping[str, DeclaredTarget]:
+    """The targets of all backends by name; a backend that cannot be imported has none."""
+    found: dict[str, DeclaredTarget] = {}
+    for backend in names("backends"):
+        try:
+            targets = getattr(load_plugin("backends", backend), "targets", ())
+        except PluginError:
+            continue  # `qsens plugins` says why
+        found |= {target.name: DeclaredTarget(target, backend) for target in targets}
+    return MappingProxyType(found)
+
+
+def target_named(name: str) -> DeclaredTarget:
+    """The target of that name. Raises `SpecError` where no backend declares it."""
+    known = declared_targets()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        listed = f"there are {', '.join(sorted(known))}"
+        raise SpecError(
+            f"no target named {name!r}", f"did you mean {close[0]!r}? {listed}" if close else listed
+        )
+    return known[name]

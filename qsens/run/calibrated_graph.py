@@ -1,0 +1,66 @@
+"""A sweep's graph with the ranges and options that its maps are lowered with."""
+
+from dataclasses import dataclass, replace
+
+from qsens.calibration.measure import measure_ranges, promised_ranges
+from qsens.calibration.ranges import Ranges
+from qsens.core.interfaces import Progress
+from qsens.core.precision import PrecisionMap
+from qsens.core.spec import SweepSpec
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.graph.graph import Graph
+from qsens.repair.stages import Subject, make_repair
+from qsens.run.folder import RunPaths
+from qsens.run.open import OpenedSweep, lowering_options
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedGraph:
+    """A graph whose maps can be lowered."""
+
+    spec: SweepSpec
+    plan: LoweringPlan
+    ranges: Ranges
+    options: LoweringOptions
+
+    @property
+    def graph(self) -> Graph:
+        """The prepared graph."""
+        return self.plan.graph
+
+    def lower(self, precision_map: PrecisionMap, flavour: str = "exact") -> LoweredGraph:
+        """The graph of a map in a flavour. Raises `BuildError`."""
+        return lower_graph(self.plan, precision_map, self.ranges, self.options, flavour=flavour)
+
+
+def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> CalibratedGraph:
+    """Calibrate and repair, or read what an earlier run left in the folder. Raises as `measure_ranges`."""
+    measured, spec = measured_graph(job, folder, progress), job.spec
+    subject = Subject(
+        measured.plan,
+        measured.ranges,
+        measured.options,
+        job.calibration,
+        spec.output,
+        spec.threads,
+        progress,
+    )
+    repair = make_repair(subject, spec.repair, folder.repair_path)
+    plan, ranges = repair.applied(measured.plan, measured.ranges)
+    return replace(measured, plan=plan, ranges=ranges)
+
+
+def measured_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> CalibratedGraph:
+    """The same before any repair, which changes no kernel that a layer runs in."""
+    spec, plan = job.spec, LoweringPlan.of(job.graph)
+    options = lowering_options(spec)
+    ranges = measure_ranges(
+        plan.observer(options.placement, spec.threads),
+        job.calibration,
+        spec,
+        promised=promised_ranges(job.calibration, job.evaluation),
+        path=folder.ranges_path,
+        progress=progress,
+    )
+    return CalibratedGraph(spec, plan, ranges, options)

@@ -1,0 +1,186 @@
+"""A sweep for a target offers, scores, chooses and exports what that target runs."""
+
+import json
+import shutil
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from lowered_models import residual_generator
+from tiny_photos import write_photos
+
+from qsens.api import run_sweep
+from qsens.cli.main import main
+from qsens.core.errors import SpecError
+from qsens.core.precision import Precision
+from qsens.run.folder import read_provenance, read_run_spec, read_study
+
+SWEEP = (
+    *("sweep", "generator.onnx", "--calibration", "photos", "--metric", "psnr", "--ranges", "minmax"),
+    *("--calibration-samples", "2", "--evaluation-samples", "4", "--threads", "1", "--strategy", "ends"),
+    *("--out", "run"),
+)
+VALUES = {
+    "checkpoint": "generator.onnx",
+    "calibration": "photos",
+    "metrics": ["psnr"],
+    "range_method": "minmax",
+    "calibration_samples": 2,
+    "evaluation_samples": 4,
+    "threads": 1,
+    "strategy": "ends",
+}
+
+
+def qsens(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Photographs and a generator of five layers, one of them a transposed convolution."""
+    project = tmp_path_factory.mktemp("made")
+    onnx.save(residual_generator(), project / "generator.onnx")
+    write_photos(project / "photos")
+    return project
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    copy = shutil.copytree(made, tmp_path / "project")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def swept(made, tmp_path_factory):
+    """The project after a sweep for ONNX Runtime, and what it printed."""
+    copy = shutil.copytree(made, tmp_path_factory.mktemp("swept") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(copy)
+        result = qsens(*SWEEP, "--for", "onnxruntime", "--budget", "20")
+    assert result.exit_code == 0, result.stderr
+    return copy, result
+
+
+@pytest.fixture
+def run(swept, tmp_path, monkeypatch):
+    copy = shutil.copytree(swept[0], tmp_path / "project")
+    monkeypatch.chdir(copy)
+    return copy / "run"
+
+
+def test_layers_that_the_target_cannot_run_are_not_offered_and_say_why(swept):
+    project, result = swept
+    study = read_study(project / "run")
+    held = {layer.name: layer for layer in study.layers if layer.float_reason}
+    assert "up" in held
+    assert "first" not in held
+    assert "onnxruntime has no INT8 kernel for this ConvTranspose" in held["up"].float_reason
+    assert held["up"].float_reason in result.stderr
+    assert held["up"].float_reason in result.stdout
+    for trial in study.trials:
+        assert trial.requested["up"] is not Precision.INT8
+        assert trial.applied == trial.requested
+
+
+def test_placement_target_and_the_version_of_its_runtime_are_written_down(swept):
+    run = swept[0] / "run"
+    spec, provenance = read_run_spec(run), read_provenance(run)
+    assert (spec.target, spec.placement) == ("onnxruntime", "dense")
+    assert provenance.contents["target"] == "onnxruntime"
+    assert "onnxruntime" in provenance.versions
+    assert json.loads((run / "precision_map.json").read_text())["settings"]["target"] == "onnxruntime"
+
+
+def test_the_map_that_was_scored_is_the_one_that_ships(run):
+    exported = qsens("export", run, "--json")
+    assert exported.exit_code == 0, exported.stderr
+    document = json.loads(exported.stdout)
+    chosen = json.loads((run / "precision_map.json").read_text())
+    assert document["target"] == "onnxruntime"
+    assert document["map"]["requested"] == document["map"]["deployed"]
+    assert document["map"]["int8_macs_share_deployed"] == chosen["int8_macs_share"] > 0
+    assert not [layer for layer in document["layers"] if layer["reason"]]
+    verified = qsens("verify", run / "bundle-onnxruntime", "--no-latency", "--score")
+    assert verified.exit_code == 0, verified.stderr
+
+
+def test_a_resumed_run_keeps_its_layers_and_asks_nothing_again(run, monkeypatch):
+    before = (run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()
+    monkeypatch.setattr("qsens.run.target.fitted", None)
+    run_sweep(out=run, target="onnxruntime", **VALUES)
+    assert ((run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()) == before
+
+
+def test_another_target_is_another_run(run):
+    result = qsens(*SWEEP, "--for", "openvino")
+    assert result.exit_code == 1
+    assert 'target: "onnxruntime" -> "openvino"' in result.stderr
+
+
+def test_workers_score_the_same_maps(project, swept):
+    there = run_sweep(out="run", target="onnxruntime", workers=1, **VALUES)
+    alone = read_study(swept[0] / "run")
+    assert alone.layers == there.layers
+    assert [trial.scores for trial in alone.trials] == [trial.scores for trial in there.trials]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "texts"),
+    [
+        (("--for", "tflite"), 2, ["no target named 'tflite'", "openvino"]),
+        (("--for", "onnxruntime", "--pin", "up=int8"), 2, ["'up' may only run in INT8", "leave out the pin"]),
+        (
+            ("--for", "onnxruntime", "--placement", "residual"),
+            2,
+            ["none of the 5 layers can run in INT8", "--placement dense keeps more"],
+        ),
+    ],
+)
+def test_what_a_target_cannot_do_is_refused_before_anything_is_scored(project, arguments, code, texts):
+    result = qsens(*SWEEP, *arguments)
+    assert result.exit_code == code
+    for text in texts:
+        assert text in result.stderr
+    journal = project / "run" / "journal.jsonl"
+    assert not journal.exists() or len(journal.read_text().splitlines()) == 1
+
+
+def test_plan_counts_the_maps_of_the_target(project):
+    arguments = SWEEP[1:-2]
+    whole = json.loads(qsens("plan", *arguments, "--json").stdout)
+    planned = json.loads(qsens("plan", *arguments, "--for", "onnxruntime", "--json").stdout)
+    assert planned["plan"]["maps"] < whole["plan"]["maps"]
+    assert planned["sweep"]["target"] == "onnxruntime"
+    assert any("ConvTranspose" in line for line in planned["target"])
+
+
+def test_a_target_that_is_not_here_is_said_and_only_lowered(project, monkeypatch):
+    monkeypatch.setattr("qsens.engines.tensorrt.problem", lambda: "no GPU")
+    planned = qsens("plan", *SWEEP[1:-2], "--for", "tensorrt-legacy")
+    assert planned.exit_code == 0, planned.stderr
+    assert "TensorRT 8.5 to 10 could not be asked which layers it runs in INT8: no GPU" in planned.stdout
+    study = run_sweep(out="run", target="tensorrt-legacy", **VALUES)
+    assert all(Precision.INT8 in layer.allowed for layer in study.layers)
+
+
+def test_a_sweep_for_no_target_says_what_each_would_leave_before_anybody_exports(project):
+    result = qsens(*SWEEP, "--budget", "20")
+    assert result.exit_code == 0, result.stderr
+    last = result.stdout[result.stdout.index("Of the chosen map, 100.0% of the MACs in INT8") :]
+    assert "onnxruntime: 0.0%; in float: first" in last
+    assert "--for TARGET" in last
+    exported = qsens("export", project / "run", "--for", "onnxruntime")
+    assert exported.exit_code == 1
+    assert "of 100.0% of the multiply-accumulates 0.0% would be left" in exported.stderr
+    assert "sweep --for onnxruntime" in exported.stderr
+    assert not (project / "run" / "bundle-onnxruntime").exists()
+
+
+def test_the_python_interface_takes_the_target(project):
+    with pytest.raises(SpecError, match="no target named 'tensort'"):
+        run_sweep(out="other", target="tensort", **VALUES)
