@@ -15,7 +15,7 @@ import click
 from qsens import __version__
 from qsens.cli.process import CommandProcess
 from qsens.cli.repeated_options import refuse_repeats
-from qsens.cli.shown_text import only_shown
+from qsens.cli.shown_text import only_shown, said_warnings
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import QsensError, SpecError
 from qsens.core.plugins import list_plugins
@@ -135,7 +135,7 @@ class MainGroup(LazyGroup):
         return {**COMMANDS, **{name: entry for name, entry in added.items() if name not in COMMANDS}}
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        with only_shown():
+        with only_shown(), said_warnings():
             return super().main(*arguments, **options)
 
     def make_context(

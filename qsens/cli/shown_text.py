@@ -4,9 +4,13 @@ import codecs
 import contextlib
 import io
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
+import click
+
+from qsens.core.errors import QsensWarning
 from qsens.device.visible_text import visible_text
 
 
@@ -48,6 +52,26 @@ def only_shown() -> Iterator[None]:
         for name, stream in shown.items():
             if getattr(sys, name) is stream:  # click puts another one where the reader has gone away
                 setattr(sys, name, steering(stream))
+
+
+@contextlib.contextmanager
+def said_warnings() -> Iterator[None]:
+    """Have each warning of qsens said once, in a line of its own; others are shown as Python does."""
+    usual, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, QsensWarning):
+            usual(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            click.echo(f"Warning: {message}", err=True)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        if warnings.showwarning is show:
+            warnings.showwarning = usual
 
 
 def _shown(stream: Any) -> Any:

@@ -12,6 +12,10 @@ class QsensError(Exception):
         self.hint = hint
 
 
+class QsensWarning(UserWarning):
+    """Something the user should know of a result; the command line says it in one line."""
+
+
 def install_hint(extra: str) -> str:
     """The command that installs an extra of qsens with the versions it was tested with.
 

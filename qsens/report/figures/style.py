@@ -1,6 +1,5 @@
 """Colours, sizes, axes and floors shared by all figures; Okabe and Ito's colour-blind-safe palette."""
 
-import io
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from qsens.core.metric_names import format_value
 from qsens.core.precision import Precision
+from qsens.report.figures.fonts import file_of
 from qsens.run.floors import Floor
 
 INK, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#d9d9d9"
@@ -174,18 +174,15 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
 
 def render_png(figure: Figure) -> bytes:
     """The figure as a PNG file, 150 dots per inch; its layout is settled by that and kept."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    content = file_of(figure, format="png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")
-    return file.getvalue()
+    return content
 
 
 def render_svg(figure: Figure, salt: str) -> bytes:
     """The figure as an SVG file; the same figure and `salt` give the same bytes."""
-    file = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
+        return file_of(figure, format="svg", metadata={"Date": None})
 
 
 def value_label(name: str, value: float) -> str:
