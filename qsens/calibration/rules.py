@@ -16,6 +16,7 @@ from qsens.calibration.images import (
 from qsens.calibration.manifest import Manifest, is_range
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, InputSpec
+from qsens.core.picture_layout import is_channels_last, layout_fault, layout_hint, sides_text
 
 ANY_IMAGE = "*"
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
@@ -125,6 +126,13 @@ def _image_input(inputs: Sequence[InputSpec], rules: Mapping[str, InputRule]) ->
             "whose source is normal, uniform or constant ([inputs.NAME] in the file of --spec), or use .npz "
             "files",
         )
+    for spec in inputs:
+        sides = (None, *spec.shape) if spec.is_batched else spec.shape
+        if is_channels_last(sides) and spec.name not in rules:
+            raise SpecError(
+                f"input {spec.name!r} {sides_text(sides)} cannot take images: {layout_fault(sides)}",
+                layout_hint(sides, spec.name, is_input=True),
+            )
     shapes = "; ".join(f"{spec.name} {shape_text(spec)}" for spec in inputs)
     raise SpecError(
         f"no input looks like an image (1 or 3 channels, height, width): {shapes}",

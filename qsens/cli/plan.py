@@ -60,7 +60,7 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     spec, graph = opened.spec, opened.graph
     extractor = opened.extractor
     output = spec.output
-    low, high = output.value_range
+    low, high = output.pixel_range
     sweep_facts = {
         "generator": f"{opened.generator.name}, {len(graph.layers)} layers",
         **({} if spec.target is None else {"target": spec.target}),

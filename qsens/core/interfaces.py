@@ -96,16 +96,25 @@ class InputRule:
     value: tuple[float, ...] | None = None
 
 
+FLOAT_RANGE = (0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class OutputRule:
     """The output that is the picture, and the range and colour order that make uint8 RGB of its values.
 
-    `name` is the graph output, `None` where there is only one that looks like an image.
+    `name` is the graph output, `None` where there is only one that looks like an image. `value_range` is
+    what becomes 0..255, `None` where nobody stated it: once a sweep is open, it is that of the output's type.
     """
 
     name: str | None = None
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: tuple[float, float] | None = None
     colour_order: str = "rgb"
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """The range that was stated or settled, else that of floats."""
+        return self.value_range or FLOAT_RANGE
 
 
 class SampleSet(Protocol):

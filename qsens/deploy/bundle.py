@@ -199,7 +199,7 @@ def _export(
     if changed is not None:
         changed.say_first(hear, is_allowed=options.takes_back_to_float)
     goldens = Goldens(inputs, fp32, exact_outputs(run, agreed.deployed, inputs))
-    psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.value_range)
+    psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.pixel_range)
     bundle = drafting.bundle(agreed.lowered, chosen.precision_map, bounds_for(psnr, options.target))
     compared = _compared(bundle, goldens) if agreed.engine is not None else None
     if options.strict and compared is not None and compared.problems:

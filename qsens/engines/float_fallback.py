@@ -106,7 +106,7 @@ class Drafting:
             ),
             outputs=graph.outputs,
             picture=self.picture,
-            value_range=self.run.spec.output.value_range,
+            value_range=self.run.spec.output.pixel_range,
             asked=_asked(lowered, requested),
             float_pins=lowered.float_pins,
             bounds=bounds,

@@ -23,8 +23,8 @@ class Graph:
     time, for the reason `why_single`. `digest` covers graph, weights and layer names.
     `dynamic_weight_nodes` are convolutions whose weights are computed from inputs (style modulation): not
     layers, they run in float. `example` is the feed of one sample that the graph was examined with, a real
-    one where there was any. `observed` are layers whose shapes only a run on it told, `notes` sentences on
-    what shapes and MACs rest on.
+    one where there was any; `example_outputs` are the FP32 outputs of it. `observed` are layers whose shapes
+    only a run on it told, `notes` sentences on what shapes and MACs rest on.
     """
 
     model: onnx.ModelProto
@@ -37,5 +37,6 @@ class Graph:
     dynamic_weight_nodes: tuple[str, ...] = ()
     why_single: str | None = None
     example: Mapping[str, np.ndarray[Any, np.dtype[Any]]] = field(default_factory=dict)
+    example_outputs: Mapping[str, np.ndarray[Any, np.dtype[Any]]] = field(default_factory=dict)
     observed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

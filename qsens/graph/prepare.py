@@ -15,7 +15,7 @@ from qsens.graph.examples import Examples, Feed, made_up_examples, real_examples
 from qsens.graph.functions import inline_functions
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
-from qsens.graph.onnx_run import open_session, relative_difference
+from qsens.graph.onnx_run import Values, open_session, relative_difference
 from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
 from qsens.graph.shapes import (
     example_shapes,
@@ -71,7 +71,8 @@ def prepare_graph(
     observed = ObservedShapes.of(draft, examples)
     layers = enumerate_layers(draft, observed.shapes)
     prepared = _finished(draft)
-    why_single = _check(model, prepared, examples)
+    outputs = _checked_outputs(model, prepared, examples)
+    why_single = _fixed_batch(model, examples.specs) or why_not_batched(open_session(prepared), examples)
     return Graph(
         model=prepared,
         layers=layers,
@@ -83,6 +84,7 @@ def prepare_graph(
         dynamic_weight_nodes=dynamic_weight_nodes(draft),
         why_single=why_single,
         example=examples.first,
+        example_outputs=outputs,
         observed=tuple(layer.name for layer in layers if layer.node in observed.by_run),
         notes=_notes(layers, observed, examples),
     )
@@ -173,11 +175,12 @@ def _finished(draft: Draft) -> onnx.ModelProto:
     return model
 
 
-def _check(original: onnx.ModelProto, prepared: onnx.ModelProto, examples: Examples) -> str | None:
-    """Compare both models on an example; return words for what keeps the prepared one from batching."""
+def _checked_outputs(
+    original: onnx.ModelProto, prepared: onnx.ModelProto, examples: Examples
+) -> dict[str, Values]:
+    """The prepared model's outputs for the first example, which are those of the original."""
     expected = examples.run(open_session(original), examples.first)
-    session = open_session(prepared)
-    actual = examples.run(session, examples.first)
+    actual = examples.run(open_session(prepared), examples.first)
     for output, before, after in zip(prepared.graph.output, expected, actual, strict=True):
         difference = relative_difference(before, after)
         if not difference <= LARGEST_DIFFERENCE:
@@ -186,7 +189,7 @@ def _check(original: onnx.ModelProto, prepared: onnx.ModelProto, examples: Examp
                 f"(limit {LARGEST_DIFFERENCE:.0e})",
                 "the network amplifies rounding or this is a bug in qsens; please report it with the file",
             )
-    return _fixed_batch(original, examples.specs) or why_not_batched(session, examples)
+    return dict(zip((output.name for output in prepared.graph.output), actual, strict=True))
 
 
 def _fixed_batch(model: onnx.ModelProto, specs: Sequence[InputSpec]) -> str | None:

@@ -63,7 +63,7 @@ from qsens.run.stages import (
 )
 from qsens.run.target import target_maps
 from qsens.scoring.extractors import features_of_images
-from qsens.scoring.pictures import picture_output, pictures_from_values
+from qsens.scoring.pictures import picture_output, pictures_from_values, refuse_one_level
 
 # What evaluates maps elsewhere, made once the run folder is open.
 RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
@@ -244,6 +244,7 @@ class Evaluator:
         evidence = Evidence(seen.joined_features(), influences_of(measurements), clusters)
         if baseline is None:
             images = seen.images_at(stage.places)
+            refuse_one_level(images)
             self._baseline = baseline = keep_baseline(
                 self.evidence, images, evidence, values_of(measurements)
             )

@@ -44,7 +44,7 @@ from qsens.scoring.extractors import (
     user_cache_folder,
 )
 from qsens.scoring.fid import sample_size_warning
-from qsens.scoring.pictures import check_output
+from qsens.scoring.pictures import check_output, settled_output
 from qsens.search.enumerations import Chain
 from qsens.selection.budget import Budget, no_budget, parse_guard
 from qsens.selection.choose import guard_without_score
@@ -301,6 +301,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     graph = graph_of(generator, model, spec, examples_of(calibration, evaluation))
     if spec.output == OutputRule():
         spec = replace(spec, output=generator.output or spec.output)
+    spec = replace(spec, output=settled_output(graph.example_outputs, spec.output))
     reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
     metrics = open_metrics(spec)
     strategy = open_strategy(spec)

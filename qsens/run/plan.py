@@ -10,6 +10,7 @@ import numpy as np
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.measure import measure_ranges, promised_ranges
 from qsens.calibration.splits import subset
+from qsens.core.interfaces import ScoredBatch
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
@@ -18,7 +19,7 @@ from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps
-from qsens.run.open import OpenedSweep, lowering_options, sample_warnings
+from qsens.run.open import OpenedSweep, lowering_options, sample_warnings, scoring_context
 from qsens.run.stages import screen_samples
 from qsens.run.target import fitted, target_notes
 from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
@@ -97,6 +98,7 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         values = outputs[picture_output(outputs, opened.spec.output)]
     images = pictures_from_values(values, opened.spec.output)
     features_s = _features_s(opened, images)
+    _try_metrics(opened, images)
     warning = picture_warning(images)
     return SweepPlan(
         maps=len(planned.maps),
@@ -113,6 +115,14 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         warnings=(*sample_warnings(opened), *([warning] if warning is not None else [])),
         target_notes=tuple(target_notes(opened)),
     )
+
+
+def _try_metrics(opened: OpenedSweep, images: np.ndarray[Any, np.dtype[Any]]) -> None:
+    """Let metrics that read pictures alone look at some: they may be too small, or of another kind."""
+    for metric in opened.metrics:
+        if not metric.needs_features:
+            batch = ScoredBatch(0, images, images, None)
+            metric.start(scoring_context(opened, None)).update(batch)
 
 
 def _features_s(opened: OpenedSweep, images: np.ndarray[Any, np.dtype[Any]]) -> float:

@@ -2,15 +2,24 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from qsens.core.errors import ScoreError, SpecError
-from qsens.core.interfaces import OutputRule
+from qsens.core.interfaces import FLOAT_RANGE, OutputRule
+from qsens.core.picture_layout import (
+    is_channels_last,
+    is_picture,
+    layout_fault,
+    layout_hint,
+    sides_text,
+)
 
 FEW_LEVELS = 16
 LARGE_CLIPPED_SHARE = 0.4
+BYTE_RANGE = (0.0, 255.0)
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -30,15 +39,90 @@ def picture_output(outputs: Mapping[str, Array], rule: OutputRule) -> str:
     """
     if rule.name is not None:
         check_output(tuple(outputs), rule)
+        _refuse_layout(rule.name, outputs[rule.name])
         return rule.name
-    alike = [name for name, value in outputs.items() if value.ndim == 4 and value.shape[1] in (1, 3)]
-    if len(alike) != 1:
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outputs.items())
+    alike = [name for name, value in outputs.items() if is_picture(value.shape)]
+    if len(alike) == 1:
+        return alike[0]
+    others = [name for name, value in outputs.items() if is_channels_last(value.shape)] or list(outputs)
+    if not alike and len(others) == 1:
+        _refuse_layout(others[0], outputs[others[0]])
+    shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outputs.items())
+    raise SpecError(
+        f"{len(alike) or 'no'} outputs look like an image (N, 1 or 3, H, W): {shapes}",
+        "name the picture with [output] name = ... in the spec, or --output NAME",
+    )
+
+
+def _refuse_layout(name: str, values: Array) -> None:
+    fault = layout_fault(values.shape)
+    if fault is not None:
         raise SpecError(
-            f"{len(alike) or 'no'} outputs look like an image (N, 1 or 3, H, W): {shapes}",
-            "name the picture with [output] name = ... in the spec, or --output NAME",
+            f"output {name!r} {sides_text(values.shape)} cannot be scored as pictures: {fault}",
+            layout_hint(values.shape, name, is_input=False),
         )
-    return alike[0]
+
+
+def settled_output(outputs: Mapping[str, Array], rule: OutputRule) -> OutputRule:
+    """The rule with the value range of the picture's type, where none is stated.
+
+    `outputs` are those of FP32 for a sample.
+
+    Raises:
+        SpecError: as `picture_output`; for an integer type that says no range; for a stated range that the
+            type, or most of the values, contradict.
+    """
+    name = picture_output(outputs, rule)
+    values = outputs[name]
+    if rule.value_range is not None:
+        _refuse_contradiction(name, values, rule.value_range)
+        return rule
+    if values.dtype == np.uint8:
+        return replace(rule, value_range=BYTE_RANGE)
+    if values.dtype.kind in "iu":
+        raise SpecError(
+            f"output {name!r} is {values.dtype}, a type that does not say which values are black and white",
+            "state them with --output-range LOW..HIGH, for example --output-range=0..255",
+        )
+    return replace(rule, value_range=FLOAT_RANGE)
+
+
+def _refuse_contradiction(name: str, values: Array, value_range: tuple[float, float]) -> None:
+    """Check a stated range against integers and booleans; floats may go anywhere, and are warned about."""
+    if values.dtype.kind not in "iub":
+        return
+    low, high = value_range
+    outside = float(np.mean((values < low) | (values > high)))
+    if outside > LARGE_CLIPPED_SHARE or not _holds(values.dtype, value_range):
+        raise SpecError(
+            f"output {name!r} is {values.dtype} and goes from {int(values.min())} to {int(values.max())} "
+            f"for the first sample, which contradicts the range {low:g}..{high:g}",
+            "leave --output-range out where its type is uint8 or bool, else state which of its values are "
+            "black and white",
+        )
+
+
+def _holds(dtype: np.dtype[Any], value_range: tuple[float, float]) -> bool:
+    if dtype.kind == "b":
+        return value_range == FLOAT_RANGE
+    limits = np.iinfo(dtype)
+    return limits.min <= value_range[0] and value_range[1] <= limits.max
+
+
+def refuse_one_level(images: Array) -> None:
+    """Check uint8 pictures of FP32 for there being something to see.
+
+    Raises:
+        ScoreError: if all their values are one: every map would be perfect.
+    """
+    low, high = int(images.min()), int(images.max())
+    if low == high:
+        named = {0: " (black)", 255: " (white)"}.get(low, "")
+        raise ScoreError(
+            f"all {len(images)} pictures of FP32 have the one value {low}{named} throughout, "
+            "against which every map would be perfect",
+            "check --output, --output-range and --value-range, and the samples",
+        )
 
 
 def picture_warning(images: Array) -> str | None:
@@ -68,7 +152,7 @@ def pictures_from_values(values: Array, rule: OutputRule) -> Array:
             f"{int(broken.sum())} of {len(values)} images of a batch hold NaN or infinite values",
             "a value range of the inputs that the generator was not made for does this",
         )
-    low, high = rule.value_range
+    low, high = rule.pixel_range
     scaled = (values - np.float32(low)) * np.float32(255.0 / (high - low))
     images: Array = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     if images.shape[1] == 1:

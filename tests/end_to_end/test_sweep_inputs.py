@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from PIL import Image
 from tiny_models import normal, onnx_model
 from tiny_runs import chain, qsens, study_of, sweep, write_arrays, write_generator, write_images
@@ -140,7 +140,7 @@ def test_of_several_outputs_one_is_named(how, photos, tmp_path):
     model = write_generator(tmp_path / "two.onnx", two_pictures())
     unnamed = sweep(model, photos, tmp_path / "unnamed")
     assert unnamed.exit_code == 2
-    assert "2 outputs look like an image (N, 1 or 3, H, W): raw (4, 3, 16, 16)" in unnamed.stderr
+    assert "2 outputs look like an image (N, 1 or 3, H, W): raw (1, 3, 16, 16)" in unnamed.stderr
     assert "--output NAME" in unnamed.stderr
 
     (tmp_path / "sweep.toml").write_text('[output]\nname = "picture"\n')
@@ -258,3 +258,83 @@ def test_a_stated_size_that_the_images_do_not_have_is_refused(tmp_path):
     assert "'image' is stated as 1x3x8x8, but its samples are 1x3x16x16" in result.stderr
     assert not (tmp_path / "run").exists()
     assert sweep(generator, photos, tmp_path / "run", "--input-shape", "image=1x3x16x16").exit_code == 0
+
+
+def layouts(*, is_input_last, is_output_last, side=16):
+    """A picture in and out, its channels first or last at either end."""
+    sides = (["n", 3, side, side], ["n", side, side, 3])
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["first"], "/in/Transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "w"], ["raw"], "/draw/Conv"),
+        helper.make_node("Transpose", ["raw"], ["picture"], "/out/Transpose", perm=[0, 2, 3, 1]),
+    ]
+    nodes[1].input[0] = "first" if is_input_last else "image"
+    nodes[1].output[0] = "raw" if is_output_last else "picture"
+    return onnx_model(
+        nodes[0 if is_input_last else 1 : 3 if is_output_last else 2],
+        inputs={"image": sides[is_input_last]},
+        outputs={"picture": sides[is_output_last]},
+        weights={"w": normal(3, 3, 1, 1)},
+    )
+
+
+@pytest.mark.parametrize(("is_input_last", "is_output_last"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("named", [(), ("--output", "picture")])
+def test_channels_last_is_named_by_plan(named, is_input_last, is_output_last, photos, tmp_path):
+    model = layouts(is_input_last=is_input_last, is_output_last=is_output_last)
+    path = write_generator(tmp_path / "last.onnx", model)
+    planned = qsens("plan", path, "--calibration", photos, "--metric", "psnr", *named)
+    assert planned.exit_code == 2
+    end = "input 'image'" if is_input_last else "output 'picture'"
+    assert end in planned.stderr
+    assert "its channels are the last axis (N, H, W, C)" in planned.stderr
+    assert "Transpose" in planned.stderr
+
+
+def test_plan_says_that_pictures_are_too_small_for_a_metric(tmp_path):
+    photos = write_images(tmp_path / "photos", 4, side=8)
+    model = write_generator(
+        tmp_path / "small.onnx", layouts(is_input_last=False, is_output_last=False, side=8)
+    )
+    planned = qsens("plan", model, "--calibration", photos, "--metric", "ssim")
+    assert planned.exit_code == 1
+    assert "SSIM needs images of at least 11 by 11 pixels" in planned.stderr
+
+
+def bytes_to_bytes():
+    """uint8 pictures in and out, as a graph with its own pre- and post-processing has them."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], "/cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "unit"], ["scaled"], "/scale"),
+        helper.make_node("Conv", ["scaled", "w"], ["raw"], "/draw/Conv"),
+        helper.make_node("Sigmoid", ["raw"], ["squashed"], "/squash"),
+        helper.make_node("Mul", ["squashed", "full"], ["levels"], "/levels"),
+        helper.make_node("Cast", ["levels"], ["picture"], "/back", to=TensorProto.UINT8),
+    ]
+    sides = ["n", 3, 16, 16]
+    weights = {"w": normal(3, 3, 1, 1), "unit": np.float32(1 / 255), "full": np.float32(255)}
+    model = onnx_model(nodes, inputs={"image": sides}, outputs={"picture": sides}, weights=weights)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+    return model
+
+
+def test_pictures_of_bytes_are_scored_as_bytes(photos, tmp_path):
+    model = write_generator(tmp_path / "bytes.onnx", bytes_to_bytes())
+    assert sweep(model, photos, tmp_path / "run").exit_code == 0
+    assert read_run_spec(tmp_path / "run").output.value_range == (0.0, 255.0)
+    fp32, int8 = (study_of(tmp_path / "run").trials[number].score("psnr").value for number in (0, 2))
+    assert 20 < int8 < fp32
+    assert 64 < shown_images(tmp_path / "run").mean() < 192
+
+    contradicted = sweep(model, photos, tmp_path / "unit", "--output-range", "0..1")
+    assert contradicted.exit_code == 2
+    assert "contradicts the range 0..1" in contradicted.stderr
+
+
+def test_pictures_that_are_white_throughout_are_refused_before_any_other_map(photos, tmp_path):
+    model = write_generator(tmp_path / "chain.onnx", chain())
+    white = sweep(model, photos, tmp_path / "run", "--output-range=-9..-8")
+    assert white.exit_code == 1
+    assert "pictures of FP32 have the one value 255 (white)" in white.stderr
+    assert not study_of(tmp_path / "run").scored()

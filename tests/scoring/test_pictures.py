@@ -3,7 +3,13 @@ import pytest
 
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import OutputRule
-from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
+from qsens.scoring.pictures import (
+    picture_output,
+    picture_warning,
+    pictures_from_values,
+    refuse_one_level,
+    settled_output,
+)
 
 
 def values(*levels: float) -> np.ndarray:
@@ -76,3 +82,86 @@ def test_pictures_of_a_wrong_range_are_warned_about():
     assert "2 of 256 levels" in str(picture_warning(as_bytes))
     tanh = pictures_from_values(unit * 2 - 1, OutputRule())
     assert "black or white" in str(picture_warning(tanh))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stated", "settled"),
+    [
+        ("uint8", None, (0.0, 255.0)),
+        ("uint8", (0.0, 255.0), (0.0, 255.0)),
+        ("uint8", (16.0, 235.0), (16.0, 235.0)),
+        ("bool", None, (0.0, 1.0)),
+        ("bool", (0.0, 1.0), (0.0, 1.0)),
+        ("int32", (0.0, 255.0), (0.0, 255.0)),
+        ("float16", None, (0.0, 1.0)),
+        ("float32", None, (0.0, 1.0)),
+        ("float32", (-1.0, 1.0), (-1.0, 1.0)),
+        ("float64", None, (0.0, 1.0)),
+    ],
+)
+def test_the_type_of_a_picture_says_its_range_where_nobody_does(dtype, stated, settled):
+    outputs = {"picture": np.arange(192).reshape(1, 3, 8, 8).astype(dtype)}
+    rule = settled_output(outputs, OutputRule(value_range=stated, colour_order="bgr"))
+    assert rule == OutputRule(value_range=settled, colour_order="bgr")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stated", "words"),
+    [
+        ("int8", None, "does not say"),
+        ("int32", None, "does not say"),
+        ("int64", None, "does not say"),
+        ("uint8", (0.0, 1.0), "goes from 0 to 191 for the first sample, which contradicts the range 0..1"),
+        ("uint8", (-1.0, 1.0), "contradicts the range -1..1"),
+        ("uint8", (-255.0, 255.0), "contradicts the range -255..255"),
+        ("int64", (0.0, 1.0), "contradicts the range 0..1"),
+        ("bool", (0.0, 255.0), "contradicts the range 0..255"),
+    ],
+)
+def test_a_range_that_the_type_contradicts_or_does_not_say_is_refused(dtype, stated, words):
+    outputs = {"picture": (np.arange(192) % (2 if dtype == "bool" else 192)).reshape(1, 3, 8, 8)}
+    outputs["picture"] = outputs["picture"].astype(dtype)
+    with pytest.raises(SpecError, match=f"'picture' is {dtype}") as caught:
+        settled_output(outputs, OutputRule(value_range=stated))
+    assert words in caught.value.message
+    assert "--output-range" in caught.value.hint
+
+
+def test_a_mask_of_bytes_keeps_its_stated_range():
+    mask = (np.arange(64).reshape(1, 1, 8, 8) % 2).astype(np.uint8)
+    assert settled_output({"mask": mask}, OutputRule(value_range=(0.0, 1.0))).pixel_range == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float16", "float64"])
+def test_integers_and_other_floats_become_the_same_pictures(dtype):
+    levels = values(0, 77, 255).astype(dtype)
+    assert pictures_from_values(levels, OutputRule(value_range=(0, 255))).ravel().tolist() == [0, 77, 255]
+
+
+@pytest.mark.parametrize(
+    ("shape", "fault", "hint"),
+    [
+        ((1, 32, 32, 3), "last axis", "--outputs-as-nchw y"),
+        ((1, 32, 32, 1), "last axis", "Transpose"),
+        ((1, 32, 32, 4), "last axis", "Transpose"),
+        ((1, 4, 32, 32), "4 channels", "split the channels"),
+        ((1, 2, 32, 32), "2 channels", "split the channels"),
+        ((3, 32, 32), "no batch axis", "Unsqueeze"),
+        ((1, 3, 8, 32, 32), "five axes", "one frame at a time"),
+        ((1, 10), "list of values", "--output NAME"),
+    ],
+)
+@pytest.mark.parametrize("name", [None, "y"])
+def test_another_layout_than_that_of_pictures_is_refused_by_its_name(name, shape, fault, hint):
+    with pytest.raises(SpecError, match="output 'y'") as caught:
+        picture_output({"y": np.zeros(shape, np.float32)}, OutputRule(name=name))
+    assert fault in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_pictures_of_one_value_are_refused():
+    white = np.full((2, 3, 4, 4), 255, np.uint8)
+    with pytest.raises(ScoreError, match=r"all 2 pictures of FP32 have the one value 255 \(white\)"):
+        refuse_one_level(white)
+    white[1, 2, 3, 3] = 254
+    refuse_one_level(white)
