@@ -24,8 +24,9 @@ from qsens.graph.graph import Graph
 from qsens.repair.repair import kept_stages
 from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
+from qsens.run.checked_ranges import checked_workload
 from qsens.run.choice import Aim, choose_map_of_run
-from qsens.run.evaluate import RunnerFactory, calibrated_workload, runner_of, stoppable_calibration
+from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
 from qsens.run.evidence import load_audit, shown_pictures_warning
 from qsens.run.folder import (
     RunFolder,
@@ -152,7 +153,7 @@ def score_maps(
         folder.write_layers(job.graph.layers)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
-        evaluator = runner_of(job, folder, lambda: calibrated_workload(job, folder, progress), runner)
+        evaluator = runner_of(job, folder, lambda: checked_workload(job, folder, progress), runner)
         for stage in kept_stages(folder.repair_path) if job.spec.repair != "none" else ():
             hear(f"Repair: {stage.text()}")
         study = try_maps(

@@ -120,7 +120,8 @@ def text_of(finished: "FinishedRun") -> str:
     from qsens.cli.select import budget_example, front_table, selection_text  # loads onnx
 
     study, folder = finished.study, finished.folder
-    lines = [*_failed_lines(study), *_search_lines(finished), *_survival_lines(finished)]
+    ends = [*_search_lines(finished), *_survival_lines(finished)]
+    lines = [*_failed_lines(study), *_range_lines(folder), *ends]
     lines.append(f"\nReport: {finished.report}")
     if finished.selection is not None:
         if finished.spec.budget is None:
@@ -168,6 +169,13 @@ def _survival_lines(finished: "FinishedRun") -> list[str]:
     return lines
 
 
+def _range_lines(folder: Path) -> list[str]:
+    from qsens.calibration.range_check import read_range_check  # loads onnx
+
+    check = read_range_check(RunPaths(folder).range_check_path)
+    return [] if check is None else [f"\nWarning: {text}" for _, text in check.warnings()]
+
+
 def _failed_lines(study: Study) -> list[str]:
     failed = [trial for trial in study.trials if trial.outcome is Outcome.FAILED]
     if not failed:
@@ -181,15 +189,19 @@ def _failed_lines(study: Study) -> list[str]:
 
 def _json_of(finished: "FinishedRun") -> dict[str, Any]:
     """The same as plain values, with every trial."""
+    from qsens.calibration.range_check import read_range_check  # loads onnx
+
     chosen = None
     if finished.selection is not None:
         path = RunPaths(finished.folder).precision_map_path
         chosen = json.loads(path.read_text(encoding="utf-8"))
+    check = read_range_check(RunPaths(finished.folder).range_check_path)
     return {
         "run": str(finished.folder),
         "report": str(finished.report),
         "search_end": None if finished.search_end is None else finished.search_end.text,
         "failure": None if finished.failure is None else finished.failure.message,
+        "range_warnings": [] if check is None else [asdict(entry) for entry in (*check.made_up, *check.left)],
         "chosen": chosen,
         "survivals": [asdict(entry) for entry in finished.survivals],
         "trials": [trial.to_json() for trial in finished.study.trials],

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qsens.calibration.range_check import RangeCheck
 from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import Z95, extractor_name, facts_of, first_of_role, format_value, short_name
@@ -140,11 +141,12 @@ def findings_of(
     chosen: Trial | None = None,
     missing: int | None = None,
     timings: Sequence[Timings] = (),
+    range_check: RangeCheck | None = None,
 ) -> tuple[Finding, ...]:
     """Everything to know about the study, the most serious first.
 
     `missing` is the number of planned maps without a trial, `None` where it is unknown; `timings` are times
-    that were measured on devices.
+    that were measured on devices; `range_check` is that of the run, where there is one.
     """
     found = [
         *_unfinished(study, missing),
@@ -154,6 +156,7 @@ def findings_of(
         *_refusals(study),
         *_few_images(study),
         *_mixed_references(study),
+        *_ranges(range_check),
         *(finding for entry in timings for finding in latency_findings(study, entry, chosen)),
     ]
     return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
@@ -261,6 +264,11 @@ def _few_images(study: Study) -> Iterable[Finding]:
             )
             yield Finding(Severity.NOTE, "Few images", text)
             return
+
+
+def _ranges(check: RangeCheck | None) -> Iterable[Finding]:
+    for title, text in () if check is None else check.warnings():
+        yield Finding(Severity.WARNING, title, text)
 
 
 def _mixed_references(study: Study) -> Iterable[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from qsens.calibration.range_check import read_range_check
 from qsens.core.csv_text import csv_text
 from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
@@ -130,7 +131,13 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         study=study,
         chosen=chosen,
         verdict=found.verdict,
-        findings=findings_of(study, chosen, missing_maps(run, study), found.timings),
+        findings=findings_of(
+            study,
+            chosen,
+            missing_maps(run, study),
+            found.timings,
+            read_range_check(RunPaths(run).range_check_path),
+        ),
         pictures=pictures,
         evidence={},
         provenance=provenance_groups(run, study),

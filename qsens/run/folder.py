@@ -85,6 +85,10 @@ class RunPaths:
         return self.path / "ranges.npz"
 
     @property
+    def range_check_path(self) -> Path:
+        return self.path / "range-check.json"
+
+    @property
     def repair_path(self) -> Path:
         return self.path / "repair.npz"
 
