@@ -23,7 +23,7 @@ from machine import limit_math_threads, print_machine
 
 from qsens.api import choose_within_budget, score_maps
 from qsens.core.errors import QsensError
-from qsens.core.layer import Layer, blocks_of, macs_share, uniform_map
+from qsens.core.layer import Layer, macs_share, uniform_map
 from qsens.core.plugins import create
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import PLACEMENTS, SweepSpec, spec_from_values
@@ -100,8 +100,10 @@ def search(spec: SweepSpec, out: Path, name: str) -> None:
 def maps_of(layers: Sequence[Layer]) -> dict[str, PrecisionMap]:
     """INT8 in every layer, and in every layer but those of the last block."""
     everywhere = uniform_map(layers, Precision.INT8)
-    last = list(blocks_of(layers).values())[-1]
-    mixed = {layer.name: Precision.FP16 if layer in last else everywhere[layer.name] for layer in layers}
+    mixed = {
+        layer.name: Precision.FP16 if layer.block == layers[-1].block else everywhere[layer.name]
+        for layer in layers
+    }
     return {"everywhere": everywhere, "but the output block": PrecisionMap.over(mixed)}
 
 

@@ -23,6 +23,7 @@ from qsens.core.interfaces import Progress, SampleSet
 from qsens.core.plugins import with_defaults
 from qsens.core.spec import SweepSpec
 from qsens.graph.graph import Graph
+from qsens.graph.names import NameMaker, graph_names
 from qsens.graph.onnx_run import open_session
 from qsens.graph.topology import Topology
 
@@ -42,16 +43,19 @@ def extremes_model(graph: Graph, tensors: Sequence[str]) -> onnx.ModelProto:
 
     The extremes are computed by the runtime, so that large tensors never leave it.
     """
-    pair = numpy_helper.from_array(np.array([1], np.int64), "qsens:pair")
+    made = NameMaker(graph_names(graph.model.graph)).made
+    pair = numpy_helper.from_array(np.array([1], np.int64), made("qsens", "pair"))
     nodes = []
     for name in tensors:
         ends = []
         for operator in ("ReduceMin", "ReduceMax"):
-            ends.append(f"{name}:{operator}")
-            nodes.append(helper.make_node(operator, [name], [f"{ends[-1]}:scalar"], keepdims=0))
-            nodes.append(helper.make_node("Reshape", [f"{ends[-1]}:scalar", pair.name], [ends[-1]]))
-        nodes.append(helper.make_node("Concat", ends, [f"{name}:extremes"], axis=0))
-    model = _with_outputs(graph.model, [f"{name}:extremes" for name in tensors], nodes)
+            end = made(name, operator)
+            scalar = made(end, "scalar")
+            nodes.append(helper.make_node(operator, [name], [scalar], keepdims=0))
+            nodes.append(helper.make_node("Reshape", [scalar, pair.name], [end]))
+            ends.append(end)
+        nodes.append(helper.make_node("Concat", ends, [made(name, "extremes")], axis=0))
+    model = _with_outputs(graph.model, [made(name, "extremes") for name in tensors], nodes)
     model.graph.initializer.append(pair)
     return model
 

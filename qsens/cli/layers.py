@@ -1,17 +1,18 @@
 """`qsens layers`: the layers of a generator with their parameters and multiply-accumulates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.options import PluginOption, parse_plugin_option, spec_from_options
 from qsens.cli.repeated_options import one_value_each
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
+from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
     from qsens.graph.graph import Graph
@@ -42,29 +43,26 @@ CONVENTIONS = (
     metavar="model.KEY=VALUE",
     help="Option of the generator plug-in.",
 )
+@click.option(
+    "--calibration",
+    metavar="SET",
+    help="Samples that sizes and MACs are counted on; made-up inputs if absent.",
+)
+@click.option(
+    "--spec", type=click.Path(path_type=Path), help="TOML file of a sweep, for its calibration set and rules."
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Allow FILE to run code while it is read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def layers(
-    *,
-    file: Path | None,
-    model: str | None,
-    input_shapes: Sequence[str],
-    model_options: Sequence[PluginOption],
-    trust_checkpoint: bool,
-    as_json: bool,
+    *, file: Path | None, model: str | None, trust_checkpoint: bool, as_json: bool, **given: Any
 ) -> None:
     """List the layers of the generator in FILE, in execution order."""
     from qsens.run.open import load_graph, open_generator
 
     if file is None and model is None:
         raise SpecError("no generator given", "name a file, or --model package.module:factory")
-    for option in model_options:
-        if option.group != "model":
-            raise SpecError(f"layers takes no option of a {option.group}", "write --option model.KEY=VALUE")
-    shapes = one_value_each("--input-shape", map(parse_shape, input_shapes))
-    options: dict[str, object] = one_value_each(
-        "--option", ((option.name, option.value) for option in model_options)
-    )
+    shapes = one_value_each("--input-shape", map(parse_shape, given["input_shapes"]))
+    options = _model_options(given["model_options"])
     if shapes:
         options["input_shapes"] = shapes
     if trust_checkpoint:
@@ -72,11 +70,24 @@ def layers(
     generator = open_generator(file, model, options)
     if generator.weights_read is not None:
         click.echo(f"Note: {generator.weights_read}", err=True)
-    graph = load_graph(generator, shapes)
+    graph = load_graph(generator, shapes, _spec_of_samples(given))
     if as_json:
         echo_json({**graph_summary(graph), "weights_read": generator.weights_read})
     else:
         click.echo(graph_table(graph))
+
+
+def _model_options(given: Sequence[PluginOption]) -> dict[str, object]:
+    for option in given:
+        if option.group != "model":
+            raise SpecError(f"layers takes no option of a {option.group}", "write --option model.KEY=VALUE")
+    return one_value_each("--option", ((option.name, option.value) for option in given))
+
+
+def _spec_of_samples(given: Mapping[str, Any]) -> SweepSpec | None:
+    """The spec whose calibration set is counted on; `None` where none is named."""
+    spec = spec_from_options(None, {"calibration": given["calibration"], "spec": given["spec"]})
+    return None if spec.calibration is None else spec
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -188,13 +188,20 @@ def run_in_batches(
     taken = [end - start for start, end in zip(starts, [*starts[1:], count])]
     try:
         return {
-            name: np.concatenate(
-                [part[name][:own] if own < size else part[name] for part, own in zip(parts, taken)]
-            )[:count]
+            name: np.concatenate([_of_samples(part[name], own, size) for part, own in zip(parts, taken)])[
+                :count
+            ]
             for name in parts[0]
         }
     except (IndexError, KeyError, ValueError) as error:
         raise DeviceError(f"the engine gives outputs without samples: {error}", _HINT) from error
+
+
+def _of_samples(values: Array, taken: int, size: int) -> Array:
+    """The first samples of a feed; an output without axes is one value where one sample is a feed."""
+    if taken < size:
+        return values[:taken]
+    return np.atleast_1d(values) if size == 1 else values
 
 
 def picture_psnr(values: Array, golden: Array, value_range: tuple[float, float]) -> float:

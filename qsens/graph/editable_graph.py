@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, numpy_helper
+from onnx import numpy_helper
 
 from qsens.core.errors import LoadError
+from qsens.graph.names import first_free, graph_names, subgraphs
 
 # The first version of the file format in which an initializer need not be listed among the inputs.
 CONSTANTS_ARE_NO_INPUTS = 4
@@ -25,7 +26,8 @@ class Draft:
 
     `header` is the model without its nodes and initializers. `origins` maps a constant tensor to the
     initializer it was computed from, which for torch exports is the parameter's qualified name.
-    `folded_norms` counts the batch normalisations folded into a node, by node name.
+    `folded_norms` counts the batch normalisations folded into a node, by node name. `names` are those of
+    all nodes and tensors that were ever in the graph, so that no new one can meet them.
     """
 
     header: onnx.ModelProto
@@ -33,6 +35,7 @@ class Draft:
     initializers: dict[str, onnx.TensorProto]
     origins: dict[str, str]
     folded_norms: Counter[str] = field(default_factory=Counter)
+    names: set[str] = field(default_factory=set)
 
     @classmethod
     def take_apart(cls, model: onnx.ModelProto) -> Draft:
@@ -47,7 +50,8 @@ class Draft:
         initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         header.graph.input.extend(value for value in model.graph.input if value.name not in initializers)
         header.graph.output.extend(model.graph.output)
-        draft = cls(header, [], initializers, {name: name for name in initializers})
+        names = set(graph_names(model.graph))
+        draft = cls(header, [], initializers, {name: name for name in initializers}, names=names)
         for node in model.graph.node:
             if node.op_type == "Constant" and (tensor := _constant_tensor(node)) is not None:
                 draft.initializers[tensor.name] = tensor
@@ -97,8 +101,8 @@ class Draft:
 
     def add_constant(self, name: str, value: Values, origin: str | None = None) -> str:
         """Add an initializer under `name`, or `name@2`, `name@3` where that is taken; return its name."""
-        taken = self.initializers.keys() | set(self.input_names) | self.producers().keys()
-        unique = first_free(name, taken)
+        unique = first_free(name, self.names)
+        self.names.add(unique)
         self.initializers[unique] = numpy_helper.from_array(np.ascontiguousarray(value), unique)
         if origin is not None:
             self.origins[unique] = origin
@@ -151,21 +155,25 @@ class Draft:
         return makers
 
     def name_nodes(self) -> None:
-        """Give every node a unique, non-empty name."""
-        taken: set[str] = set()
+        """Give every node a unique, non-empty name; the first node of a name keeps it."""
+        taken = {node.name for node in all_nodes(self.nodes)}
+        placed: set[str] = set()
         counts: Counter[str] = Counter()
         tried: Counter[str] = Counter()
         for node in self.nodes:
-            if not node.name:
-                node.name = f"{node.op_type}_{counts[node.op_type]}"
+            wished = node.name
+            if not wished:
+                wished = f"{node.op_type}_{counts[node.op_type]}"
                 counts[node.op_type] += 1
-            wished = candidate = node.name
-            while candidate in taken:
+            keeps = bool(node.name) and wished not in placed
+            candidate = wished
+            while candidate in taken and not keeps:
                 # Goes on where the last node of that name ended: thousands may share one.
                 tried[wished] += 1
                 candidate = f"{wished}@{tried[wished] + 1}"
             node.name = candidate
             taken.add(candidate)
+            placed.add(candidate)
 
 
 def _rounds(missing: list[int], readers: list[list[int]]) -> dict[int, int]:
@@ -194,16 +202,6 @@ def _unreadable(node: onnx.NodeProto, known: set[str]) -> LoadError:
         f"node {node.name or node.op_type!r} reads tensor {missing!r}, which nothing makes",
         "the graph is damaged or was cut; export it again",
     )
-
-
-def first_free(name: str, taken: Iterable[str]) -> str:
-    """`name`, or the first of `name@2`, `name@3`, ... that is not taken."""
-    used = taken if isinstance(taken, (set, frozenset, dict)) else set(taken)
-    count, candidate = 1, name
-    while candidate in used:
-        count += 1
-        candidate = f"{name}@{count}"
-    return candidate
 
 
 def lowest_ir_version(opset_import: Iterable[onnx.OperatorSetIdProto]) -> int:
@@ -244,15 +242,6 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         yield node
         for graph in subgraphs(node):
             yield from all_nodes(graph.node)
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Graphs inside the attributes of a control-flow node."""
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.g
-        elif attribute.type == AttributeProto.GRAPHS:
-            yield from attribute.graphs
 
 
 def _captured(graph: onnx.GraphProto) -> list[str]:

@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -15,6 +14,7 @@ from qsens.core.interfaces import Generator
 from qsens.core.layer import Layer
 from qsens.device.visible_text import visible_name
 from qsens.graph.editable_graph import Draft, attribute_of
+from qsens.graph.names import first_free
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _REWRITTEN = "pkg.onnxscript.rewriter.rule_name"
@@ -125,13 +125,14 @@ def layer_names(nodes: Sequence[WeightedNode]) -> list[str]:
     for node in nodes:
         if node.module is not None:
             weights.setdefault(node.module, set()).add(node.parameter or node.node)
-    counts: Counter[str] = Counter()
-    names = []
-    for node in nodes:
-        name = _base_name(node, weights)
-        counts[name] += 1
-        names.append(name if counts[name] == 1 else f"{name}@{counts[name]}")
-    return names
+    wished = [_base_name(node, weights) for node in nodes]
+    taken = set(wished)
+    names: dict[str, None] = {}
+    for name in wished:
+        unique = first_free(name, taken) if name in names else name
+        taken.add(unique)
+        names[unique] = None
+    return list(names)
 
 
 def _base_name(node: WeightedNode, weights: dict[str, set[str]]) -> str:

@@ -15,6 +15,7 @@ from qsens.graph.examples import Examples, Feed, made_up_examples, real_examples
 from qsens.graph.functions import inline_functions
 from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
+from qsens.graph.names import with_shown_names
 from qsens.graph.onnx_run import Values, open_session, relative_difference
 from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
 from qsens.graph.shapes import (
@@ -26,7 +27,6 @@ from qsens.graph.shapes import (
     value_infos,
     with_stated,
 )
-from qsens.graph.shown_names import with_shown_names
 from qsens.graph.simplify import (
     drop_zero_biases,
     fold_batch_norms,

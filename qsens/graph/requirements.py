@@ -4,7 +4,8 @@ import onnx
 from onnx import TensorProto
 
 from qsens.core.errors import LoadError
-from qsens.graph.editable_graph import Draft, all_nodes, is_onnx_domain, subgraphs
+from qsens.graph.editable_graph import Draft, all_nodes, is_onnx_domain
+from qsens.graph.names import subgraphs
 
 OLDEST_OPSET = 13
 _QUANTIZED = frozenset(

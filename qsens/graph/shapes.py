@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 from qsens.core.errors import LoadError, SpecError
 from qsens.core.interfaces import InputSpec
 from qsens.graph.editable_graph import Draft
+from qsens.graph.names import with_shown_names
 from qsens.graph.requirements import refuse_unusable
-from qsens.graph.shown_names import with_shown_names
 
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
 # inference then works on graphs of any size.

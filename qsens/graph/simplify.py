@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from qsens.graph.editable_graph import Draft, Values, attribute_of, is_onnx_domain, subgraphs, tensors_read
+from qsens.graph.editable_graph import Draft, Values, attribute_of, is_onnx_domain, tensors_read
+from qsens.graph.names import subgraphs
 
 _FOLDABLE = frozenset({"Conv", "ConvTranspose", "Gemm"})
 # A folded tensor may be larger than what it was computed from only up to this size: expanded and tiled

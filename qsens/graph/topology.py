@@ -11,6 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from qsens.graph.editable_graph import tensors_read
 from qsens.graph.graph import Graph
+from qsens.graph.names import NameMaker, graph_names
 
 FLOAT16 = "tensor(float16)"
 RELU_LIKE = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "ThresholdedRelu"})
@@ -145,6 +146,11 @@ class Topology:
     def outputs(self) -> frozenset[str]:
         """Names of the graph outputs."""
         return frozenset(value.name for value in self.model.graph.output)
+
+    @cached_property
+    def names(self) -> NameMaker:
+        """Makes names that nothing in the graph bears."""
+        return NameMaker(graph_names(self.model.graph).union(self.beside))
 
     @cached_property
     def nodes(self) -> Mapping[str, onnx.NodeProto]:

@@ -95,7 +95,7 @@ class _Problem:
         node: onnx.NodeProto = placed.plan.topology.nodes[operation.node]
         self.layer = layer
         self.data = operation.data
-        self._scale = placed.scale(operation.data)
+        self._grid = placed.grid(operation.data)
         self._weight = placed.plan.topology.constant(operation.weight).astype(np.float32)
         per_channel = placed.options.weight_scales is WeightScales.PER_CHANNEL
         axis = output_channel_axis(node, self._weight.ndim) if per_channel else None
@@ -123,7 +123,7 @@ class _Problem:
             return
         rows = np.concatenate(self._waiting, axis=1)
         self._waiting = []
-        quantized = np.clip(np.rint(rows / self._scale), -128, 127) * self._scale
+        quantized = np.clip(np.rint(rows / self._grid.scale), *self._grid.ends) * self._grid.scale
         if not self._moments:
             sides = [run.stop - run.start for run in self._runs]
             self._moments = [np.zeros((self._matrix.groups, side, side)) for side in sides]

@@ -248,9 +248,22 @@ class OpenedSweep:
         return found
 
 
-def load_graph(generator: Generator, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """Export the generator and prepare its graph on made-up inputs. Raises `LoadError` or `SpecError`."""
-    graph = prepare_graph(generator.export(), input_shapes=_as_tuples(input_shapes))
+def load_graph(
+    generator: Generator,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    spec: SweepSpec | None = None,
+) -> Graph:
+    """Export the generator and prepare its graph: on samples of `spec`, or else on made-up inputs.
+
+    Raises:
+        LoadError, SpecError: for a graph that cannot be swept, or shapes that do not fit it.
+        DataError, PluginError: for samples that cannot be opened.
+    """
+    model, shapes, samples = generator.export(), _as_tuples(input_shapes), []
+    if spec is not None:
+        shapes = {**(_as_tuples(dict(spec.input_shapes)) or {}), **(shapes or {})}
+        samples = examples_of(*open_sweep_sets(spec, graph_inputs(model, shapes)))
+    graph = prepare_graph(model, input_shapes=shapes, samples=samples)
     return replace(graph, layers=in_blocks(graph.layers, generator))
 
 

@@ -21,7 +21,7 @@ def asked(monkeypatch):
     opening = types.ModuleType("qsens.run.open")
     generator = types.SimpleNamespace(weights_read="read 4 tensors of talker.pth, under 'ema'")
     opening.open_generator = lambda *arguments: calls.append(arguments) or generator
-    opening.load_graph = lambda generator, shapes: calls.append(shapes) or graph
+    opening.load_graph = lambda generator, shapes, spec: calls.append(shapes) or graph
     monkeypatch.setitem(sys.modules, opening.__name__, opening)
     return calls
 

@@ -129,7 +129,7 @@ def test_sums_beyond_float32_are_split_and_stay_exact():
 def test_parts_of_a_split_weight_add_up_and_stay_below_the_limit(fan_in, outputs, groups, seed):
     codes = np.random.default_rng(seed).integers(-127, 128, (outputs, fan_in, 30, 30)).astype(np.int8)
     layout = WeightLayout(fan_in=1, output=0, data_axis=1, groups=groups)
-    parts = split_weight(codes, layout, non_negative=False, node_name="layer")
+    parts = split_weight(codes, layout, (-128, 127), node_name="layer")
     whole = np.zeros(codes.shape, np.int64)
     for part in parts:
         run = slice(part.start, part.stop)
@@ -141,7 +141,7 @@ def test_parts_of_a_split_weight_add_up_and_stay_below_the_limit(fan_in, outputs
 def test_one_input_channel_that_alone_passes_the_limit_is_refused():
     codes = np.full((1, 1, 40, 40), 127, np.int8)
     with pytest.raises(BuildError, match="one input channel of 'huge' alone"):
-        split_weight(codes, WeightLayout(1, 0, 1, 1), non_negative=False, node_name="huge")
+        split_weight(codes, WeightLayout(1, 0, 1, 1), (-128, 127), node_name="huge")
 
 
 def test_zero_weight_channel_has_scale_one():

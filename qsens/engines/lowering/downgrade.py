@@ -9,7 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qsens.core.errors import BuildError
-from qsens.graph.editable_graph import attribute_of, subgraphs
+from qsens.graph.editable_graph import attribute_of
+from qsens.graph.names import subgraphs
 from qsens.graph.topology import Topology, same_signature, schema_of
 
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -65,8 +66,9 @@ class Downgrade:
             f"export the generator with opset_version={self.target}, or ship it for a newer runtime",
         )
 
-    def constant(self, name: str, value: Values) -> str:
-        """Add an initializer and return its name."""
+    def constant(self, node: onnx.NodeProto, part: str, value: Values) -> str:
+        """Add an initializer that belongs to `node` and return its name."""
+        name = self.topology.names.made(node.name, part, "/")
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
@@ -128,7 +130,7 @@ def _split(node: onnx.NodeProto, to: Downgrade) -> Nodes:
         raise to.refusal(node, "the size of the axis that it splits is not known")
     chunk = -(-side // len(node.output))
     sizes = [min(chunk, side - start) for start in range(0, side, chunk)]
-    name = to.constant(f"{node.name}/sizes", np.array(sizes, np.int64))
+    name = to.constant(node, "sizes", np.array(sizes, np.int64))
     return _twin(node, [node.input[0], name], without=["num_outputs"])
 
 
@@ -144,7 +146,7 @@ def _pad(node: onnx.NodeProto, to: Downgrade) -> Nodes:
     full = np.zeros(2 * rank, np.int64)
     for place, axis in enumerate(axes % rank):
         full[axis], full[rank + axis] = pads[place], pads[count + place]
-    name = to.constant(f"{node.name}/pads", full)
+    name = to.constant(node, "pads", full)
     return _twin(node, [node.input[0], name, *node.input[2:3]])
 
 
@@ -164,7 +166,7 @@ def _resize(node: onnx.NodeProto, to: Downgrade) -> Nodes:
     if scales is not None and scales.size:
         full = np.ones(len(shape), np.float32)
         full[list(axes)] = scales
-        return _twin(node, [*node.input[:2], to.constant(f"{node.name}/scales", full)], without=added)
+        return _twin(node, [*node.input[:2], to.constant(node, "scales", full)], without=added)
     raise to.refusal(node, f"it resizes some axes only, to sizes {None if sizes is None else sizes.tolist()}")
 
 
@@ -214,14 +216,14 @@ class _Pieces:
         self.made: Nodes = []
 
     def add(self, operator: str, inputs: Sequence[str], part: str, **attributes: Any) -> str:
-        output = f"{self.node.output[0]}/{part}"
-        self.made.append(
-            helper.make_node(operator, inputs, [output], f"{self.node.name}/{part}", **attributes)
-        )
+        names = self.to.topology.names
+        output = names.made(self.node.output[0], part, "/")
+        name = names.made(self.node.name, part, "/")
+        self.made.append(helper.make_node(operator, inputs, [output], name, **attributes))
         return output
 
     def number(self, part: str, value: float) -> str:
-        return self.to.constant(f"{self.node.name}/{part}", np.array(value, np.float32))
+        return self.to.constant(self.node, part, np.array(value, np.float32))
 
     def last(self, operator: str, inputs: Sequence[str]) -> Nodes:
         self.made.append(helper.make_node(operator, inputs, list(self.node.output[:1]), self.node.name))
@@ -269,16 +271,16 @@ def _group_norm(node: onnx.NodeProto, to: Downgrade) -> Nodes:
     channels = shape[1]
     if channels is None or scale is None or bias is None:
         raise to.refusal(node, "its number of channels is not known")
-    grouped_shape = to.constant(f"{node.name}/grouped_shape", np.array([0, groups, -1], np.int64))
+    grouped_shape = to.constant(node, "grouped_shape", np.array([0, groups, -1], np.int64))
     whole_shape = pieces.add("Shape", [x], "shape")
     grouped = pieces.add("Reshape", [x, grouped_shape], "grouped")
-    ones = to.constant(f"{node.name}/ones", np.ones(groups, np.float32))
-    zeros = to.constant(f"{node.name}/zeros", np.zeros(groups, np.float32))
+    ones = to.constant(node, "ones", np.ones(groups, np.float32))
+    zeros = to.constant(node, "zeros", np.zeros(groups, np.float32))
     epsilon = float(attribute_of(node, "epsilon", 1e-5))
     normal = pieces.add("InstanceNormalization", [grouped, ones, zeros], "normal", epsilon=epsilon)
     whole = pieces.add("Reshape", [normal, whole_shape], "whole")
     parts = [
-        to.constant(f"{node.name}/{part}", _for_channels(value, channels, len(shape)))
+        to.constant(node, part, _for_channels(value, channels, len(shape)))
         for part, value in (("scale", scale), ("bias", bias))
     ]
     return pieces.last("Add", [pieces.add("Mul", [whole, parts[0]], "scaled"), parts[1]])

@@ -68,7 +68,7 @@ class _ExactLowering:
     def _lower_node(self, node: onnx.NodeProto) -> None:
         # Results that get rounded or quantized are computed under another name first, so that every
         # reader of the original name sees the rounded values.
-        renamed = {name: f"{name}:wide" for name in node.output if self._changes(name)}
+        renamed = {name: self.emitter.made(name, "wide") for name in node.output if self._changes(name)}
         layer = self.placed.layer_of.get(node.name)
         if layer is None:
             self._emit_glue(node, renamed)
@@ -101,7 +101,7 @@ class _ExactLowering:
             self._watch(half, tensor, self.rounded_results[tensor])
             self.rounded.add(tensor)
         elif tensor in self.placed.dense:
-            self.emitter.fake_quantize(tensor, wide, tensor, self.placed.scale(tensor))
+            self.emitter.fake_quantize(tensor, wide, tensor, self.placed.grid(tensor))
 
     def _watch(self, half: str, tensor: str, layer: str) -> None:
         """Count overflow of an FP16 tensor, as an extra output, where calibration came near the limit.
@@ -144,7 +144,7 @@ class _ExactLowering:
         half, lost = self.emitter.half_constant(name)
         if lost:
             self.lost_weights.append((layer, lost))
-        return self.emitter.constant(f"{name}:fp16", half.astype(np.float32))
+        return self.emitter.constant(self.emitter.made(name, "fp16"), half.astype(np.float32))
 
     def _rounded_input(self, tensor: str, layer: str | None) -> str:
         """The tensor as the FP16 layer reads it."""
@@ -156,15 +156,16 @@ class _ExactLowering:
             if layer is not None and tensor in self.placed.ranges:
                 self._watch(half, tensor, layer)
 
-        return self.emitter.once(f"{tensor}:fp16", round_and_watch)
+        return self.emitter.once(self.emitter.made(tensor, "fp16"), round_and_watch)
 
     def _quantized_input(self, tensor: str) -> str:
         """The tensor as an INT8 operation reads it, in real units."""
         if tensor in self.placed.dense:
             return tensor
-        scale = self.placed.scale(tensor)
+        grid = self.placed.grid(tensor)
         return self.emitter.once(
-            f"{tensor}:int8", lambda name: self.emitter.fake_quantize(tensor, tensor, name, scale)
+            self.emitter.made(tensor, "int8"),
+            lambda name: self.emitter.fake_quantize(tensor, tensor, name, grid),
         )
 
     def _emit_fp16(self, layer: str, node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
@@ -181,7 +182,7 @@ class _ExactLowering:
             self.emitter,
             self.plan,
             layer,
-            scale=self.placed.scale(self.plan.operations[layer].data),
+            grid=self.placed.grid(self.plan.operations[layer].data),
             per_channel=self.placed.options.weight_scales is WeightScales.PER_CHANNEL,
             output=output,
         )

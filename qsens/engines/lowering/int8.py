@@ -9,15 +9,14 @@ from onnx import TensorProto, helper
 
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.emit import Emitter
-from qsens.engines.lowering.plan import LoweringPlan
+from qsens.engines.lowering.plan import LoweringPlan, TensorGrid
 from qsens.graph.topology import FusedOperation
 from qsens.graph.value_ranges import ANYTHING
 
 # Integers of smaller magnitude are exact in float32, and so are their sums in any order.
 EXACT_LIMIT = 2**24
-# Codes of activations are -128 to 127, as TensorRT has them; those of weights leave -128 out.
+# Of weights: they leave -128 out, as TensorRT does.
 LARGEST_CODE = 127
-LARGEST_MAGNITUDE = 128
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -44,7 +43,7 @@ def emit_int8_layer(
     plan: LoweringPlan,
     layer: str,
     *,
-    scale: np.float32,
+    grid: TensorGrid,
     per_channel: bool,
     output: str,
 ) -> bool:
@@ -61,10 +60,11 @@ def emit_int8_layer(
     operation = plan.operations[layer]
     node = plan.topology.nodes[operation.node]
     weight = emitter.remembered(
-        f"{layer}:{per_channel}", lambda: _prepare_weight(plan, operation, per_channel=per_channel)
+        ("int8", layer, per_channel, grid.is_unsigned),
+        lambda: _prepare_weight(plan, operation, grid, per_channel=per_channel),
     )
-    codes = emitter.code_values(operation.data, scale)
-    name = f"{operation.layer}:int8"
+    codes = emitter.code_values(operation.data, grid)
+    name = emitter.made(operation.layer, "int8")
     layout = _weight_layout(node, weight.parts[0].codes.ndim)
     sliced = _emit_slices(emitter, codes, weight.parts, layout, name)
     sums = [
@@ -72,11 +72,13 @@ def emit_int8_layer(
         for index, (data, part) in enumerate(zip(sliced, weight.parts, strict=True))
     ]
     total = sums[0] if len(sums) == 1 else _emit_float64_total(emitter, sums, name)
-    _emit_scale_and_bias(emitter, node, total, replace(weight, scales=scale * weight.scales), output)
+    _emit_scale_and_bias(emitter, node, total, replace(weight, scales=grid.scale * weight.scales), output)
     return len(weight.parts) > 1
 
 
-def _prepare_weight(plan: LoweringPlan, operation: FusedOperation, *, per_channel: bool) -> QuantizedWeight:
+def _prepare_weight(
+    plan: LoweringPlan, operation: FusedOperation, grid: TensorGrid, *, per_channel: bool
+) -> QuantizedWeight:
     node = plan.topology.nodes[operation.node]
     values = plan.int8_weight(operation.layer)
     axis = output_channel_axis(node, values.ndim) if per_channel else None
@@ -84,7 +86,9 @@ def _prepare_weight(plan: LoweringPlan, operation: FusedOperation, *, per_channe
     layout = _weight_layout(node, values.ndim)
     # By the graph alone: what is promised of an input may be broken, and sums must be exact all the same.
     proved = plan.proved({}).get(operation.data, ANYTHING)
-    parts = split_weight(codes, layout, non_negative=proved.is_non_negative, node_name=node.name)
+    least, largest = grid.ends
+    ends = (max(least, 0), largest) if proved.is_non_negative else (least, largest)
+    parts = split_weight(codes, layout, ends, node_name=node.name)
     scales = _shaped_for_output(node, scales, values.ndim)
     bias = plan.int8_bias(operation.layer)
     if bias is not None:
@@ -154,13 +158,13 @@ def _weight_layout(node: onnx.NodeProto, rank: int) -> WeightLayout:
 
 
 def split_weight(
-    codes: Values, layout: WeightLayout, *, non_negative: bool, node_name: str
+    codes: Values, layout: WeightLayout, ends: tuple[int, int], *, node_name: str
 ) -> list[WeightPart]:
-    """Runs of input channels whose accumulators stay below 2^24 for any activation codes.
+    """Runs of input channels whose accumulators stay below 2^24 for any activation codes between `ends`.
 
     Grouped convolutions keep all channels in every part and have zeros outside their run instead.
     """
-    bounds = _accumulator_bounds(codes, layout, non_negative=non_negative)
+    bounds = _accumulator_bounds(codes, layout, ends)
     starts = [0]
     running = np.zeros_like(bounds[0])
     for index, bound in enumerate(bounds):
@@ -179,17 +183,18 @@ def split_weight(
     return [WeightPart(start, stop, _run_of(codes, layout, start, stop)) for start, stop in runs]
 
 
-def _accumulator_bounds(codes: Values, layout: WeightLayout, *, non_negative: bool) -> Values:
+def _accumulator_bounds(codes: Values, layout: WeightLayout, ends: tuple[int, int]) -> Values:
     """Largest possible magnitude that each input channel adds to each output: (fan-in, outputs)."""
     summed = tuple(axis for axis in range(codes.ndim) if axis not in (layout.fan_in, layout.output))
-    if non_negative:
+    least, largest = ends
+    if least == 0:
         positive = np.maximum(codes, 0).sum(axis=summed, dtype=np.float64)
         negative = -np.minimum(codes, 0).sum(axis=summed, dtype=np.float64)
         # One sign alone can occur over a whole run, so each is bounded on its own.
         bounds = np.concatenate([positive, negative], axis=int(layout.fan_in < layout.output))
-        bounds = bounds * LARGEST_CODE
+        bounds = bounds * largest
     else:
-        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * LARGEST_MAGNITUDE
+        bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * -least
     return bounds if layout.fan_in < layout.output else bounds.T
 
 
@@ -209,17 +214,17 @@ def _emit_slices(
     """The activation codes that each part reads."""
     if len(parts) == 1 or layout.groups > 1:
         return [codes] * len(parts)
-    axis = emitter.constant(f"{name}:axis", np.array([layout.data_axis], np.int64))
+    axis = emitter.constant(emitter.made(name, "axis"), np.array([layout.data_axis], np.int64))
     return [
         emitter.node(
             "Slice",
             [
                 codes,
-                emitter.constant(f"{name}:{part.start}", np.array([part.start], np.int64)),
-                emitter.constant(f"{name}:{part.stop}", np.array([part.stop], np.int64)),
+                emitter.constant(emitter.made(name, str(part.start)), np.array([part.start], np.int64)),
+                emitter.constant(emitter.made(name, str(part.stop)), np.array([part.stop], np.int64)),
                 axis,
             ],
-            f"{name}:codes{part.start}",
+            emitter.made(name, f"codes{part.start}"),
         )
         for part in parts
     ]
@@ -233,19 +238,19 @@ def _emit_sum(
     index: int,
 ) -> str:
     """The weighted node over codes, without bias; the first part keeps the node's own name."""
-    prefix = f"{operation.layer}:int8:{index}"
+    prefix = emitter.made(emitter.made(operation.layer, "int8"), str(index))
     twin = onnx.NodeProto()
     twin.CopyFrom(node)
     # What the engine ran is read back by the node's name.
-    twin.name = node.name if index == 0 else f"{node.name}:{index}"
+    twin.name = node.name if index == 0 else emitter.made(node.name, str(index))
     names = {
         key: value
         if isinstance(value, str)
-        else emitter.constant(f"{prefix}:weight", value.astype(np.float32))
+        else emitter.constant(emitter.made(prefix, "weight"), value.astype(np.float32))
         for key, value in operands.items()
     }
     twin.input[:] = [names[text] for text in node.input[:2]]
-    twin.output[:] = [f"{prefix}:sum"]
+    twin.output[:] = [emitter.made(prefix, "sum")]
     # They would take the sums off the integers; the scale and the bias have them instead.
     kept = [attribute for attribute in node.attribute if attribute.name not in {"alpha", "beta"}]
     del twin.attribute[:]
@@ -255,21 +260,21 @@ def _emit_sum(
 
 
 def _emit_float64_total(emitter: Emitter, sums: list[str], name: str) -> str:
-    wide = [emitter.node("Cast", [part], f"{part}:wide", to=TensorProto.DOUBLE) for part in sums]
+    wide = [emitter.node("Cast", [part], emitter.made(part, "wide"), to=TensorProto.DOUBLE) for part in sums]
     total = wide[0]
     for index, part in enumerate(wide[1:]):
-        total = emitter.node("Add", [total, part], f"{name}:total{index}")
-    return emitter.node("Cast", [total], f"{name}:sum", to=TensorProto.FLOAT)
+        total = emitter.node("Add", [total, part], emitter.made(name, f"total{index}"))
+    return emitter.node("Cast", [total], emitter.made(name, "sum"), to=TensorProto.FLOAT)
 
 
 def _emit_scale_and_bias(
     emitter: Emitter, node: onnx.NodeProto, total: str, weight: QuantizedWeight, output: str
 ) -> None:
-    scaled = output if weight.bias is None else f"{output}:scaled"
+    scaled = output if weight.bias is None else emitter.made(output, "scaled")
     scales = weight.scales * np.float32(_attribute(node, "alpha", 1.0))
-    emitter.node("Mul", [total, emitter.constant(f"{node.name}:output_scale", scales)], scaled)
+    emitter.node("Mul", [total, emitter.constant(emitter.made(node.name, "output_scale"), scales)], scaled)
     if weight.bias is not None:
-        bias = emitter.constant(f"{node.name}:bias", weight.bias.astype(np.float32))
+        bias = emitter.constant(emitter.made(node.name, "bias"), weight.bias.astype(np.float32))
         emitter.node("Add", [scaled, bias], output)
 
 

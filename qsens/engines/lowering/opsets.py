@@ -55,7 +55,7 @@ def template_within(plan: LoweringPlan, opsets: tuple[int, int] | None) -> Templ
     own = _opset(plan.topology.model)
     if opsets is None or opsets[0] <= own <= opsets[1]:
         return Template(plan.topology, own)
-    key = f"template:{opsets}"
+    key = ("template", opsets)
     if key not in plan.memo:
         plan.memo[key] = (
             _raised(plan, opsets[0]) if own < opsets[0] else _lowered(plan, own, target=opsets[1])

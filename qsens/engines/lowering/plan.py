@@ -34,6 +34,16 @@ class Placement(StrEnum):
     DENSE = "dense"
 
 
+class Grid(StrEnum):
+    """The codes of a tensor that cannot be negative; other tensors have -128 to 127 everywhere."""
+
+    SIGNED = "signed"
+    """0 to 127, the positive half of INT8, as TensorRT has them."""
+
+    UNSIGNED = "unsigned"
+    """0 to 255, as the INT8 kernels of CPUs have them: steps half as wide."""
+
+
 class WeightScales(StrEnum):
     """Granularity of the symmetric weight scales; transposed convolutions are always per tensor."""
 
@@ -47,6 +57,7 @@ class LoweringOptions:
 
     placement: Placement = Placement.RESIDUAL
     weight_scales: WeightScales = WeightScales.PER_CHANNEL
+    grid: Grid = Grid.SIGNED
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +92,7 @@ class LoweringPlan:
     sources: Mapping[str, frozenset[str]]
     dense: Mapping[str, str]
     repaired: Mapping[str, RepairedLayer] = field(default_factory=dict, repr=False)
-    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    memo: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, graph: Graph) -> "LoweringPlan":
@@ -132,7 +143,7 @@ class LoweringPlan:
 
     def proved(self, promised: Mapping[str, Interval]) -> Mapping[str, Interval]:
         """What every tensor can hold at most, given what is promised of the inputs."""
-        key = f"proved:{sorted(promised.items())}"
+        key = ("proved", *sorted(promised.items()))
         if key not in self.memo:
             self.memo[key] = proved_ranges(self.topology, promised)
         found: Mapping[str, Interval] = self.memo[key]
@@ -162,6 +173,22 @@ class LoweringPlan:
     def observer(self, placement: Placement, threads: int) -> Observer:
         """An observer of the tensors that a placement needs ranges of, while the FP32 graph runs."""
         return Observer(self.graph, self.calibrated_tensors(placement), placement, threads)
+
+
+@dataclass(frozen=True)
+class TensorGrid:
+    """The values that the codes of a tensor stand for: multiples of `scale`, float32.
+
+    Codes are -128 to 127, or 0 to 255 where they are unsigned.
+    """
+
+    scale: np.float32
+    is_unsigned: bool = False
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest code."""
+        return (0, 255) if self.is_unsigned else (-128, 127)
 
 
 class PlacedMap:
@@ -204,9 +231,11 @@ class PlacedMap:
         """What `tensor`, or the concatenation whose range it uses, can hold for any input."""
         return self._proved.get(self.dense.get(tensor, tensor), ANYTHING)
 
-    def scale(self, tensor: str) -> np.float32:
-        """The activation scale of `tensor`, amax / 127 in float32."""
-        return np.float32(self.range_of(tensor).amax) / np.float32(127)
+    def grid(self, tensor: str) -> TensorGrid:
+        """The codes of `tensor`, and the step between two of them."""
+        is_unsigned = self.options.grid is Grid.UNSIGNED and self.proved_range(tensor).is_non_negative
+        amax = np.float32(self.range_of(tensor).amax)
+        return TensorGrid(amax / np.float32(255 if is_unsigned else 127), is_unsigned)
 
     def chain_layer(self, node_name: str) -> str | None:
         """The layer into whose kernel this bias add, residual add or activation is fused."""

@@ -15,7 +15,7 @@ from qsens.engines.lowering.exact import FP16_MAXIMUM
 from qsens.engines.lowering.int8 import LARGEST_CODE, output_channel_axis, weight_codes, weight_scales
 from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour, LoweredGraph
 from qsens.engines.lowering.opsets import template_within
-from qsens.engines.lowering.plan import PlacedMap, WeightScales
+from qsens.engines.lowering.plan import Grid, PlacedMap, WeightScales
 from qsens.engines.lowering.strong_types import TensorTypes, half_nodes
 from qsens.graph.editable_graph import tensors_read
 from qsens.graph.topology import FusedOperation, moves_or_clips
@@ -71,10 +71,11 @@ def half_scale(scale: Values) -> Values:
 
 
 class ActivationQuantizer:
-    """Emits one pair for each quantized tensor, on TensorRT's grid: symmetric, scale amax / 127.
+    """Emits one pair for each quantized tensor, on the grid of the map.
 
     `is_half`: tensor, scale and result are FP16. `has_unsigned`: codes are uint8, with zero point 0 where no
-    value can be negative (codes 0 to 127) and 128 elsewhere; the numbers that they stand for are the same.
+    value can be negative (codes 0 to 127, or 0 to 255 on an unsigned grid) and 128 elsewhere; the numbers
+    that they stand for are the same.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class ActivationQuantizer:
         if tensor in self.placed.dense:
             return self.types.name(tensor, is_half=self.is_half)
         return self.emitter.once(
-            f"{tensor}:int8",
+            self.emitter.made(tensor, "int8"),
             lambda name: self._emit(tensor, self.types.name(tensor, is_half=self.is_half), name),
         )
 
@@ -108,28 +109,28 @@ class ActivationQuantizer:
 
     def _emit(self, tensor: str, source: str, output: str) -> None:
         emit = self.emitter
-        scale = emit.constant(f"{tensor}:scale", self._scale(tensor))
+        scale = emit.constant(emit.made(tensor, "scale"), self._scale(tensor))
         zero = self._zero_point(tensor)
-        codes = f"{tensor}:codes"
+        codes = emit.made(tensor, "codes")
         if self._needs_clip(tensor):
             # Behind the quantizer: in front of it, it keeps ONNX Runtime from fusing the two layers.
-            wide = emit.node("QuantizeLinear", [source, scale, zero], f"{tensor}:wide_codes")
-            bound = emit.constant("qsens:uint8_largest", np.full((), LARGEST_CODE, np.uint8))
+            wide = emit.node("QuantizeLinear", [source, scale, zero], emit.made(tensor, "wide_codes"))
+            bound = emit.shared("uint8_largest", LARGEST_CODE, np.uint8)
             emit.node("Clip", [wide, "", bound], codes)
         else:
             emit.node("QuantizeLinear", [source, scale, zero], codes)
         emit.node("DequantizeLinear", [codes, scale, zero], output)
 
     def _scale(self, tensor: str) -> Values:
-        scale = np.asarray(self.placed.scale(tensor))
+        scale = np.asarray(self.placed.grid(tensor).scale)
         return half_scale(scale) if self.is_half else scale
 
     def _zero_point(self, tensor: str) -> str:
         if not self.has_unsigned:
-            return self.emitter.constant("qsens:int8_zero", np.zeros((), np.int8))
+            return self.emitter.shared("int8_zero", 0, np.int8)
         if self._is_non_negative(tensor):
-            return self.emitter.constant("qsens:uint8_zero", np.zeros((), np.uint8))
-        return self.emitter.constant("qsens:uint8_middle", np.full((), 128, np.uint8))
+            return self.emitter.shared("uint8_zero", 0, np.uint8)
+        return self.emitter.shared("uint8_middle", 128, np.uint8)
 
     def _is_non_negative(self, tensor: str) -> bool:
         """By proof: what calibration saw is no guarantee for what a device will see."""
@@ -137,7 +138,7 @@ class ActivationQuantizer:
 
     def _needs_clip(self, tensor: str) -> bool:
         """Whether uint8 codes above 127, which INT8 does not have, could hold values that the scores cut."""
-        if not self.has_unsigned or not self._is_non_negative(tensor):
+        if not self.has_unsigned or not self._is_non_negative(tensor) or self.placed.grid(tensor).is_unsigned:
             return False
         return self.placed.proved_range(tensor).high > self.placed.range_of(tensor).amax
 
@@ -162,31 +163,33 @@ class WeightQuantizer:
         is_per_channel = self.granularity is WeightScales.PER_CHANNEL
         axis = output_channel_axis(node, rank) if is_per_channel else None
         # A repair is of one layer; the others that share the weight keep it.
+        made = self.emitter.made
         is_repaired = operation.layer in self.plan.repaired
-        weight = f"{operation.layer}:repaired" if is_repaired else operation.weight
-        name = weight if axis is None else f"{weight}:axis{axis}"
+        weight = made(operation.layer, "repaired") if is_repaired else operation.weight
+        name = weight if axis is None else made(weight, f"axis{axis}")
         return self.emitter.once(
-            f"{name}:int8", lambda output: self._emit(operation.layer, weight, axis, output)
+            made(name, "int8"), lambda output: self._emit(operation.layer, weight, axis, output)
         )
 
     def _emit(self, layer: str, weight: str, axis: int | None, output: str) -> None:
         emit = self.emitter
-        codes, scales = self._codes_and_scales(layer, axis, output)
-        scale = emit.constant(f"{output}:scale", scales)
-        zero = emit.constant(f"{output}:zero", np.zeros(scales.shape, np.int8))
+        codes, scales = self._codes_and_scales(layer, axis)
+        scale = emit.constant(emit.made(output, "scale"), scales)
+        zero = emit.constant(emit.made(output, "zero"), np.zeros(scales.shape, np.int8))
         attributes = {} if axis is None else {"axis": axis}
+        held = emit.made(output, "codes")
         if self.keeps_floats:
             if layer in self.plan.repaired:
                 emit.constant(weight, self.plan.int8_weight(layer))
-            held = emit.node("QuantizeLinear", [weight, scale, zero], f"{output}:codes", **attributes)
+            emit.node("QuantizeLinear", [weight, scale, zero], held, **attributes)
         else:
-            held = emit.constant(f"{output}:codes", codes)
+            emit.constant(held, codes)
         emit.node("DequantizeLinear", [held, scale, zero], output, **attributes)
 
-    def _codes_and_scales(self, layer: str, axis: int | None, output: str) -> tuple[Values, Values]:
+    def _codes_and_scales(self, layer: str, axis: int | None) -> tuple[Values, Values]:
         """INT8 codes like the weight, and scales: a vector along `axis`, or a scalar."""
         shape = () if axis is None else (-1,)
-        key = f"{output}:{self.is_half}"
+        key = ("codes", layer, axis, self.is_half)
 
         def compute() -> tuple[Values, Values]:
             values = self.plan.int8_weight(layer)
@@ -242,6 +245,11 @@ class _QdqLowering:
 
     def __init__(self, placed: PlacedMap, flavour: Flavour) -> None:
         form = FORMS[flavour]
+        if placed.options.grid is Grid.UNSIGNED and not form.has_unsigned:
+            raise BuildError(
+                f"flavour {flavour} has no unsigned INT8, which this map is scored with",
+                "sweep again for the target that you export to: --for NAME",
+            )
         self.placed = placed
         self.flavour = flavour
         self.template = template_within(placed.plan, form.opsets)
@@ -275,7 +283,7 @@ class _QdqLowering:
         replaced = self.types.operands(node, is_half=is_half, given=given)
         # Tensors that stay in INT8 are computed under another name first, so that all readers of theirs
         # see the grid points.
-        wide = {name: f"{name}:wide" for name in node.output if name in self.placed.dense}
+        wide = {name: self.emitter.made(name, "wide") for name in node.output if name in self.placed.dense}
         renamed = {
             name: self.types.result(wide.get(name, name), is_half=is_half) for name in node.output if name
         }
@@ -308,7 +316,7 @@ class _QdqLowering:
         if bias is None:
             return node, given
         values = bias.astype(np.float16 if node.name in self.half else np.float32)
-        held = self.emitter.constant(f"{layer}:repaired_bias", values)
+        held = self.emitter.constant(self.emitter.made(layer, "repaired_bias"), values)
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
         twin.input[:] = [*node.input[:2], held]

@@ -45,11 +45,11 @@ class TensorTypes:
     def name(self, tensor: str, *, is_half: bool) -> str:
         """The name of `tensor` in the type, cast if it was made in the other one."""
         if is_half and tensor not in self._half_names:
-            return self._cast(tensor, f"{tensor}:half", TensorProto.FLOAT16)
+            return self._cast(tensor, self.emitter.made(tensor, "half"), TensorProto.FLOAT16)
         if is_half:
             return self._half_names[tensor]
         if self._half_names.get(tensor) == tensor:
-            return self._cast(tensor, f"{tensor}:float", TensorProto.FLOAT)
+            return self._cast(tensor, self.emitter.made(tensor, "float"), TensorProto.FLOAT)
         return tensor
 
     def result(self, tensor: str, *, is_half: bool) -> str:
@@ -57,7 +57,7 @@ class TensorTypes:
         if not is_half:
             return tensor
         is_fixed = tensor in self.template.fixed_names
-        self._half_names[tensor] = f"{tensor}:half" if is_fixed else tensor
+        self._half_names[tensor] = self.emitter.made(tensor, "half") if is_fixed else tensor
         return self._half_names[tensor]
 
     def finish(self, tensors: Iterable[str]) -> None:
@@ -77,7 +77,7 @@ class TensorTypes:
         half, lost = self.emitter.half_constant(name)
         if lost:
             self.lost[node.name] = self.lost.get(node.name, 0) + lost
-        return self.emitter.constant(f"{name}:fp16", half)
+        return self.emitter.constant(self.emitter.made(name, "fp16"), half)
 
 
 def half_nodes(placed: PlacedMap, template: Template) -> frozenset[str]:

@@ -14,10 +14,10 @@ from qsens.engines.lowering.lowered_graph import DetachedModel, LoweredGraph, Va
 from qsens.graph.editable_graph import (
     attribute_of,
     is_onnx_domain,
-    subgraphs,
     tensors_captured,
     tensors_read,
 )
+from qsens.graph.names import subgraphs
 
 # Larger arrays are values or codes of weights, which graph, options and name decide. What a precision map
 # can change has at most one value for each channel.

@@ -1,4 +1,4 @@
-"""Names of nodes and tensors that hold control characters are shown, and everything else stays."""
+"""Names of nodes and tensors: control characters are shown, made names meet no other, the rest stays."""
 
 import numpy as np
 import onnx
@@ -7,9 +7,11 @@ import pytest
 from onnx import helper
 from tiny_models import normal, onnx_model
 
+from qsens.graph.editable_graph import Draft
+from qsens.graph.layers import WeightedNode, layer_names
+from qsens.graph.names import NameMaker, with_shown_names
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import graph_inputs
-from qsens.graph.shown_names import with_shown_names
 
 NAMES = {
     "first": "/a\r\n/conv\x00",
@@ -79,3 +81,34 @@ def test_scopes_of_an_exporter_may_hold_anything(scopes):
     for node in model.graph.node:
         node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
     assert all(layer.name.isprintable() for layer in prepare_graph(model).layers)
+
+
+def test_a_node_keeps_its_name_from_those_without_one():
+    names = ["", "Relu_0", "", "twice", "twice", "twice@2"]
+    nodes = [helper.make_node("Relu", ["image"], [f"y{index}"], name) for index, name in enumerate(names)]
+    draft = Draft.take_apart(onnx_model(nodes, inputs={"image": [1]}, outputs={"y0": [1]}))
+    draft.name_nodes()
+    assert [node.name for node in draft.nodes] == [
+        "Relu_0@2",
+        "Relu_0",
+        "Relu_1",
+        "twice",
+        "twice@3",
+        "twice@2",
+    ]
+
+
+def test_a_layer_keeps_its_name_from_the_second_use_of_another():
+    nodes = [
+        WeightedNode(f"n{index}", module, "conv", f"{module}.weight")
+        for index, module in enumerate(("a", "a", "a@2"))
+    ]
+    assert layer_names(nodes) == ["a", "a@3", "a@2"]
+    assert layer_names(nodes[:2]) == ["a", "a@2"]
+
+
+def test_what_is_made_of_one_name_is_one_name():
+    maker = NameMaker({"a:scale", "a:scale@2", "b"})
+    assert maker.made("a", "scale") == maker.made("a", "scale") == "a:scale@3"
+    assert maker.made("b", "scale") == "b:scale"
+    assert maker.made("b", "scale", "/") == "b/scale"
