@@ -25,7 +25,7 @@ class InputCache:
 
     def __init__(self, samples: SampleSet, graph: Graph, batch_size: int) -> None:
         self._samples = samples
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._can_batch = graph.can_batch
         self._batched = {spec.name for spec in graph.inputs if spec.is_batched}
         self._kept: dict[int, list[Feed]] = {}
@@ -33,11 +33,11 @@ class InputCache:
 
     def batches(self) -> Iterator[list[Feed]]:
         """The feeds to run, in order, of `batch_size` samples together: one, or more where those differ."""
-        for start in range(0, len(self._samples), self._batch_size):
+        for start in range(0, len(self._samples), self.batch_size):
             if start in self._kept:
                 yield self._kept[start]
                 continue
-            stop = min(start + self._batch_size, len(self._samples))
+            stop = min(start + self.batch_size, len(self._samples))
             feeds = self.feeds([self._samples.sample(index) for index in range(start, stop)])
             size_bytes = sum(value.nbytes for feed in feeds for value in feed.values())
             if self._kept_bytes + size_bytes <= INPUT_CACHE_BYTES:
@@ -105,10 +105,13 @@ def batching_note(samples: SampleSet, graph: Graph, batch_size: int) -> str | No
     apart = {name for one, other in pairwise(first) for name in cache.kept_apart_by(one, other)}
     if not apart:
         return None
-    return (
-        f"of {wished} samples, those with other values of {', '.join(map(repr, sorted(apart)))} run apart: "
-        "that input has no batch axis, or differs in size"
+    listed = ", ".join(map(repr, sorted(apart)))
+    reason = (
+        "sizes differ"
+        if apart <= {spec.name for spec in graph.inputs if spec.is_batched}
+        else "no batch axis"
     )
+    return f"of {wished} samples, those that differ in {listed} run apart ({reason})"
 
 
 def run_feeds(engine: Engine, feeds: Sequence[Feed]) -> dict[str, Array]:
@@ -127,7 +130,7 @@ def _joined(name: str, values: Sequence[Array]) -> Array:
     other = next((value for value in values if value.shape[1:] != values[0].shape[1:]), None)
     if other is not None:
         raise ScoreError(
-            f"output {name!r} is {values[0].shape} for one sample and {other.shape} for another",
+            f"output {name!r} is {values[0].shape[1:]} for one sample and {other.shape[1:]} for another",
             "give samples that make pictures of one size",
         )
     return np.concatenate(values)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsens.calibration.images import image_sides, shape_flag, shape_text
+from qsens.calibration.rules import how_to_feed
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, InputSpec
 
@@ -24,7 +25,7 @@ class NoiseFeed:
         if np.dtype(spec.dtype).kind != "f":
             raise SpecError(
                 f"input {spec.name!r} is {shape_text(spec)}: noise is for float inputs",
-                "make it constant, or use a folder of .npz files",
+                how_to_feed(spec),
             )
         if seed < 0:
             raise SpecError(f"the seed is {seed}", "use 0 or more")

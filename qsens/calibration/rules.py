@@ -56,7 +56,7 @@ def rules_for_images(
         named[name] = _inferred_image_rule(spec, rules.get(ANY_IMAGE, InputRule()), manifest)
     for spec in inputs:
         if spec.name not in named:
-            raise SpecError(f"nothing feeds input {spec.name!r} {shape_text(spec)}", _how_to_feed(spec))
+            raise SpecError(f"nothing feeds input {spec.name!r} {shape_text(spec)}", how_to_feed(spec))
     return named
 
 
@@ -140,7 +140,7 @@ def _image_input(inputs: Sequence[InputSpec], rules: Mapping[str, InputRule]) ->
     )
 
 
-def _how_to_feed(spec: InputSpec) -> str:
+def how_to_feed(spec: InputSpec) -> str:
     """The rules that suit the input's type, and the flag for sides that no rule knows."""
     sources = "normal, uniform or constant" if np.dtype(spec.dtype).kind == "f" else "constant"
     flag = f", its free sides with {shape_flag(spec)}" if None in spec.sides else ""

@@ -52,10 +52,10 @@ from qsens.run.stages import (
     Stage,
     Workload,
     baseline_images,
+    check_batch,
     context_with,
     influences_of,
     measured_by,
-    refuse_mixing,
     screen_samples,
     spread_places,
     values_of,
@@ -69,9 +69,7 @@ from qsens.scoring.pictures import picture_output, pictures_from_values, refuse_
 RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
 
 BASELINE = 0
-
 SHOWN_SAMPLES = 6
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -305,9 +303,8 @@ class Evaluator:
         start = 0
         for feeds in stage.inputs.batches():
             images = self._pictures(run_feeds(engine, feeds))
-            if baseline is None and start == 0 and len(images) > 1:
-                last = len(images) - 1
-                refuse_mixing(images[last], self._pictures(run_feeds(engine, [stage.inputs.alone(last)]))[0])
+            if baseline is None:
+                check_batch(images, stage, start, lambda feed: self._pictures(run_feeds(engine, [feed])))
             features = extractor.run(images) if needs_features and extractor is not None else None
             yield ScoredBatch(start, images, baseline_images(baseline, start, images), features)
             start += len(images)

@@ -1,12 +1,12 @@
 """Scoring the pictures of one map on a stage, all samples or those of a screen, against FP32's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from qsens.calibration.batches import InputCache
+from qsens.calibration.batches import Feed, InputCache
 from qsens.calibration.ranges import Ranges
 from qsens.core.errors import PluginError, ScoreError
 from qsens.core.interfaces import (
@@ -70,6 +70,22 @@ def baseline_images(baseline: Baseline | None, start: int, images: Array) -> Arr
     if found.shape != images.shape:
         raise ScoreError(f"images of shape {images.shape}, but FP32 made {found.shape} of these inputs")
     return found
+
+
+def check_batch(images: Array, stage: Stage, start: int, pictures: Callable[[Feed], Array]) -> None:
+    """Check FP32's pictures of the samples from `start` on: one a sample, and that which it has alone.
+
+    Raises:
+        ScoreError: for another number of pictures, or ones that depend on the batch.
+    """
+    count = min(stage.inputs.batch_size, len(stage.places) - start)
+    if len(images) != count:
+        raise ScoreError(
+            f"{count} samples make {len(images)} pictures, not {count}",
+            "name the output that is the picture with --output NAME, or export one with a batch axis",
+        )
+    if start == 0 and count > 1:
+        refuse_mixing(images[-1], pictures(stage.inputs.alone(count - 1))[0])
 
 
 def refuse_mixing(together: Array, alone: Array) -> None:

@@ -64,8 +64,12 @@ def test_a_feed_to_time_is_full_of_samples_that_can_share_it():
     ("samples", "graph", "note"),
     [
         (samples_with([1, 1]), graph_of(IMAGE, STYLE), None),
-        (samples_with([1, 2]), graph_of(IMAGE, STYLE), "those with other values of 'style' run apart"),
-        (samples_with([1, 1], [2, 3]), graph_of(IMAGE, STYLE), "'image' run apart"),
+        (
+            samples_with([1, 2]),
+            graph_of(IMAGE, STYLE),
+            "those that differ in 'style' run apart (no batch axis)",
+        ),
+        (samples_with([1, 1], [2, 3]), graph_of(IMAGE, STYLE), "'image' run apart (sizes differ)"),
         (samples_with([1, 1]), graph_of(IMAGE, can_batch=False), "one at a time, not 2: because"),
         (samples_with([1]), graph_of(IMAGE, can_batch=False), None),
     ],
@@ -86,5 +90,5 @@ def test_outputs_without_axes_are_joined_one_a_feed():
 
 def test_pictures_of_different_sizes_are_refused_in_words():
     feeds = [{"image": np.ones((1, width), np.float32)} for width in (2, 3)]
-    with pytest.raises(ScoreError, match=r"output 'out' is \(1, 2\) for one sample and \(1, 3\)"):
+    with pytest.raises(ScoreError, match=r"output 'out' is \(2,\) for one sample and \(3,\)"):
         run_feeds(engine(lambda image: image), feeds)

@@ -116,6 +116,18 @@ def test_what_cannot_be_batched_says_so_and_a_wrong_claim_is_noticed(tmp_path):
         score_maps(wrong, tmp_path / "run")
 
 
+def test_a_picture_without_batch_axis_is_no_batch_of_pictures(tmp_path):
+    """Three planes a sample would else be three samples."""
+    first = helper.make_node("Relu", ["first"], ["middle"])
+    model = generator(first, weights={"planes": np.array([3, 1, 8, 8], np.int64)})
+    model.graph.node[-1].output[0] = "whole"
+    model.graph.node.append(helper.make_node("Reshape", ["whole", "planes"], ["picture"]))
+    photos = str(write_photos(tmp_path / "photos"))
+    spec = spec_of(tmp_path, model, calibration=photos, evaluation=photos)
+    with pytest.raises(ScoreError, match="4 samples make 12 pictures, not 4"):
+        score_maps(open_sweep(spec), tmp_path / "run")
+
+
 def test_rounding_is_no_mixing():
     picture = np.full((3, 4, 4), 100, np.uint8)
     refuse_mixing(picture, picture + (np.arange(48).reshape(3, 4, 4) % 3 == 0).astype(np.uint8))
