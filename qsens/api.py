@@ -145,11 +145,10 @@ def score_maps(
         StoppedError: after a signal to stop; the folder can be resumed.
     """
     with RunFolder.open(out, job.spec) as folder, linear_algebra_threads(job.spec.threads):
-        if job.spec.target is not None:
-            with stoppable_calibration(folder):
-                job = fitted_to_target(job, folder, progress)
-            for line in target_notes(job):
-                hear(line)
+        with stoppable_calibration(folder):
+            job = fitted_to_target(job, folder, progress)
+        for line in target_notes(job):
+            hear(line)
         folder.write_layers(job.graph.layers)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")

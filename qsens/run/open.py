@@ -38,13 +38,14 @@ from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.run.loop import plan_maps, planned_count
+from qsens.run.scored_layers import scored_graph
 from qsens.scoring.extractors import (
     default_extractor_name,
     load_extractor,
     user_cache_folder,
 )
 from qsens.scoring.fid import sample_size_warning
-from qsens.scoring.pictures import check_output, settled_output
+from qsens.scoring.pictures import check_output, picture_output, settled_output
 from qsens.search.enumerations import Chain
 from qsens.selection.budget import Budget, no_budget, parse_guard
 from qsens.selection.choose import guard_without_score
@@ -315,6 +316,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     if spec.output == OutputRule():
         spec = replace(spec, output=generator.output or spec.output)
     spec = replace(spec, output=settled_output(graph.example_outputs, spec.output))
+    graph = scored_graph(graph, [picture_output(graph.example_outputs, spec.output)])
     reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
     metrics = open_metrics(spec)
     strategy = open_strategy(spec)

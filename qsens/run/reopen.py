@@ -104,7 +104,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     model = generator.export()
     graph = _as_measured(graph_of(generator, model, spec, _examples(spec, model)), study)
     _check_graph(run, provenance, graph)
-    graph = recorded_graph(graph, spec, study.layers)
+    graph = recorded_graph(graph, study.layers)
     if graph.layers != study.layers:
         raise RunFolderError(
             f"{RunPaths(run).layers_path} lists other layers than the generator has",

@@ -9,7 +9,6 @@ from qsens.core.errors import BuildError, QsensError, SpecError, VerificationErr
 from qsens.core.interfaces import Progress, SampleSet
 from qsens.core.layer import Layer, macs_share, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.spec import SweepSpec
 from qsens.core.targets import DeclaredTarget, Target, declared_targets, target_named
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.float_fallback import AgreedGraph, Drafting, ReturnedLayer, agreed_graph
@@ -71,10 +70,10 @@ def fitted_to_target(job: OpenedSweep, folder: RunPaths, progress: Progress) -> 
         SpecError: for a layer that is pinned to INT8 and has no kernel, or where no layer has one.
         BuildError: for a graph that the target cannot take at all.
     """
+    if folder.layers_path.exists():
+        return replace(job, graph=recorded_graph(job.graph, read_layers(folder.layers_path)))
     if job.spec.target is None:
         return job
-    if folder.layers_path.exists():
-        return replace(job, graph=recorded_graph(job.graph, job.spec, read_layers(folder.layers_path)))
     return fitted(job, measured_graph(job, folder, progress))
 
 
@@ -133,13 +132,20 @@ def _held_in_float(graph: Graph, refused: dict[str, str]) -> Graph:
     return replace(graph, layers=layers)
 
 
-def recorded_graph(graph: Graph, spec: SweepSpec, layers: Sequence[Layer]) -> Graph:
-    """The graph of a run that has begun, its layers held in float that its target could not run in INT8.
+def recorded_graph(graph: Graph, recorded: Sequence[Layer]) -> Graph:
+    """The graph of a run that has begun, those layers held in float that the run holds there.
 
-    `layers` are those of the run folder; of other differences they say nothing here.
+    `recorded` are the layers of the run folder; of other differences they say nothing here.
     """
-    held = {layer.name: layer.float_reason for layer in layers if layer.float_reason}
-    return graph if spec.target is None else _held_in_float(graph, held)
+    before = {layer.name: layer for layer in recorded}
+    layers = tuple(_as_recorded(layer, before.get(layer.name, layer)) for layer in graph.layers)
+    return replace(graph, layers=layers)
+
+
+def _as_recorded(layer: Layer, recorded: Layer) -> Layer:
+    if not layer.float_reason and not recorded.float_reason:
+        return layer
+    return replace(layer, allowed=recorded.allowed, float_reason=recorded.float_reason)
 
 
 def target_maps(job: OpenedSweep, calibrated: CalibratedGraph) -> TargetMaps | None:
