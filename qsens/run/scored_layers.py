@@ -59,7 +59,7 @@ def _notes(unscored: Sequence[Layer], held: Collection[str], scored: str) -> lis
     if kept:
         notes.append(
             f"not offered in INT8, because no score would notice: {_listed(kept)} "
-            f"{_do(kept)} not reach {scored} (--output NAME, several times, scores more; --pin says otherwise)"
+            f"{_do(kept)} not reach {scored} (a pin to INT8 says otherwise)"
         )
     if risked:
         notes.append(
