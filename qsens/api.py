@@ -150,6 +150,7 @@ def score_maps(
         for line in target_notes(job):
             hear(line)
         folder.write_layers(job.graph.layers)
+        folder.write_other_work(job.graph.other_work)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
         evaluator = runner_of(job, folder, lambda: checked_workload(job, folder, progress), runner)
@@ -163,7 +164,7 @@ def score_maps(
             progress=progress,
         )
         write_decisions(folder.decisions_path, decisions_of(job.strategy, study.layers, study.trials))
-        return study
+        return replace(study, other_work=job.graph.other_work)
 
 
 def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:

@@ -1,6 +1,6 @@
 """`qsens export`: a scored map as a bundle for a runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def _hear(line: str) -> None:
 def _show(exported: "ExportedBundle") -> None:
     """Say what was written, and loudly what is not as it was asked for."""
     document = exported.document
-    mapped, title = document["map"], exported.title
+    title = exported.title
     if exported.unaudited is not None:
         click.echo(
             f"Warning: not audited: {exported.unaudited}. Run verify.py of the bundle on the target", err=True
@@ -87,8 +87,7 @@ def _show(exported: "ExportedBundle") -> None:
     for problem in () if exported.compared is None else exported.compared.problems:
         click.echo(f"Warning: on this machine, {problem}", err=True)
     click.echo(
-        f"Trial {document['scores']['trial']} for {title}, batch {document['batch']}: "
-        f"{100 * mapped['int8_macs_share_deployed']:.1f}% of the multiply-accumulates in INT8"
+        f"Trial {document['scores']['trial']} for {title}, batch {document['batch']}: {_share_text(document)}"
     )
     if exported.agreed.engine is not None:
         engine = exported.agreed.engine
@@ -110,3 +109,13 @@ def _audit_line(engine: "AuditedEngine") -> str:
         return f"{text}."
     named = ", ".join(untold[:3]) + (", ..." if len(untold) > 3 else "")
     return f"{text}; of the others it tells nothing: {named}."
+
+
+def _share_text(document: Mapping[str, Any]) -> str:
+    share, work = f"{100 * document['map']['int8_macs_share_deployed']:.1f}%", document.get("all_work")
+    if work is None:
+        return f"{share} of the multiply-accumulates in INT8"
+    return (
+        f"{share} of the layers' multiply-accumulates in INT8, {100 * work['int8_share']:.1f}% of all work. "
+        f"{work['text']}"
+    )

@@ -12,6 +12,7 @@ from qsens.cli.repeated_options import one_value_each
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
+from qsens.core.other_work import OtherWork, other_work_text, share_in_layers
 from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def graph_table(graph: "Graph") -> str:
         f"inputs: {inputs}; outputs: {', '.join(graph.outputs)}; batch: {_batch_text(graph)}",
         *(f"Note: {note}" for note in graph.notes),
     ]
-    if graph.dynamic_weight_nodes:
-        lines.append(f"weights computed from inputs, run in float: {', '.join(graph.dynamic_weight_nodes)}")
+    if graph.other_work:
+        lines += ["", other_work_text(graph.layers, graph.other_work), "", other_work_table(graph.other_work)]
     return "\n".join([*lines, "", CONVENTIONS])
 
 
@@ -153,6 +154,12 @@ def _batch_text(graph: "Graph") -> str:
         return f"fixed at one ({graph.why_single})"
     shared = [repr(spec.name) for spec in graph.inputs if not spec.is_batched]
     return f"any size, of samples with the same {', '.join(shared)}" if shared else "any size"
+
+
+def other_work_table(other: Sequence[OtherWork]) -> str:
+    """Work that is no layer, in execution order."""
+    rows = [(work.name, work.kind, f"{work.macs:,}" if work.macs else "?", work.reason) for work in other]
+    return text_table(("no layer", "kind", "MACs", "because"), rows, right=(2,))
 
 
 def graph_summary(graph: "Graph") -> dict[str, object]:
@@ -170,6 +177,8 @@ def graph_summary(graph: "Graph") -> dict[str, object]:
         "why_single": graph.why_single,
         "notes": list(graph.notes),
         "dynamic_weight_nodes": list(graph.dynamic_weight_nodes),
+        "other_work": [asdict(work) for work in graph.other_work],
+        "macs_share_in_layers": share_in_layers(graph.layers, graph.other_work),
         "digest": graph.digest,
     }
 

@@ -12,7 +12,7 @@ from qsens.cli.options import budget_option
 from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Role
-from qsens.core.maps import anchor_trial, int8_share, map_title
+from qsens.core.maps import anchor_trial, int8_share, int8_share_of_all, map_title
 from qsens.core.metric_names import (
     Z95,
     base_name,
@@ -22,6 +22,7 @@ from qsens.core.metric_names import (
     role_of,
     shown_value,
 )
+from qsens.core.other_work import of_all_work, other_work_text
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
 from qsens.run.evidence import load_audit
@@ -164,6 +165,7 @@ def selection_text(study: Study, selection: Selection) -> str:
         *selection.notes,
         *(latency_lines(selection.latency) if selection.latency else ()),
         *_limit_lines(selection),
+        *filter(None, [other_work_text(study.layers, study.other_work)]),
         *_overflow_lines(selection.trial),
         *_mismatch_lines(selection.trial),
         "",
@@ -198,7 +200,7 @@ def trials_table(
             "*" if trial is marked else "",
             str(trial.number),
             map_title(trial.requested, study.layers),
-            f"{100 * int8_share(study, trial):.1f}%",
+            _share_text(study, trial),
             *(() if timings is None else (shown_ms(timings.of(trial)),)),
             *(_shown_score(trial, metric) for metric in study.metrics),
             *((str(len(trial.mismatches)),) if shows_mismatches else ()),
@@ -209,6 +211,11 @@ def trials_table(
     has_intervals = any("±" in cell for row in rows for cell in row)
     meaning = "of the median, and of the difference from FP32" if times else "of the difference from FP32"
     return f"{table}\n\n±: 95% interval {meaning}" if has_intervals else table
+
+
+def _share_text(study: Study, trial: Trial) -> str:
+    share = int8_share(study, trial)
+    return f"{100 * share:.1f}%{of_all_work(share, study.layers, study.other_work)}"
 
 
 def layers_table(study: Study, precision_map: PrecisionMap) -> str:
@@ -313,6 +320,7 @@ def _show_front(study: Study, metric: str, timings: Timings | None, *, as_json: 
             {
                 "trial": trial.number,
                 "int8_macs_share": int8_share(study, trial),
+                **({"int8_share_of_all_work": int8_share_of_all(study, trial)} if study.other_work else {}),
                 **({} if timings is None else {"median_ms": timings.by_trial[trial.number].ms}),
             }
             for trial in front
@@ -335,7 +343,9 @@ def front_table(study: Study, metric: str, timings: Timings | None = None) -> st
     cost = "INT8 share" if timings is None else "time"
     place = "" if timings is None else f"\nTimes: {timings.place}."
     caption = f"The references, and the maps that no other beats in both {cost} and {metric}:"
-    return f"{caption}\n\n{trials_table(study, ordered, timings=timings)}{place}"
+    other = other_work_text(study.layers, study.other_work)
+    table = trials_table(study, ordered, timings=timings)
+    return f"{caption}\n\n{table}{place}" + (f"\n\n{other}" if other else "")
 
 
 def budget_example(metric: str) -> str:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer, blocks_of, macs_share, match_layers, uniform_map
+from qsens.core.other_work import share_in_layers
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
 from qsens.core.trial import Study, Trial
 
@@ -189,6 +190,11 @@ def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, .
 def built_map(trial: Trial) -> PrecisionMap:
     """The map that the backend built; the one asked for where it did not say."""
     return trial.requested if trial.applied is None else trial.applied
+
+
+def int8_share_of_all(study: Study, trial: Trial) -> float:
+    """Share of all the network's multiply-accumulates that ran INT8, those in no layer counted too."""
+    return int8_share(study, trial) * share_in_layers(study.layers, study.other_work)
 
 
 def int8_share(study: Study, trial: Trial) -> float:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from qsens.core.layer import Layer
+from qsens.core.other_work import OtherWork
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import read_record, read_value, shown
 
@@ -127,11 +128,15 @@ def _overflows(value: object) -> Iterable[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Study:
-    """The layers and every trial so far, as reports and selection read them."""
+    """The layers and every trial so far, as reports and selection read them.
+
+    `other_work` is the network's work that is in no layer, as far as the run has written it down.
+    """
 
     spec_digest: str
     layers: tuple[Layer, ...]
     trials: tuple[Trial, ...]
+    other_work: tuple[OtherWork, ...] = ()
 
     def scored(self) -> tuple[Trial, ...]:
         """Trials that have scores on all samples."""

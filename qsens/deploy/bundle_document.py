@@ -15,6 +15,7 @@ from qsens.calibration.ranges import Ranges
 from qsens.core.csv_text import csv_text
 from qsens.core.layer import macs_share, weight_bytes
 from qsens.core.maps import anchor_trial
+from qsens.core.other_work import other_work_text, share_in_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
 from qsens.core.targets import Target
@@ -65,6 +66,7 @@ def bundle_document(facts: BundleFacts) -> dict[str, Any]:
             "int8_macs_share_requested": facts.int8_share(chosen.precision_map),
             "int8_macs_share_deployed": facts.int8_share(agreed.deployed),
         },
+        **_other_work(facts),
         "layers": _layers(facts),
         "float_pins": [list(pin) for pin in bundle.float_pins],
         "inputs": [{**asdict(entry), "shape": list(entry.shape)} for entry in bundle.inputs],
@@ -133,6 +135,16 @@ def relative_run(run: Path, out: Path) -> str | None:
     if out.is_relative_to(run) or (out.is_relative_to(here) and run.is_relative_to(here)):
         return Path(os.path.relpath(run, out)).as_posix()
     return None
+
+
+def _other_work(facts: BundleFacts) -> dict[str, Any]:
+    """The work in no layer, which no map changes; nothing where all work is in layers."""
+    layers, other = facts.run.graph.layers, facts.run.graph.other_work
+    if not other:
+        return {}
+    in_int8 = facts.int8_share(facts.agreed.deployed) * share_in_layers(layers, other)
+    nodes = [asdict(work) for work in other]
+    return {"all_work": {"int8_share": in_int8, "text": other_work_text(layers, other), "in_no_layer": nodes}}
 
 
 def _model(facts: BundleFacts) -> dict[str, Any]:

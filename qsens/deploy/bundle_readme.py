@@ -69,16 +69,15 @@ def readme_text(
 
     `extra_files` are further files and what they are; `command` builds the engine, where the target has one.
     """
-    mapped, picture, goldens = document["map"], document["picture"], document["goldens"]
+    picture, goldens = document["picture"], document["goldens"]
     low, high = picture["value_range"]
-    shares = f"{_percent(mapped['int8_macs_share_deployed'])} of the multiply-accumulates in INT8"
     return _PAGE.format(
         name=document["model"]["name"],
         title=target.title,
         summary=f"A generator with a precision for every layer, exported by qsens {document['qsens']}.",
         graph=document["model"]["graph"][:16],
         trial=document["scores"]["trial"],
-        shares=shares,
+        shares=_shares(document),
         runtime=_runtime(document),
         batch=document["batch"],
         inputs=", ".join(f"`{entry['name']}` {_by(_shape(entry, document))}" for entry in document["inputs"]),
@@ -98,6 +97,17 @@ def readme_text(
         flavour=document["flavour"],
         external="; its weights lie in `model.onnx.data`" if "model.onnx.data" in extra_files else "",
         more_files="".join(f"| `{name}` | {text} |\n" for name, text in extra_files.items()),
+    )
+
+
+def _shares(document: Mapping[str, Any]) -> str:
+    share = _percent(document["map"]["int8_macs_share_deployed"])
+    work = document.get("all_work")
+    if work is None:
+        return f"{share} of the multiply-accumulates in INT8"
+    return (
+        f"{share} of the layers' multiply-accumulates in INT8, {_percent(work['int8_share'])} of all work. "
+        f"{work['text']}"
     )
 
 

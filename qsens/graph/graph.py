@@ -9,6 +9,7 @@ import onnx
 
 from qsens.core.interfaces import InputSpec
 from qsens.core.layer import Layer
+from qsens.core.other_work import OtherWork
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,8 @@ class Graph:
     `dynamic_weight_nodes` are convolutions whose weights are computed from inputs (style modulation): not
     layers, they run in float. `example` is the feed of one sample that the graph was examined with, a real
     one where there was any; `example_outputs` are the FP32 outputs of it. `observed` are layers whose shapes
-    only a run on it told, `notes` sentences on what shapes and MACs rest on.
+    only a run on it told, `notes` sentences on what shapes and MACs rest on. `other_work` are the
+    nodes that multiply and add and are no layer.
     """
 
     model: onnx.ModelProto
@@ -40,3 +42,4 @@ class Graph:
     example_outputs: Mapping[str, np.ndarray[Any, np.dtype[Any]]] = field(default_factory=dict)
     observed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    other_work: tuple[OtherWork, ...] = ()

@@ -10,6 +10,7 @@ import onnxruntime
 from qsens.core.errors import LoadError
 from qsens.core.interfaces import InputSpec
 from qsens.core.layer import Layer
+from qsens.core.other_work import OtherWork
 from qsens.graph.editable_graph import Draft, weights_digest
 from qsens.graph.examples import Examples, Feed, made_up_examples, real_examples, shapes_of, why_not_batched
 from qsens.graph.functions import inline_functions
@@ -17,10 +18,12 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import dynamic_weight_nodes, enumerate_layers, layer_nodes
 from qsens.graph.names import with_shown_names
 from qsens.graph.onnx_run import Values, open_session, relative_difference
+from qsens.graph.other_work import has_bodies, other_work, tensors_of_work
 from qsens.graph.requirements import refuse_invalid, refuse_other_types, refuse_unrepeatable, refuse_unusable
 from qsens.graph.shapes import (
     example_shapes,
     infer_types,
+    inferred_graph,
     input_specs,
     known_shape,
     rank_of,
@@ -82,6 +85,7 @@ def prepare_graph(
         can_batch=why_single is None,
         digest=_digest(draft, layers),
         dynamic_weight_nodes=dynamic_weight_nodes(draft),
+        other_work=_other_work(draft, observed, examples),
         why_single=why_single,
         example=examples.first,
         example_outputs=outputs,
@@ -130,7 +134,8 @@ class ObservedShapes:
         """The first example's shapes, compared with those of the other real ones."""
         ends = {node.name: {node.input[0], node.output[0]} for node in layer_nodes(draft)}
         first = _inferred_shapes(draft, shapes_of(examples.first))
-        missing = sorted(set().union(*ends.values()) - first.keys())
+        wanted = set().union(*ends.values(), *tensors_of_work(draft).values())
+        missing = sorted(wanted - first.keys())
         session = _session_of(draft, missing) if missing else None
         found: list[dict[str, Shape]] = []
         for feed in examples.feeds if examples.are_real else examples.feeds[:1]:
@@ -149,6 +154,11 @@ class ObservedShapes:
                 if any(shapes.get(name) != found[0][name] for shapes in found for name in names)
             ),
         )
+
+
+def _other_work(draft: Draft, observed: ObservedShapes, examples: Examples) -> tuple[OtherWork, ...]:
+    inferred = inferred_graph(draft, shapes_of(examples.first)) if has_bodies(draft) else None
+    return other_work(draft, observed.shapes, inferred)
 
 
 def _inferred_shapes(draft: Draft, shapes: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -128,6 +128,12 @@ def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict
 
     `shapes` replaces the inputs' own shapes, so that the result is concrete.
     """
+    graph = inferred_graph(draft, shapes)
+    return {value.name: value.type for value in (*graph.value_info, *graph.input, *graph.output)}
+
+
+def inferred_graph(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> onnx.GraphProto:
+    """The graph with inferred types, also inside the bodies of its nodes; large constants are inputs."""
     skeleton = _skeleton(draft)
     for value in skeleton.graph.input:
         if shapes is not None and value.name in shapes:
@@ -141,8 +147,7 @@ def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict
             f"the graph's shapes contradict each other: {str(error).strip().splitlines()[0][:300]}",
             "the file is damaged, or --input-shape does not suit the generator",
         ) from error
-    graph = inferred.graph
-    return {value.name: value.type for value in (*graph.value_info, *graph.input, *graph.output)}
+    return inferred.graph
 
 
 def _skeleton(draft: Draft) -> onnx.ModelProto:

@@ -11,6 +11,7 @@ from typing import Any
 from qsens.core.interfaces import Decision
 from qsens.core.maps import anchor_trial, built_map, int8_share, map_title
 from qsens.core.metric_names import axis_title
+from qsens.core.other_work import other_work_text
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
 from qsens.device.visible_text import visible_text
@@ -169,14 +170,20 @@ def _repair_section(stages: Sequence[StageResult]) -> str:
     )
 
 
+def _work_of_layers(study: Study) -> str:
+    return "layers' multiply-accumulates" if study.other_work else "multiply-accumulates"
+
+
 def _headline(content: PageContent) -> str:
     study, chosen = content.study, content.chosen
     if chosen is None:
         answer = "<strong>No map has been chosen yet.</strong>"
     else:
-        share = f"{int8_share(study, chosen):.1%} of the multiply-accumulates in INT8"
+        share = f"{int8_share(study, chosen):.1%} of the {_work_of_layers(study)} in INT8"
         name = escape(map_title(built_map(chosen), study.layers))
         answer = f"<strong>Chosen map: {name}</strong><br>Trial {chosen.number}, {share}."
+    if study.other_work:
+        answer += f"<br>{escape(other_work_text(study.layers, study.other_work))}"
     verdict = f"<p>{escape(content.verdict)}</p>" if content.verdict else ""
     scored, total = len(study.scored()), len(study.trials)
     counts = f"{len(study.layers)} layers, {total} trials, {scored} scored. Written {escape(content.date)}."

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from qsens.core.layer import Layer, macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share, map_title
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name, shown_value
+from qsens.core.other_work import of_all_work
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.repair.repair import StageResult
@@ -104,12 +105,16 @@ def map_picture(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
 
 def _score_row(name: str, trial: Trial, study: Study, timings: Sequence[Timings], *, is_chosen: bool) -> str:
     size = "—" if trial.size_bytes is None else f"{trial.size_bytes / 2**20:.2f} MiB"
-    cells = [str(trial.number), f"{int8_share(study, trial):.1%}", size]
+    cells = [str(trial.number), _share_text(study, int8_share(study, trial)), size]
     cells += [time_text(entry, trial) for entry in timings]
     cells += [score_text(trial.score(metric)) for metric in study.metrics]
     numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
     shown = f"{name} (chosen)" if is_chosen and name != "chosen map" else name
     return f"<tr{' class=chosen' if is_chosen else ''}><td>{escape(shown)}</td>{numbers}</tr>"
+
+
+def _share_text(study: Study, share: float) -> str:
+    return f"{share:.1%}{of_all_work(share, study.layers, study.other_work)}"
 
 
 def _trial_row(
@@ -124,7 +129,7 @@ def _trial_row(
     cells.append(f'<td class="text">{title}{_note(trial, study)}</td>')
     cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
     share = macs_share(study.layers, shown, Precision.INT8)
-    cells.append(number_cell(f"{share:.1%}", share))
+    cells.append(number_cell(_share_text(study, share), share))
     for entry in timings:
         measured = entry.of(trial)
         cells.append(number_cell(time_text(entry, trial), None if measured is None else measured.ms))
@@ -251,7 +256,7 @@ def _row(content: PageContent, first: Sequence[str], rest: Sequence[str]) -> str
         number_cell(str(len(study.layers)), len(study.layers)),
         number_cell(str(len(study.scored())), len(study.scored())),
         f'<td class="text">{escape(title)}</td>',
-        number_cell("—" if share is None else f"{share:.1%}", share),
+        number_cell("—" if share is None else _share_text(study, share), share),
     ]
     shown = (anchor_trial(study, Precision.FP32), anchor_trial(study, Precision.INT8), chosen)
     cells += [_score_cell(trial, metric) for metric in first for trial in shown]

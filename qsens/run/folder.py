@@ -18,6 +18,7 @@ from qsens.core.errors import RunFolderError
 from qsens.core.files import write_atomically, write_error
 from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
+from qsens.core.other_work import OtherWork, other_work_from_csv, other_work_to_csv
 from qsens.core.schema import read_record, read_value, shown
 from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
 from qsens.core.targets import target_named
@@ -79,6 +80,10 @@ class RunPaths:
     @property
     def layers_path(self) -> Path:
         return self.path / "layers.csv"
+
+    @property
+    def other_work_path(self) -> Path:
+        return self.path / "other_work.csv"
 
     @property
     def ranges_path(self) -> Path:
@@ -189,6 +194,11 @@ class RunFolder(RunPaths):
                 "begin a new folder with --out",
             )
 
+    def write_other_work(self, other: Sequence[OtherWork]) -> None:
+        """Write `other_work.csv`, the work that is in no layer; there is no file where all of it is."""
+        if other:
+            write_atomically(self.other_work_path, other_work_to_csv(other).encode())
+
     def record_provenance(self, contents: Mapping[str, str], weights_read: str | None = None) -> list[str]:
         """Write digests of what the run reads (model, calibration, reference, ...) with library versions.
 
@@ -237,7 +247,9 @@ def read_study(path: Path) -> Study:
         )
     layers = read_layers(paths.layers_path)
     _check_layers(paths, layers, journal.trials)
-    return Study(journal.spec_digest, layers, journal.trials)
+    other = paths.other_work_path  # older runs have none
+    work = other_work_from_csv(_text_of(other), str(other)) if other.exists() else ()
+    return Study(journal.spec_digest, layers, journal.trials, work)
 
 
 def _check_layers(paths: RunPaths, layers: Sequence[Layer], trials: Sequence[Trial]) -> None:
@@ -266,13 +278,16 @@ def read_run_spec(path: Path) -> SweepSpec:
 
 def read_layers(path: Path) -> tuple[Layer, ...]:
     """Read `layers.csv`. Raises `RunFolderError` naming the line or column that is wrong."""
+    return layers_from_csv(_text_of(path), str(path))
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = read_file(path).decode()
+        return read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RunFolderError(
             f"cannot read {path}: {reason_of(error)}", "give the folder of a run that has begun"
         ) from error
-    return layers_from_csv(text, str(path))
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -117,7 +117,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     return ReopenedRun(
         path=run,
         spec=spec,
-        study=study,
+        study=replace(study, other_work=graph.other_work),
         provenance=provenance,
         generator=generator,
         plan=plan,

@@ -12,6 +12,7 @@ from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
 from qsens.core.layer import Layer
 from qsens.core.maps import anchor_trial
+from qsens.core.other_work import share_in_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
 from qsens.core.spec import SweepSpec
@@ -163,12 +164,20 @@ def precision_map_document(
         },
         "budget": _budget(selection, spec),
         "int8_macs_share": selection.int8_macs_share,
+        **_of_all_work(selection, study),
         **({} if selection.latency is None else {"latency": _latency(selection.latency)}),
         "settings": {name: values[name] for name in _SETTINGS if name in values},
         "contents": dict(provenance.contents),
         "versions": dict(provenance.versions),
     }
     return {key: finite(value) for key, value in document.items()}
+
+
+def _of_all_work(selection: Selection, study: Study) -> dict[str, float]:
+    if not study.other_work:
+        return {}
+    in_layers = share_in_layers(study.layers, study.other_work)
+    return {"int8_share_of_all_work": selection.int8_macs_share * in_layers}
 
 
 def _model(spec: SweepSpec, provenance: Provenance) -> dict[str, str]:

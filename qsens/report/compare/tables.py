@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qsens.core.maps import int8_share, map_title
 from qsens.core.metric_names import axis_title, format_value
+from qsens.core.other_work import of_all_work
 from qsens.core.precision import Precision
 from qsens.report.comparable import Scored
 from qsens.report.compare.compare import Comparison
@@ -80,6 +81,7 @@ def _map_cells(run: ComparedRun) -> tuple[str, ...]:
         return run.label, count, run.budget or "-", "none", "-", "-"
     size = "-" if chosen.size_bytes is None else f"{chosen.size_bytes / 1e6:.2f}"
     share = f"{100 * int8_share(run.study, chosen):.1f}%"
+    share += of_all_work(int8_share(run.study, chosen), run.study.layers, run.study.other_work)
     shown = f"{map_title(chosen.requested, run.study.layers)} (trial {chosen.number})"
     return run.label, count, run.budget or "-", shown, share, size
 
