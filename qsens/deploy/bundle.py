@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import finite
 from qsens.core.targets import Target, target_named
 from qsens.deploy import bundle_script
+from qsens.deploy.beyond_goldens import inputs_beyond
 from qsens.deploy.bundle_document import (
     BundleFacts,
     bundle_document,
@@ -32,9 +33,11 @@ from qsens.deploy.changed_map import changed_map
 from qsens.deploy.chosen_map import ChosenMap
 from qsens.deploy.tensorrt_files import write_tensorrt_files
 from qsens.device.bundle_files import (
+    BEYOND,
     CHECKSUMS,
     DOCUMENT,
     GOLDENS,
+    BeyondGoldens,
     Bounds,
     Bundle,
     BundleInput,
@@ -43,7 +46,7 @@ from qsens.device.bundle_files import (
 from qsens.device.goldens import (
     GoldenResult,
     Goldens,
-    compare_with_goldens,
+    compare_with_both,
     picture_psnr,
     run_in_batches,
     write_goldens,
@@ -56,6 +59,8 @@ from qsens.run.reopen import ReopenedRun
 from qsens.run.stages import spread_places
 from qsens.scoring.pictures import picture_output
 
+# On inputs beyond the calibration errors are cuts and not independent: both of one size, they differ by 6 dB.
+BETWEEN_CUTS_DB = 6.5
 # An engine may be this much further from FP32 than exact arithmetic: its roundings fall elsewhere.
 ENGINE_ALLOWANCE_DB = 0.5
 # Two right engines whose roundings are independent differ from each other by the sum of both errors, 3 dB
@@ -92,6 +97,27 @@ def bounds_for(exact_psnr_db: float, target: Target) -> Bounds:
         fp32_psnr_db=min(exact_psnr_db - ENGINE_ALLOWANCE_DB, target.psnr_cap_db),
         exact_psnr_db=min(exact_psnr_db - BETWEEN_ENGINES_DB, target.psnr_cap_db),
     )
+
+
+def goldens_beyond(run: ReopenedRun, deployed: PrecisionMap, inputs: Mapping[str, Array]) -> Goldens | None:
+    """Goldens of inputs beyond the calibration; `None` where inputs or FP32 have no such values."""
+    far = inputs_beyond(inputs, run.graph.inputs, run.ranges, can_batch=run.graph.can_batch)
+    if far is None:
+        return None
+    try:
+        fp32, exact = (exact_outputs(run, one, far) for one in (PrecisionMap(Precision.FP32), deployed))
+    except ScoreError:
+        return None
+    return Goldens(far, fp32, exact)
+
+
+def _with_beyond(bundle: Bundle, goldens: Goldens | None, target: Target) -> Bundle:
+    if goldens is None:
+        return bundle
+    psnr = picture_psnr(goldens.exact[bundle.picture], goldens.fp32[bundle.picture], bundle.value_range)
+    fp32_db = bounds_for(psnr, target).fp32_psnr_db
+    bounds = Bounds(fp32_db, min(psnr - BETWEEN_CUTS_DB, target.psnr_cap_db))
+    return replace(bundle, beyond=BeyondGoldens(len(goldens), bounds))
 
 
 def exact_outputs(
@@ -201,7 +227,9 @@ def _export(
     goldens = Goldens(inputs, fp32, exact_outputs(run, agreed.deployed, inputs))
     psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.pixel_range)
     bundle = drafting.bundle(agreed.lowered, chosen.precision_map, bounds_for(psnr, options.target))
-    compared = _compared(bundle, goldens) if agreed.engine is not None else None
+    beyond = goldens_beyond(run, agreed.deployed, inputs)
+    bundle = _with_beyond(bundle, beyond, options.target)
+    compared = _compared(bundle, goldens, beyond) if agreed.engine is not None else None
     if options.strict and compared is not None and compared.problems:
         raise VerificationError("; ".join(compared.problems), "without --strict the bundle is written")
     facts = BundleFacts(
@@ -214,6 +242,8 @@ def _export(
         exact_psnr_db=psnr,
         run_path=relative_run(run.path, options.out),
     )
+    if beyond is not None:
+        write_goldens(folder / BEYOND, beyond)
     document = _write_files(facts, goldens)
     digest = hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
     return ExportedBundle(options.out, options.target.title, digest, document, agreed, compared, unaudited)
@@ -252,10 +282,10 @@ def _copy_code(folder: Path) -> None:
         shutil.copyfile(path, folder / "device" / path.name)
 
 
-def _compared(bundle: Bundle, goldens: Goldens) -> GoldenResult:
+def _compared(bundle: Bundle, goldens: Goldens, beyond: Goldens | None) -> GoldenResult:
     engine = open_engine(bundle)
     try:
-        return compare_with_goldens(engine.run, bundle, goldens)
+        return compare_with_both(engine.run, bundle, goldens, beyond)
     finally:
         engine.close()
 

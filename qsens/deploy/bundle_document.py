@@ -80,6 +80,7 @@ def bundle_document(facts: BundleFacts) -> dict[str, Any]:
             "samples": list(facts.golden_samples),
             "exact_psnr_db": facts.exact_psnr_db,
             "bounds": asdict(bundle.bounds),
+            "beyond": None if bundle.beyond is None else asdict(bundle.beyond),
         },
         "scores": _scores(chosen.trial, anchor_trial(run.study, Precision.FP32)),
         "export_audit": _export_audit(agreed),

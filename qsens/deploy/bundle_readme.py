@@ -57,9 +57,12 @@ With qsens at hand, `qsens verify FOLDER` runs the same checks, and `--score` sc
 | `precision_map.json`, `bundle.json` | the chosen map; everything about this bundle |
 | `ranges.json` | what calibration measured, and the scales |
 | `goldens.npz` | inputs, outputs of FP32 and of the map in exact arithmetic; `names` says which is which |
-| `verify.py`, `qsens/device/` | the check |
+{beyond}| `verify.py`, `qsens/device/` | the check |
 {more_files}| `SHA256SUMS` | `sha256sum --check SHA256SUMS` |
 """
+
+
+_BEYOND = "| `beyond.npz` | the same of inputs beyond what calibration saw, with bounds of their own |\n"
 
 
 def readme_text(
@@ -72,6 +75,7 @@ def readme_text(
     picture, goldens = document["picture"], document["goldens"]
     low, high = picture["value_range"]
     return _PAGE.format(
+        beyond=_BEYOND if goldens.get("beyond") else "",
         name=document["model"]["name"],
         title=target.title,
         summary=f"A generator with a precision for every layer, exported by qsens {document['qsens']}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -17,6 +17,7 @@ DOCUMENT = "bundle.json"
 MODEL = "model.onnx"
 WEIGHTS = "model.onnx.data"
 GOLDENS = "goldens.npz"
+BEYOND = "beyond.npz"
 CHECKSUMS = "SHA256SUMS"
 PRECISIONS = ("int8", "fp16", "fp32")
 # Flavours of the graph that each runtime takes.
@@ -35,6 +36,7 @@ _DTYPES = {
 }
 _LARGEST_SIDE = 2**31
 _MOST_SAMPLES = 2**31
+_MOST_BEYOND = 64
 _CHUNK_BYTES = 2**20
 
 
@@ -57,12 +59,20 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class BeyondGoldens:
+    """Goldens of inputs beyond what calibration saw: how many, and the bounds on them alone."""
+
+    samples: int
+    bounds: Bounds
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A bundle on disk whose `bundle.json` was read and checked; `document` is all of it.
 
     `asked` lists every layer in execution order. `float_pins` are ONNX nodes that TensorRT 8 must be told
     not to run in INT8, with their precision. The picture is the output `picture`, whose values in
-    `value_range` a viewer sees.
+    `value_range` a viewer sees. Bundles of older versions have no goldens `beyond` the calibration.
     """
 
     folder: Path
@@ -77,6 +87,7 @@ class Bundle:
     float_pins: tuple[tuple[str, str], ...]
     bounds: Bounds
     document: Mapping[str, Any]
+    beyond: BeyondGoldens | None = None
 
     @property
     def model_path(self) -> Path:
@@ -87,6 +98,15 @@ class Bundle:
     def golden_samples(self) -> int:
         """The number of samples in the goldens."""
         return len(self.document["goldens"]["samples"])
+
+    @property
+    def beyond_calibration(self) -> Bundle | None:
+        """The same bundle with the goldens beyond the calibration in place of the others; `None` without."""
+        if self.beyond is None:
+            return None
+        goldens = {**self.document.get("goldens", {}), "samples": list(range(self.beyond.samples))}
+        document = {**self.document, "goldens": goldens}
+        return replace(self, bounds=self.beyond.bounds, document=document, beyond=None)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -162,6 +182,18 @@ def _bundle(folder: Path, document: PlainValue) -> Bundle:
         float_pins=tuple(_pin(entry) for entry in document.at("float_pins").items()),
         bounds=Bounds(_bound(bounds.at("fp32_psnr_db")), _bound(bounds.at("exact_psnr_db"))),
         document=document.value,
+        beyond=_beyond(document.at("goldens")),
+    )
+
+
+def _beyond(goldens: PlainValue) -> BeyondGoldens | None:
+    if goldens.value.get("beyond") is None:
+        return None
+    found = goldens.at("beyond")
+    bounds = found.at("bounds")
+    return BeyondGoldens(
+        samples=found.at("samples").whole(1, _MOST_BEYOND),
+        bounds=Bounds(_bound(bounds.at("fp32_psnr_db")), _bound(bounds.at("exact_psnr_db"))),
     )
 
 

@@ -14,7 +14,14 @@ from qsens.device.audit import LayerAudit, audit_layers, mismatches
 from qsens.device.bundle_files import Bundle
 from qsens.device.bundle_model import open_bundle
 from qsens.device.errors import DeviceError
-from qsens.device.goldens import GoldenResult, Goldens, batch_of, bundle_goldens, compare_with_goldens
+from qsens.device.goldens import (
+    GoldenResult,
+    Goldens,
+    batch_of,
+    beyond_goldens,
+    bundle_goldens,
+    compare_with_both,
+)
 from qsens.device.latency import (
     Latency,
     MapLatency,
@@ -158,7 +165,7 @@ def _checked(
             return engine.run(feeds)
 
     # Some runtimes compile, and can be audited, when shapes are first run.
-    compared = compare_with_goldens(run, bundle, goldens)
+    compared = compare_with_both(run, bundle, goldens, beyond_goldens(bundle))
     return BundleReport(
         bundle=bundle,
         files=files,
@@ -250,6 +257,17 @@ def _golden_lines(report: BundleReport) -> list[str]:
         f"(at least {found.fp32_bound_db:.2f})",
         f"PSNR against the pictures that were scored: {found.exact_psnr_db:.2f} dB "
         f"(at least {found.exact_bound_db:.2f})",
+        *_beyond_lines(found.beyond),
+    ]
+
+
+def _beyond_lines(found: GoldenResult | None) -> list[str]:
+    if found is None or found.fp32_psnr_db != found.fp32_psnr_db:
+        return []
+    return [
+        f"PSNR beyond the calibrated range: {found.fp32_psnr_db:.2f} dB against FP32 (at least "
+        f"{found.fp32_bound_db:.2f}), {found.exact_psnr_db:.2f} dB against the scored arithmetic (at least "
+        f"{found.exact_bound_db:.2f})"
     ]
 
 

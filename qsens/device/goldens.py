@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from qsens.device.bundle_files import GOLDENS, Bundle, BundleInput
+from qsens.device.bundle_files import BEYOND, GOLDENS, Bundle, BundleInput
 from qsens.device.errors import DeviceError, reason_of
 from qsens.device.npz_sizes import LARGEST_BYTES, read_arrays
 from qsens.device.plain_values import PlainValue, check_distinct, parse_json
@@ -44,17 +44,23 @@ class Goldens:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """The distance of an engine's pictures from the goldens, and what is wrong with them."""
+    """The distance of an engine's pictures from the goldens, and what is wrong with them.
+
+    `beyond` is the same of the goldens beyond the calibration, where there are any; their problems are among
+    `problems`.
+    """
 
     fp32_psnr_db: float
     exact_psnr_db: float
     fp32_bound_db: float
     exact_bound_db: float
     problems: tuple[str, ...]
+    beyond: GoldenResult | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a PSNR of pictures that are not finite is `None`."""
-        values = {**asdict(self), "problems": list(self.problems)}
+        beyond = None if self.beyond is None else self.beyond.to_json()
+        values = {**asdict(self), "problems": list(self.problems), "beyond": beyond}
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()
@@ -88,13 +94,19 @@ def read_goldens(path: Path) -> Goldens:
     return Goldens(*groups)
 
 
-def bundle_goldens(bundle: Bundle) -> Goldens:
+def beyond_goldens(bundle: Bundle) -> Goldens | None:
+    """The goldens beyond the calibration; `None` in bundles that have none. Raises as `bundle_goldens`."""
+    beyond = bundle.beyond_calibration
+    return None if beyond is None else bundle_goldens(beyond, BEYOND)
+
+
+def bundle_goldens(bundle: Bundle, name: str = GOLDENS) -> Goldens:
     """The goldens of a bundle, which are what its document says.
 
     Raises:
         DeviceError: for a missing or damaged file, or arrays of other names, types, shapes or numbers.
     """
-    path = bundle.folder / GOLDENS
+    path = bundle.folder / name
     goldens = read_goldens(path)
     try:
         _check_inputs(goldens, bundle)
@@ -215,6 +227,21 @@ def picture_psnr(values: Array, golden: Array, value_range: tuple[float, float])
     if error == 0.0:
         return PSNR_CAP_DB
     return min(10.0 * math.log10((high - low) ** 2 / error), PSNR_CAP_DB)
+
+
+def compare_with_both(run: Run, bundle: Bundle, goldens: Goldens, beyond: Goldens | None) -> GoldenResult:
+    """The comparison with the goldens, and with those beyond the calibration, by their own bounds.
+
+    Raises:
+        DeviceError: as `compare_with_goldens`.
+    """
+    found = compare_with_goldens(run, bundle, goldens)
+    view = bundle.beyond_calibration
+    if beyond is None or view is None:
+        return found
+    far = compare_with_goldens(run, view, beyond)
+    problems = tuple(f"beyond the calibrated range, {text}" for text in far.problems)
+    return replace(found, problems=found.problems + problems, beyond=far)
 
 
 def compare_with_goldens(run: Run, bundle: Bundle, goldens: Goldens) -> GoldenResult:

@@ -55,6 +55,7 @@ def test_what_a_bundle_asks_is_read(folder):
     assert bundle.golden_samples == 2
     assert bundle.float_pins == (("/enc/Conv", "fp16"),)
     assert (bundle.bounds.fp32_psnr_db, bundle.bounds.exact_psnr_db) == (30.5, 27.0)
+    assert bundle.beyond is None  # as in bundles of older versions
 
 
 def at(key, value):
@@ -118,6 +119,8 @@ WRONG = [
         )
     ),
     *((at("goldens.samples", value), r"'goldens\.samples") for value in ([], None, 4, [-1], [0.5], ["0"])),
+    *((at("goldens.beyond", value), r"'goldens\.beyond") for value in (1, [], {}, {"samples": 2})),
+    *((at("goldens.beyond", {"samples": count}), r"beyond\.") for count in (0, 65, 2**40, True, "2")),
     *((at("goldens.bounds.fp32_psnr_db", value), "fp32_psnr_db' is") for value in (-1e6, 1e6, *NO_NUMBERS)),
     *((at("goldens.bounds.exact_psnr_db", value), "exact_psnr_db' is") for value in (-1e6, 1e6, *NO_NUMBERS)),
     *((at("map.deployed.default", value), r"'map\.deployed\.default' is") for value in ("int4", None, [])),
