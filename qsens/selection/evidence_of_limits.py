@@ -10,13 +10,10 @@ from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.selection.budget import Limit, told_apart
-from qsens.selection.timings import Timings
 
 _ERROR_LENGTH = 160
 # A chosen map that costs less than this share of what is allowed says nothing of how screens scale.
 _LEAST_SHARE = 0.1
-# More layers than this are named by their block, or counted.
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -253,91 +250,3 @@ def _half_width(score: Score, limit: Limit) -> float | None:
     if error is None and (limit.baseline == 0 or not math.isfinite(limit.baseline)):
         error = score.standard_error
     return Z95 * error if error and math.isfinite(error) else None
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """A chosen trial among the others of its study. `limits` are those that it was chosen within."""
-
-    study: Study
-    chosen: Trial
-    limits: tuple[Limit, ...]
-    timings: Timings | None
-
-    @cached_property
-    def measured_limits(self) -> Limits:
-        """The limits with FP32's scores."""
-        return Limits(self.limits, anchor_trial(self.study, Precision.FP32))
-
-    @cached_property
-    def tried(self) -> tuple[MapTrial, ...]:
-        """Everything that tells something of the limits."""
-        return map_trials(self.study, self.chosen, self.measured_limits)
-
-    @cached_property
-    def int8_layers(self) -> frozenset[str]:
-        """INT8 layers of the chosen map."""
-        return layers_in_int8(self.study, self.chosen)
-
-    @cached_property
-    def movable(self) -> frozenset[str]:
-        """Layers that may be INT8."""
-        return frozenset(layer.name for layer in self.study.layers if Precision.INT8 in layer.allowed)
-
-    @cached_property
-    def supersets(self) -> tuple[MapTrial, ...]:
-        """Maps with all INT8 layers of the chosen one and more, the fewest more first."""
-        found = [tried for tried in self.tried if self.int8_layers < tried.int8_layers]
-        found.sort(key=lambda tried: (len(tried.int8_layers), tried.is_screen, tried.number))
-        return tuple(found)
-
-    @cached_property
-    def beyond(self) -> tuple[MapTrial, ...]:
-        """Those that are beyond the limits."""
-        return tuple(tried for tried in self.supersets if tried.is_beyond)
-
-    @cached_property
-    def everything(self) -> MapTrial | None:
-        """INT8 wherever it is allowed."""
-        found = (tried for tried in self.tried if tried.int8_layers == self.movable and tried.checks)
-        return next(found, None)
-
-    @cached_property
-    def blocks(self) -> dict[str, frozenset[str]]:
-        """The layers of each layer's block, by the layer's name."""
-        found: dict[str, list[str]] = {}
-        for layer in self.study.layers:
-            found.setdefault(layer.block, []).append(layer.name)
-        return {layer.name: frozenset(found[layer.block]) for layer in self.study.layers}
-
-    @cached_property
-    def checks(self) -> dict[str, LimitCheck]:
-        """The chosen trial's scores on all images, by metric."""
-        return self.measured_limits.checks(self.chosen.scores, is_screen=False)
-
-    def taken(self, tried: MapTrial, worst: LimitCheck) -> str:
-        """The points that a trial takes by its `worst` check; names a metric that is not the first."""
-        if not math.isfinite(worst.cost):
-            return f"{worst} (trial {tried.number})"
-        metric = "" if worst.limit is self.limits[0] else f", {worst.limit.metric}"
-        images = f", on {worst.images} images" if worst.is_screen else ""
-        where = f"trial {tried.number}{metric}{images}"
-        return f"{worst.cost:.3g} of the {worst.limit.points:.4g} allowed ({where})"
-
-    def more(self, tried: MapTrial) -> frozenset[str]:
-        """INT8 layers that the chosen map does not have."""
-        return tried.int8_layers - self.int8_layers
-
-    def spared(self, tried: MapTrial) -> frozenset[str]:
-        """Layers that could be INT8 and are not."""
-        return self.movable - tried.int8_layers
-
-    def names(self, chosen: frozenset[str]) -> str:
-        """Layers in words: at most three by name, else their block, else how many."""
-        layers = [layer for layer in self.study.layers if layer.name in chosen]
-        if len(layers) <= MOST_NAMED:
-            names = [layer.name for layer in layers]
-            return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
-        blocks = {layer.block for layer in layers}
-        where = f" of {blocks.pop()}" if len(blocks) == 1 else f" ({layers[0].name} to {layers[-1].name})"
-        return f"{len(layers)} layers{where}"

@@ -10,20 +10,11 @@ MOST_GROUPS = 10
 _MOST_RUNS = 3
 _MOST_TRIALS = 5
 _OF_SEVERAL = {
-    ReasonKind.NOT_AS_ASKED: "the engine runs them in another precision than was asked",
-    ReasonKind.PINNED: "pinned, or not allowed in INT8",
-    ReasonKind.OVERFLOW: "FP16 overflows in each of them",
-    ReasonKind.FAILED: "trials with them in INT8 failed",
-    ReasonKind.ADDED: "each was tried in INT8 on top of the chosen map, which is beyond the limits then",
-    ReasonKind.ALONE: "each goes beyond the limits where it, or some of its block, alone is in INT8",
-    ReasonKind.ALSO_WITHIN: "with each of them in INT8 too the limits are kept, or seem so on a few images",
-    ReasonKind.ALL_BUT: "sparing each of them takes much of the damage off INT8 everywhere",
-    ReasonKind.SUBSET: "each goes beyond the limits with some of the chosen map's INT8 layers",
-    ReasonKind.COST: "each alone costs a part of what is allowed",
-    ReasonKind.BEHIND: "next to the chosen map tried in INT8 only on top of what is too much already",
-    ReasonKind.TOGETHER: "next to the chosen map tried in INT8 only with many others, beyond the limits",
-    ReasonKind.UNTRIED: "no trial tells",
-    ReasonKind.INT8: "within the limits as part of the chosen map",
+    ReasonKind.COSTLY: "each is too much with no other layer beside the chosen map's in INT8",
+    ReasonKind.TOGETHER: "each is too much together with others, or costs what the chosen map does not leave",
+    ReasonKind.FREE: "the limits are kept with each of them in INT8 too",
+    ReasonKind.NOT_TRIED: "no full score tells of them next to the chosen map",
+    ReasonKind.CANNOT: "pinned, or the engine does not build or run them in INT8",
 }
 
 
@@ -43,7 +34,7 @@ _Member = tuple[int, Reason]
 def fold_reasons(
     layers: Sequence[Layer], reasons: Mapping[str, Reason], most: int = MOST_GROUPS
 ) -> tuple[ReasonGroup, ...]:
-    """The layers that `reasons` names, in order, neighbours with equal texts in one group without details.
+    """The layers that `reasons` names, in order, neighbours with equal texts in one group.
 
     Where that makes more than `most` groups, neighbours with reasons of one kind share a group and a text
     that is true of all; where it still does, all layers with reasons of one kind.

@@ -67,10 +67,10 @@ def test_every_layer_has_its_reason(path):
     assert list(reasons) == [layer.name for layer in LAYERS]
     assert reasons[LAYERS[3].name] == {
         "text": "with it in INT8 too (trial 2): fid 13.5 ± 0.2, limit 12.5",
-        "kind": "added",
+        "kind": "costly",
         "trials": [2],
     }
-    assert reasons[LAYERS[0].name]["kind"] == "int8"
+    assert reasons[LAYERS[0].name]["kind"] == "free"
 
 
 def test_a_file_without_reasons_is_read(path):

@@ -10,13 +10,13 @@ LAYERS = example_layers(30)
 NAMES = [layer.name for layer in LAYERS]
 
 
-def reasons_at(texts, kind=ReasonKind.ALONE):
+def reasons_at(texts, kind=ReasonKind.COSTLY):
     return {NAMES[place]: Reason(text, (place,), kind) for place, text in texts.items()}
 
 
-def test_neighbours_with_equal_texts_share_a_line_details_aside():
+def test_neighbours_with_equal_texts_share_a_line():
     reasons = reasons_at({2: "same", 3: "same", 4: "same", 6: "same", 7: "other"})
-    reasons[NAMES[3]] = Reason("same", (3, 99), ReasonKind.ALONE, "alone it costs 1")
+    reasons[NAMES[3]] = Reason("same", (3, 99), ReasonKind.COSTLY)
     groups = fold_reasons(LAYERS, reasons)
     assert [(group.names, group.text) for group in groups] == [
         (f"{NAMES[2]} to {NAMES[4]} (3 layers)", "same"),
@@ -29,9 +29,9 @@ def test_neighbours_with_equal_texts_share_a_line_details_aside():
 
 def test_too_many_lines_are_folded_by_kind():
     texts = {place: f"alone (trial {place})" for place in range(12)}
-    groups = fold_reasons(LAYERS, {**reasons_at(texts), **reasons_at({12: "no trial"}, ReasonKind.UNTRIED)})
+    groups = fold_reasons(LAYERS, {**reasons_at(texts), **reasons_at({12: "no trial"}, ReasonKind.NOT_TRIED)})
     assert [group.names for group in groups] == [f"{NAMES[0]} to {NAMES[11]} (12 layers)", NAMES[12]]
-    assert groups[0].text.endswith("alone is in INT8 (trials 0, 1, 2, 3, 4 and 7 more)")
+    assert groups[0].text.endswith("beside the chosen map's in INT8 (trials 0, 1, 2, 3, 4 and 7 more)")
     assert groups[1].text == "no trial"
 
 
@@ -50,7 +50,7 @@ def test_every_kind_has_words_for_several_layers(kind):
 def test_at_most_as_many_lines_as_there_are_kinds():
     reasons = {}
     for place, name in enumerate(NAMES):
-        kind = list(ReasonKind)[place % 9]
+        kind = list(ReasonKind)[place % 5]
         reasons[name] = Reason(f"{kind} {place}", (place,), kind)
-    assert len(fold_reasons(LAYERS, reasons)) == 9 < MOST_GROUPS
+    assert len(fold_reasons(LAYERS, reasons)) == 5 < MOST_GROUPS
     assert fold_reasons(LAYERS, {}) == ()
