@@ -20,8 +20,10 @@ class Target:
     `fuses_clips`: clips before quantizers do not keep layers out of INT8 kernels. `takes_large_graphs`:
     weights beyond what one message holds may lie in a file beside the graph. `placement` is the one that
     its INT8 kernels need, empty where any will do; `without_int8` are kinds of layers that it has no INT8
-    kernel for in any placement. `needs` and `usage` are for the README of its bundles: what to install, and
-    how to run the graph (`{feeds}`, `{picture}`, `{shapes}` and `{command}` are filled in).
+    kernel for in any placement. `fixes_constants`: an input that a rule keeps at one value becomes a
+    constant of the graph, as the compiler cannot build what depends on an unknown one. `needs` and `usage`
+    are for the README of its bundles: what to install, and how to run the graph (`{feeds}`, `{picture}`,
+    `{shapes}` and `{command}` are filled in).
     """
 
     name: str
@@ -35,6 +37,7 @@ class Target:
     takes_large_graphs: bool = True
     placement: str = ""
     without_int8: tuple[str, ...] = ()
+    fixes_constants: bool = False
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,8 @@ def _export(
     changed = changed_map(run, chosen, options.target, agreed)
     if changed is not None:
         changed.say_first(hear, is_allowed=options.takes_back_to_float)
-    goldens = Goldens(inputs, fp32, exact_outputs(run, agreed.deployed, inputs))
+    fed = {entry.name: inputs[entry.name] for entry in agreed.lowered.graph.inputs}
+    goldens = Goldens(fed, fp32, exact_outputs(run, agreed.deployed, inputs))
     psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.pixel_range)
     bundle = drafting.bundle(agreed.lowered, chosen.precision_map, bounds_for(psnr, options.target))
     beyond = goldens_beyond(run, agreed.deployed, inputs)

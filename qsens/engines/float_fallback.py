@@ -18,7 +18,7 @@ from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of
 from qsens.device.open_engine import open_engine
-from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
+from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers, with_fixed_inputs
 from qsens.engines.lowering.qdq import NOTE, without_tail_clips
 from qsens.graph.graph import Graph
 
@@ -92,6 +92,21 @@ class Drafting:
     inputs: Mapping[str, Array]
     picture: str
 
+    @property
+    def fixed(self) -> dict[str, Array]:
+        """The value of each input that becomes a constant: one for all samples, by rule.
+
+        An input with a batch axis stays: a constant has the size of one batch.
+        """
+        if not self.target.fixes_constants:
+            return {}
+        rules = dict(self.run.spec.inputs)
+        return {
+            entry.name: self.inputs[entry.name][0]
+            for entry in self.run.graph.inputs
+            if not entry.is_batched and entry.name in rules and rules[entry.name].source == "constant"
+        }
+
     def bundle(self, lowered: LoweredGraph, requested: PrecisionMap, bounds: Bounds) -> Bundle:
         """The bundle in the making, as the device code wants it."""
         graph = lowered.graph
@@ -145,10 +160,18 @@ def agreed_graph(
 
 def _lowered(drafting: Drafting, deployed: PrecisionMap) -> tuple[LoweredGraph, tuple[str, ...]]:
     lowered = drafting.run.lower(deployed, drafting.target.flavour)
+    fixed = drafting.fixed
+    notes = tuple(_fixed_note(name, value) for name, value in fixed.items())
+    lowered = with_fixed_inputs(lowered, fixed) if fixed else lowered
     if drafting.target.fuses_clips:
-        return lowered, ()
+        return lowered, notes
     unclipped = without_tail_clips(lowered)
-    return unclipped, () if unclipped is lowered else (NOTE,)
+    return unclipped, notes if unclipped is lowered else (*notes, NOTE)
+
+
+def _fixed_note(name: str, value: Array) -> str:
+    text = np.array2string(value, threshold=8, separator=", ")
+    return f"The generator's input `{name}` is a constant of `{MODEL}`: {text}, as in the sweep."
 
 
 def write_model(lowered: LoweredGraph, path: Path, target: Target) -> None:

@@ -44,6 +44,7 @@ def _target(name: str, title: str, flavour: str) -> Target:
         needs=_NEEDS,
         usage=_USAGE,
         takes_large_graphs=False,
+        fixes_constants=True,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -148,6 +148,29 @@ class LoweredGraph:
                 for layer, precision in asked.items()
             }
         )
+
+
+def with_fixed_inputs(lowered: LoweredGraph, values: Mapping[str, Values]) -> LoweredGraph:
+    """The same graph, lowered and as it was, with constants in place of the inputs that `values` names."""
+    graph = replace(
+        lowered.graph,
+        model=_with_constants(lowered.graph.model, values),
+        inputs=tuple(entry for entry in lowered.graph.inputs if entry.name not in values),
+    )
+    skeleton = _with_constants(lowered.detached.skeleton, values)
+    return replace(lowered, detached=DetachedModel(skeleton, lowered.detached.weights), graph=graph)
+
+
+def _with_constants(model: onnx.ModelProto, values: Mapping[str, Values]) -> onnx.ModelProto:
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    kept = [value for value in fixed.graph.input if value.name not in values]
+    del fixed.graph.input[:]
+    fixed.graph.input.extend(kept)
+    fixed.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()
+    )
+    return fixed
 
 
 def asked_layers(lowered: LoweredGraph) -> tuple[AskedLayer, ...]:
