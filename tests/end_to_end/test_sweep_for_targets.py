@@ -13,7 +13,9 @@ from qsens.api import run_sweep
 from qsens.cli.main import main
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision
+from qsens.engines.lowering.plan import Grid
 from qsens.run.folder import read_provenance, read_run_spec, read_study
+from qsens.run.reopen import reopen_run
 
 SWEEP = (
     *("sweep", "generator.onnx", "--calibration", "photos", "--metric", "psnr", "--ranges", "minmax"),
@@ -114,6 +116,14 @@ def test_a_resumed_run_keeps_its_layers_and_asks_nothing_again(run, monkeypatch)
     monkeypatch.setattr("qsens.run.target.fitted", None)
     run_sweep(out=run, target="onnxruntime", **VALUES)
     assert ((run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()) == before
+
+
+def test_a_cpu_target_is_scored_with_its_own_codes_which_tensorrt_does_not_have(run):
+    assert reopen_run(run).options.grid is Grid.UNSIGNED
+    result = qsens("export", run, "--for", "tensorrt")
+    assert result.exit_code == 1
+    assert "flavour strong has no unsigned INT8, which this map is scored with" in result.stderr
+    assert "sweep again for the target that you export to: --for NAME" in result.stderr
 
 
 def test_another_target_is_another_run(run):
