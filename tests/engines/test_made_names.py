@@ -13,7 +13,6 @@ from tiny_models import norm_node, norm_weights, normal, onnx_model
 
 from qsens.calibration.measure import extremes_model
 from qsens.calibration.ranges import Ranges, TensorRange
-from qsens.core.precision import Precision
 from qsens.engines.lowering.plan import LoweringPlan, Placement
 from qsens.graph.names import graph_names
 from qsens.graph.prepare import prepare_graph
@@ -80,8 +79,9 @@ def generator(role: str, names: Iterable[str]) -> onnx.ModelProto:
     inner: list[onnx.NodeProto] = []
     tensor = "z"
     for index, name in enumerate(names):
-        factor = name if role in ("constant", "input") else f"factor{index}"
-        result = name if role in ("result", "output", "body") else f"product{index}"
+        is_factor = role in ("constant", "input")
+        factor = name if is_factor else f"factor{index}"
+        result = f"product{index}" if is_factor else name
         node = helper.make_node(
             "Mul", [tensor, factor], [result], name if role in ("result", "body") else f"multiply{index}"
         )
@@ -115,17 +115,11 @@ def placed(model: onnx.ModelProto) -> Prepared:
     return Prepared(graph, plan, Ranges("minmax", 1, "test", entries))
 
 
-def maps(setup: Prepared) -> list[Precision | Mapping[str, Precision]]:
-    mixed = dict(zip(setup.names, (FP16, INT8, FP32, FP16), strict=True))
-    return [INT8, FP16, mixed]
-
-
 def lowerings(setup: Prepared, flavour: str) -> list[onnx.ModelProto]:
+    mixed = dict(zip(setup.names, (FP16, INT8, FP32, FP16), strict=True))
     return [
-        lowered(setup, precisions, flavour, placement=placement).model
-        for precisions, placement in zip(
-            maps(setup), (Placement.DENSE, Placement.RESIDUAL, Placement.DENSE), strict=True
-        )
+        lowered(setup, INT8, flavour, placement=Placement.DENSE).model,
+        lowered(setup, mixed, flavour, placement=Placement.RESIDUAL).model,
     ]
 
 
