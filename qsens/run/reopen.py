@@ -10,16 +10,15 @@ import onnx
 
 from qsens.calibration.ranges import Ranges, load_ranges, ranges_digest
 from qsens.calibration.sets import open_sweep_sets
-from qsens.core.errors import QsensError, RunFolderError
+from qsens.core.errors import LoadError, QsensError, RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
-from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
-from qsens.graph.shapes import free_inputs, graph_inputs
+from qsens.graph.shapes import graph_inputs
 from qsens.repair.repair import Repair, load_repair
 from qsens.repair.stages import recipe_digest, stages_of
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
@@ -102,7 +101,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     _check_contents(run, provenance, {"generator": generator.digest})
     model = generator.export()
-    graph = _as_measured(graph_of(generator, model, spec, _examples(spec, model)), study)
+    graph = _as_measured(_prepared(generator, model, spec), study)
     _check_graph(run, provenance, graph)
     graph = recorded_graph(graph, study.layers)
     if graph.layers != study.layers:
@@ -128,16 +127,17 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     )
 
 
-def _examples(spec: SweepSpec, model: onnx.ModelProto) -> list[Feed]:
-    """Samples to examine the graph on; none where the sets are gone and the sizes are known without them."""
-    stated = dict(spec.input_shapes)
-    inputs = graph_inputs(model)
+def _prepared(generator: Generator, model: onnx.ModelProto, spec: SweepSpec) -> Graph:
+    """The run's graph, on samples where they are at hand, else on made-up inputs where it runs on them."""
+    stated = {name: tuple(shape) for name, shape in dict(spec.input_shapes).items()}
     try:
-        return examples_of(*open_sweep_sets(spec, inputs))
-    except QsensError:
-        if set(free_inputs(inputs)) - stated.keys():
-            raise
-        return []
+        samples = examples_of(*open_sweep_sets(spec, graph_inputs(model, stated)))
+    except QsensError as gone:
+        try:
+            return graph_of(generator, model, spec)
+        except LoadError:
+            raise gone from None
+    return graph_of(generator, model, spec, samples)
 
 
 def _as_measured(graph: Graph, study: Study) -> Graph:

@@ -186,6 +186,20 @@ def test_a_run_reopens_with_its_own_work_where_the_samples_are_gone(ratio_run):
     assert run.graph.layers == run.study.layers
 
 
+def test_a_run_of_a_stated_state_reopens_on_its_samples_and_misses_them(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    values = {"inputs": {"state": {"source": "normal"}}, "input_shapes": {"state": [1, 4, 1, 1]}}
+    score_maps(
+        open_sweep(spec_of(tmp_path, recurrent(), calibration=str(photos), **values)), tmp_path / "run"
+    )
+    example = reopen_run(tmp_path / "run").graph.example
+    assert example["state"].shape == (1, 4, 1, 1)
+    assert (example["state"] < 0).any()  # made-up inputs are 0 to 1
+    photos.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="photos"):
+        reopen_run(tmp_path / "run")
+
+
 def test_a_run_whose_work_was_counted_on_random_inputs_still_opens(ratio_run):
     path = RunPaths(ratio_run / "run").layers_path
     text = path.read_text()
