@@ -153,7 +153,8 @@ def _survival_lines(finished: "FinishedRun") -> list[str]:
     if not found:
         return []
     which = "the chosen map" if finished.selection is not None else "INT8 everywhere"
-    lines = [f"\nOf {which}, {100 * found[0].asked:.1f}% of the MACs in INT8, there would ship:"]
+    of_what = "the layers' MACs" if finished.study.other_work else "the MACs"
+    lines = [f"\nOf {which}, {100 * found[0].asked:.1f}% of {of_what} in INT8, there would ship:"]
     for entry in found:
         if entry.left is None:
             lines.append(f"  {entry.target}: nothing, {entry.problem}")

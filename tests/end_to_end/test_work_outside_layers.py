@@ -43,6 +43,7 @@ def test_layers_lists_it(generator):
 def test_every_share_is_said_of_all_work_too(generator, tmp_path):
     run = tmp_path / "run"
     result = sweep(generator, "noise", run, "--budget", "5", "--strategy", "one-at-a-time")
+    assert "100.0% of the layers' MACs in INT8, there would ship" in result.stdout
     for text in (result.stdout, qsens("select", run, "--budget", "5").stdout, qsens("select", run).stdout):
         assert SHOWN in text
         assert SENTENCE in text
