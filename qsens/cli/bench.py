@@ -16,11 +16,11 @@ from qsens.cli.progress import ProgressLine
 from qsens.cli.text import ms_text, text_table
 from qsens.core.errors import SpecError
 from qsens.core.files import write_error
-from qsens.core.maps import built_map, int8_share
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.targets import target_named
 from qsens.core.trial import Study
 from qsens.device.machine import load_average
 from qsens.run.loop import StoppedError
-from qsens.selection.timings import canonical_digest
 
 UNTOLD = "-"
 _LONGEST_NAME = 44
@@ -31,10 +31,9 @@ DEFAULT_REPEATS = 50
 BUSY = 1.0
 
 
-def share_by_map(study: Study) -> dict[str, float]:
-    """Share of the multiply-accumulates in INT8, 0 to 1, by digest of the map in its canonical form."""
-    names = [layer.name for layer in study.layers]
-    return {canonical_digest(built_map(trial), names): int8_share(study, trial) for trial in study.scored()}
+def macs_by_layer(study: Study) -> dict[str, int]:
+    """Multiply-accumulates by layer, from which the share follows that an engine runs in INT8."""
+    return {layer.name: layer.macs for layer in study.layers}
 
 
 def device_text(document: Entry) -> str:
@@ -54,7 +53,7 @@ def device_text(document: Entry) -> str:
     )
 
 
-def bench_table(document: Entry, shares: Mapping[str, float]) -> str:
+def bench_table(document: Entry, macs: Mapping[str, int]) -> str:
     """One row a map and batch size; columns of what no runtime told are left out."""
     entries = document["measurements"]
     has_memory = any(entry["peak_memory_bytes"] is not None for entry in entries)
@@ -68,7 +67,7 @@ def bench_table(document: Entry, shares: Mapping[str, float]) -> str:
         row = [
             entry["label"],
             _precisions(entry["layers"]),
-            _share(shares.get(entry["map_digest"])),
+            _share(entry, macs),
             str(entry["batch"]),
         ]
         row += [_ms(entry), f"{entry['median_ms'] / entry['batch']:.4g}", _speed_up(entry, entries)]
@@ -141,8 +140,14 @@ def _precisions(rows: Sequence[Entry]) -> str:
     return ", ".join(reversed(parts)) or UNTOLD
 
 
-def _share(share: float | None) -> str:
-    return UNTOLD if share is None else f"{share:.1%}"
+def _share(entry: Entry, macs: Mapping[str, int]) -> str:
+    """The share of the multiply-accumulates that the engine runs in INT8; as asked where it does not tell."""
+    if not macs:
+        return UNTOLD
+    asked = PrecisionMap.from_json(entry["map"])
+    runs = {row["layer"]: row.get("actual") or str(asked[row["layer"]]) for row in entry["layers"]}
+    in_int8 = sum(macs.get(layer, 0) for layer, runs_in in runs.items() if runs_in == Precision.INT8)
+    return f"{in_int8 / max(sum(macs.values()), 1):.1%}"
 
 
 def _megabytes(size_bytes: int | None) -> str:
@@ -180,9 +185,18 @@ class BenchFlags:
     json_file: Path | None
     trust_checkpoint: bool
 
-    def backend_name(self) -> str:
-        """The backend that was asked for, else OpenVINO where it is installed, else ONNX Runtime."""
-        return self.backend or ("openvino" if find_spec("openvino") else "onnxruntime")
+    def backend_name(self, target: str | None) -> str:
+        """The backend that was asked for, else that of the run's target, OpenVINO or ONNX Runtime if here."""
+        if self.backend is not None:
+            return self.backend
+        other = "openvino" if find_spec("openvino") else "onnxruntime"
+        if target is None:
+            return other
+        declared = target_named(target)
+        if declared.problem is None:
+            return declared.backend
+        _warn(f"the run is for {target}, which cannot run here ({declared.problem}): {other} is measured")
+        return other
 
     def backend_options(self) -> dict[str, Any]:
         """Options of the backend.
@@ -201,7 +215,7 @@ class BenchFlags:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN|BUNDLE...")
-@click.option("--backend", metavar="NAME", help="Runtime; OpenVINO, else ONNX Runtime, without it.")
+@click.option("--backend", metavar="NAME", help="Runtime; else the run's target, OpenVINO or ONNX Runtime.")
 @click.option(
     "--maps",
     type=click.Choice(("anchors", "chosen", "front", "all")),
@@ -258,11 +272,11 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
 def _bench_run(folder: Path, asked: BenchFlags) -> None:
     from qsens.core.plugins import create
     from qsens.deploy.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
-    from qsens.run.folder import read_study
+    from qsens.run.folder import read_run_spec, read_study
     from qsens.run.reopen import reopen_run
     from qsens.selection.timings import FOLDER
 
-    name, study = asked.backend_name(), read_study(folder)
+    name, study = asked.backend_name(read_run_spec(folder).target), read_study(folder)
     trials = trials_to_measure(folder, study, Maps(asked.maps), asked.trials)
     # Where a backend has an optimised mode, that is what ships.
     backend = create("backends", name, asked.backend_options(), offered={"optimised": True})
@@ -272,7 +286,7 @@ def _bench_run(folder: Path, asked: BenchFlags) -> None:
     document = bench.document(name)
     place = folder / FOLDER / f"{_slug(document['device']['name'])}-{_slug(name)}.json"
     _keep_earlier(place)
-    bench.finish(document, [place, *_wished(asked)], share_by_map(study))
+    bench.finish(document, [place, *_wished(asked)], macs_by_layer(study))
 
 
 def _bench_bundle(folder: Path, asked: BenchFlags) -> None:
@@ -333,7 +347,7 @@ class _Measured:
         document = latency_document(result.measured, device=device, runtime=runtime, graph=self.graph)
         return {**document, "is_complete": result.is_complete}
 
-    def finish(self, document: dict[str, Any], places: Sequence[Path], shares: Mapping[str, float]) -> None:
+    def finish(self, document: dict[str, Any], places: Sequence[Path], macs: Mapping[str, int]) -> None:
         """Write the files and show the tables.
 
         Raises:
@@ -342,7 +356,7 @@ class _Measured:
         is_complete = document.pop("is_complete")
         for place in places:
             _write(place, document)
-        click.echo(f"{device_text(document)}\n\n{bench_table(document, shares)}\n")
+        click.echo(f"{device_text(document)}\n\n{bench_table(document, macs)}\n")
         if self.asked.layers:
             click.echo(f"{layers_tables(document)}\n")
         for place in places:

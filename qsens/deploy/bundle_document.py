@@ -27,6 +27,10 @@ from qsens.engines.float_fallback import AgreedGraph
 from qsens.run.reopen import ReopenedRun
 
 INT8_LEVELS = np.float32(127)
+SCORES_NOTE = (
+    "The scores are those of the map as it was asked for, with these layers in INT8; "
+    "`qsens verify --score` scores what ships."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,7 @@ def bundle_document(facts: BundleFacts) -> dict[str, Any]:
         "scores": _scores(chosen.trial, anchor_trial(run.study, Precision.FP32)),
         "export_audit": _export_audit(agreed),
         "run": _run(facts),
-        "notes": list(agreed.notes),
+        "notes": [*agreed.notes, *([SCORES_NOTE] if agreed.returned else [])],
         "contents": dict(run.provenance.contents),
         "versions": dict(run.provenance.versions),
     }

@@ -101,7 +101,9 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
         )
     budget = document["budget"]
     latency = document.get("latency")
-    what = "The most INT8" if latency is None else _what_was_sought(latency)
+    target = document["settings"].get("target")
+    most = "The most INT8" if target is None else f"The most INT8 that {target} runs"
+    what = most if latency is None else _what_was_sought(latency)
     names = [budget["metric"], *(other["metric"] for other in budget.get("others", ()))]
     text = f"{what} within a budget of {budget['text']} on {' and '.join(names)}"
     if latency is not None and latency["limit_ms"] is not None and budget["allowance"] is None:

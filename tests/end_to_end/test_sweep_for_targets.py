@@ -111,6 +111,15 @@ def test_the_map_that_was_scored_is_the_one_that_ships(run):
     assert verified.exit_code == 0, verified.stderr
 
 
+def test_bench_measures_what_the_run_is_for_and_counts_what_runs_in_int8(run):
+    measured = qsens("bench", run, "--maps", "anchors", "--repeats", "3", "--threads", "1")
+    assert measured.exit_code == 0, measured.stderr
+    chosen = json.loads((run / "precision_map.json").read_text())
+    assert "onnxruntime" in measured.stdout.splitlines()[0]
+    line = next(line for line in measured.stdout.splitlines() if line.startswith("INT8 "))
+    assert f"{100 * chosen['int8_macs_share']:.1f}%" in line
+
+
 def test_a_resumed_run_keeps_its_layers_and_asks_nothing_again(run, monkeypatch):
     before = (run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()
     monkeypatch.setattr("qsens.run.target.fitted", None)

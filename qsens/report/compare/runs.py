@@ -86,7 +86,7 @@ def differing_settings(runs: Sequence[ComparedRun]) -> tuple[Setting, ...]:
     return (
         *(entry for entry in _spec_settings([run.spec for run in runs]) if not _is_same_file(entry, runs)),
         *_settings("", [{"layers": text} for text in _layer_lists(runs)]),
-        *_settings("digest of ", [run.contents for run in runs]),
+        *_settings("digest of ", [_without_target(run.contents) for run in runs]),
         *_settings("version of ", [run.versions for run in runs]),
     )
 
@@ -124,6 +124,11 @@ def _chosen_ms(run: ComparedRun, timings: Timings) -> float | None:
 def short_digest(text: str) -> str:
     """The text with every long hexadecimal number cut to 12 digits."""
     return _DIGEST.sub(lambda match: match[0][:12], text)
+
+
+def _without_target(contents: Mapping[str, str]) -> dict[str, str]:
+    """The target is a name, which the spec tells."""
+    return {name: text for name, text in contents.items() if name != "target"}
 
 
 def _is_same_file(setting: Setting, runs: Sequence[ComparedRun]) -> bool:
