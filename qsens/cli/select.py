@@ -130,8 +130,8 @@ def outcome_line(run: Path, document: Mapping[str, Any], *, is_written: bool) ->
                 before = f"this map already (budget {kept['budget']['text']})"
     if is_written:
         return f"Written: {path}, where there was {before}"
-    how = f"the same command with --write puts trial {document['trial']} there"
-    return f"Not written: {path} holds {before}; {how}"
+    how = f"; the same command with --write puts trial {document['trial']} there"
+    return f"Not written: {path} holds {before}{'' if before.startswith('this map') else how}"
 
 
 @dataclass(frozen=True)
