@@ -272,7 +272,7 @@ def test_strong_keeps_float32_between_fp32_layers():
 def test_strong_names_the_layer_whose_values_fp16_cannot_hold():
     setup = prepared(residual_generator(), amaxes={"r1": 70_000.0})
     lowered(setup, FP16, "strong")  # counted and reported by `exact`
-    with pytest.raises(BuildError, match=r"layer 'middle' .* 7e\+04") as caught:
+    with pytest.raises(BuildError, match=r"layer 'middle': .* 7e\+04") as caught:
         lowered(setup, INT8, "strong")
     assert "--pin middle=fp32" in caught.value.hint
     lowered(setup, {**dict.fromkeys(setup.names, INT8), "middle": FP32, "inner": FP32}, "strong")
