@@ -1,13 +1,14 @@
 """What repairs buy: INT8 everywhere, the paper's MIX and the share within 5 %, stage by stage.
 
 python benchmarks/repair.py [--generators talker style] [--placements dense residual]
-    [--recipes none ranges auto] [--search] [--keep FOLDER]
+    [--recipes none ranges auto] [--target openvino] [--search] [--keep FOLDER]
 
-Each generator is that of a demo, with the demo's samples, metrics and reference. "everywhere" is INT8 in
-every layer, "but the output block" the paper's MIX (Kim et al. 2023): INT8 everywhere else. With `--search`
-strategy `guided` looks for the map with most INT8 within 5 % of FP32's headline score: its share of the
-multiply-accumulates, and how many maps it scored on all samples and screened. Repairs see calibration
-samples only. One thread.
+Each generator is that of a demo, with the demo's samples and reference. Without a target INT8 is signed, as
+TensorRT's; `openvino` and `onnxruntime` bring their own grid, 0 to 255 for what cannot be negative.
+"everywhere" is INT8 in every layer, "but the output block" the paper's MIX (Kim et al. 2023): INT8 everywhere
+else. With `--search` strategy `guided` looks for the map with most INT8 within 5 % of FP32's headline score:
+its share of the multiply-accumulates, and how many maps it scored on all samples and screened. Repairs see
+calibration samples only. One thread.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from qsens.repair.repair import kept_stages
 from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.folder import RunFolder, RunPaths
 from qsens.run.open import open_sweep
+from qsens.run.target import fitted_to_target
 
+METRICS = ("fid", "fid-fp32", "psnr")
 HEADER = ("generator", "placement", "repair", "map", "INT8 MACs", "scores")
 
 
@@ -47,24 +50,27 @@ def main() -> None:
         for name in options.generators:
             for placement in options.placements:
                 for recipe in options.recipes:
-                    out = keep / f"{name}-{placement}-{recipe}"
-                    report(demo_spec(name, placement, recipe, keep / "sets"), out, name)
+                    spec = demo_spec(name, keep / "sets")
+                    spec = replace(spec, placement=placement, repair=recipe, target=options.target)
+                    out = keep / f"{name}-{placement}-{recipe}-{options.target}"
+                    report(spec, out, name)
                     if options.search:
-                        search(demo_spec(name, placement, recipe, keep / "sets"), Path(f"{out}-search"), name)
+                        search(spec, Path(f"{out}-search"), name)
 
 
-def demo_spec(name: str, placement: str, recipe: str, sets: Path) -> SweepSpec:
-    """The demo's spec with that placement and repair, to be searched within 5 %."""
+def demo_spec(name: str, sets: Path) -> SweepSpec:
+    """The demo's spec, to be searched within 5 %."""
     values = dict(create("demos", name, {}).spec_values(sets))
     values.pop("strategy_options", None)
-    values |= {"placement": placement, "repair": recipe, "threads": 1}
-    return spec_from_values(values | {"strategy": "guided", "budget": "5%"}, "benchmark")
+    values |= {"metrics": list(METRICS), "threads": 1, "strategy": "guided", "budget": "5%"}
+    return spec_from_values(values, "benchmark")
 
 
 def report(spec: SweepSpec, out: Path, name: str) -> None:
     """Print the scores of two maps, and the stages of the repair."""
     opened = open_sweep(spec)
     with RunFolder.open(out, opened.spec) as folder:
+        opened = fitted_to_target(opened, folder, silent)
         start = time.perf_counter()
         work = calibrated_workload(opened, folder, silent)
         took_s = time.perf_counter() - start
@@ -123,6 +129,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--generators", nargs="+", default=["talker"], choices=["talker", "style"])
     parser.add_argument("--placements", nargs="+", default=["dense", "residual"], choices=PLACEMENTS)
     parser.add_argument("--recipes", nargs="+", default=["none", "ranges", "auto"])
+    parser.add_argument("--target", help="sweep for this target, with its grid")
     parser.add_argument("--search", action="store_true", help="look for the map within 5 %%")
     parser.add_argument("--keep", type=Path, help="keep the run folders in this one")
     return parser.parse_args()
