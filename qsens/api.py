@@ -26,18 +26,10 @@ from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.checked_ranges import checked_workload
 from qsens.run.choice import Aim, choose_map_of_run
+from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
 from qsens.run.evidence import load_audit, shown_pictures_warning
-from qsens.run.folder import (
-    RunFolder,
-    RunPaths,
-    decisions_of,
-    read_decisions,
-    read_provenance,
-    read_run_spec,
-    read_study,
-    write_decisions,
-)
+from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import StoppedError, try_maps
 from qsens.run.open import (
     OpenedSweep,
@@ -185,7 +177,7 @@ def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
             # A map of an earlier budget must not be taken for one that meets this budget.
             paths.precision_map_path.unlink(missing_ok=True)
         if selection is not None:
-            audit = load_audit(paths.evidence, selection.trial.number)
+            audit = load_audit(paths.evidence, selection.trial.number, selection.trial.digest_of("audit"))
             write_precision_map(paths.precision_map_path, selection, study, spec, read_provenance(out), audit)
         decisions = read_decisions(paths.decisions_path)
         end = decisions[-1] if decisions else None

@@ -103,7 +103,7 @@ def select(  # noqa: PLR0913 - click hands every option over by its name
     from qsens.run.choice import Aim, choose_map_of_run  # loads what a sweep loads
 
     selection = choose_map_of_run(run, study, spec, Aim(name, timings, latency_limit))
-    audit = load_audit(RunPaths(run).evidence, selection.trial.number)
+    audit = load_audit(RunPaths(run).evidence, selection.trial.number, selection.trial.digest_of("audit"))
     document = selection_document(selection, study, spec, read_provenance(run), audit)
     _warn_of_missing(run, study)
     outcome = outcome_line(run, document, is_written=write)

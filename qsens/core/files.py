@@ -2,14 +2,17 @@
 
 import contextlib
 import errno
+import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from qsens.core.errors import RunFolderError
+from qsens.core.errors import QsensWarning, RunFolderError
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import is_left, process_mark
+from qsens.device.special_files import special_kind
 
 _PARTIAL = ".partial"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -39,6 +42,35 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def digest_of_bytes(content: bytes) -> str:
+    """The digest by which a file is known again."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_of_file(path: Path) -> str | None:
+    """The same of a file, read in pieces; `None` where there is none, or none that can be read."""
+    try:
+        if special_kind(path) is not None:
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return None
+
+
+def is_as_written(path: Path, digest: str | None) -> bool:
+    """Whether a file is the one of that digest, with a warning where it is another.
+
+    An absent file is left to its reader; without a digest, as in runs made before there were any, a file is
+    taken as it is.
+    """
+    found = None if digest is None else digest_of_file(path)
+    if found is None or found == digest:
+        return True
+    warnings.warn(f"{path} is not the file that the run wrote: it is not used", QsensWarning, stacklevel=2)
+    return False
 
 
 def _remove_left(path: Path) -> None:

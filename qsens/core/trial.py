@@ -1,7 +1,7 @@
 """Records of a sweep: a score, a trial (one line of the journal) and the study that reports read."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -61,7 +61,8 @@ class Trial:
     device has measured it. `error` is the message of a failed trial. `mismatches` are the layers that the
     engine runs in another precision than its flavour should, by its own audit. A screened trial's `scores`
     are those of the screen's samples; a scored one of a run that screens has them in `screen_scores`.
-    `graph` is the digest of what the engine computes: maps that share it are scored once.
+    `graph` is the digest of what the engine computes: maps that share it are scored once. `evidence` has the
+    digest of each file kept beside the scores, by kind; nothing in journals of versions without digests.
     """
 
     number: int
@@ -77,6 +78,11 @@ class Trial:
     mismatches: tuple[str, ...] = ()
     screen_scores: tuple[Score, ...] = ()
     graph: str | None = None
+    evidence: tuple[tuple[str, str], ...] = ()
+
+    def digest_of(self, kind: str) -> str | None:
+        """The digest of the file of that kind: `evidence`, `audit`, `samples` or `images`."""
+        return dict(self.evidence).get(kind)
 
     def score(self, metric: str) -> Score | None:
         """The score of that name, or `None`."""
@@ -88,6 +94,7 @@ class Trial:
         value["requested"] = self.requested.to_json()
         value["applied"] = None if self.applied is None else self.applied.to_json()
         value["fp16_overflows"] = dict(self.fp16_overflows)
+        value["evidence"] = dict(self.evidence)
         return value
 
     @classmethod
@@ -107,6 +114,7 @@ class Trial:
             requested=PrecisionMap.from_json(value.get("requested")),
             applied=None if applied is None else PrecisionMap.from_json(applied),
             fp16_overflows=tuple(_overflows(value.get("fp16_overflows"))),
+            evidence=tuple(_digests(value.get("evidence", {}))),
         )
         for score in (*trial.scores, *trial.screen_scores):
             _check_score(score)
@@ -124,6 +132,11 @@ def _check_score(score: Score) -> None:
 def _overflows(value: object) -> Iterable[tuple[str, int]]:
     counts: Mapping[str, int] = read_value(Mapping[str, int], value, "fp16_overflows")
     return counts.items()
+
+
+def _digests(value: object) -> Iterable[tuple[str, str]]:
+    digests: Mapping[str, str] = read_value(Mapping[str, str], value, "evidence")
+    return digests.items()
 
 
 @dataclass(frozen=True)
@@ -180,10 +193,12 @@ def untried(requests: Iterable[AnyRequest], trials: Sequence[Trial]) -> list[Any
 class Provenance:
     """The origin of a run: digests of the `contents` it read; `versions` of libraries, Python and the CPU.
 
-    `weights_read` says which weights of the checkpoint were taken, where it can hold several.
+    `weights_read` says which weights of the checkpoint were taken, where it can hold several. `files` are
+    digests of what the run made once and later commands read, by path in its folder.
     """
 
     created: str
     contents: Mapping[str, str]
     versions: Mapping[str, str]
     weights_read: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)

@@ -66,7 +66,7 @@ def map_of_trial(run: ReopenedRun, number: int) -> ChosenMap:
         raise SpecError(f"{run.path} has no trial {number}", f"its trials are 0 to {last}: qsens report")
     if trial.outcome is Outcome.FAILED:
         raise SpecError(f"trial {number} failed: {trial.error}", "export a trial that was scored")
-    audit = load_audit(RunPaths(run.path).evidence, number)
+    audit = load_audit(RunPaths(run.path).evidence, number, trial.digest_of("audit"))
     document = precision_map_document(_named(run, trial), run.study, run.spec, run.provenance, audit)
     document["budget"] |= {"text": f"none: trial {number} was named", "allowance": None, "excess": None}
     shipped = map_to_ship(trial, run.study.layers, run.spec.float_precision)

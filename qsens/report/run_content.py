@@ -1,7 +1,6 @@
 """Content of a run folder that the report needs beside the study: chosen map, pictures, provenance."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import QsensError
+from qsens.core.files import is_as_written
 from qsens.core.metric_names import images_needed
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
-from qsens.run.evidence import evidence_path, is_pictures
+from qsens.run.evidence import evidence_path, is_pictures, samples_path
 from qsens.run.floors import Floor, read_floors
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
@@ -25,7 +25,6 @@ from qsens.selection.precision_map_file import read_precision_map
 from qsens.selection.timings import Timings, tables_of_run, timings_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_SAMPLE_NAME = re.compile(r"trial-(\d+)\.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
         paired_error=paired_errors(RunPaths(run).evidence),
         timings=run_timings(run, study, latency),
         floors={} if floors is None else floors.floors,
-        samples=sample_pictures(run, [trial.number for trial in study.scored()]),
+        samples=sample_pictures(run, study.scored()),
         reasons=_reasons(document),
     )
 
@@ -175,19 +174,16 @@ class SamplePictures(Mapping[int, Array]):
         return len(self._paths)
 
 
-def sample_pictures(run: Path, numbers: Iterable[int]) -> SamplePictures:
-    """The pictures of those trials that the folder has; damaged and missing files are left out."""
-    wanted, found = set(numbers), {}
-    for path in sorted(RunPaths(run).samples.glob("trial-*.npz")):
-        match = _SAMPLE_NAME.fullmatch(path.name)
-        if match is None or int(match[1]) not in wanted:
-            continue
+def sample_pictures(run: Path, trials: Iterable[Trial]) -> SamplePictures:
+    """The pictures of those trials that the folder has; damaged, missing and other files are left out."""
+    folder, found = RunPaths(run).samples, {}
+    for trial in trials:
+        path = samples_path(folder, trial.number)
         try:
-            images = _read_pictures(path)
+            if is_as_written(path, trial.digest_of("samples")) and is_pictures(_read_pictures(path)):
+                found[trial.number] = path
         except (OSError, ValueError):
             continue
-        if is_pictures(images):
-            found[int(match[1])] = path
     return SamplePictures(found)
 
 

@@ -29,8 +29,9 @@ from qsens.report.run_content import (
     read_run,
 )
 from qsens.report.tables import sensitivity_table, trials_table
+from qsens.run.decisions import read_decisions
 from qsens.run.evidence import load_audit
-from qsens.run.folder import RunPaths, read_decisions
+from qsens.run.folder import RunPaths
 
 
 def make_report(
@@ -143,7 +144,9 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         provenance=provenance_groups(run, study),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         timings=found.timings,
-        audit={} if chosen is None else load_audit(RunPaths(run).evidence, chosen.number),
+        audit={}
+        if chosen is None
+        else load_audit(RunPaths(run).evidence, chosen.number, chosen.digest_of("audit")),
         sensitivities=[entry for entry in effects if entry is not None],
         floors=found.floors,
         samples=found.samples,

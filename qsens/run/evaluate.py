@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.real_images import RealImages
 from qsens.calibration.splits import SampleView
-from qsens.core.errors import QsensError, ScoreError
+from qsens.core.errors import QsensError, QsensWarning, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
     Engine,
@@ -24,12 +25,11 @@ from qsens.core.interfaces import (
     Progress,
     ScoredBatch,
 )
-from qsens.core.plugins import with_defaults
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import mismatches
 from qsens.device.npz_sizes import read_arrays
-from qsens.engines.lowering.lower import LoweredGraph, lower_graph
+from qsens.engines.lowering.lower import LoweredGraph
 from qsens.engines.lowering.tensor_graph import graph_identity
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.evidence import (
@@ -42,12 +42,14 @@ from qsens.run.evidence import (
     samples_path,
     save_audit,
     save_evidence,
+    with_images_digest,
 )
 from qsens.run.folder import RunFolder, RunPaths
 from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError, plan_without_scores
 from qsens.run.open import OpenedSweep, scoring_context
 from qsens.run.stages import (
+    MapEngines,
     Seen,
     Stage,
     Workload,
@@ -94,39 +96,6 @@ def reference_features(images: RealImages, extractor: Extractor, *, path: Path, 
     return features
 
 
-class MapEngines:
-    """Lowers maps of a workload and builds their engines."""
-
-    def __init__(self, workload: Workload) -> None:
-        self._workload = workload
-        self._announced: tuple[PrecisionMap, ...] = ()
-        self._reuse = workload.backend.reusing(self.lowered)
-
-    def expect(self, requests: Sequence[Request]) -> None:
-        """Hear which maps come next, in order, where `Workload.expected` could not tell yet."""
-        self._announced = tuple(requested_map(request) for request in requests)
-
-    def lowered(self, requested: PrecisionMap) -> LoweredGraph:
-        """The map in the backend's flavour. Raises `BuildError` for one that cannot be lowered."""
-        work = self._workload
-        return lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
-
-    def build(self, lowered: LoweredGraph) -> Engine:
-        """The engine of a lowered map. Raises `BuildError`."""
-        if self._reuse is None:
-            engine = self._workload.backend.build(lowered)
-        else:
-            engine = self._reuse.build(lowered, self._following(lowered.requested))
-        complete: Engine = with_defaults(Engine, engine)
-        return complete
-
-    def _following(self, requested: PrecisionMap) -> Sequence[PrecisionMap]:
-        for maps in (self._workload.expected, self._announced):
-            if requested in maps:
-                return maps[list(maps).index(requested) + 1 :]
-        return ()
-
-
 class Evaluator:
     """Scores maps against the FP32 outputs, which it keeps in the `evidence` folder.
 
@@ -142,6 +111,7 @@ class Evaluator:
         self._all = _stage_of(workload, tuple(range(total)))
         few = screen_samples(workload.screen_samples, total)
         self._few = _stage_of(workload, spread_places(total, few)) if few < total else None
+        self._fp32: Trial | None = None
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
         self._metrics_of_few: tuple[Metric, ...] = ()
@@ -153,6 +123,7 @@ class Evaluator:
 
         They are made again with the next map where a file is gone, or `fp32` is `None`.
         """
+        self._fp32 = fp32 or self._fp32
         if self._baseline is None and fp32 is not None:
             self._baseline = load_baseline(self.evidence, fp32, len(self.workload.samples))
 
@@ -173,8 +144,10 @@ class Evaluator:
         requested = requested_map(request)
         if requested == PrecisionMap(Precision.FP32):
             self._baseline = self._baseline_of_few = None
-        elif self._baseline is None:
-            self(BASELINE, PrecisionMap(Precision.FP32))
+        else:
+            self._scored.forget(number)
+            if self._baseline is None:
+                self._make_baseline_again()
         stage = self._few if isinstance(request, Screen) and self._few is not None else self._all
         lowered = self._engines.lowered(self.workload.scored_map(requested))
         graph = graph_identity(lowered)
@@ -186,8 +159,22 @@ class Evaluator:
         if trial is None:
             trial = self._run(number, lowered, stage)
             trial = replace(trial, requested=requested, outcome=outcome, graph=graph)
-            self._scored.keep(trial)
+            trial = self._scored.keep(trial)
+        if requested == PrecisionMap(Precision.FP32):
+            trial = with_images_digest(self.evidence, trial)
         return replace(trial, duration_s=time.perf_counter() - start)
+
+    def _make_baseline_again(self) -> None:
+        """FP32's outputs, whose files are gone or changed. Warns where they are not those of its trial."""
+        made = self(BASELINE, PrecisionMap(Precision.FP32))
+        before = None if self._fp32 is None else self._fp32.digest_of("images")
+        if before not in (None, made.digest_of("images")):
+            warnings.warn(
+                "FP32's pictures, made again, are not those that earlier maps were compared with: another "
+                "processor or library? Scores from here on may differ from those in the last digits",
+                QsensWarning,
+                stacklevel=2,
+            )
 
     def _run(self, number: int, lowered: LoweredGraph, stage: Stage) -> Trial:
         with self._engines.build(lowered) as engine:
@@ -386,6 +373,7 @@ def runner_of(
     """
     with stoppable_calibration(folder):
         workload = calibrate()
+        folder.record_files()
         if factory is not None:
             return factory(opened, folder)
         fp32 = next(iter(folder.journal.trials), None)

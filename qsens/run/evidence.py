@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import SpecError
-from qsens.core.files import write_atomically
+from qsens.core.files import digest_of_bytes, digest_of_file, is_as_written, write_atomically
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import read_record, read_value
 from qsens.core.trial import Outcome, Trial
@@ -35,8 +34,13 @@ def save_audit(folder: Path, number: int, audit: Sequence[LayerAudit]) -> None:
     write_atomically(audit_path(folder, number), (json.dumps(rows, indent=1) + "\n").encode())
 
 
-def load_audit(folder: Path, number: int) -> dict[str, LayerAudit]:
-    """The audit of trial `number` by layer; empty where its engine had none, or the file is damaged."""
+def load_audit(folder: Path, number: int, digest: str | None = None) -> dict[str, LayerAudit]:
+    """The audit of trial `number` by layer; empty where its engine had none, or the file is damaged.
+
+    A file that is not the one of `digest` is not used, with a warning; `None` takes any.
+    """
+    if not is_as_written(audit_path(folder, number), digest):
+        return {}
     try:
         values = parse_json(read_file(audit_path(folder, number)))
         rows: tuple[LayerAudit, ...] = read_value(tuple[LayerAudit, ...], values, "audit")
@@ -89,8 +93,13 @@ def save_evidence(
     )
 
 
-def load_evidence(folder: Path, number: int) -> Evidence | None:
-    """The evidence of trial `number`; `None` where it is missing or damaged."""
+def load_evidence(folder: Path, number: int, digest: str | None = None) -> Evidence | None:
+    """The evidence of trial `number`; `None` where it is missing or damaged.
+
+    A file that is not the one of `digest` is not used, with a warning; `None` takes any.
+    """
+    if not is_as_written(evidence_path(folder, number), digest):
+        return None
     try:
         arrays = read_arrays(evidence_path(folder, number))
         labels = read_value(tuple[str, ...], parse_json(str(arrays.get("labels"))), "labels")
@@ -150,18 +159,25 @@ class ScoredGraphs:
     evidence: Path
     samples: Path
 
-    def keep(self, trial: Trial) -> None:
-        """Record a trial whose evidence is on disk.
+    def forget(self, number: int) -> None:
+        """Remove what an earlier trial of that number left, which is in the journal no more."""
+        for _, path in self._files(number):
+            path.unlink(missing_ok=True)
+        for path in self.evidence.glob(f"graph-*-{number:05d}.json"):
+            path.unlink(missing_ok=True)
+
+    def keep(self, trial: Trial) -> Trial:
+        """Record a trial whose evidence is on disk; it comes back with the digests of the files.
 
         Raises:
             RunFolderError: if the file cannot be written.
         """
-        files = {
-            name: _digest(_content_of(path)) for name, path in self._files(trial.number) if path.exists()
-        }
+        found = {name: digest_of_file(path) for name, path in self._files(trial.number)}
+        files = {name: digest for name, digest in found.items() if digest is not None}
         text = json.dumps({"trial": trial.to_json(), "files": files})
         name = f"graph-{trial.graph}-{trial.outcome}-{trial.number:05d}.json"
         write_atomically(self.evidence / name, text.encode())
+        return replace(trial, evidence=tuple(files.items()))
 
     def take(self, graph: str, outcome: Outcome, number: int, requested: PrecisionMap) -> Trial | None:
         """Trial `number`, with scores and evidence of another trial that ran `graph`; `None` without one.
@@ -172,7 +188,8 @@ class ScoredGraphs:
         for path in sorted(self.evidence.glob(f"graph-{graph}-{outcome}-*.json")):
             record = _read(path)
             if record is not None and record.trial.number != number and self._copy(record, number):
-                return replace(record.trial, number=number, requested=requested)
+                digests = tuple(record.files.items())
+                return replace(record.trial, number=number, requested=requested, evidence=digests)
         return None
 
     def _copy(self, record: _Record, number: int) -> bool:
@@ -181,7 +198,7 @@ class ScoredGraphs:
         for name, path in self._files(record.trial.number):
             if name in record.files:
                 contents[name] = _content_of(path)
-                if _digest(contents[name]) != record.files[name]:
+                if digest_of_bytes(contents[name]) != record.files[name]:
                     return False
         for name, path in self._files(number):
             if name in contents:
@@ -216,10 +233,6 @@ def _content_of(path: Path) -> bytes:
         return b""
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """FP32 over some samples: `images` uint8 (N, 3, H, W), its evidence, and its scores by metric."""
@@ -241,8 +254,13 @@ def keep_baseline(folder: Path, images: Array, evidence: Evidence, values: Mappi
 
 
 def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
-    """The baseline that FP32's trial of that many images left as evidence; `None` where a file is gone."""
-    evidence = load_evidence(folder, fp32.number)
+    """The baseline that FP32's trial of that many images left as evidence.
+
+    `None` where a file is gone, or, with a warning, another than the trial left.
+    """
+    evidence = load_evidence(folder, fp32.number, fp32.digest_of("evidence"))
+    if not is_as_written(_images_path(folder), fp32.digest_of("images")):
+        return None
     try:
         pictures: Array = mapped_array(_images_path(folder))
     except (OSError, ValueError):
@@ -253,6 +271,13 @@ def load_baseline(folder: Path, fp32: Trial, images: int) -> Baseline | None:
     if any(values is not None and len(values) != images for values in kept):
         return None
     return Baseline(pictures, evidence, {score.metric: score.value for score in fp32.scores})
+
+
+def with_images_digest(folder: Path, fp32: Trial) -> Trial:
+    """FP32's trial with the digest of its pictures, which are on disk."""
+    digest = digest_of_file(_images_path(folder))
+    assert digest is not None, "FP32's pictures have just been written"
+    return replace(fp32, evidence=(*fp32.evidence, ("images", digest)))
 
 
 def _images_path(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from qsens.core.errors import ScoreError
-from qsens.core.files import write_atomically
+from qsens.core.files import is_as_written, write_atomically
 from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import facts_of
@@ -26,7 +26,7 @@ from qsens.device.npz_sizes import read_arrays
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.run.evidence import is_features, load_evidence
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import RunPaths, digest_in, read_study
 from qsens.scoring.influence import measure_pair
 
 REAL = "real against real"
@@ -126,7 +126,7 @@ def floor_of_features(features: Array, images: int) -> tuple[float, int] | None:
 def _measured(evidence: Path, fp32: Trial) -> Iterator[tuple[str, Floor]]:
     for score in fp32.scores:
         kind = _kind(score.metric)
-        features = None if kind is None else _features(evidence, fp32.number, kind)
+        features = None if kind is None else _features(evidence, fp32, kind)
         if kind is None or features is None:
             continue
         images = _images_a_side(score, kind, len(features))
@@ -151,14 +151,15 @@ def _images_a_side(score: Score, kind: str, reference_images: int) -> int:
     return round(2.0 / (1.0 / score.images + 1.0 / reference_images))
 
 
-def _features(evidence: Path, number: int, kind: str) -> Array | None:
+def _features(evidence: Path, fp32: Trial, kind: str) -> Array | None:
     if kind == REDRAWN:
-        found = load_evidence(evidence, number)
+        found = load_evidence(evidence, fp32.number, fp32.digest_of("evidence"))
         return None if found is None else found.features
+    path = RunPaths(evidence.parent).reference_features_path
+    if not is_as_written(path, digest_in(evidence.parent, path)):
+        return None
     try:
-        features: Array = read_arrays(RunPaths(evidence.parent).reference_features_path, ("features",))[
-            "features"
-        ]
+        features: Array = read_arrays(path, ("features",))["features"]
     except (OSError, ValueError):
         return None
     return features if is_features(features) else None

@@ -2,62 +2,29 @@
 
 import json
 import os
-import platform
 import socket
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from qsens import __version__
-from qsens.core.errors import RunFolderError
-from qsens.core.files import write_atomically, write_error
-from qsens.core.interfaces import Decision, Strategy
+from qsens.core.errors import QsensWarning, RunFolderError
+from qsens.core.files import digest_of_file, is_as_written, write_atomically, write_error
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
 from qsens.core.other_work import OtherWork, other_work_from_csv, other_work_to_csv
-from qsens.core.schema import read_record, read_value, shown
+from qsens.core.schema import read_record, shown
 from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
-from qsens.core.targets import target_named
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import remove_leftovers
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
-from qsens.run.journal import Journal, check_numbers, read_journal
-
-# The libraries whose versions can change a score.
-RECORDED_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "torch", "torchvision")
-
-
-def decisions_of(
-    strategy: Strategy, layers: Sequence[Layer], trials: Sequence[Trial]
-) -> tuple[Decision, ...]:
-    """The decisions that the strategy tells of its search; none where it does not search."""
-    return tuple(strategy.explain_search(tuple(layers), tuple(trials)))
-
-
-def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
-    """Write them, or remove the file where there are none. Raises `RunFolderError` if it cannot."""
-    if not decisions:
-        path.unlink(missing_ok=True)
-        return
-    values = [{"text": decision.text, "trials": list(decision.trials)} for decision in decisions]
-    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def read_decisions(path: Path) -> tuple[Decision, ...]:
-    """The decisions in a file; none where there is no file, or none that can be read."""
-    try:
-        found: tuple[Decision, ...] = read_value(
-            tuple[Decision, ...], parse_json(read_file(path)), "decisions"
-        )
-        return found
-    except (OSError, ValueError):
-        return ()
+from qsens.run.journal import Journal, check_numbers, check_order, read_journal
+from qsens.run.versions import versions_here
 
 
 @dataclass(frozen=True)
@@ -130,6 +97,17 @@ class RunPaths:
         return self.evidence / "floors.json"
 
     @property
+    def made_once(self) -> tuple[Path, ...]:
+        """Files that the sweep makes once and later commands read."""
+        return (
+            self.layers_path,
+            self.ranges_path,
+            self.range_check_path,
+            self.repair_path,
+            self.reference_features_path,
+        )
+
+    @property
     def trials_csv(self) -> Path:
         return self.path / "trials.csv"
 
@@ -176,6 +154,7 @@ class RunFolder(RunPaths):
                     _make_folder(folder)
                 for folder in (path, paths.evidence, paths.samples, paths.figures):
                     remove_leftovers(folder)
+                _remove_changed(paths)
                 yield cls(path, spec, journal)
 
     def write_layers(self, layers: Sequence[Layer]) -> None:
@@ -211,12 +190,11 @@ class RunFolder(RunPaths):
         now = Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             contents=dict(contents),
-            versions=_versions(self.spec.target),
+            versions=versions_here(self.spec.target),
             weights_read=weights_read,
         )
         if not self.provenance_path.exists():
-            plain = {name: value for name, value in asdict(now).items() if value is not None}
-            write_atomically(self.provenance_path, (json.dumps(plain, indent=2) + "\n").encode())
+            _write_provenance(self.provenance_path, now)
             return []
         before = read_provenance(self.path)
         changed = [name for name, text in now.contents.items() if before.contents.get(name) != text]
@@ -230,6 +208,25 @@ class RunFolder(RunPaths):
             for name, text in now.versions.items()
             if before.versions.get(name) != text
         ]
+
+    def record_files(self) -> None:
+        """Write digests of what the run has made once, by which later commands know it again.
+
+        Warns where ranges or a repair were made again, and are not those of earlier maps.
+        """
+        before = read_provenance(self.path)
+        found = {path: digest_of_file(path) for path in self.made_once}
+        files = {_name_in(self.path, path): digest for path, digest in found.items() if digest is not None}
+        for name in (self.ranges_path.name, self.repair_path.name):
+            if self.journal.trials and before.files.get(name) not in (None, files.get(name)):
+                warnings.warn(
+                    f"{name}, made again, is not the one that earlier maps of {self.path} were scored with: "
+                    "begin a new folder with --out for scores that can be compared",
+                    QsensWarning,
+                    stacklevel=2,
+                )
+        if files != before.files:
+            _write_provenance(self.provenance_path, replace(before, files=files))
 
 
 def read_study(path: Path) -> Study:
@@ -245,6 +242,8 @@ def read_study(path: Path) -> Study:
         raise RunFolderError(
             f"{path} holds no layers yet", "the run stopped before its first map: start the sweep again"
         )
+    check_order(paths.journal_path, journal.trials)
+    check_file(paths, paths.layers_path)
     layers = read_layers(paths.layers_path)
     _check_layers(paths, layers, journal.trials)
     other = paths.other_work_path  # older runs have none
@@ -302,38 +301,45 @@ def read_provenance(path: Path) -> Provenance:
         ) from error
 
 
+def digest_in(run: Path, path: Path) -> str | None:
+    """The digest that a run recorded of one of its files; `None` where it recorded none."""
+    try:
+        return read_provenance(run).files.get(_name_in(run, path))
+    except RunFolderError:
+        return None
+
+
+def check_file(paths: RunPaths, path: Path) -> None:
+    """Refuse a file of a run that is not the one it wrote. Raises `RunFolderError`."""
+    digest = digest_in(paths.path, path)
+    if digest is not None and digest_of_file(path) not in (None, digest):
+        raise RunFolderError(
+            f"{path} is not the file that the run wrote",
+            "restore it, or let the sweep run: the same command takes the folder up and makes it again",
+        )
+
+
+def _remove_changed(paths: RunPaths) -> None:
+    """Remove files that are not those the run wrote, with a warning: the sweep makes them again."""
+    for path in paths.made_once:
+        if not is_as_written(path, digest_in(paths.path, path)):
+            path.unlink()
+
+
+def _name_in(run: Path, path: Path) -> str:
+    return path.relative_to(run).as_posix()
+
+
+def _write_provenance(path: Path, provenance: Provenance) -> None:
+    plain = {name: value for name, value in asdict(provenance).items() if value is not None}
+    write_atomically(path, (json.dumps(plain, indent=2) + "\n").encode())
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(path, error) from error
-
-
-def _versions(target: str | None) -> dict[str, str]:
-    here = {"qsens": __version__, "python": platform.python_version(), "cpu": cpu_model()}
-    return here | library_versions(target)
-
-
-def library_versions(target: str | None = None) -> dict[str, str]:
-    """Versions of the libraries that can change a score, qsens first, the runtime of a run's target last."""
-    found = {"qsens": __version__}
-    runtime = () if target is None else (target_named(target).target.runtime,)
-    for name in dict.fromkeys((*RECORDED_LIBRARIES, *runtime)):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def cpu_model() -> str:
-    """The processor as Linux names it, else the machine type: scores may differ in float between models."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
 
 
 def _check_is_run(paths: RunPaths) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -69,6 +70,17 @@ def check_numbers(path: Path, trials: Sequence[Trial]) -> None:
     for place, trial in enumerate(trials):
         if trial.number != place:
             raise _corrupt(path, place + 2, f"trial {trial.number} stands where trial {place} belongs")
+
+
+def check_order(path: Path, trials: Sequence[Trial]) -> None:
+    """Check that no two trials of the journal in `path` share a number, as all else is found by it.
+
+    Raises:
+        RunFolderError: naming the line of the first that does not come after the one before it.
+    """
+    for line, (before, trial) in enumerate(pairwise(trials), start=3):
+        if trial.number <= before.number:
+            raise _corrupt(path, line, f"trial {trial.number} stands after trial {before.number}")
 
 
 class Journal:

@@ -50,11 +50,13 @@ def contrast_errors() -> ContrastError:
     """
 
     @cache
-    def evidence_of(folder: Path, number: int) -> Evidence:
-        return load_evidence(folder, number) or Evidence(None, {})
+    def evidence_of(folder: Path, number: int, digest: str | None) -> Evidence:
+        return load_evidence(folder, number, digest) or Evidence(None, {})
 
     def error(metric: str, terms: Sequence[Term]) -> float | None:
-        found = [evidence_of(term.evidence, term.trial.number) for term in terms]
+        found = [
+            evidence_of(term.evidence, term.trial.number, term.trial.digest_of("evidence")) for term in terms
+        ]
         known = [evidence.influences[metric] for evidence in found if metric in evidence.influences]
         if len(known) < len(terms) or len({values.shape for values in known}) != 1:
             return None

@@ -21,7 +21,7 @@ from qsens.graph.graph import Graph
 from qsens.graph.shapes import graph_inputs
 from qsens.repair.repair import Repair, load_repair
 from qsens.repair.stages import recipe_digest, stages_of
-from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunPaths, check_file, read_provenance, read_run_spec, read_study
 from qsens.run.open import (
     OpenedSweep,
     examples_of,
@@ -161,6 +161,7 @@ def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:
     contents = provenance.contents
     samples = f"{contents.get('calibration', '')}/{spec.placement}"
     digest = ranges_digest(contents.get("graph", ""), samples, spec.range_method, spec.percentile)
+    check_file(RunPaths(run), RunPaths(run).ranges_path)
     ranges = load_ranges(RunPaths(run).ranges_path, digest)
     if ranges is None:
         raise RunFolderError(
@@ -174,6 +175,7 @@ def _repair(run: Path, spec: SweepSpec, ranges: Ranges) -> Repair:
     digest = recipe_digest(ranges, stages_of(spec.repair))
     if not stages_of(spec.repair):
         return Repair(digest)
+    check_file(RunPaths(run), RunPaths(run).repair_path)
     repair = load_repair(RunPaths(run).repair_path, (digest,))
     if repair is None:
         raise RunFolderError(

@@ -1,4 +1,4 @@
-"""Scoring the pictures of one map on a stage, all samples or those of a screen, against FP32's."""
+"""The work of a run: engines of maps, and their pictures scored on all samples or those of a screen."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from qsens.core.errors import PluginError, ScoreError
 from qsens.core.interfaces import (
     Accumulator,
     Backend,
+    Engine,
     Measurement,
     Metric,
     OutputRule,
@@ -19,8 +20,10 @@ from qsens.core.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
+from qsens.core.plugins import with_defaults
 from qsens.core.precision import PrecisionMap
-from qsens.core.trial import Score
+from qsens.core.trial import Request, Score, requested_map
+from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.run.evidence import Baseline
 from qsens.run.target import TargetMaps
@@ -211,3 +214,36 @@ class Workload:
     def scored_map(self, requested: PrecisionMap) -> PrecisionMap:
         """The map whose engine is scored for the one that is asked for. Raises `BuildError`."""
         return requested if self.target is None else self.target.scored_map(requested)
+
+
+class MapEngines:
+    """Lowers maps of a workload and builds their engines."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._announced: tuple[PrecisionMap, ...] = ()
+        self._reuse = workload.backend.reusing(self.lowered)
+
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Hear which maps come next, in order, where `Workload.expected` could not tell yet."""
+        self._announced = tuple(requested_map(request) for request in requests)
+
+    def lowered(self, requested: PrecisionMap) -> LoweredGraph:
+        """The map in the backend's flavour. Raises `BuildError` for one that cannot be lowered."""
+        work = self._workload
+        return lower_graph(work.plan, requested, work.ranges, work.options, work.backend.flavour)
+
+    def build(self, lowered: LoweredGraph) -> Engine:
+        """The engine of a lowered map. Raises `BuildError`."""
+        if self._reuse is None:
+            engine = self._workload.backend.build(lowered)
+        else:
+            engine = self._reuse.build(lowered, self._following(lowered.requested))
+        complete: Engine = with_defaults(Engine, engine)
+        return complete
+
+    def _following(self, requested: PrecisionMap) -> Sequence[PrecisionMap]:
+        for maps in (self._workload.expected, self._announced):
+            if requested in maps:
+                return maps[list(maps).index(requested) + 1 :]
+        return ()

@@ -23,7 +23,8 @@ from qsens.report.page import render_page
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
 from qsens.report.write import page_content, report_paths, write_report
-from qsens.run.folder import RunPaths, write_decisions
+from qsens.run.decisions import write_decisions
+from qsens.run.folder import RunPaths
 
 EVIL = '<script>alert("x")</script>'
 LAYERS = (layer(0, EVIL, "a&b", 10), *(replace(entry, index=entry.index + 1) for entry in style_layers()[:3]))

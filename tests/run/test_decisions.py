@@ -3,7 +3,7 @@
 import pytest
 
 from qsens.core.interfaces import Decision, Strategy
-from qsens.run.folder import decisions_of, read_decisions, write_decisions
+from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.search.enumerations import Boundary, Chain
 from qsens.testing import example_layers
 

@@ -16,17 +16,10 @@ from qsens.core.layer import layers_from_csv, layers_to_csv
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.device.leftovers import process_mark
+from qsens.run.decisions import read_decisions
 from qsens.run.evidence import audit_path, load_audit
 from qsens.run.floors import read_floors
-from qsens.run.folder import (
-    RunFolder,
-    RunPaths,
-    read_decisions,
-    read_layers,
-    read_provenance,
-    read_run_spec,
-    read_study,
-)
+from qsens.run.folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial
 
@@ -96,7 +89,7 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
 from pathlib import Path
 from qsens.device.leftovers import process_mark
 from qsens.run.evidence import audit_path, load_audit
-from qsens.run.folder import read_decisions
+from qsens.run.decisions import read_decisions
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.run.floors import read_floors
 from qsens.selection.precision_map_file import read_precision_map
@@ -183,7 +176,7 @@ def test_changed_contents_are_refused_and_changed_versions_told(tmp_path, monkey
         assert folder.record_provenance({"model": "abc"}) == []
         with pytest.raises(RunFolderError, match="model changed"):
             folder.record_provenance({"model": "def"})
-        monkeypatch.setattr("qsens.run.folder.version", lambda name: "9.9")
+        monkeypatch.setattr("qsens.run.versions.version", lambda name: "9.9")
         assert any(line.startswith("numpy: ") for line in folder.record_provenance({"model": "abc"}))
 
 

@@ -83,7 +83,9 @@ def test_fp16_where_there_is_none_is_fp32_and_is_not_run(tmp_path, sweep, built)
     assert len(built) == len(study.trials) - 1
     assert study.same_as(fp16) == 0
     assert [study.same_as(trial) for trial in study.trials].count(None) == len(study.trials) - 1
-    assert replace(fp16, number=0, requested=fp32.requested, duration_s=0) == replace(fp32, duration_s=0)
+    images = ("images", fp32.digest_of("images"))
+    as_fp32 = replace(fp16, number=0, requested=fp32.requested, evidence=(*fp16.evidence, images))
+    assert replace(as_fp32, duration_s=0) == replace(fp32, duration_s=0)
     one, other = load_evidence(tmp_path / "evidence", 0), load_evidence(tmp_path / "evidence", 1)
     assert {name: value.tobytes() for name, value in one.influences.items()} == {
         name: value.tobytes() for name, value in other.influences.items()
@@ -134,7 +136,7 @@ def test_a_trial_is_not_taken_from_itself_or_from_a_screen(tmp_path):
     graphs = ScoredGraphs(tmp_path, tmp_path)
     trial = replace(example_trial(3, INT8, example_layers(2)), graph="abc")
     evidence_path(tmp_path, 3).write_bytes(b"evidence of 3")
-    graphs.keep(trial)
+    trial = graphs.keep(trial)
     # Number 3 was recorded, and the run was killed before the journal had it: it is run again.
     assert graphs.take("abc", Outcome.SCORED, 3, INT8) is None
     assert graphs.take("abc", Outcome.SCREENED, 4, INT8) is None

@@ -13,8 +13,9 @@ from qsens.core.errors import BuildError, RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome
-from qsens.run.folder import library_versions, read_provenance, read_run_spec, read_study
+from qsens.run.folder import read_provenance, read_run_spec, read_study
 from qsens.run.open import open_sweep
+from qsens.run.versions import library_versions
 from qsens.run.workers import (
     Job,
     WorkerMachine,

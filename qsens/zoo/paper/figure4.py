@@ -115,9 +115,9 @@ def _teacher_pictures(student: SweptRun, teacher: SweptRun | None) -> dict[str, 
 
 
 def _kept(run: SweptRun, trials: Mapping[str, Trial | None]) -> dict[str, Images]:
-    numbers = {title: trial.number for title, trial in trials.items() if trial is not None}
-    pictures = sample_pictures(run.folder, numbers.values())
-    return {title: pictures[number] for title, number in numbers.items() if number in pictures}
+    known = {title: trial for title, trial in trials.items() if trial is not None}
+    pictures = sample_pictures(run.folder, known.values())
+    return {title: pictures[trial.number] for title, trial in known.items() if trial.number in pictures}
 
 
 def _references(run: SweptRun, indices: tuple[int, ...]) -> Images:
