@@ -99,13 +99,8 @@ class RunPaths:
     @property
     def made_once(self) -> tuple[Path, ...]:
         """Files that the sweep makes once and later commands read."""
-        return (
-            self.layers_path,
-            self.ranges_path,
-            self.range_check_path,
-            self.repair_path,
-            self.reference_features_path,
-        )
+        ranges = (self.ranges_path, self.range_check_path, self.repair_path)
+        return (self.layers_path, self.other_work_path, *ranges, self.reference_features_path)
 
     @property
     def trials_csv(self) -> Path:
@@ -244,6 +239,7 @@ def read_study(path: Path) -> Study:
         )
     check_order(paths.journal_path, journal.trials)
     check_file(paths, paths.layers_path)
+    check_file(paths, paths.other_work_path)
     layers = read_layers(paths.layers_path)
     _check_layers(paths, layers, journal.trials)
     other = paths.other_work_path  # older runs have none
