@@ -31,7 +31,7 @@ from qsens.core.spec import PLACEMENTS, SweepSpec, spec_from_values
 from qsens.core.trial import Outcome
 from qsens.repair.repair import kept_stages
 from qsens.run.evaluate import Evaluator, calibrated_workload
-from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.folder import RunFolder
 from qsens.run.open import open_sweep
 from qsens.run.target import fitted_to_target
 
@@ -93,7 +93,7 @@ def search(spec: SweepSpec, out: Path, name: str) -> None:
     counts = {outcome: sum(trial.outcome is outcome for trial in study.trials) for outcome in Outcome}
     counted = f"{counts[Outcome.SCORED]} scored, {counts[Outcome.SCREENED]} screened"
     try:
-        chosen = choose_within_budget(study, opened.spec, RunPaths(out).evidence)
+        chosen = choose_within_budget(study, opened.spec, out)
     except QsensError as error:
         print_row(spec, name, "within 5 %", 0.0, f"{error.message}; {counted}")
         return
