@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from qsens.calibration.files import IMAGE_EXTENSIONS, list_files
 from qsens.core.errors import DataError
 from qsens.core.interfaces import InputRule, InputSpec
+from qsens.core.picture_layout import is_channels_last
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.errors import reason_of
 from qsens.device.special_files import special_kind
@@ -38,7 +39,7 @@ def looks_like_an_image(spec: InputSpec) -> bool:
     sides = image_sides(spec)
     is_four_dimensional = spec.is_batched or len(spec.shape) == 4
     is_pixel_type = np.dtype(spec.dtype).kind == "f" or spec.dtype == "uint8"
-    if not is_four_dimensional or not is_pixel_type or sides is None:
+    if not is_four_dimensional or not is_pixel_type or sides is None or is_channels_last((None, *sides)):
         return False
     return sides[0] in (1, 3, None) and sides[1:] != (1, 1)
 

@@ -19,7 +19,7 @@ def is_picture(sides: Sides) -> bool:
 
 def is_channels_last(sides: Sides) -> bool:
     """Whether sides, batch axis included, are (N, H, W, channels), as TensorFlow exports pictures."""
-    return len(sides) == 4 and sides[3] in _ALIKE and sides[1] not in (*_ALIKE, None)
+    return len(sides) == 4 and sides[3] in _ALIKE and sides[1] not in _ALIKE
 
 
 def layout_fault(sides: Sides) -> str | None:

@@ -279,9 +279,11 @@ def layouts(*, is_input_last, is_output_last, side=16):
 
 
 @pytest.mark.parametrize(("is_input_last", "is_output_last"), [(True, True), (False, True), (True, False)])
-@pytest.mark.parametrize("named", [(), ("--output", "picture")])
-def test_channels_last_is_named_by_plan(named, is_input_last, is_output_last, photos, tmp_path):
-    model = layouts(is_input_last=is_input_last, is_output_last=is_output_last)
+@pytest.mark.parametrize(
+    ("named", "side"), [((), 16), (("--output", "picture"), 16), (("--resize", "16x16"), "free")]
+)
+def test_channels_last_is_named_by_plan(named, side, is_input_last, is_output_last, photos, tmp_path):
+    model = layouts(is_input_last=is_input_last, is_output_last=is_output_last, side=side)
     path = write_generator(tmp_path / "last.onnx", model)
     planned = qsens("plan", path, "--calibration", photos, "--metric", "psnr", *named)
     assert planned.exit_code == 2
