@@ -124,6 +124,18 @@ def _planned_trial(number: int, request: Request) -> Trial:
     return Trial(number, requested_map(request), requested_map(request), outcome)
 
 
+def too_few_maps_warning(layers: Sequence[Layer], strategy: Strategy) -> str | None:
+    """A sentence where all layers are one block, so that a strategy by block can only try the anchors."""
+    blocks = {layer.block for layer in layers}
+    plan = plan_without_scores(layers, strategy) if len(blocks) == 1 < len(layers) else None
+    if plan is None or len(plan.maps) + len(plan.screens) > len(anchor_maps(layers)):
+        return None
+    return (
+        f"{strategy.name} tries no map between INT8 and FP16 everywhere: by their names all {len(layers)} "
+        f"layers are one block, {blocks.pop()!r}; try --by layer"
+    )
+
+
 def planned_count(layers: Sequence[Layer], strategy: Strategy) -> int | None:
     """The least number of maps that a sweep tries; `None` where the strategy cannot say without scores.
 

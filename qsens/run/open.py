@@ -39,7 +39,7 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
-from qsens.run.loop import plan_maps, planned_count
+from qsens.run.loop import plan_maps, planned_count, too_few_maps_warning
 from qsens.run.scored_layers import scored_graph
 from qsens.scoring.extractors import (
     default_extractor_name,
@@ -385,8 +385,8 @@ def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[in
 
 
 def sample_warnings(opened: OpenedSweep) -> list[str]:
-    """Sentences about samples that are too few for what is measured on them."""
-    found = []
+    """Sentences about samples, or maps, that are too few for what is measured on them."""
+    found = [too_few_maps_warning(opened.graph.layers, opened.strategy)]
     total, few = len(opened.evaluation), opened.spec.screen_samples
     if opened.extractor is not None:
         found.append(sample_size_warning(total, opened.extractor))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         )
         sample_s = (time.perf_counter() - start) / len(few)
     opened = fitted(opened, CalibratedGraph(opened.spec, plan, ranges, options))
-    planned: PlannedMaps = plan_maps(opened.graph.layers, opened.strategy)
+    planned = _as_scored(plan_maps(opened.graph.layers, opened.strategy), opened)
     int8 = uniform_map(opened.graph.layers, Precision.INT8)
     start = time.perf_counter()
     with opened.backend.build(lower_graph(plan, int8, ranges, options)) as engine:
@@ -115,6 +115,14 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         warnings=(*sample_warnings(opened), *([warning] if warning is not None else [])),
         target_notes=tuple(target_notes(opened)),
     )
+
+
+def _as_scored(planned: PlannedMaps, opened: OpenedSweep) -> PlannedMaps:
+    """The plan, where a screen on no fewer samples than there are is a score like any other."""
+    total = len(opened.evaluation)
+    if screen_samples(opened.spec.screen_samples, total) < total:
+        return planned
+    return replace(planned, maps=(*planned.maps, *planned.screens), screens=())
 
 
 def _try_metrics(opened: OpenedSweep, images: np.ndarray[Any, np.dtype[Any]]) -> None:

@@ -11,8 +11,14 @@ from qsens.core.maps import anchor_maps, anchor_trial, pin_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.run.journal import Journal
-from qsens.run.loop import StoppedError, plan_maps, planned_count, try_maps_here
-from qsens.search.enumerations import Chain
+from qsens.run.loop import (
+    StoppedError,
+    plan_maps,
+    planned_count,
+    too_few_maps_warning,
+    try_maps_here,
+)
+from qsens.search.enumerations import Boundary, Chain, Ends
 from qsens.testing import example_layers, example_trial
 
 FP32, FP16, INT8 = Precision
@@ -266,3 +272,20 @@ def test_a_plan_of_a_chain_counts_the_maps_of_every_member():
     assert plan.is_complete
     assert planned_count(LAYERS, Chain([Fixed(*maps[:2]), OneByOne()])) > 3 + 2
     assert not plan_maps(LAYERS, Chain([OneByOne(), Fixed(*maps)])).is_complete
+
+
+@pytest.mark.parametrize(
+    ("strategy", "is_one_block", "is_warned"),
+    [
+        (Ends(), True, True),
+        (Boundary(by="block"), True, True),
+        (Boundary(by="layer"), True, False),
+        (Ends(), False, False),
+        (Ends(first=0, last=0), False, False),
+    ],
+)
+def test_a_strategy_by_block_says_that_all_layers_are_one_block(strategy, is_one_block, is_warned):
+    layers = [replace(layer, block="model") for layer in LAYERS] if is_one_block else LAYERS
+    warning = too_few_maps_warning(layers, strategy)
+    assert (warning is not None) == is_warned
+    assert warning is None or ("all 5 layers are one block, 'model'" in warning and "--by layer" in warning)

@@ -20,6 +20,7 @@ from qsens.run.folder import RunPaths
 from qsens.run.journal import read_journal
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_sweep
+from qsens.run.plan import plan_sweep
 from qsens.run.stages import screen_samples, spread_places
 from qsens.testing import example_layers
 
@@ -186,3 +187,13 @@ def test_a_metric_that_cannot_be_had_on_few_samples_takes_no_part_in_screens(swe
     assert [score.metric for score in screen.scores] == ["ssim"]
     assert [score.metric for score in scored.scores] == ["psnr", "ssim"]
     assert [score.metric for score in scored.screen_scores] == ["ssim"]
+
+
+@pytest.mark.parametrize(("few", "counts"), [(FEW, (3, 1)), (EVALUATION, (4, 0)), (0, (4, 0))])
+def test_a_plan_counts_screens_on_all_samples_as_scores(few, counts, files):
+    model, photos = files
+    values = {"checkpoint": str(model), "calibration": str(photos), "metrics": ["psnr"], "threads": 1}
+    samples = {"calibration_samples": 2, "evaluation_samples": EVALUATION, "screen_samples": few}
+    opened = open_sweep(spec_from_values({**values, **samples}, "test"))
+    planned = plan_sweep(replace(opened, strategy=ScreensThenScores()))
+    assert (planned.maps, planned.screens) == counts
