@@ -124,8 +124,9 @@ def _walk(content: Any) -> Iterator[tuple[str, str, Any]]:
             holder = holder.state_dict()
         if isinstance(holder, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in holder):
             yield folder, "", holder
-        elif isinstance(holder, Mapping):
-            for name, value in holder.items():
+        elif isinstance(holder, Mapping | list | tuple):
+            entries = holder.items() if isinstance(holder, Mapping) else enumerate(holder)
+            for name, value in entries:
                 if isinstance(value, torch.Tensor):
                     yield folder, str(name), value
                 elif id(value) not in seen and folder.count(".") < _DEEPEST:

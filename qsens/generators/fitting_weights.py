@@ -22,6 +22,8 @@ _COUNTERS = frozenset({
     "num_batches_tracked", "n_averaged", "total_ops", "total_params", "num_updates", "decay", "initted",
     "step", "global_step", "epoch", "iteration", "latent_avg", "mean_latent", "dlatent_avg", "w_avg",
 })  # fmt: skip
+# The ones of modules themselves, which may be missing: any other is a value that the module computes with.
+_UNUSED = frozenset({"num_batches_tracked", "total_ops", "total_params"})
 # Modules around another one, whose own part is in its names: DataParallel, compile, FSDP, checkpointing.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _OTHER_NETWORK = re.compile(r"(?i)net_?d|d|disc\w*|critic\w*|d_ema")
@@ -151,15 +153,21 @@ def _candidates(
 
 
 def _is_counter(key: str) -> bool:
-    return key.rpartition(".")[2] in _COUNTERS
+    return _last(key) in _COUNTERS
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _problems(
     own: _OwnTensors, tensors: Mapping[str, torch.Tensor], unexpected: Sequence[str]
 ) -> dict[str, list[str]]:
-    """What keeps these tensors from fitting; counters may be missing, and all but one of tied weights."""
+    """What keeps tensors from fitting; unused counts may be missing, and all but one of tied weights."""
     problems: dict[str, list[str]] = {
-        "missing": [key for key in own.by_key if not own.tied[key] & tensors.keys() and not _is_counter(key)],
+        "missing": [
+            key for key in own.by_key if not own.tied[key] & tensors.keys() and _last(key) not in _UNUSED
+        ],
         "unexpected": list(unexpected),
         "of another shape": [],
         "of another type": [],

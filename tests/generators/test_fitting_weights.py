@@ -45,6 +45,18 @@ class WithLabel(nn.Module):
         return self.out(image + self.classes(label)[:, :, None, None])
 
 
+class WithDecay(nn.Module):
+    """A value that it computes with bears the name of a counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Conv2d(3, 3, 1)
+        self.register_buffer("decay", torch.ones(1))
+
+    def forward(self, image):
+        return self.out(image) * self.decay
+
+
 def under(prefix, weights):
     return {prefix + name: value for name, value in weights.items()}
 
@@ -84,6 +96,8 @@ WRITTEN = {
         "body": {name[5:]: value for name, value in RAW.items() if name.startswith("body.")},
         "out": {"weight": RAW["out.weight"], "bias": RAW["out.bias"]},
     },
+    "a list of dicts": [{"epoch": 3}, {"model": RAW}, ADAM],
+    "a pair": (RAW, ADAM),
     "twice the same": {"state_dict": RAW, "model": {name: value.clone() for name, value in RAW.items()}},
 }
 
@@ -99,6 +113,7 @@ def test_the_weights_are_found_wherever_they_are(kind, tmp_path):
     ("content", "choices"),
     [
         ({"params": RAW, "params_ema": OTHER}, ("params", "params_ema")),
+        ([RAW, OTHER], ("0", "1")),
         (under("online_model.", RAW) | under("ema_model.", OTHER), ("online_model", "ema_model")),
     ],
 )
@@ -167,6 +182,14 @@ def test_an_average_without_names_is_told_in_words(tmp_path):
 def test_near_misses_list_the_first_keys(content, message, tmp_path):
     with pytest.raises(LoadError, match=message):
         opened(content, tmp_path)
+
+
+def test_a_value_named_like_a_counter_must_be_there(tmp_path):
+    weights = WithDecay().state_dict()
+    factory = FACTORY("WithDecay")
+    assert opened(weights, tmp_path, factory=factory).digest == state_digest(weights)
+    with pytest.raises(LoadError, match="keys 1 missing: decay"):
+        opened({name: value for name, value in weights.items() if name != "decay"}, tmp_path, factory=factory)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
