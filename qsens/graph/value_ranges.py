@@ -158,14 +158,19 @@ def _of_leaky_relu(node: _NodeRange) -> Interval:
 
 def _of_thresholded_relu(node: _NodeRange) -> Interval:
     is_above_zero = float(node.attribute("alpha", 1.0)) >= 0
-    return _of_relu(node) if is_above_zero else node.operand(0).hull(ZERO)
+    return (_of_relu(node) if is_above_zero else node.operand(0)).hull(ZERO)
 
 
 def _of_clip(node: _NodeRange) -> Interval:
     # In older operator sets the bounds are attributes.
-    low = node.operand(1).low if node.has(1) else float(node.attribute("min", -math.inf))
-    high = node.operand(2).high if node.has(2) else float(node.attribute("max", math.inf))
-    return node.operand(0).through(lambda value: min(max(value, low), high))
+    given = node.operand(0)
+    low = node.operand(1) if node.has(1) else _at(float(node.attribute("min", -math.inf)))
+    high = node.operand(2) if node.has(2) else _at(float(node.attribute("max", math.inf)))
+    return Interval(min(max(given.low, low.low), high.low), min(max(given.high, low.high), high.high))
+
+
+def _at(value: float) -> Interval:
+    return Interval(value, value)
 
 
 def _of_odd_saturation(node: _NodeRange) -> Interval:
@@ -230,7 +235,7 @@ def _of_pad(node: _NodeRange) -> Interval:
     if node.attribute("mode", "constant") != "constant":
         return node.operand(0)
     value = float(node.attribute("value", 0.0))
-    filled = node.operand(2) if node.has(2) else Interval(value, value)
+    filled = node.operand(2) if node.has(2) else _at(value)
     return node.operand(0).hull(filled)
 
 
@@ -239,7 +244,7 @@ def _of_resize(node: _NodeRange) -> Interval:
         return ANYTHING  # a cubic kernel overshoots
     outside = float(node.attribute("extrapolation_value", 0.0))
     is_cropped = node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize"
-    return node.operand(0).hull(Interval(outside, outside)) if is_cropped else node.operand(0)
+    return node.operand(0).hull(_at(outside)) if is_cropped else node.operand(0)
 
 
 def _of_grid_sample(node: _NodeRange) -> Interval:

@@ -33,9 +33,12 @@ def ranges_of(made, opset=17, **promised):
     relu = helper.make_node("Relu", ["x"], ["r"], name="relu")
     tanh = helper.make_node("Tanh", ["x"], ["t"], name="tanh")
     clip = helper.make_node("Clip", ["x", "half", "two"], ["c"], name="clip")
+    least = [
+        helper.make_node("ReduceMin", [of], [f"least {of}"], name=f"least {of}", keepdims=0) for of in "xtc"
+    ]
     used = {name for entry in (made, clip) for name in entry.input}
     model = onnx_model(
-        [relu, tanh, clip, made],
+        [relu, tanh, clip, *least, made],
         inputs={"x": [1, 1, 4, 4]},
         outputs={"y": None},
         weights={name: value for name, value in CONSTANTS.items() if name in used},
@@ -44,7 +47,7 @@ def ranges_of(made, opset=17, **promised):
     return model, proved_ranges(Topology(model), {name: Interval(*ends) for name, ends in promised.items()})
 
 
-# `x` is anything, `r` 0 or more, `t` -1 to 1, `c` 0.5 to 2.
+# `x` is anything, `r` 0 or more, `t` -1 to 1, `c` 0.5 to 2; `least x` is a scalar, ...
 CASES = {
     "nothing is known of an input": (node("Identity", "x"), EVERYTHING),
     "relu": (node("Identity", "r"), NOT_NEGATIVE),
@@ -54,6 +57,7 @@ CASES = {
     "prelu": (node("PRelu", "t", "slope"), EVERYTHING),
     "elu": (node("Elu", "t"), EVERYTHING),
     "thresholded relu": (node("ThresholdedRelu", "t", alpha=0.5), (0.0, 1.0)),
+    "thresholded relu above its input": (node("ThresholdedRelu", "c", alpha=3.0), (0.0, 2.0)),
     "thresholded relu below zero": (node("ThresholdedRelu", "t", alpha=-0.5), (-1.0, 1.0)),
     "sigmoid": (node("Sigmoid", "x"), (0.0, 1.0)),
     "softmax": (node("Softmax", "x"), (0.0, 1.0)),
@@ -61,6 +65,9 @@ CASES = {
     "clip": (node("Clip", "x", "half", "two"), (0.5, 2.0)),
     "clip from below": (node("Clip", "x", "half"), (0.5, math.inf)),
     "clip from above": (node("Clip", "x", "", "two"), (-math.inf, 2.0)),
+    "clip from above by what is computed": (node("Clip", "r", "", "least t"), (-1.0, 1.0)),
+    "clip from below by what is computed": (node("Clip", "t", "least c"), (0.5, 2.0)),
+    "clip from below by anything": (node("Clip", "t", "least x", "two"), (-1.0, 2.0)),
     "clip below zero": (node("Clip", "x", "minus"), (-1.0, math.inf)),
     "absolute": (node("Abs", "t"), (0.0, 1.0)),
     "exponential": (node("Exp", "x"), NOT_NEGATIVE),
