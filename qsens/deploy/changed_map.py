@@ -10,7 +10,7 @@ from qsens.core.targets import Target
 from qsens.deploy.chosen_map import ChosenMap
 from qsens.engines.float_fallback import AgreedGraph
 from qsens.run.reopen import ReopenedRun
-from qsens.run.target import placement_hint
+from qsens.run.target import MOST_SHOWN, placement_hint
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,18 @@ class ChangedMap:
         """The number of layers in words."""
         return f"{len(self.lines)} layer{'s' if len(self.lines) > 1 else ''}"
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The lines, of many layers the first ones and how many more there are."""
+        more = len(self.lines) - MOST_SHOWN
+        return (*self.lines[:MOST_SHOWN], *([f"  and {more} more"] if more > 0 else []))
+
     def say_first(self, hear: Callable[[str], None], *, is_allowed: bool) -> None:
         """Tell what changes. Raises `BuildError` unless that is allowed."""
         if not is_allowed:
             raise self._refusal()
         hear(f"Warning: {self.count} that should run in INT8 will be exported in float:")
-        for line in self.lines:
+        for line in self.shown:
             hear(line)
         hear(
             f"  INT8 share of the multiply-accumulates: {100 * self.asked:.1f}% asked, "
@@ -53,7 +59,7 @@ class ChangedMap:
         return BuildError(
             f"{self.target.title} cannot run {self.count} of trial {self.trial} in INT8: of "
             f"{100 * self.asked:.1f}% of the multiply-accumulates {100 * self.left:.1f}% would be left, in a "
-            "map that was not scored; nothing was written:\n" + "\n".join(self.lines),
+            "map that was not scored; nothing was written:\n" + "\n".join(self.shown),
             f"qsens sweep --for {self.target.name} --out NEW offers only what it can run; "
             f"--float-fallback exports these layers in float{more}",
         )
