@@ -25,6 +25,7 @@ from qsens.core.metric_names import (
 from qsens.core.other_work import of_all_work, other_work_text
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial
+from qsens.device.visible_text import visible_name
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.selection.budget import Limit
@@ -168,6 +169,7 @@ def selection_text(study: Study, selection: Selection) -> str:
         *filter(None, [other_work_text(study.layers, study.other_work)]),
         *_overflow_lines(selection.trial),
         *_mismatch_lines(selection.trial),
+        *_output_error_lines(selection.trial),
         "",
         layers_table(study, selection.precision_map),
         *reason_lines(study, selection),
@@ -181,6 +183,14 @@ def selection_text(study: Study, selection: Selection) -> str:
             f"{noun} {numbers}.",
         ]
     return "\n".join(parts)
+
+
+def _output_error_lines(trial: Trial) -> list[str]:
+    """What the map does to outputs that are not scored."""
+    return [
+        f"Output {visible_name(name)} is not scored; it differs from FP32's by {error:.2%} (relative error)."
+        for name, error in trial.output_errors
+    ]
 
 
 def trials_table(

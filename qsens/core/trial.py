@@ -63,6 +63,7 @@ class Trial:
     are those of the screen's samples; a scored one of a run that screens has them in `screen_scores`.
     `graph` is the digest of what the engine computes: maps that share it are scored once. `evidence` has the
     digest of each file kept beside the scores, by kind; nothing in journals of versions without digests.
+    `output_errors` are relative errors of outputs that are not scored against FP32's, on the first samples.
     """
 
     number: int
@@ -79,6 +80,7 @@ class Trial:
     screen_scores: tuple[Score, ...] = ()
     graph: str | None = None
     evidence: tuple[tuple[str, str], ...] = ()
+    output_errors: tuple[tuple[str, float], ...] = ()
 
     def digest_of(self, kind: str) -> str | None:
         """The digest of the file of that kind: `evidence`, `audit`, `samples` or `images`."""
@@ -95,6 +97,7 @@ class Trial:
         value["applied"] = None if self.applied is None else self.applied.to_json()
         value["fp16_overflows"] = dict(self.fp16_overflows)
         value["evidence"] = dict(self.evidence)
+        value["output_errors"] = dict(self.output_errors)
         return value
 
     @classmethod
@@ -115,6 +118,7 @@ class Trial:
             applied=None if applied is None else PrecisionMap.from_json(applied),
             fp16_overflows=tuple(_overflows(value.get("fp16_overflows"))),
             evidence=tuple(_digests(value.get("evidence", {}))),
+            output_errors=tuple(_output_errors(value.get("output_errors", {}))),
         )
         for score in (*trial.scores, *trial.screen_scores):
             _check_score(score)
@@ -137,6 +141,11 @@ def _overflows(value: object) -> Iterable[tuple[str, int]]:
 def _digests(value: object) -> Iterable[tuple[str, str]]:
     digests: Mapping[str, str] = read_value(Mapping[str, str], value, "evidence")
     return digests.items()
+
+
+def _output_errors(value: object) -> Iterable[tuple[str, float]]:
+    errors: Mapping[str, float] = read_value(Mapping[str, float], value, "output_errors")
+    return errors.items()
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,11 @@ def _golden_lines(report: BundleReport) -> list[str]:
         f"(at least {found.fp32_bound_db:.2f})",
         f"PSNR against the pictures that were scored: {found.exact_psnr_db:.2f} dB "
         f"(at least {found.exact_bound_db:.2f})",
+        *(
+            f"Output {visible_name(entry.output)}: relative error against FP32 {entry.relative_error:.4f} "
+            f"(at most {entry.limit:.4f})"
+            for entry in found.others
+        ),
         *_beyond_lines(found.beyond),
     ]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 PSNR_CAP_DB = 100.0
+# An output that is no picture may be this much further from FP32 than exact arithmetic leaves it.
+MOST_TIMES_EXACT, ENGINE_ALLOWANCE = 1.25, 0.01
 _ROLES = ("input", "fp32", "exact")
 # Pictures shrink a few times; what shrinks a thousand times was made to fill the memory.
 _MOST_SHRUNK = 16
@@ -43,11 +45,24 @@ class Goldens:
 
 
 @dataclass(frozen=True)
-class GoldenResult:
-    """The distance of an engine's pictures from the goldens, and what is wrong with them.
+class OutputError:
+    """The distance of an output that is no picture from FP32's, and how large it may be."""
 
-    `beyond` is the same of the goldens beyond the calibration, where there are any; their problems are among
-    `problems`.
+    output: str
+    relative_error: float
+    limit: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; an error that is not finite is `None`."""
+        return _finite(asdict(self))
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """The distance of an engine's outputs from the goldens, and what is wrong with them.
+
+    `others` are all outputs but the picture. `beyond` is the same of the goldens beyond the calibration, where
+    there are any; their problems are among `problems`.
     """
 
     fp32_psnr_db: float
@@ -55,16 +70,22 @@ class GoldenResult:
     fp32_bound_db: float
     exact_bound_db: float
     problems: tuple[str, ...]
+    others: tuple[OutputError, ...] = ()
     beyond: GoldenResult | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a PSNR of pictures that are not finite is `None`."""
+        others = [entry.to_json() for entry in self.others]
         beyond = None if self.beyond is None else self.beyond.to_json()
-        values = {**asdict(self), "problems": list(self.problems), "beyond": beyond}
-        return {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in values.items()
-        }
+        values = {**asdict(self), "problems": list(self.problems), "others": others, "beyond": beyond}
+        return _finite(values)
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
 
 
 def write_goldens(path: Path, goldens: Goldens) -> None:
@@ -229,6 +250,26 @@ def picture_psnr(values: Array, golden: Array, value_range: tuple[float, float])
     return min(10.0 * math.log10((high - low) ** 2 / error), PSNR_CAP_DB)
 
 
+def relative_error(values: Array, reference: Array) -> float:
+    """Root mean square of the difference over that of the reference; of the difference alone where it is 0.
+
+    Numbers of any type and of one shape; 0 for arrays without elements.
+    """
+    if not np.size(reference):
+        return 0.0
+    wanted = np.asarray(reference, np.float64)
+    error = math.sqrt(float(np.mean(np.square(np.asarray(values, np.float64) - wanted))))
+    size = math.sqrt(float(np.mean(np.square(wanted))))
+    return error / size if size else error
+
+
+def _error_of(name: str, outputs: Mapping[str, Array], goldens: Goldens) -> OutputError:
+    """The error of an output; the engine may have some more than exact arithmetic has."""
+    reference = goldens.fp32[name]
+    allowed = MOST_TIMES_EXACT * relative_error(goldens.exact[name], reference) + ENGINE_ALLOWANCE
+    return OutputError(name, relative_error(np.asarray(outputs[name], np.float32), reference), allowed)
+
+
 def compare_with_both(run: Run, bundle: Bundle, goldens: Goldens, beyond: Goldens | None) -> GoldenResult:
     """The comparison with the goldens, and with those beyond the calibration, by their own bounds.
 
@@ -254,17 +295,26 @@ def compare_with_goldens(run: Run, bundle: Bundle, goldens: Goldens) -> GoldenRe
     problems = [_shape_problem(name, outputs, golden) for name, golden in goldens.exact.items()]
     found = [text for text in problems if text is not None]
     fp32_psnr = exact_psnr = math.nan
+    others: tuple[OutputError, ...] = ()
     if not found:
+        others = tuple(_error_of(name, outputs, goldens) for name in goldens.exact if name != bundle.picture)
         picture = np.asarray(outputs[bundle.picture], np.float32)
         fp32_psnr = picture_psnr(picture, goldens.fp32[bundle.picture], bundle.value_range)
         exact_psnr = picture_psnr(picture, goldens.exact[bundle.picture], bundle.value_range)
         found += _bound_problems(bundle, fp32_psnr, exact_psnr)
+        found += [
+            f"output {entry.output!r} differs from FP32's by a relative error of {entry.relative_error:.4f}, "
+            f"at most {entry.limit:.4f} was expected"
+            for entry in others
+            if not entry.relative_error <= entry.limit
+        ]
     return GoldenResult(
         fp32_psnr_db=fp32_psnr,
         exact_psnr_db=exact_psnr,
         fp32_bound_db=bundle.bounds.fp32_psnr_db,
         exact_bound_db=bundle.bounds.exact_psnr_db,
         problems=tuple(found),
+        others=others,
     )
 
 

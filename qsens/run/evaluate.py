@@ -48,6 +48,7 @@ from qsens.run.folder import RunFolder, RunPaths
 from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError, plan_without_scores
 from qsens.run.open import OpenedSweep, scoring_context
+from qsens.run.other_outputs import OtherOutputs
 from qsens.run.stages import (
     MapEngines,
     Seen,
@@ -116,6 +117,7 @@ class Evaluator:
         self._baseline_of_few: Baseline | None = None
         self._metrics_of_few: tuple[Metric, ...] = ()
         self._engines = MapEngines(workload)
+        self._others = OtherOutputs(self._all.inputs, workload)
         self.use_baseline(fp32)
 
     def use_baseline(self, fp32: Trial | None) -> None:
@@ -188,6 +190,7 @@ class Evaluator:
                 applied=engine.applied,
                 outcome=Outcome.SCORED,
                 scores=scores,
+                output_errors=self._others.errors(engine),
                 screen_scores=screen_scores,
                 size_bytes=engine.size_bytes,
                 fp16_overflows=tuple(sorted(engine.fp16_overflows().items())),

@@ -14,6 +14,7 @@ from qsens.core.layer import ALL_PRECISIONS, layers_to_csv
 from qsens.core.maps import pin_layers
 from qsens.core.precision import Precision
 from qsens.core.spec import spec_from_values
+from qsens.core.trial import Trial
 from qsens.graph.prepare import prepare_graph
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.open import open_sweep, opening_notes
@@ -150,3 +151,19 @@ def test_a_run_that_began_with_all_layers_offered_goes_on_so(values, tmp_path):
 def test_opening_says_so(values):
     notes = opening_notes(open_sweep(spec_from_values(values, "test")))
     assert any("cut, mask, remember do not reach the scored output 'picture'" in line for line in notes)
+
+
+def test_trials_tell_what_maps_do_to_outputs_that_are_not_scored(values, tmp_path):
+    study = run_sweep(out=tmp_path / "run", **values, pinned=["cut=int8"])
+    fp32, int8 = (dict(study.trials[number].output_errors) for number in (0, 2))
+    assert set(fp32) == set(int8) == {"matte", "state", "seen"}
+    assert set(fp32.values()) == {0.0}
+    assert all(0 < error < 0.2 for error in int8.values())
+    assert read_study(tmp_path / "run").trials == study.trials
+
+
+def test_a_journal_from_before_has_no_such_errors(values, tmp_path):
+    trial = run_sweep(out=tmp_path / "run", **values).trials[2]
+    line = {key: value for key, value in trial.to_json().items() if key != "output_errors"}
+    assert trial.output_errors
+    assert Trial.from_json(line) == replace(trial, output_errors=())
