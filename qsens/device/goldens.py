@@ -61,8 +61,8 @@ class OutputError:
 class GoldenResult:
     """The distance of an engine's outputs from the goldens, and what is wrong with them.
 
-    `others` are all outputs but the picture. `beyond` is the same of the goldens beyond the calibration, where
-    there are any; their problems are among `problems`.
+    `others` are all outputs but the picture. `beyond` is the same of the goldens beyond the calibration,
+    where there are any; their problems are among `problems`.
     """
 
     fp32_psnr_db: float

@@ -1,5 +1,6 @@
 """Layers that reach no scored output are held in float, unless somebody says otherwise."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +134,14 @@ def test_no_map_of_a_sweep_has_them_in_int8(values, tmp_path):
     assert any(trial.requested["draw"] is Precision.INT8 for trial in study.trials)
 
 
+def as_before_digests(paths, layers):
+    """Make the run that of a version which kept no digests, with these layers."""
+    paths.layers_path.write_text(layers_to_csv(layers), encoding="utf-8", newline="")
+    provenance = json.loads(paths.provenance_path.read_text(encoding="utf-8"))
+    del provenance["files"]
+    paths.provenance_path.write_text(json.dumps(provenance), encoding="utf-8")
+
+
 def test_a_run_that_began_with_all_layers_offered_goes_on_so(values, tmp_path):
     run = tmp_path / "run"
     before = run_sweep(out=run, **values, pinned=["cut=int8"])
@@ -140,7 +149,7 @@ def test_a_run_that_began_with_all_layers_offered_goes_on_so(values, tmp_path):
         replace(layer, float_reason="", allowed=ALL_PRECISIONS) if layer.float_reason else layer
         for layer in before.layers
     ]
-    RunPaths(run).layers_path.write_text(layers_to_csv(layers), encoding="utf-8", newline="")
+    as_before_digests(RunPaths(run), layers)
     study = run_sweep(out=run, **values, pinned=["cut=int8"])
     assert study.trials[: len(before.trials)] == before.trials
     assert study.layers == tuple(layers)
