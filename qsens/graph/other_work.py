@@ -36,8 +36,8 @@ def tensors_of_work(draft: Draft) -> dict[str, set[str]]:
 def other_work(draft: Draft, shapes: Shapes, inferred: onnx.GraphProto | None) -> tuple[OtherWork, ...]:
     """All work that is no layer; `inferred` is the graph with the shapes inside its bodies, if it has any.
 
-    What a body computes counts once: how often it runs is decided at run time. Of the branches of an If the
-    one with most work counts.
+    What a body computes counts once, as in its first round: how often it runs is decided at run time. Of the
+    branches of an If the one with most work counts.
     """
     known = {**{name: tuple(tensor.dims) for name, tensor in draft.initializers.items()}, **shapes}
     found = [_work(node, known, node.name, _reason(node, draft)) for node in multiplying_nodes(draft)]

@@ -157,7 +157,8 @@ class ObservedShapes:
 
 
 def _other_work(draft: Draft, observed: ObservedShapes, examples: Examples) -> tuple[OtherWork, ...]:
-    inferred = inferred_graph(draft, shapes_of(examples.first)) if has_bodies(draft) else None
+    shapes = {**observed.shapes, **shapes_of(examples.first)}
+    inferred = inferred_graph(draft, shapes) if has_bodies(draft) else None
     return other_work(draft, observed.shapes, inferred)
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from qsens.core.errors import LoadError, SpecError
 from qsens.core.interfaces import InputSpec
 from qsens.graph.editable_graph import Draft
-from qsens.graph.names import with_shown_names
+from qsens.graph.names import subgraphs, with_shown_names
 from qsens.graph.requirements import refuse_unusable
 
 # Initializers above this many elements are hidden from shape inference, which needs only their shapes:
@@ -133,13 +133,19 @@ def infer_types(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> dict
 
 
 def inferred_graph(draft: Draft, shapes: Mapping[str, Shape] | None = None) -> onnx.GraphProto:
-    """The graph with inferred types, also inside the bodies of its nodes; large constants are inputs."""
+    """The graph with inferred types, also inside the bodies of its nodes; large constants are inputs.
+
+    `shapes`, of inputs and of what loops carry, replace their own.
+    """
     skeleton = _skeleton(draft)
     for value in skeleton.graph.input:
         if shapes is not None and value.name in shapes:
             _set_shape(value, shapes[value.name])
     for value in skeleton.graph.output:
         value.type.tensor_type.ClearField("shape")
+    for node in skeleton.graph.node:
+        if node.op_type == "Loop":
+            _set_first_shapes(node, shapes or {})
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError) as error:  # ValueError: unknown types
@@ -174,6 +180,15 @@ def _set_shape(value: onnx.ValueInfoProto, shape: Shape) -> None:
     del value.type.tensor_type.shape.dim[:]
     for side in shape:
         value.type.tensor_type.shape.dim.add().dim_value = side
+
+
+def _set_first_shapes(loop: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
+    """Set those of the first round: inference takes none for granted, as a later round may have others."""
+    for body in subgraphs(loop):
+        # A number of rounds and a condition come first, outside and inside.
+        for name, value in zip(loop.input[2:], body.input[2:], strict=False):
+            if name in shapes and value.type.tensor_type.elem_type:
+                _set_shape(value, shapes[name])
 
 
 def known_shape(value: onnx.TypeProto | None) -> Shape | None:

@@ -82,9 +82,14 @@ def settled_output(outputs: Mapping[str, Array], rule: OutputRule) -> OutputRule
     if values.dtype.kind in "iu":
         raise SpecError(
             f"output {name!r} is {values.dtype}, a type that does not say which values are black and white",
-            "state them with --output-range LOW..HIGH, for example --output-range=0..255",
+            f"state them with --output-range LOW..HIGH, for example --output-range={_example(values.dtype)}",
         )
     return replace(rule, value_range=FLOAT_RANGE)
+
+
+def _example(dtype: np.dtype[Any]) -> str:
+    limits = np.iinfo(dtype)
+    return f"{limits.min}..{limits.max}" if limits.bits <= 16 else "0..255"
 
 
 def _refuse_contradiction(name: str, values: Array, value_range: tuple[float, float]) -> None:

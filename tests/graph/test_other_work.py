@@ -113,10 +113,11 @@ def test_the_larger_branch_of_an_if_counts_once():
     assert "counted once" in works["choice/inner"].reason
 
 
-def test_a_loop_whose_sizes_are_open_is_named_without_a_number():
+def again(*nodes):
+    """Two rounds of nodes that make `y` from `state`, which begins as `x`."""
     loop = body(
         node("Identity", "go", "on", name="same"),
-        node("MatMul", "state state", "y", name="square"),
+        *nodes,
         inputs=[
             helper.make_tensor_value_info("step", TensorProto.INT64, []),
             helper.make_tensor_value_info("go", TensorProto.BOOL, []),
@@ -124,8 +125,27 @@ def test_a_loop_whose_sizes_are_open_is_named_without_a_number():
         ],
     )
     loop.output.insert(0, helper.make_tensor_value_info("on", TensorProto.BOOL, []))
-    steps = helper.make_node("Loop", ["count", "", "x"], ["picture"], "again", body=loop)
-    works = found(steps, weights={"count": np.int64(2)})
+    return helper.make_node("Loop", ["count", "", "x"], ["picture"], "again", body=loop)
+
+
+def test_a_loop_counts_as_in_its_first_round():
+    works = found(again(node("MatMul", "state state", "y", name="square")), weights={"count": np.int64(2)})
+    assert works["again/square"].macs == 4 * 6 * 6 * 6
+    assert "counted once" in works["again/square"].reason
+
+
+def test_a_loop_whose_sizes_are_open_is_named_without_a_number():
+    works = found(
+        again(
+            node("NonZero", "state", "places", name="where"),
+            node("Cast", "places", "wide", name="widen", to=TensorProto.FLOAT),
+            node("Transpose", "wide", "turned", name="turn"),
+            node("MatMul", "wide turned", "square", name="square"),
+            node("ReduceSum", "square", "sum", name="all", keepdims=0),
+            node("Add", "state sum", "y", name="add"),
+        ),
+        weights={"count": np.int64(2)},
+    )
     assert works["again/square"].macs == 0
     assert works["again/square"].reason.endswith("its sizes are not known")
 

@@ -127,6 +127,15 @@ def test_a_range_that_the_type_contradicts_or_does_not_say_is_refused(dtype, sta
     assert "--output-range" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ends"), [("int8", "-128..127"), ("uint16", "0..65535"), ("int32", "0..255")]
+)
+def test_the_range_in_the_hint_is_one_that_the_type_holds(dtype, ends):
+    with pytest.raises(SpecError) as caught:
+        settled_output({"picture": np.arange(192).reshape(1, 3, 8, 8).astype(dtype)}, OutputRule())
+    assert caught.value.hint.endswith(f"--output-range={ends}")
+
+
 def test_a_mask_of_bytes_keeps_its_stated_range():
     mask = (np.arange(64).reshape(1, 1, 8, 8) % 2).astype(np.uint8)
     assert settled_output({"mask": mask}, OutputRule(value_range=(0.0, 1.0))).pixel_range == (0.0, 1.0)
