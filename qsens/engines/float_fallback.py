@@ -18,6 +18,7 @@ from qsens.device.bundle_files import MODEL, Bounds, Bundle, BundleInput
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of
 from qsens.device.open_engine import open_engine
+from qsens.engines.first_run import may_crash, refuse_crash
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers, with_fixed_inputs
 from qsens.engines.lowering.qdq import NOTE, without_tail_clips
 from qsens.graph.graph import Graph
@@ -197,11 +198,14 @@ def write_model(lowered: LoweredGraph, path: Path, target: Target) -> None:
 
 def _audited(drafting: Drafting, lowered: LoweredGraph, requested: PrecisionMap) -> AuditedEngine:
     bundle = drafting.bundle(lowered, requested, Bounds(0.0, 0.0))
+    feed = batch_of(drafting.inputs, bundle.inputs, 0, bundle.batch)
+    if may_crash(lowered.graph.layers):
+        refuse_crash(bundle, feed)
     try:
         engine = open_engine(bundle)
         try:
             # Some runtimes compile, and can be audited, when shapes are first run.
-            engine.run(batch_of(drafting.inputs, bundle.inputs, 0, bundle.batch))
+            engine.run(feed)
             audit = audit_layers(bundle.asked, engine.executed_layers())
         finally:
             engine.close()

@@ -71,6 +71,25 @@ def pretend(monkeypatch):
     return pretend
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_graph_that_may_crash_is_tried_apart_before_it_is_built_here(
+    crashes, drafting, pretend, monkeypatch
+):
+    def refuse_crash(bundle, feed):
+        assert set(feed) == {entry.name for entry in bundle.inputs}
+        raise BuildError("acme crashed", "")
+
+    built = pretend({})
+    monkeypatch.setattr(float_fallback, "may_crash", lambda _: crashes)
+    monkeypatch.setattr(float_fallback, "refuse_crash", refuse_crash)
+    if crashes:
+        with pytest.raises(BuildError, match="acme crashed"):
+            agreed_graph(drafting, INT8, builds=True)
+    else:
+        agreed_graph(drafting, INT8, builds=True)
+    assert len(built) == (0 if crashes else 1)
+
+
 def test_an_engine_that_agrees_takes_the_map_as_it_is(drafting, pretend):
     built = pretend({})
     agreed = agreed_graph(drafting, INT8, builds=True)
