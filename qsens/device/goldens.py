@@ -187,8 +187,9 @@ def batch_of(
     """
     last = _end_of_batch(inputs, entries, start, size) - 1
     places = np.minimum(np.arange(start, start + size), last)
+    # Engines take arrays only, and `values[start]` would be none where a sample has no axes.
     return {
-        entry.name: inputs[entry.name][places] if entry.is_batched else inputs[entry.name][start]
+        entry.name: inputs[entry.name][places] if entry.is_batched else inputs[entry.name][start, ...]
         for entry in entries
     }
 

@@ -158,14 +158,17 @@ class Topology:
         return {node.name: node for node in self.model.graph.node}
 
     @cached_property
+    def types(self) -> Mapping[str, int]:
+        """ONNX element types of activations, as far as they are known."""
+        graph = self.model.graph
+        values = (*graph.input, *graph.value_info, *graph.output)
+        found = {value.name: value.type.tensor_type.elem_type for value in values}
+        return {name: kind for name, kind in found.items() if kind != TensorProto.UNDEFINED}
+
+    @cached_property
     def float_tensors(self) -> frozenset[str]:
         """Activations that are known to be float32."""
-        graph = self.model.graph
-        return frozenset(
-            value.name
-            for value in (*graph.input, *graph.value_info, *graph.output)
-            if value.type.tensor_type.elem_type == TensorProto.FLOAT
-        )
+        return frozenset(name for name, kind in self.types.items() if kind == TensorProto.FLOAT)
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
@@ -266,8 +269,9 @@ def dense_tensors(operations: Iterable[FusedOperation], topology: Topology) -> d
 
     These are the results of fused operations, the inputs and outputs of activations that are not ReLU-like,
     outputs of other activations, pooling, resizing, normalisation and of sums and products of two
-    activations of one shape. Statistics inside a spelled-out normalisation stay in float, as in every
-    engine. A tensor that feeds a concatenation uses the concatenation's range: one scale for all branches.
+    activations of one shape, without those known to be no float32. Statistics inside a spelled-out
+    normalisation stay in float, as in every engine. A tensor that feeds a concatenation uses the
+    concatenation's range: one scale for all branches.
     """
     chosen: dict[str, None] = {}
     inside: set[str] = set()
@@ -281,7 +285,13 @@ def dense_tensors(operations: Iterable[FusedOperation], topology: Topology) -> d
             chosen[node.input[0]] = None
         if _is_dense_output(node, topology) and node.output[0] not in inside:
             chosen[node.output[0]] = None
-    return {name: _concatenation(name, topology) for name in chosen if name not in topology.initializers}
+    are_float = [
+        name
+        for name in chosen
+        if name not in topology.initializers
+        and topology.types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT
+    ]
+    return {name: _concatenation(name, topology) for name in are_float}
 
 
 def _tensors_inside(operation: FusedOperation, topology: Topology) -> list[str]:

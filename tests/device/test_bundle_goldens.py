@@ -247,3 +247,18 @@ def test_samples_with_other_values_of_an_input_without_batch_axis_run_apart(size
 
     outputs = run_in_batches(run, inputs, ENTRIES, size)
     np.testing.assert_array_equal(outputs["picture"], INPUTS["image"] * inputs["style/a"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_a_value_without_axes_is_fed_as_an_array(dtype):
+    entries = (ENTRIES[0], BundleInput("step", dtype, (), False))
+    fed = []
+
+    def run(feed):
+        fed.append(feed["step"])
+        return {"picture": feed["image"] * feed["step"]}
+
+    steps = np.array([0, 1, 1, 0, 1]).astype(dtype)
+    outputs = run_in_batches(run, {"image": INPUTS["image"], "step": steps}, entries, 2)
+    assert all(isinstance(value, np.ndarray) and value.shape == () for value in fed)
+    assert np.array_equal(outputs["picture"], INPUTS["image"] * steps[:, None])

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from flavours import QDQ_FLAVOURS, lowered, run_plainly
 from lowered_models import FP32, INT8, prepared
-from onnx import helper
+from onnx import TensorProto, helper
 from tiny_models import normal, onnx_model
 
 from qsens.engines.lowering.plan import Placement
@@ -81,3 +81,35 @@ def test_a_tensor_of_unknown_shape_is_no_scalar(flavour, placement):
     expected = run_plainly(lowered(setup, FP32, flavour).model, feeds)["picture"]
     actual = run_plainly(lowered(setup, INT8, flavour, placement=placement).model, feeds)["picture"]
     assert signal_to_noise(expected, actual) > 30
+
+
+def with_whole_numbers():
+    """Sums of whole numbers and resized bytes between layers, of shapes that activations have."""
+    nodes = [
+        helper.make_node("Resize", ["bytes", "", "scales"], ["larger"], "resize"),
+        helper.make_node("Cast", ["larger"], ["image"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["image", "step"], ["scaled"], "mul"),
+        conv("scaled", "w1", "c1", "first"),
+        helper.make_node("Cast", ["c1"], ["whole"], "round", to=TensorProto.INT64),
+        helper.make_node("Add", ["whole", "whole"], ["twice"], "add"),
+        helper.make_node("Cast", ["twice"], ["float"], "back", to=TensorProto.FLOAT),
+        conv("float", "w2", "picture", "last"),
+    ]
+    weights = {"w1": normal(4, 3, 3, 3), "w2": normal(3, 4, 3, 3, seed=1), "step": np.float32(1 / 64)}
+    model = onnx_model(
+        nodes,
+        inputs={"bytes": [1, 3, 4, 4]},
+        outputs={"picture": [1, 3, 8, 8]},
+        weights={**weights, "scales": np.array([1, 1, 2, 2], np.float32)},
+    )
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    return model
+
+
+@pytest.mark.parametrize("flavour", ["exact", *QDQ_FLAVOURS])
+def test_whole_numbers_are_never_quantized(flavour):
+    setup = prepared(with_whole_numbers(), amax=12.0)
+    feeds = {"bytes": np.random.default_rng(3).integers(0, 256, (1, 3, 4, 4), dtype=np.uint8)}
+    expected = run_plainly(lowered(setup, FP32, flavour).model, feeds)["picture"]
+    model = lowered(setup, INT8, flavour, placement=Placement.DENSE).model
+    assert signal_to_noise(expected, run_plainly(model, feeds)["picture"]) > 5
