@@ -1,7 +1,7 @@
 """The stages of a repair, in order; each is taken only where samples that it was not fitted to improve."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ FEWEST_SAMPLES = 8
 FITTED_PICTURES = 40
 HELD_OUT_PICTURES = 24
 _VERSION = 1
+# Repairs with one more stage, the most wished for first.
+Proposals = Iterator[tuple[Repair, StageResult]]
 
 
 def stages_of(recipe: str) -> tuple[str, ...]:
@@ -82,17 +84,16 @@ def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
         judge = _measure(subject, _spread(held_out, HELD_OUT_PICTURES))
     except DataError as error:
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, error.message),)))
-    proposed, result = _PROPOSERS[stage](replace(subject, samples=fitted), repair)
     before = judge(*repair.applied(subject.plan, subject.ranges))
-    after = judge(*proposed.applied(subject.plan, subject.ranges))
-    result = replace(
-        result,
-        is_taken=after < before,
-        error_before=before,
-        error_after=after,
-        duration_s=time.perf_counter() - start,
-    )
-    return _extended(proposed if result.is_taken else repair, result)
+    judged: list[tuple[Repair, StageResult]] = []
+    for proposed, result in _PROPOSERS[stage](replace(subject, samples=fitted), repair):
+        after = judge(*proposed.applied(subject.plan, subject.ranges))
+        result = replace(result, is_taken=after < before, error_before=before, error_after=after)
+        judged.append((proposed if result.is_taken else repair, result))
+        if result.is_taken:
+            break
+    taken, result = judged[-1] if judged[-1][1].is_taken else judged[0]
+    return _extended(taken, replace(result, duration_s=time.perf_counter() - start))
 
 
 def _extended(repair: Repair, result: StageResult) -> Repair:
@@ -129,7 +130,7 @@ def _measure(subject: Subject, samples: SampleSet) -> PictureError:
     )
 
 
-def _ranges_by_picture(subject: Subject, repair: Repair) -> tuple[Repair, StageResult]:
+def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposals:
     tensors = subject.plan.quantized_tensors(subject.options.placement)
     observer = subject.plan.observer(subject.options.placement, subject.threads)
     candidates = range_candidates(observer, tensors, subject.samples, subject.progress)
@@ -141,10 +142,10 @@ def _ranges_by_picture(subject: Subject, repair: Repair) -> tuple[Repair, StageR
     start = {name: subject.ranges[name].amax for name in tensors}
     found = search_ranges(start, candidates, error_of, subject.progress)
     result = StageResult("ranges", is_taken=True, changed=len(found.amax), tries=found.tries)
-    return replace(repair, amax=found.amax), result
+    yield replace(repair, amax=found.amax), result
 
 
-def _weights_compensated(subject: Subject, repair: Repair) -> tuple[Repair, StageResult]:
+def _weights_compensated(subject: Subject, repair: Repair) -> Proposals:
     found = compensate_weights(
         subject.plan,
         repair.repaired_ranges(subject.ranges),
@@ -154,10 +155,15 @@ def _weights_compensated(subject: Subject, repair: Repair) -> tuple[Repair, Stag
         progress=subject.progress,
     )
     result = StageResult("weights", is_taken=True, changed=len(found.layers), skipped=found.skipped)
-    return replace(repair, layers=found.layers), result
+    yield replace(repair, layers=found.layers), result
+    # What few inputs were fitted to may have spoiled the rest.
+    sure = {name: layer for name, layer in found.layers.items() if name not in dict(found.thin)}
+    if 0 < len(sure) < len(found.layers):
+        result = replace(result, changed=len(sure), skipped=(*found.skipped, *found.thin))
+        yield replace(repair, layers=sure), result
 
 
-_PROPOSERS: Mapping[str, Callable[[Subject, Repair], tuple[Repair, StageResult]]] = {
+_PROPOSERS: Mapping[str, Callable[[Subject, Repair], Proposals]] = {
     "ranges": _ranges_by_picture,
     "weights": _weights_compensated,
 }

@@ -24,6 +24,8 @@ ROWS = 6000
 ROWS_AT_ONCE = 512
 # Wider layers have one second moment for each run of so many columns: work grows with its cube.
 MOST_COLUMNS = 2304
+# With fewer rows for each column, codes fit the rows that were seen more than those to come.
+ROWS_PER_COLUMN = 2
 # Second moments that are held at a time; layers beyond wait for another pass over the samples.
 MOST_BYTES = 512 * 2**20
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,10 +33,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class CompensatedLayers:
-    """Repaired layers by name, and those left alone with the reason."""
+    """Repaired layers by name, those left alone, and those that few inputs were seen of, with the reasons."""
 
     layers: Mapping[str, RepairedLayer] = field(repr=False)
     skipped: tuple[tuple[str, str], ...]
+    thin: tuple[tuple[str, str], ...] = ()
 
 
 def compensate_weights(
@@ -55,6 +58,7 @@ def compensate_weights(
     problems = [_Problem(placed, name) for name in names]
     found: dict[str, RepairedLayer] = {}
     skipped: list[tuple[str, str]] = []
+    thin: list[tuple[str, str]] = []
     feeds = InputCache(samples, plan.graph, 1)
     for group in _groups(problems):
         tensors = tuple(dict.fromkeys(problem.data for problem in group))
@@ -70,8 +74,9 @@ def compensate_weights(
                 skipped.append((problem.layer, "its inputs do not vary on the calibration samples"))
             else:
                 found[problem.layer] = repaired
+                thin += [(problem.layer, problem.thinness)] if problem.thinness else []
             problem.forget()
-    return CompensatedLayers(found, tuple(skipped))
+    return CompensatedLayers(found, tuple(skipped), tuple(thin))
 
 
 def _groups(problems: Sequence["_Problem"]) -> Iterator[list["_Problem"]]:
@@ -161,6 +166,14 @@ class _Problem:
             self._scales,
             (bias.reshape(-1) * self._matrix.factor).astype(np.float32),
         )
+
+    @property
+    def thinness(self) -> str:
+        """Words for inputs that are few for the weights fitted to them; empty where there are many."""
+        width = self._runs[0].stop
+        if self._rows >= ROWS_PER_COLUMN * width:
+            return ""
+        return f"only {self._rows:,} inputs were seen for {width:,} weights"
 
     def forget(self) -> None:
         """Let go of what is large."""
