@@ -98,6 +98,8 @@ def _named(text: str, layers: Sequence[Layer]) -> Iterator[list[Layer]]:
 
 def nearest_allowed(layer: Layer, precision: Precision) -> Precision:
     """`precision` if the layer allows it, else the next wider one it allows, else the next narrower."""
+    if precision in layer.allowed:
+        return precision
     order = list(Precision)
     wished = order.index(precision)
     wider_first = [*reversed(order[: wished + 1]), *order[wished + 1 :]]

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from qsens.core.errors import SpecError
-from qsens.core.layer import Layer, blocks_of, macs_share, match_layers, uniform_map
+from qsens.core.layer import Layer, macs_share, match_layers, uniform_map
 from qsens.core.other_work import share_in_layers
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
-from qsens.core.trial import Study, Trial
+
+if TYPE_CHECKING:
+    from qsens.core.trial import Study, Trial
 
 
 class Direction(StrEnum):
@@ -66,8 +70,9 @@ def free_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 def cuts_of(precision_map: PrecisionMap, layers: Sequence[Layer]) -> tuple[Cut, ...]:
     """The cuts that the map is: none, one, or both directions where it is uniform over the free layers."""
     free = free_layers(layers)
-    flags = [precision_map[layer.name] is Precision.INT8 for layer in free]
-    floats = {precision_map[layer.name] for layer in free} - {Precision.INT8}
+    precisions = [precision_map[layer.name] for layer in free]
+    flags = [precision is Precision.INT8 for precision in precisions]
+    floats = set(precisions) - {Precision.INT8}
     switches = [place for place in range(1, len(free)) if flags[place] != flags[place - 1]]
     if len(floats) > 1 or len(switches) > 1 or not free:
         return ()
@@ -112,11 +117,12 @@ def unit_of(members: Sequence[Layer], layers: Sequence[Layer]) -> tuple[str, str
     """`("layer", name)` for one layer, `("block", name)` for all free layers of a block, else `None`."""
     if len(members) == 1:
         return "layer", members[0].name
-    names = {layer.name for layer in members}
-    for block in blocks_of(free_layers(layers)):
-        if names and names == {layer.name for layer in block.layers}:
-            return "block", block.name
-    return None
+    blocks = {layer.block for layer in members}
+    if len(blocks) != 1:
+        return None
+    (block,) = blocks
+    whole = {layer.name for layer in free_layers(layers) if layer.block == block}
+    return ("block", block) if whole == {layer.name for layer in members} else None
 
 
 def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
@@ -136,6 +142,17 @@ def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
     precisions = [precision_map[layer.name] for layer in layers]
     narrow = Precision.INT8 if Precision.INT8 in precisions else Precision.FP16
     return f"{precisions.count(narrow)} of {len(layers)} layers {narrow.upper()}"
+
+
+class MapShapes:
+    """Shapes, titles and shares of maps over the same layers; those of a map are worked out once."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.cuts_of = cache(partial(cuts_of, layers=layers))
+        self.ends_of = cache(partial(ends_of, layers=layers))
+        self.isolations_of = cache(partial(isolations_of, layers=layers))
+        self.map_title = cache(partial(map_title, layers=layers))
+        self.int8_share = cache(partial(macs_share, layers, precision=Precision.INT8))
 
 
 def _ends_title(ends: Ends) -> str:
@@ -162,10 +179,9 @@ def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
     return anchors
 
 
-def anchor_trial(study: Study, precision: Precision) -> Trial | None:
+def anchor_trial(study: "Study", precision: Precision) -> "Trial | None":
     """The scored trial of an anchor, or `None`."""
-    wanted = anchor_maps(study.layers)[precision]
-    return next((trial for trial in study.scored() if trial.requested == wanted), None)
+    return study.anchors.get(precision)
 
 
 def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, ...]:
@@ -187,16 +203,16 @@ def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, .
     return tuple(by_name.values())
 
 
-def built_map(trial: Trial) -> PrecisionMap:
+def built_map(trial: "Trial") -> PrecisionMap:
     """The map that the backend built; the one asked for where it did not say."""
     return trial.requested if trial.applied is None else trial.applied
 
 
-def int8_share_of_all(study: Study, trial: Trial) -> float:
+def int8_share_of_all(study: "Study", trial: "Trial") -> float:
     """Share of all the network's multiply-accumulates that ran INT8, those in no layer counted too."""
     return int8_share(study, trial) * share_in_layers(study.layers, study.other_work)
 
 
-def int8_share(study: Study, trial: Trial) -> float:
+def int8_share(study: "Study", trial: "Trial") -> float:
     """Share of the multiply-accumulates that ran INT8, 0 to 1."""
-    return macs_share(study.layers, built_map(trial), Precision.INT8)
+    return study.shapes.int8_share(built_map(trial))

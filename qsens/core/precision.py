@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from qsens.core.errors import SpecError
 from qsens.core.schema import shown
@@ -44,17 +45,20 @@ class PrecisionMap:
         return cls(default, tuple(assignment.items()))
 
     def __getitem__(self, layer: str) -> Precision:
-        return dict(self.overrides).get(layer, self.default)
+        return self._by_name.get(layer, self.default)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Precision]:
+        return dict(self.overrides)
 
     def assignment(self, layers: Iterable[str]) -> dict[str, Precision]:
         """Precision of each of the named layers, in the order given."""
-        known = dict(self.overrides)
-        return {name: known.get(name, self.default) for name in layers}
+        return {name: self._by_name.get(name, self.default) for name in layers}
 
     def with_layers(self, layers: Iterable[str], precision: Precision) -> "PrecisionMap":
         """The same map with the named layers at `precision`."""
         return PrecisionMap(
-            self.default, tuple({**dict(self.overrides), **dict.fromkeys(layers, precision)}.items())
+            self.default, tuple({**self._by_name, **dict.fromkeys(layers, precision)}.items())
         )
 
     def to_json(self) -> dict[str, object]:

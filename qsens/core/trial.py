@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, TypeVar
 
 from qsens.core.layer import Layer
+from qsens.core.maps import MapShapes, anchor_maps
 from qsens.core.other_work import OtherWork
-from qsens.core.precision import PrecisionMap
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import read_record, read_value, shown
 
 
@@ -164,14 +166,32 @@ class Study:
         """Trials that have scores on all samples."""
         return tuple(trial for trial in self.trials if trial.outcome is Outcome.SCORED)
 
+    @cached_property
+    def anchors(self) -> Mapping[Precision, Trial]:
+        """The first scored trial of each anchor map, where there is one."""
+        first: dict[PrecisionMap, Trial] = {}
+        for trial in self.scored():
+            first.setdefault(trial.requested, trial)
+        wanted = anchor_maps(self.layers)
+        return {precision: first[one] for precision, one in wanted.items() if one in first}
+
+    @cached_property
+    def shapes(self) -> MapShapes:
+        """Shapes and shares of maps over the layers."""
+        return MapShapes(self.layers)
+
     def same_as(self, trial: Trial) -> int | None:
         """The number of the first trial before this one that ran the same graph on the same samples."""
-        for earlier in self.trials:
-            if earlier.number >= trial.number or trial.graph is None:
-                return None
-            if earlier.graph == trial.graph and earlier.outcome is trial.outcome:
-                return earlier.number
-        return None
+        first = None if trial.graph is None else self._first_of_graph.get((trial.graph, trial.outcome))
+        return first if first is not None and first < trial.number else None
+
+    @cached_property
+    def _first_of_graph(self) -> Mapping[tuple[str, Outcome], int]:
+        found: dict[tuple[str, Outcome], int] = {}
+        for trial in self.trials:
+            if trial.graph is not None:
+                found.setdefault((trial.graph, trial.outcome), trial.number)
+        return found
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def scored_trials(study: Study, metric: str) -> tuple[Scored, ...]:
     infinite here, whatever number stands for it in the record.
     """
     scores = [(trial, trial.score(metric)) for trial in study.scored()]
-    return _comparable(study, scores, reference_of(study, metric), is_screen=False)
+    return _comparable(study, metric, scores, reference_of(study, metric), is_screen=False)
 
 
 def screened_trials(study: Study, metric: str) -> tuple[Scored, ...]:
@@ -48,7 +48,7 @@ def screened_trials(study: Study, metric: str) -> tuple[Scored, ...]:
     if start is None:
         return ()
     scores = [(trial, screen_score(trial, metric)) for trial in study.trials]
-    return _comparable(study, scores, start.against, is_screen=True)
+    return _comparable(study, metric, scores, start.against, is_screen=True)
 
 
 def screen_score(trial: Trial, metric: str) -> Score | None:
@@ -94,14 +94,18 @@ def _value_of_identical_images(study: Study, metric: str) -> float | None:
 
 
 def _comparable(
-    study: Study, scores: Iterable[tuple[Trial, Score | None]], against: str | None, *, is_screen: bool
+    study: Study,
+    metric: str,
+    scores: Iterable[tuple[Trial, Score | None]],
+    against: str | None,
+    *,
+    is_screen: bool,
 ) -> tuple[Scored, ...]:
+    is_difference, cap = is_against_fp32(study, metric), _value_of_identical_images(study, metric)
     found = []
     for trial, score in scores:
         if score is None or score.against != against:
             continue
-        is_difference = is_against_fp32(study, score.metric)
-        cap = _value_of_identical_images(study, score.metric)
         error, is_paired = error_to_fp32(score, is_difference=is_difference)
         half_width = None if error is None or not math.isfinite(error) else Z95 * error
         value = math.inf if cap is not None and score.value >= cap else score.value

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qsens.core.layer import Layer
-from qsens.core.maps import Direction, anchor_trial, built_map, int8_share, map_title
+from qsens.core.maps import Direction, anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study, Trial
@@ -60,11 +60,11 @@ def _tick_texts(layers: Sequence[Layer]) -> list[str]:
 
 
 def _trial_data(content: PageContent, trial: Trial, families: dict[int, Family]) -> dict[str, Any]:
-    layers, shown = content.study.layers, built_map(trial)
+    shown = built_map(trial)
     measured = [(entry, entry.of(trial)) for entry in content.timings]
     return {
         "number": trial.number,
-        "title": map_title(shown, layers),
+        "title": content.study.shapes.map_title(shown),
         "map": _digits(shown, content.study),
         "asked": None if shown == trial.requested else _digits(trial.requested, content.study),
         "share": int8_share(content.study, trial),

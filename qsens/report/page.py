@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from qsens.core.interfaces import Decision
-from qsens.core.maps import anchor_trial, built_map, int8_share, map_title
+from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.metric_names import axis_title
 from qsens.core.other_work import other_work_text
 from qsens.core.precision import Precision
@@ -180,7 +180,7 @@ def _headline(content: PageContent) -> str:
         answer = "<strong>No map has been chosen yet.</strong>"
     else:
         share = f"{int8_share(study, chosen):.1%} of the {_work_of_layers(study)} in INT8"
-        name = escape(map_title(built_map(chosen), study.layers))
+        name = escape(study.shapes.map_title(built_map(chosen)))
         answer = f"<strong>Chosen map: {name}</strong><br>Trial {chosen.number}, {share}."
     if study.other_work:
         answer += f"<br>{escape(other_work_text(study.layers, study.other_work))}"

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from qsens.core.layer import Layer, macs_share
-from qsens.core.maps import anchor_trial, built_map, int8_share, map_title
+from qsens.core.layer import Layer
+from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name, shown_value
 from qsens.core.other_work import of_all_work
 from qsens.core.precision import Precision, PrecisionMap
@@ -125,10 +125,10 @@ def _trial_row(
     if evidence is not None:
         number = f'<a href="{escape(evidence)}">{number}</a>'
     cells = [f'<td class="number" data-key="{trial.number}">{number}</td>']
-    title = escape(map_title(shown, study.layers))
+    title = escape(study.shapes.map_title(shown))
     cells.append(f'<td class="text">{title}{_note(trial, study)}</td>')
     cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
-    share = macs_share(study.layers, shown, Precision.INT8)
+    share = study.shapes.int8_share(shown)
     cells.append(number_cell(_share_text(study, share), share))
     for entry in timings:
         measured = entry.of(trial)
@@ -249,7 +249,7 @@ def comparison(runs: Sequence[PageContent]) -> str:
 
 def _row(content: PageContent, first: Sequence[str], rest: Sequence[str]) -> str:
     study, chosen = content.study, content.chosen
-    title = "none yet" if chosen is None else map_title(built_map(chosen), study.layers)
+    title = "none yet" if chosen is None else study.shapes.map_title(built_map(chosen))
     share = None if chosen is None else int8_share(study, chosen)
     cells = [
         f"<td>{escape(content.run_name)}</td>",

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from qsens.core.layer import Layer, macs_share
-from qsens.core.maps import Direction, map_title
+from qsens.core.layer import Layer
+from qsens.core.maps import Direction
 from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
@@ -89,7 +89,7 @@ def sensitivity_table(
 
 def differing_layers(trial: Trial, layers: Sequence[Layer]) -> tuple[str, ...]:
     """Names of layers that run another precision than was asked for."""
-    if trial.applied is None:
+    if trial.applied is None or trial.applied == trial.requested:
         return ()
     names = [layer.name for layer in layers]
     requested, applied = trial.requested.assignment(names), trial.applied.assignment(names)
@@ -100,12 +100,12 @@ def _trial_row(trial: Trial, study: Study) -> dict[str, Any]:
     row: dict[str, Any] = {
         "number": trial.number,
         "outcome": str(trial.outcome),
-        "map": map_title(trial.applied or trial.requested, study.layers),
-        "requested_int8_share": macs_share(study.layers, trial.requested, Precision.INT8),
+        "map": study.shapes.map_title(trial.applied or trial.requested),
+        "requested_int8_share": study.shapes.int8_share(trial.requested),
     }
     if trial.applied is not None:
-        row |= _applied_columns(trial, trial.applied, study.layers)
-    for cut in plotted_cuts(trial, study.layers):
+        row |= _applied_columns(trial, trial.applied, study)
+    for cut in plotted_cuts(trial, study):
         side = "int8" if cut.direction is Direction.INT8_FIRST else "float"
         row[f"boundary_{side}_first"] = cut.boundary
     for score in trial.scores:
@@ -119,12 +119,12 @@ def _trial_row(trial: Trial, study: Study) -> dict[str, Any]:
     return row | {"same_as": study.same_as(trial), "error": trial.error}
 
 
-def _applied_columns(trial: Trial, applied: PrecisionMap, layers: Sequence[Layer]) -> dict[str, Any]:
-    counts = Counter(applied[layer.name] for layer in layers)
+def _applied_columns(trial: Trial, applied: PrecisionMap, study: Study) -> dict[str, Any]:
+    counts = Counter(applied[layer.name] for layer in study.layers)
     return {
-        "applied_int8_share": macs_share(layers, applied, Precision.INT8),
+        "applied_int8_share": study.shapes.int8_share(applied),
         **{f"layers_{precision}": counts[precision] for precision in Precision},
-        "differing_layers": len(differing_layers(trial, layers)),
+        "differing_layers": len(differing_layers(trial, study.layers)),
         "mismatches": len(trial.mismatches),
     }
 

@@ -40,6 +40,7 @@ from qsens.report.figures.style import (
     render_png,
     render_svg,
     spread,
+    whole_ticks,
 )
 
 FID = METRICS[0]
@@ -260,3 +261,31 @@ def test_scores_of_any_size_are_drawn(value):
     changed = replace(last, scores=tuple(replace(score, value=value) for score in last.scores))
     curve = boundary_curve(replace(study, trials=(*study.trials[:-1], changed)), FID)
     assert render_png(boundary_figure([curve], SMALL, "any size"))
+
+
+def test_a_panel_of_infinite_scores_only_is_drawn_without_ticks():
+    study = boundary_study(SMALL)
+    same = [
+        replace(
+            entry,
+            scores=tuple(
+                replace(score, value=100.0) if score.metric == "psnr" else score for score in entry.scores
+            ),
+        )
+        for entry in study.trials
+    ]
+    curves = [boundary_curve(replace(study, trials=tuple(same)), metric) for metric in (FID, "psnr")]
+    figure = boundary_figure(curves, SMALL, "every picture is FP32's")
+    assert len(figure.axes[0].get_yticks()) > 0
+    assert len(figure.axes[1].get_yticks()) == 0
+    labels = [text.get_text() for text in figure.axes[1].texts]
+    assert len(labels) == 3, "the reference lines are named all the same"
+
+
+def test_a_boundary_axis_of_any_length_has_few_ticks():
+    axis = new_figure(5, 3).subplots().xaxis
+    for layers in (3, 14_001, 2_000_000):
+        whole_ticks(axis, layers)
+        ticks = list(axis.get_ticklocs())
+        assert len(ticks) <= 16
+        assert (ticks[0], ticks[-1]) == (0, layers)

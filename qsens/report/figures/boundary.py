@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qsens.core.layer import Layer
-from qsens.core.maps import Cut, Direction, anchor_trial, cuts_of
+from qsens.core.maps import Cut, Direction, anchor_trial
 from qsens.core.metric_names import axis_title, interval_method, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
@@ -142,7 +142,7 @@ def boundary_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
     uniform: list[tuple[Cut, BoundaryPoint]] = []
     mixed_maps = 0
     for entry in scored_trials(study, metric):
-        cuts = plotted_cuts(entry.trial, study.layers)
+        cuts = plotted_cuts(entry.trial, study)
         mixed_maps += len(cuts) != 2
         for cut in cuts if math.isfinite(entry.value) else ():
             point = _point(cut, entry)
@@ -159,11 +159,11 @@ def boundary_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
     )
 
 
-def plotted_cuts(trial: Trial, layers: Sequence[Layer]) -> tuple[Cut, ...]:
+def plotted_cuts(trial: Trial, study: Study) -> tuple[Cut, ...]:
     """Cuts of what the engine ran; of what was asked for only where the engine's own map is no cut."""
     if trial.applied is None:
         return ()
-    return cuts_of(trial.applied, layers) or cuts_of(trial.requested, layers)
+    return study.shapes.cuts_of(trial.applied) or study.shapes.cuts_of(trial.requested)
 
 
 def axis_scale(values: Sequence[float], *, is_ratio: bool) -> str:

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from qsens.core.maps import Ends, cuts_of, ends_of, isolations_of
+from qsens.core.maps import Ends
 from qsens.core.metric_names import axis_title, format_value
 from qsens.core.trial import Study
 from qsens.report.comparable import scored_trials
@@ -66,12 +66,12 @@ def ends_grid(study: Study, metric: str, chosen: int | None = None) -> EndsGrid 
     scored = scored_trials(study, metric)
     for entry in scored:
         applied = entry.trial.applied
-        ends = None if applied is None else ends_of(applied, study.layers)
-        mixed_maps += applied is not None and len(cuts_of(applied, study.layers)) != 2
+        ends = None if applied is None else study.shapes.ends_of(applied)
+        mixed_maps += applied is not None and len(study.shapes.cuts_of(applied)) != 2
         if applied is None or ends is None or not math.isfinite(entry.value):
             continue
         found.setdefault(ends, EndsCell(ends.first, ends.last, entry.value, entry.trial.number))
-        if ends.first and ends.last and not isolations_of(applied, study.layers):
+        if ends.first and ends.last and not study.shapes.isolations_of(applied):
             both.append(ends)
     if len(both) < 2 or 2 * len(found) < mixed_maps:
         return None

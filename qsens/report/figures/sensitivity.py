@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from qsens.core.maps import Direction, Isolation, IsolationKind, anchor_trial, isolations_of, unit_of
+from qsens.core.maps import Direction, Isolation, IsolationKind, anchor_trial, unit_of
 from qsens.core.metric_names import Z95, axis_title, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
@@ -136,7 +136,7 @@ def _isolated(study: Study, entries: Iterable[Scored]) -> list[_Isolated]:
         (entry, isolation)
         for entry in entries
         if entry.trial.applied is not None and math.isfinite(entry.value)
-        for isolation in isolations_of(entry.trial.applied, study.layers)
+        for isolation in study.shapes.isolations_of(entry.trial.applied)
     ]
 
 

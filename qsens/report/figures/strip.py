@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from qsens.core.maps import Direction, anchor_trial, built_map, map_title
+from qsens.core.maps import Direction, anchor_trial, built_map
 from qsens.core.metric_names import short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
@@ -125,7 +125,7 @@ def _spread_maps(study: Study, metric: str, wanted: int, taken: Iterable[int]) -
         titles = {point.trial: f"boundary {point.boundary}\n{sides}" for point in line.points}
     else:
         front = pareto_front(study, metric)
-        titles = {trial.number: _folded(map_title(built_map(trial), study.layers)) for trial in front}
+        titles = {trial.number: _folded(study.shapes.map_title(built_map(trial))) for trial in front}
     numbers = [number for number in titles if number not in set(taken)]
     places = np.linspace(0, len(numbers) - 1, max(min(wanted, _SPREAD, len(numbers)), 0))
     return [(numbers[place], titles[numbers[place]]) for place in places.round().astype(int)]

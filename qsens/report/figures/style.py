@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import matplotlib as mpl
@@ -107,7 +108,13 @@ def dress(axes: Axes) -> None:
 
 
 def set_scale(axes: Axes, scale: str, values: Sequence[float]) -> None:
-    """Linear, log or symlog y axis that holds `values`, with ticks written as plain numbers."""
+    """Linear, log or symlog y axis that holds `values`, with ticks written as plain numbers.
+
+    Without values, as where all pictures are FP32's and every PSNR is infinite, there is nothing to tick.
+    """
+    if not values:
+        axes.set_yticks([])
+        return
     # Sums of two numbers near the largest that there is would be infinite.
     values = [min(max(value, -_LARGEST), _LARGEST) for value in values]
     low, high = min(values), max(values)
@@ -145,7 +152,8 @@ def plain_number(value: float) -> str:
 
 def whole_ticks(axis: Axis, last: int) -> None:
     """Ticks at whole numbers from 0 to `last`, both ends always among them, 12 to 14 at most."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if last / step <= 14)
+    steps = (mantissa * 10**power for power in count() for mantissa in (1, 2, 5))
+    step = next(step for step in steps if last / step <= 14)
     ticks = [tick for tick in range(0, last, step) if last - tick >= 0.6 * step]
     axis.set_major_locator(FixedLocator([*ticks, last]))
 

@@ -131,7 +131,7 @@ def tradeoff(
 
 
 def _point(study: Study, entry: Scored, timings: Timings | None, *, is_on_front: bool) -> TradeoffPoint:
-    cuts = plotted_cuts(entry.trial, study.layers)
+    cuts = plotted_cuts(entry.trial, study)
     family, label = Family.OTHER, None
     if len(cuts) == 2:
         side = cuts[0].float_precision
