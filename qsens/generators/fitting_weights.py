@@ -27,6 +27,9 @@ _UNUSED = frozenset({"num_batches_tracked", "total_ops", "total_params"})
 # Modules around another one, whose own part is in its names: DataParallel, compile, FSDP, checkpointing.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _OTHER_NETWORK = re.compile(r"(?i)net_?d|d|disc\w*|critic\w*|d_ema")
+_OPTIMISER = re.compile(
+    r"(?i)(\w+_)?optim(s|izers?|isers?)?(_\w+)?|exp_avg\w*|max_exp_avg_sq|momentum_buffer"
+)
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}\.\w+")
 
 
@@ -110,6 +113,8 @@ def fitting_weights(
             wanted = None if wanted is None else _unwrapped(f"{wanted}.").rstrip(".")
     if wanted is not None:
         candidates = _named(wanted, candidates, checkpoint)
+    else:
+        candidates = _of_the_generator(own, candidates)
     fitting = _different([candidate for candidate in candidates if candidate.fits])
     unnamed = [name for name, count in held.lists.items() if count == own.trained]
     if not fitting:
@@ -179,13 +184,20 @@ def _problems(
         if tensor.shape != mine.shape:
             text = f"{key} ({_by(tensor)} in the file, {_by(mine)} in the module)"
             problems["of another shape"].append(text)
-        elif mine.is_floating_point() and not tensor.is_floating_point():
+        elif not _keeps_values(tensor, mine) and _last(key) not in _UNUSED:
             problems["of another type"].append(
                 f"{key} ({_type(tensor)} in the file, {_type(mine)} in the module)"
             )
         elif twin is not tensor and not _equal(twin, tensor):
             problems["different here and one tensor in the module"].append(key)
     return problems
+
+
+def _keeps_values(tensor: torch.Tensor, mine: torch.Tensor) -> bool:
+    """Whether the module's type holds them: floats for floats, whole numbers for whole numbers."""
+    if mine.is_floating_point():
+        return tensor.is_floating_point()
+    return not tensor.is_floating_point() or _equal(tensor, tensor.to(mine.dtype).to(tensor.dtype))
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -215,7 +227,7 @@ def _named(wanted: str, candidates: Sequence[_Candidate], checkpoint: Path) -> l
 
 
 def _different(fitting: Sequence[_Candidate]) -> list[_Candidate]:
-    """Those that fit, the same values once; another network's only where there is nothing else."""
+    """Those that fit, the same values once."""
     kept: list[_Candidate] = []
     for candidate in sorted(fitting, key=lambda entry: len(entry.prefix)):
         if not any(candidate.equals(other) for other in kept):
@@ -223,8 +235,15 @@ def _different(fitting: Sequence[_Candidate]) -> list[_Candidate]:
     return kept
 
 
-def _is_another_network(candidate: _Candidate) -> bool:
-    return any(_OTHER_NETWORK.fullmatch(part) for part in candidate.path.split("."))
+def _of_the_generator(own: _OwnTensors, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Those not named after an optimiser; nor after another network, if most of the generator's are there."""
+    weights = [candidate for candidate in candidates if not _is_named(candidate, _OPTIMISER)]
+    generators = [candidate for candidate in weights if not _is_named(candidate, _OTHER_NETWORK)]
+    return generators if any(2 * len(entry.tensors) > len(own.by_key) for entry in generators) else weights
+
+
+def _is_named(candidate: _Candidate, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(part) for part in candidate.path.split("."))
 
 
 def _chosen(fitting: Sequence[_Candidate], checkpoint: Path, *, is_named: bool) -> _Candidate:
@@ -233,14 +252,13 @@ def _chosen(fitting: Sequence[_Candidate], checkpoint: Path, *, is_named: bool) 
     Raises:
         LoadError: if there are several and none of them lies there.
     """
-    generators = [candidate for candidate in fitting if not _is_another_network(candidate)] or fitting
-    if len(generators) == 1:
-        return generators[0]
-    usual = {_unwrapped(candidate.prefix): candidate for candidate in reversed(generators)}
+    if len(fitting) == 1:
+        return fitting[0]
+    usual = {_unwrapped(candidate.prefix): candidate for candidate in reversed(fitting)}
     for prefix in ("state_dict.", ""):
         if prefix in usual and not is_named:
             return usual[prefix]
-    paths = [candidate.path for candidate in generators if candidate.path][:_MOST_CHOICES]
+    paths = [candidate.path for candidate in fitting if candidate.path][:_MOST_CHOICES]
     averaged = next((path for path in paths if "ema" in path.lower()), paths[0])
     raise LoadError(
         f"{checkpoint} holds different weights that fit the module: {', '.join(paths)}",

@@ -45,6 +45,18 @@ class WithLabel(nn.Module):
         return self.out(image + self.classes(label)[:, :, None, None])
 
 
+class WithOrder(nn.Module):
+    """Channels in an order that a buffer of whole numbers holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Conv2d(3, 3, 1)
+        self.register_buffer("order", torch.tensor([2, 0, 1]))
+
+    def forward(self, image):
+        return self.out(image)[:, self.order]
+
+
 class WithDecay(nn.Module):
     """A value that it computes with bears the name of a counter."""
 
@@ -95,6 +107,11 @@ WRITTEN = {
     "parts in dicts": {
         "body": {name[5:]: value for name, value in RAW.items() if name.startswith("body.")},
         "out": {"weight": RAW["out.weight"], "bias": RAW["out.bias"]},
+    },
+    "an optimiser's averages by name": {
+        "model": RAW,
+        "optimizer": {"exp_avg": OTHER, "exp_avg_sq": RAW},
+        "optim_g": OTHER,
     },
     "a list of dicts": [{"epoch": 3}, {"model": RAW}, ADAM],
     "a pair": (RAW, ADAM),
@@ -175,6 +192,11 @@ def test_an_average_without_names_is_told_in_words(tmp_path):
         ),
         ({"model": {**RAW, "more.weight": torch.zeros(3)}}, "1 unexpected: more.weight"),
         ({"model": {**RAW, "out.bias": torch.zeros(3, dtype=torch.int8)}}, r"out.bias \(int8 in the file"),
+        ({"optimizer": {"exp_avg": RAW}}, "none of the module's keys; its own begin with optimizer.exp_avg"),
+        (
+            {"netG": {**RAW, "more.weight": torch.zeros(3)}, "netD": OTHER},
+            "'netG' fit best; keys 1 unexpected",
+        ),
         (DISCRIMINATOR, "none of the module's keys; its own begin with conv.weight"),
         ({"epoch": 3}, "none of the module's keys"),
     ],
@@ -190,6 +212,14 @@ def test_a_value_named_like_a_counter_must_be_there(tmp_path):
     assert opened(weights, tmp_path, factory=factory).digest == state_digest(weights)
     with pytest.raises(LoadError, match="keys 1 missing: decay"):
         opened({name: value for name, value in weights.items() if name != "decay"}, tmp_path, factory=factory)
+
+
+def test_whole_numbers_stored_as_floats_must_be_whole(tmp_path):
+    weights, factory = WithOrder().state_dict(), FACTORY("WithOrder")
+    stored = {**weights, "order": weights["order"].float()}
+    assert opened(stored, tmp_path, factory=factory).digest == state_digest(weights)
+    with pytest.raises(LoadError, match=r"order \(float32 in the file, int64 in the module\)"):
+        opened({**stored, "order": stored["order"] + 0.5}, tmp_path, factory=factory)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
