@@ -41,6 +41,7 @@ from qsens.run.open import (
     opening_notes,
 )
 from qsens.run.reopen import reopen_run
+from qsens.run.scored_layers import unscored_notes
 from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
@@ -139,7 +140,7 @@ def score_maps(
     with RunFolder.open(out, job.spec) as folder, linear_algebra_threads(job.spec.threads):
         with stoppable_calibration(folder):
             job = fitted_to_target(job, folder, progress)
-        for line in target_notes(job):
+        for line in (*(f"Note: {note}" for note in unscored_notes(job.graph.layers)), *target_notes(job)):
             hear(line)
         folder.write_layers(job.graph.layers)
         folder.write_other_work(job.graph.other_work)

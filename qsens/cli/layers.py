@@ -1,6 +1,6 @@
 """`qsens layers`: the layers of a generator with their parameters and multiply-accumulates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.other_work import OtherWork, other_work_text, share_in_layers
-from qsens.core.spec import SweepSpec
 
 if TYPE_CHECKING:
     from qsens.graph.graph import Graph
@@ -52,6 +51,13 @@ CONVENTIONS = (
 @click.option(
     "--spec", type=click.Path(path_type=Path), help="TOML file of a sweep, for its calibration set and rules."
 )
+@click.option(
+    "--output",
+    "output_name",
+    multiple=True,
+    metavar="NAME",
+    help="Output that is scored: which layers reach none is said. Repeatable.",
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Allow FILE to run code while it is read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def layers(
@@ -59,6 +65,8 @@ def layers(
 ) -> None:
     """List the layers of the generator in FILE, in execution order."""
     from qsens.run.open import load_graph, open_generator
+    from qsens.run.scored_layers import scored_graph
+    from qsens.scoring.pictures import check_output
 
     if file is None and model is None:
         raise SpecError("no generator given", "name a file, or --model package.module:factory")
@@ -71,7 +79,12 @@ def layers(
     generator = open_generator(file, model, options)
     if generator.weights_read is not None:
         click.echo(f"Note: {generator.weights_read}", err=True)
-    graph = load_graph(generator, shapes, _spec_of_samples(given))
+    asked = ("calibration", "spec", "output_name")
+    spec = spec_from_options(None, {name: given[name] for name in asked})
+    graph = load_graph(generator, shapes, None if spec.calibration is None else spec)
+    if spec.output.name is not None:
+        check_output(graph.outputs, spec.output)
+        graph = scored_graph(graph, spec.output.names)
     if as_json:
         echo_json({**graph_summary(graph), "weights_read": generator.weights_read})
     else:
@@ -83,12 +96,6 @@ def _model_options(given: Sequence[PluginOption]) -> dict[str, object]:
         if option.group != "model":
             raise SpecError(f"layers takes no option of a {option.group}", "write --option model.KEY=VALUE")
     return one_value_each("--option", ((option.name, option.value) for option in given))
-
-
-def _spec_of_samples(given: Mapping[str, Any]) -> SweepSpec | None:
-    """The spec whose calibration set is counted on; `None` where none is named."""
-    spec = spec_from_options(None, {"calibration": given["calibration"], "spec": given["spec"]})
-    return None if spec.calibration is None else spec
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -120,6 +127,8 @@ def totals(found: Sequence[Layer]) -> dict[str, int]:
 
 def graph_table(graph: "Graph") -> str:
     """The table, its totals, and what the two conventions are."""
+    from qsens.run.scored_layers import unscored_notes  # loads onnx
+
     rows = [
         (
             str(layer.index),
@@ -142,7 +151,7 @@ def graph_table(graph: "Graph") -> str:
         text_table(HEADER, rows, right=(0, 5, 6, 7)),
         "",
         f"inputs: {inputs}; outputs: {', '.join(graph.outputs)}; batch: {_batch_text(graph)}",
-        *(f"Note: {note}" for note in graph.notes),
+        *(f"Note: {note}" for note in (*graph.notes, *unscored_notes(graph.layers))),
     ]
     if graph.other_work:
         lines += ["", other_work_text(graph.layers, graph.other_work), "", other_work_table(graph.other_work)]
@@ -164,6 +173,8 @@ def other_work_table(other: Sequence[OtherWork]) -> str:
 
 def graph_summary(graph: "Graph") -> dict[str, object]:
     """The same as plain values."""
+    from qsens.run.scored_layers import unscored_notes  # loads onnx
+
     return {
         "layers": [{**asdict(layer), "allowed": sorted(layer.allowed)} for layer in graph.layers],
         "totals": totals(graph.layers),
@@ -175,7 +186,7 @@ def graph_summary(graph: "Graph") -> dict[str, object]:
         "example_shapes": dict(graph.example_shapes),
         "can_batch": graph.can_batch,
         "why_single": graph.why_single,
-        "notes": list(graph.notes),
+        "notes": [*graph.notes, *unscored_notes(graph.layers)],
         "dynamic_weight_nodes": list(graph.dynamic_weight_nodes),
         "other_work": [asdict(work) for work in graph.other_work],
         "macs_share_in_layers": share_in_layers(graph.layers, graph.other_work),

@@ -207,7 +207,13 @@ _OPTIONS = (
     ),
     click.option("--colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the input."),
     largest_picture_option(),
-    click.option("--output", "output_name", metavar="NAME", help="Output that is the picture."),
+    click.option(
+        "--output",
+        "output_name",
+        multiple=True,
+        metavar="NAME",
+        help="Output that is the picture; of several, the worst decides. Repeatable.",
+    ),
     click.option(
         "--output-range", type=parse_range, metavar="LOW..HIGH", help="Output values that become 0..255."
     ),
@@ -284,8 +290,9 @@ def values_from_options(checkpoint: str | None, options: Mapping[str, Any]) -> d
     image_rule = _given(options, {name: name for name in ("resize", "crop", "value_range", "colour_order")})
     output = _given(
         options,
-        {"name": "output_name", "value_range": "output_range", "colour_order": "output_colour_order"},
+        {"value_range": "output_range", "colour_order": "output_colour_order"},
     )
+    output |= {"name": list(options["output_name"])} if options.get("output_name") else {}
     plugin_options = _plugin_options(options)
     tables = {"image_rule": image_rule, "output": output, **plugin_options}
     return values | {name: table for name, table in tables.items() if table}

@@ -169,7 +169,7 @@ def selection_text(study: Study, selection: Selection) -> str:
         *filter(None, [other_work_text(study.layers, study.other_work)]),
         *_overflow_lines(selection.trial),
         *_mismatch_lines(selection.trial),
-        *_output_error_lines(selection.trial),
+        *_output_lines(selection.trial),
         "",
         layers_table(study, selection.precision_map),
         *reason_lines(study, selection),
@@ -185,9 +185,11 @@ def selection_text(study: Study, selection: Selection) -> str:
     return "\n".join(parts)
 
 
-def _output_error_lines(trial: Trial) -> list[str]:
-    """What the map does to outputs that are not scored."""
-    return [
+def _output_lines(trial: Trial) -> list[str]:
+    """The worst of several scored outputs, and what the map does to outputs that are not scored."""
+    worst = [f"{score.metric} by {visible_name(score.output)}" for score in trial.scores if score.output]
+    lines = [f"Of the scored outputs the worst decides: {', '.join(worst)}."] if worst else []
+    return lines + [
         f"Output {visible_name(name)} is not scored; it differs from FP32's by {error:.2%} (relative error)."
         for name, error in trial.output_errors
     ]

@@ -103,13 +103,20 @@ FLOAT_RANGE = (0.0, 1.0)
 class OutputRule:
     """The output that is the picture, and the range and colour order that make uint8 RGB of its values.
 
-    `name` is the graph output, `None` where there is only one that looks like an image. `value_range` is
-    what becomes 0..255, `None` where nobody stated it: once a sweep is open, it is that of the output's type.
+    `name` is the graph output, `None` where there is only one that looks like an image; `also` are further
+    ones, for each metric the worst decides. `value_range` is what becomes 0..255, `None` where nobody stated
+    it: once a sweep is open, it is that of the output's type.
     """
 
     name: str | None = None
     value_range: tuple[float, float] | None = None
     colour_order: str = "rgb"
+    also: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The outputs that were named."""
+        return () if self.name is None else (self.name, *self.also)
 
     @property
     def pixel_range(self) -> tuple[float, float]:

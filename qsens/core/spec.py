@@ -188,13 +188,22 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Options):
         return value.to_dict()
-    if isinstance(value, InputRule | OutputRule):
+    if isinstance(value, OutputRule):
+        return _plain_output(value)
+    if isinstance(value, InputRule):
         return _plain_rule(value)
     if name == "inputs":
         return {key: _plain_rule(rule) for key, rule in value}
     if name == "input_shapes":
         return {key: list(shape) for key, shape in value}
     return list(value) if isinstance(value, tuple) else value
+
+
+def _plain_output(rule: OutputRule) -> dict[str, Any]:
+    """As in the TOML file, where several outputs are one list."""
+    plain = _plain_rule(rule)
+    del plain["also"]
+    return {**plain, "name": list(rule.names)} if rule.also else plain
 
 
 def _plain_rule(rule: InputRule | OutputRule) -> dict[str, Any]:
@@ -213,6 +222,10 @@ def _read_input_rule(value: Mapping[str, Any]) -> InputRule:
 
 
 def _read_output_rule(value: Mapping[str, Any]) -> OutputRule:
+    names = value.get("name")
+    if isinstance(names, list | tuple):
+        first, *also = dict.fromkeys(names)
+        value = {**value, "name": first, "also": also}
     return OutputRule(**_with_tuples(value))
 
 

@@ -20,7 +20,7 @@ class Score:
     `standard_error` is that of `value`; `difference` is `value` minus FP32's value on the same inputs and
     `difference_standard_error` is paired over those inputs (Rippl, Munk & Sturm 2016 for Fréchet
     distances). `against` names extractor, reference and preprocessing: scores with different `against`
-    must not be compared. `None` means not measured.
+    must not be compared. `None` means not measured. `output` is the worst of several outputs that are scored.
     """
 
     metric: str
@@ -31,6 +31,7 @@ class Score:
     standard_error: float | None = None
     difference: float | None = None
     difference_standard_error: float | None = None
+    output: str | None = None
 
 
 class Outcome(StrEnum):

@@ -15,7 +15,7 @@ from qsens.core.precision import Precision
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.scoring.pictures import picture_output
+from qsens.scoring.pictures import picture_outputs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _BATCH = 8
@@ -25,13 +25,13 @@ _BATCH = 8
 class PictureError:
     """Measures plans and ranges by the pictures of INT8 everywhere, in exact arithmetic.
 
-    `targets` are FP32's pictures of the samples in `inputs`, one array a batch of feeds.
+    `targets` are FP32's pictures of the samples in `inputs`: for each feed one array for each of `outputs`.
     """
 
     options: LoweringOptions
-    output: str
+    outputs: Sequence[str]
     inputs: InputCache
-    targets: Sequence[Array]
+    targets: Sequence[Sequence[Array]]
     backend: OnnxRuntimeBackend
 
     @classmethod
@@ -53,27 +53,30 @@ class PictureError:
         inputs = InputCache(samples, plan.graph, _BATCH)
         session = backend.open_session(plan.graph.model)
         names = [value.name for value in session.get_outputs()]
-        output, targets = "", []
+        outputs: Sequence[str] = ()
+        targets = []
         for feeds in inputs.batches():
             for feed in feeds:
                 values = dict(zip(names, session.run(None, dict(feed)), strict=True))
-                output = output or picture_output(values, rule)
-                targets.append(values[output])
-        if not float(np.var(np.concatenate([target.reshape(-1) for target in targets]))) > 0:
-            raise DataError("FP32's pictures of the calibration samples have one value throughout")
-        return cls(options, output, inputs, targets, backend)
+                outputs = outputs or picture_outputs(values, rule)
+                targets.append([values[name] for name in outputs])
+        for pictures in zip(*targets, strict=True):
+            if not float(np.var(np.concatenate([target.reshape(-1) for target in pictures]))) > 0:
+                raise DataError("FP32's pictures of the calibration samples have one value throughout")
+        return cls(options, outputs, inputs, targets, backend)
 
     def __call__(self, plan: LoweringPlan, ranges: Ranges) -> float:
-        """Mean squared error of the pictures, relative to the variance of FP32's."""
+        """Mean squared error of the pictures, relative to the variance of FP32's; the worst output's."""
         lowered = lower_graph(plan, uniform_map(plan.graph.layers, Precision.INT8), ranges, self.options)
         detached = lowered.detached
         session = self.backend.open_session(detached.skeleton, weights=detached.weights)
-        squares = variance = 0.0
-        for feed, target in zip(self._feeds(), self.targets, strict=True):
-            (values,) = session.run([self.output], dict(feed))
-            squares += float(np.square(values - target, dtype=np.float64).sum())
-            variance += float(np.square(target - target.mean(), dtype=np.float64).sum())
-        return squares / variance
+        squares, variances = np.zeros(len(self.outputs)), np.zeros(len(self.outputs))
+        for feed, targets in zip(self._feeds(), self.targets, strict=True):
+            pictures = session.run(list(self.outputs), dict(feed))
+            for place, (values, target) in enumerate(zip(pictures, targets, strict=True)):
+                squares[place] += float(np.square(values - target, dtype=np.float64).sum())
+                variances[place] += float(np.square(target - target.mean(), dtype=np.float64).sum())
+        return float((squares / variances).max())
 
     def _feeds(self) -> Iterator[Mapping[str, Array]]:
         for feeds in self.inputs.batches():

@@ -63,10 +63,12 @@ from qsens.run.stages import (
     spread_places,
     values_of,
     with_differences,
+    with_every_picture,
 )
 from qsens.run.target import target_maps
 from qsens.scoring.extractors import features_of_images
-from qsens.scoring.pictures import picture_output, pictures_from_values, refuse_one_level
+from qsens.scoring.pictures import refuse_one_level
+from qsens.scoring.sheets import Sheet, pictures_of
 
 # What evaluates maps elsewhere, made once the run folder is open.
 RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
@@ -104,7 +106,8 @@ class Evaluator:
     """
 
     def __init__(self, workload: Workload, *, evidence: Path, samples: Path, fp32: Trial | None) -> None:
-        self.workload = workload
+        self._sheet = Sheet.of(workload.plan.graph.example_outputs, workload.output)
+        self.workload = workload = with_every_picture(workload, self._sheet)
         self.evidence = evidence
         self.samples = samples
         total = len(workload.samples)
@@ -232,7 +235,8 @@ class Evaluator:
         evidence = Evidence(seen.joined_features(), influences_of(measurements), clusters)
         if baseline is None:
             images = seen.images_at(stage.places)
-            refuse_one_level(images)
+            for pictures in [images] if self._sheet is None else self._sheet.parts(images):
+                refuse_one_level(pictures)
             self._baseline = baseline = keep_baseline(
                 self.evidence, images, evidence, values_of(measurements)
             )
@@ -300,9 +304,8 @@ class Evaluator:
             start += len(images)
 
     def _pictures(self, outputs: Mapping[str, Array]) -> Array:
-        rule = self.workload.output
         try:
-            return pictures_from_values(outputs[picture_output(outputs, rule)], rule)
+            return pictures_of(outputs, self.workload.output, self._sheet)
         except ScoreError as error:
             if self._baseline is not None:
                 raise

@@ -26,7 +26,7 @@ from qsens.device.npz_sizes import read_arrays
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.run.evidence import is_features, load_evidence
-from qsens.run.folder import RunPaths, digest_in, read_study
+from qsens.run.folder import RunPaths, digest_in, read_run_spec, read_study
 from qsens.scoring.influence import measure_pair
 
 REAL = "real against real"
@@ -131,11 +131,19 @@ def _measured(evidence: Path, fp32: Trial) -> Iterator[tuple[str, Floor]]:
             continue
         images = _images_a_side(score, kind, len(features))
         try:
-            found = floor_of_features(features, images)
+            found = [floor_of_features(part, images) for part in _each_output(features, kind, evidence)]
         except ScoreError:
             continue
-        if found is not None:
-            yield score.metric, Floor(kind, found[0], images, found[1])
+        known = [floor for floor in found if floor is not None]
+        if known:
+            value, measured = max(known)
+            yield score.metric, Floor(kind, value, images, measured)
+
+
+def _each_output(features: Array, kind: str, evidence: Path) -> list[Array]:
+    """Features of FP32's pictures by output: those of several that are scored lie side by side."""
+    named = len(read_run_spec(evidence.parent).output.names)
+    return np.split(features, max(named, 1), axis=1) if kind == REDRAWN else [features]
 
 
 def _kind(metric: str) -> str | None:

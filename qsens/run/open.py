@@ -47,7 +47,8 @@ from qsens.scoring.extractors import (
     user_cache_folder,
 )
 from qsens.scoring.fid import sample_size_warning
-from qsens.scoring.pictures import check_output, picture_output, settled_output
+from qsens.scoring.pictures import check_output, picture_outputs, settled_output
+from qsens.scoring.sheets import several_outputs_note
 from qsens.search.enumerations import Chain
 from qsens.selection.budget import Budget, no_budget, parse_guard
 from qsens.selection.choose import guard_without_score
@@ -318,7 +319,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     if spec.output == OutputRule():
         spec = replace(spec, output=generator.output or spec.output)
     spec = replace(spec, output=settled_output(graph.example_outputs, spec.output))
-    graph = scored_graph(graph, [picture_output(graph.example_outputs, spec.output)])
+    graph = scored_graph(graph, picture_outputs(graph.example_outputs, spec.output))
     reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
     metrics = open_metrics(spec)
     strategy = open_strategy(spec)
@@ -399,6 +400,7 @@ def opening_notes(opened: OpenedSweep) -> list[str]:
     """Lines for people about what was opened: the generator's own notice, and warnings about samples."""
     batching = batching_note(opened.evaluation, opened.graph, opened.spec.batch_size)
     generator = opened.generator
-    said = (generator.weights_read, generator.notice, *opened.graph.notes, batching)
+    several = several_outputs_note(opened.spec.output, opened.metrics)
+    said = (generator.weights_read, generator.notice, *opened.graph.notes, several, batching)
     notes = [f"Note: {line}" for line in said if line]
     return [*notes, *(f"Warning: {line}" for line in sample_warnings(opened))]

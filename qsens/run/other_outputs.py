@@ -11,7 +11,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.device.goldens import relative_error
 from qsens.engines.lowering.lower import lower_graph
 from qsens.run.stages import Workload
-from qsens.scoring.pictures import picture_output
+from qsens.scoring.pictures import picture_outputs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,7 +26,7 @@ class OtherOutputs:
         self._wanted: Mapping[str, Array] | None = {} if len(workload.plan.graph.outputs) == 1 else None
 
     def errors(self, engine: Engine) -> tuple[tuple[str, float], ...]:
-        """The relative error of every output but the picture, by name; infinite where it is not finite."""
+        """The relative error of every output that is not scored, by name; infinite where it is not finite."""
         if self._wanted is None:
             self._wanted = self._of_fp32()
         found = self._outputs(engine) if self._wanted else {}
@@ -43,8 +43,8 @@ class OtherOutputs:
 
     def _outputs(self, engine: Engine) -> dict[str, Array]:
         outputs = run_feeds(engine, next(self._inputs.batches()))
-        picture = picture_output(outputs, self._workload.output)
-        return {name: value for name, value in outputs.items() if name != picture}
+        scored = picture_outputs(outputs, self._workload.output)
+        return {name: value for name, value in outputs.items() if name not in scored}
 
 
 def _error(found: Array, wanted: Array) -> float:

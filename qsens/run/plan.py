@@ -20,9 +20,10 @@ from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps
 from qsens.run.open import OpenedSweep, lowering_options, sample_warnings, scoring_context
+from qsens.run.scored_layers import unscored_notes
 from qsens.run.stages import screen_samples
 from qsens.run.target import fitted, target_notes
-from qsens.scoring.pictures import picture_output, picture_warning, pictures_from_values
+from qsens.scoring.pictures import picture_outputs, picture_warning, pictures_from_values
 
 PROBE_SAMPLES = 2
 
@@ -95,11 +96,12 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         build_s = time.perf_counter() - start
         feeds = next(InputCache(opened.evaluation, opened.graph, opened.spec.batch_size).batches())
         outputs, batch_s = _timed(lambda: run_feeds(engine, feeds))
-        values = outputs[picture_output(outputs, opened.spec.output)]
-    images = pictures_from_values(values, opened.spec.output)
-    features_s = _features_s(opened, images)
-    _try_metrics(opened, images)
-    warning = picture_warning(images)
+    rule = opened.spec.output
+    pictures = [pictures_from_values(outputs[name], rule) for name in picture_outputs(outputs, rule)]
+    features_s = sum(_features_s(opened, images) for images in pictures)
+    for images in pictures:
+        _try_metrics(opened, images)
+    found = [picture_warning(images) for images in pictures]
     return SweepPlan(
         maps=len(planned.maps),
         screens=len(planned.screens),
@@ -109,10 +111,14 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         evaluation_samples=len(opened.evaluation),
         screen_samples=screen_samples(opened.spec.screen_samples, len(opened.evaluation)),
         build_s=build_s,
-        generator_s=batch_s / len(images),
+        generator_s=batch_s / len(pictures[0]),
         features_s=features_s,
         once_s=sample_s * len(opened.calibration) + features_s * _reference_count(opened),
-        warnings=(*sample_warnings(opened), *([warning] if warning is not None else [])),
+        warnings=(
+            *sample_warnings(opened),
+            *unscored_notes(opened.graph.layers),
+            *(warning for warning in found if warning is not None),
+        ),
         target_notes=tuple(target_notes(opened)),
     )
 

@@ -1,6 +1,6 @@
 """Layers that no score depends on: they stay in float, as nothing would notice what INT8 does to them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from qsens.core.errors import SpecError
@@ -11,6 +11,7 @@ from qsens.graph.graph import Graph
 from qsens.graph.topology import Topology
 
 MOST_NAMED = 6
+UNREACHED = "does not reach "
 
 
 def scored_graph(graph: Graph, outputs: Sequence[str]) -> Graph:
@@ -32,12 +33,13 @@ def scored_graph(graph: Graph, outputs: Sequence[str]) -> Graph:
         )
     held = {layer.name for layer in unscored if layer.allowed == ALL_PRECISIONS}
     layers = tuple(
-        replace(layer, allowed=layer.allowed - {Precision.INT8}, float_reason=f"does not reach {scored}")
+        replace(layer, allowed=layer.allowed - {Precision.INT8}, float_reason=f"{UNREACHED}{scored}")
         if layer.name in held
         else layer
         for layer in graph.layers
     )
-    return replace(graph, layers=layers, notes=(*graph.notes, *_notes(unscored, held, scored)))
+    risked = [layer.name for layer in unscored if layer.allowed == {Precision.INT8}]
+    return replace(graph, layers=layers, notes=(*graph.notes, *_risk_notes(risked)))
 
 
 def _reaching(topology: Topology, outputs: Sequence[str]) -> frozenset[str]:
@@ -52,20 +54,22 @@ def _reaching(topology: Topology, outputs: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _notes(unscored: Sequence[Layer], held: Collection[str], scored: str) -> list[str]:
-    kept = [layer.name for layer in unscored if layer.name in held]
-    risked = [layer.name for layer in unscored if layer.allowed == {Precision.INT8}]
-    notes = []
-    if kept:
-        notes.append(
-            f"not offered in INT8, because no score would notice: {_listed(kept)} "
-            f"{_do(kept)} not reach {scored} (a pin to INT8 says otherwise)"
-        )
-    if risked:
-        notes.append(
-            f"pinned to INT8 although no score notices: {_listed(risked)} {_do(risked)} not reach it"
-        )
-    return notes
+def _risk_notes(risked: Sequence[str]) -> list[str]:
+    if not risked:
+        return []
+    return [f"pinned to INT8 although no score notices: {_listed(risked)} {_do(risked)} not reach it"]
+
+
+def unscored_notes(layers: Sequence[Layer]) -> list[str]:
+    """Sentences on the layers that are held in float because they reach no scored output."""
+    held = [layer for layer in layers if layer.float_reason.startswith(UNREACHED)]
+    if not held:
+        return []
+    names, scored = [layer.name for layer in held], held[0].float_reason.removeprefix(UNREACHED)
+    return [
+        f"not offered in INT8, because no score would notice: {_listed(names)} "
+        f"{_do(names)} not reach {scored} (a pin to INT8 says otherwise)"
+    ]
 
 
 def _do(names: Sequence[str]) -> str:

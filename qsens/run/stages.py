@@ -28,6 +28,7 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.run.evidence import Baseline
 from qsens.run.target import TargetMaps
 from qsens.scoring.intervals import paired_standard_error
+from qsens.scoring.sheets import Sheet, WorstPicture
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # Rounding of another batch size moves single values by one level.
@@ -214,6 +215,19 @@ class Workload:
     def scored_map(self, requested: PrecisionMap) -> PrecisionMap:
         """The map whose engine is scored for the one that is asked for. Raises `BuildError`."""
         return requested if self.target is None else self.target.scored_map(requested)
+
+
+def with_every_picture(workload: Workload, sheet: Sheet | None) -> Workload:
+    """The same work where the pictures are sheets: each of their pictures is scored."""
+    if sheet is None:
+        return workload
+    extractor = workload.context.extractor
+    wide = None if extractor is None else sheet.extractor(extractor)
+    return replace(
+        workload,
+        metrics=tuple(WorstPicture(metric, sheet, extractor) for metric in workload.metrics),
+        context=replace(workload.context, extractor=wide),
+    )
 
 
 class MapEngines:

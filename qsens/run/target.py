@@ -17,6 +17,7 @@ from qsens.graph.graph import Graph
 from qsens.run.calibrated_graph import CalibratedGraph, measured_graph
 from qsens.run.folder import RunPaths, read_layers
 from qsens.run.open import OpenedSweep, check_before_calibrating
+from qsens.scoring.pictures import picture_output
 
 MOST_SHOWN = 12
 
@@ -42,7 +43,8 @@ class TargetMaps:
         """
         sample = self._samples.sample(0)
         inputs = {name: np.asarray(value)[np.newaxis] for name, value in sample.items()}
-        picture = self._calibrated.graph.outputs[0]
+        rule = self._calibrated.spec.output
+        picture = picture_output(self._calibrated.graph.example_outputs, rule)
         with temporary_folder() as folder:
             drafting = Drafting(self._calibrated, self.target, folder, 1, inputs, picture)
             return agreed_graph(drafting, requested, builds=self.problem is None)

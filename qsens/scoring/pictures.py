@@ -25,22 +25,35 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def check_output(outputs: Sequence[str], rule: OutputRule) -> None:
     """Raise `SpecError` if the rule names an output that is not there."""
-    if rule.name is not None and rule.name not in outputs:
-        close = difflib.get_close_matches(rule.name, outputs, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"its outputs are {', '.join(outputs)}"
-        raise SpecError(f"the generator has no output {rule.name!r}", hint)
+    for name in rule.names:
+        if name not in outputs:
+            close = difflib.get_close_matches(name, outputs, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"its outputs are {', '.join(outputs)}"
+            raise SpecError(f"the generator has no output {name!r}", hint)
 
 
 def picture_output(outputs: Mapping[str, Array], rule: OutputRule) -> str:
-    """Name of the output that is the picture.
+    """Name of the output that is the picture, the first where several are scored.
+
+    Raises:
+        SpecError: as `picture_outputs`.
+    """
+    return picture_outputs(outputs, rule)[0]
+
+
+def picture_outputs(outputs: Mapping[str, Array], rule: OutputRule) -> tuple[str, ...]:
+    """Names of the outputs that are scored as pictures.
 
     Raises:
         SpecError: if the rule names no output, or several outputs (or none) look like an image.
     """
-    if rule.name is not None:
-        check_output(tuple(outputs), rule)
-        _refuse_layout(rule.name, outputs[rule.name])
-        return rule.name
+    check_output(tuple(outputs), rule)
+    for name in rule.names:
+        _refuse_layout(name, outputs[name])
+    return rule.names or (_only_picture(outputs),)
+
+
+def _only_picture(outputs: Mapping[str, Array]) -> str:
     alike = [name for name, value in outputs.items() if is_picture(value.shape)]
     if len(alike) == 1:
         return alike[0]
@@ -69,22 +82,33 @@ def settled_output(outputs: Mapping[str, Array], rule: OutputRule) -> OutputRule
     `outputs` are those of FP32 for a sample.
 
     Raises:
-        SpecError: as `picture_output`; for an integer type that says no range; for a stated range that the
-            type, or most of the values, contradict.
+        SpecError: as `picture_outputs`; for an integer type that says no range; for a stated range that the
+            type, or most of the values, contradict; for several outputs whose types say different ranges.
     """
-    name = picture_output(outputs, rule)
-    values = outputs[name]
-    if rule.value_range is not None:
-        _refuse_contradiction(name, values, rule.value_range)
-        return rule
+    names = picture_outputs(outputs, rule)
+    ranges = [_settled_range(name, outputs[name], rule.value_range) for name in names]
+    for name, found in zip(names, ranges, strict=True):
+        if found != ranges[0]:
+            raise SpecError(
+                f"outputs {names[0]!r} ({outputs[names[0]].dtype}) and {name!r} ({outputs[name].dtype}) go "
+                f"over different ranges, {ranges[0][0]:g}..{ranges[0][1]:g} and {found[0]:g}..{found[1]:g}",
+                "score one of them, or give them one type: several outputs share one range",
+            )
+    return replace(rule, value_range=ranges[0])
+
+
+def _settled_range(name: str, values: Array, stated: tuple[float, float] | None) -> tuple[float, float]:
+    if stated is not None:
+        _refuse_contradiction(name, values, stated)
+        return stated
     if values.dtype == np.uint8:
-        return replace(rule, value_range=BYTE_RANGE)
+        return BYTE_RANGE
     if values.dtype.kind in "iu":
         raise SpecError(
             f"output {name!r} is {values.dtype}, a type that does not say which values are black and white",
             f"state them with --output-range LOW..HIGH, for example --output-range={_example(values.dtype)}",
         )
-    return replace(rule, value_range=FLOAT_RANGE)
+    return FLOAT_RANGE
 
 
 def _example(dtype: np.dtype[Any]) -> str:

@@ -9,7 +9,7 @@ from onnx import helper
 from tiny_models import normal, onnx_model
 from tiny_photos import write_photos
 
-from qsens.api import run_sweep
+from qsens.api import run_sweep, score_maps
 from qsens.core.errors import SpecError
 from qsens.core.layer import ALL_PRECISIONS, layers_to_csv
 from qsens.core.maps import pin_layers
@@ -18,9 +18,9 @@ from qsens.core.spec import spec_from_values
 from qsens.core.trial import Trial
 from qsens.graph.prepare import prepare_graph
 from qsens.run.folder import RunPaths, read_study
-from qsens.run.open import open_sweep, opening_notes
+from qsens.run.open import open_sweep
 from qsens.run.reopen import reopen_run
-from qsens.run.scored_layers import scored_graph
+from qsens.run.scored_layers import scored_graph, unscored_notes
 
 
 def heads():
@@ -60,8 +60,9 @@ def test_layers_that_reach_no_scored_output_are_held_and_named(outputs, held):
     assert [layer.name for layer in graph.layers if Precision.INT8 not in layer.allowed] == held
     said = [layer.name for layer in graph.layers if "not reach the scored output" in layer.float_reason]
     assert said == held
-    assert all(name in " ".join(graph.notes) for name in held)
-    assert bool(graph.notes) is bool(held)
+    notes = unscored_notes(graph.layers)
+    assert all(name in " ".join(notes) for name in held)
+    assert bool(notes) is bool(held)
 
 
 def test_a_pin_is_how_a_user_says_otherwise():
@@ -157,9 +158,16 @@ def test_a_run_that_began_with_all_layers_offered_goes_on_so(values, tmp_path):
     assert reopen_run(run).graph.layers == read_study(run).layers
 
 
-def test_opening_says_so(values):
-    notes = opening_notes(open_sweep(spec_from_values(values, "test")))
-    assert any("cut, mask, remember do not reach the scored output 'picture'" in line for line in notes)
+def test_a_run_says_what_it_does_not_offer_and_one_from_before_does_not(values, tmp_path):
+    said = []
+    spec = spec_from_values(values, "test")
+    before = score_maps(open_sweep(spec), tmp_path / "run", hear=said.append)
+    assert any("cut, mask, remember do not reach the scored output 'picture'" in line for line in said)
+    layers = [replace(layer, float_reason="", allowed=ALL_PRECISIONS) for layer in before.layers]
+    as_before_digests(RunPaths(tmp_path / "run"), layers)
+    said.clear()
+    score_maps(open_sweep(spec), tmp_path / "run", hear=said.append)
+    assert not any("not offered" in line for line in said)
 
 
 def test_trials_tell_what_maps_do_to_outputs_that_are_not_scored(values, tmp_path):
