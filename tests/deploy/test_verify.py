@@ -12,6 +12,7 @@ import pytest
 from qsens.core.errors import BuildError, RunFolderError, SpecError
 from qsens.deploy.verify import (
     ComparedScore,
+    _compared_score,
     checked_files,
     compile_only,
     run_of_bundle,
@@ -258,3 +259,11 @@ def test_a_bundle_whose_checks_have_the_name_of_an_older_version_is_checked_by_t
     result = script(bundle, "--no-latency")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: missing: qsens/device/check.py\nHint: ")
+
+
+@pytest.mark.parametrize(("metric", "allowance"), [("psnr", 0.5), ("ssim", 38 * 0.02 + 1.96 * 2.8)])
+def test_decibels_of_the_same_samples_may_not_be_worse_by_what_samples_differ(metric, allowance):
+    row = {"metric": metric, "value": 38.0, "standard_error": 2.8, "lower_is_better": False}
+    compared = _compared_score(row, 35.0)
+    assert compared.allowance == pytest.approx(allowance, abs=0.01)
+    assert compared.is_worse == (metric == "psnr")
