@@ -195,9 +195,11 @@ def _problems(
 
 def _keeps_values(tensor: torch.Tensor, mine: torch.Tensor) -> bool:
     """Whether the module's type holds them: floats for floats, whole numbers for whole numbers."""
+    if not tensor.is_floating_point():
+        return not mine.is_floating_point()
     if mine.is_floating_point():
-        return tensor.is_floating_point()
-    return not tensor.is_floating_point() or _equal(tensor, tensor.to(mine.dtype).to(tensor.dtype))
+        return True
+    return _equal(tensor, tensor.to(mine.dtype).to(tensor.dtype))
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
