@@ -161,13 +161,14 @@ def test_a_photograph_that_is_damaged_inside_ends_the_run_where_it_is_read(
     generator, photos, tmp_path, no_report
 ):
     evaluation = write_images(tmp_path / "evaluation", 3)
-    last = evaluation / "photo-999.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(last)
+    # The first and the last sample are looked at before anything is scored.
+    damaged = evaluation / "photo-001-damaged.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(damaged)
     # The header of a JPEG is whole; what is missing is found when the pixels are read.
-    last.write_bytes(last.read_bytes()[:-60])
+    damaged.write_bytes(damaged.read_bytes()[:-60])
     out = tmp_path / "run"
     options = ("--evaluation", evaluation, "--batch-size", "1")
-    assert_says(sweep(generator, photos, out, *options), str(last), "replace the file")
+    assert_says(sweep(generator, photos, out, *options), str(damaged), "replace the file")
     assert len(journal_lines(out)) == 1
 
 

@@ -34,17 +34,23 @@ def test_a_repaired_run_is_resumed_and_exported(run, generator, photos):
     keep_trials(run, 2)
     assert sweep(generator, photos, run, *REPAIR).exit_code == 0
     assert without_durations(run) == trials
-    exported = qsens("export", run, "--trial", "2", "--for", "onnxruntime")
+    exported = qsens("export", run, "--trial", "2", "--for", "openvino")
     assert exported.exit_code == 0, exported.stderr
-    assert qsens("verify", run / "bundle-onnxruntime").exit_code == 0
+    assert qsens("verify", run / "bundle-openvino", "--no-latency").exit_code == 0
 
 
-def test_a_repair_that_is_gone_is_said_and_made_again(run, generator, photos):
-    kept = RunPaths(run).repair_path.read_bytes()
-    RunPaths(run).repair_path.write_bytes(kept[:-100])
-    result = qsens("export", run, "--trial", "2", "--for", "onnxruntime")
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_repair_that_is_gone_or_damaged_is_said_and_made_again(run, generator, photos, is_gone):
+    path = RunPaths(run).repair_path
+    path.write_bytes(path.read_bytes()[:-100])
+    if is_gone:
+        path.unlink()
+    result = qsens("export", run, "--trial", "2", "--for", "openvino")
     assert result.exit_code == 1
-    assert "repair.npz is missing, damaged or of another calibration" in result.stderr
+    said = (
+        "is missing, damaged or of another calibration" if is_gone else "is not the file that the run wrote"
+    )
+    assert f"repair.npz {said}" in result.stderr
     assert sweep(generator, photos, run, *REPAIR).exit_code == 0
     assert reopen_run(run).repair.stages
 

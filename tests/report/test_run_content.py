@@ -7,6 +7,7 @@ from qsens.report.run_content import verdict_text
 
 def document(*, excess=-0.49, is_within=False, error=0.5):
     return {
+        "settings": {},
         "budget": {
             "metric": "fid",
             "text": "2",
