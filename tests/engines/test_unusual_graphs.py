@@ -113,3 +113,24 @@ def test_whole_numbers_are_never_quantized(flavour):
     expected = run_plainly(lowered(setup, FP32, flavour).model, feeds)["picture"]
     model = lowered(setup, INT8, flavour, placement=Placement.DENSE).model
     assert signal_to_noise(expected, run_plainly(model, feeds)["picture"]) > 5
+
+
+@pytest.mark.parametrize("flavour", QDQ_FLAVOURS)
+def test_places_of_a_pool_stay_whole_numbers(flavour):
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        conv("image", "w1", "c1", "first"),
+        helper.make_node("MaxPool", ["c1"], ["largest", "places"], "pool", **pool),
+        helper.make_node("MaxUnpool", ["largest", "places"], ["back"], "unpool", **pool),
+        conv("back", "w2", "picture", "last"),
+    ]
+    model = onnx_model(
+        nodes,
+        inputs={"image": ["n", 3, 8, 8]},
+        outputs={"picture": ["n", 3, 8, 8]},
+        weights={"w1": normal(4, 3, 3, 3), "w2": normal(3, 4, 3, 3, seed=1)},
+    )
+    setup = prepared(model)
+    expected = run_plainly(lowered(setup, FP32, flavour).model, IMAGE)["picture"]
+    actual = run_plainly(lowered(setup, INT8, flavour).model, IMAGE)["picture"]
+    assert signal_to_noise(expected, actual) > 15

@@ -115,7 +115,7 @@ class _HalfNodes:
             if (
                 node.name not in self.half
                 and moves_or_clips(node)
-                and node.output[0] in floats
+                and floats.issuperset(filter(None, node.output))
                 and not self._has_fp32_layer(node)
                 and takes_half(node, self.template.opset)
                 and is_half(node)
