@@ -235,8 +235,10 @@ class Evaluator:
         evidence = Evidence(seen.joined_features(), influences_of(measurements), clusters)
         if baseline is None:
             images = seen.images_at(stage.places)
-            for pictures in [images] if self._sheet is None else self._sheet.parts(images):
-                refuse_one_level(pictures)
+            if self._sheet is None:
+                refuse_one_level(images)
+            else:
+                self._sheet.refuse_one_level(images)
             self._baseline = baseline = keep_baseline(
                 self.evidence, images, evidence, values_of(measurements)
             )

@@ -1,7 +1,7 @@
 """The plan of a sweep: the maps it would try and the time it would take, from a short timed probe."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,11 +97,10 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         feeds = next(InputCache(opened.evaluation, opened.graph, opened.spec.batch_size).batches())
         outputs, batch_s = _timed(lambda: run_feeds(engine, feeds))
     rule = opened.spec.output
-    pictures = [pictures_from_values(outputs[name], rule) for name in picture_outputs(outputs, rule)]
-    features_s = sum(_features_s(opened, images) for images in pictures)
-    for images in pictures:
+    pictures = {name: pictures_from_values(outputs[name], rule) for name in picture_outputs(outputs, rule)}
+    features_s = sum(_features_s(opened, images) for images in pictures.values())
+    for images in pictures.values():
         _try_metrics(opened, images)
-    found = [picture_warning(images) for images in pictures]
     return SweepPlan(
         maps=len(planned.maps),
         screens=len(planned.screens),
@@ -111,13 +110,13 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         evaluation_samples=len(opened.evaluation),
         screen_samples=screen_samples(opened.spec.screen_samples, len(opened.evaluation)),
         build_s=build_s,
-        generator_s=batch_s / len(pictures[0]),
+        generator_s=batch_s / len(images),
         features_s=features_s,
         once_s=sample_s * len(opened.calibration) + features_s * _reference_count(opened),
         warnings=(
             *sample_warnings(opened),
             *unscored_notes(opened.graph.layers),
-            *(warning for warning in found if warning is not None),
+            *_picture_warnings(pictures),
         ),
         target_notes=tuple(target_notes(opened)),
     )
@@ -129,6 +128,13 @@ def _as_scored(planned: PlannedMaps, opened: OpenedSweep) -> PlannedMaps:
     if screen_samples(opened.spec.screen_samples, total) < total:
         return planned
     return replace(planned, maps=(*planned.maps, *planned.screens), screens=())
+
+
+def _picture_warnings(pictures: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> list[str]:
+    """What looks wrong about pictures, by output; of several, each is named."""
+    found = {name: picture_warning(images) for name, images in pictures.items()}
+    named = len(pictures) > 1
+    return [f"output {name!r}: {text}" if named else text for name, text in found.items() if text is not None]
 
 
 def _try_metrics(opened: OpenedSweep, images: np.ndarray[Any, np.dtype[Any]]) -> None:

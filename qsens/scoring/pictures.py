@@ -138,8 +138,8 @@ def _holds(dtype: np.dtype[Any], value_range: tuple[float, float]) -> bool:
     return limits.min <= value_range[0] and value_range[1] <= limits.max
 
 
-def refuse_one_level(images: Array) -> None:
-    """Check uint8 pictures of FP32 for there being something to see.
+def refuse_one_level(images: Array, output: str | None = None) -> None:
+    """Check uint8 pictures of FP32, or those of one of several outputs, for there being something to see.
 
     Raises:
         ScoreError: if all their values are one: every map would be perfect.
@@ -147,8 +147,9 @@ def refuse_one_level(images: Array) -> None:
     low, high = int(images.min()), int(images.max())
     if low == high:
         named = {0: " (black)", 255: " (white)"}.get(low, "")
+        which = "" if output is None else f" in output {output!r}"
         raise ScoreError(
-            f"all {len(images)} pictures of FP32 have the one value {low}{named} throughout, "
+            f"all {len(images)} pictures of FP32{which} have the one value {low}{named} throughout, "
             "against which every map would be perfect",
             "check --output, --output-range and --value-range, and the samples",
         )

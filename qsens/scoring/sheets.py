@@ -17,7 +17,7 @@ from qsens.core.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
-from qsens.scoring.pictures import picture_outputs, pictures_from_values
+from qsens.scoring.pictures import picture_outputs, pictures_from_values, refuse_one_level
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,6 +58,11 @@ class Sheet:
         """The pictures of each output, uint8 (N, 3, H, W)."""
         rows = np.split(sheets, np.cumsum([height for height, _ in self.sides])[:-1], axis=2)
         return [row[..., :width] for row, (_, width) in zip(rows, self.sides, strict=True)]
+
+    def refuse_one_level(self, sheets: Array) -> None:
+        """Check FP32's pictures of each output. Raises `ScoreError`, as the function of that name."""
+        for name, images in zip(self.outputs, self.parts(sheets), strict=True):
+            refuse_one_level(images, name)
 
     def features_of(self, features: Array | None) -> list[Array | None]:
         """The features of each output's pictures, from those that `extractor` made."""

@@ -14,7 +14,8 @@ from tiny_photos import write_photos
 from qsens.api import export, run_sweep
 from qsens.cli.main import main
 from qsens.cli.options import spec_from_options
-from qsens.core.errors import SpecError
+from qsens.core.errors import ScoreError, SpecError
+from qsens.core.interfaces import OutputRule
 from qsens.core.precision import Precision
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.targets import target_named
@@ -22,6 +23,8 @@ from qsens.deploy.bundle import ExportOptions
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunPaths, read_run_spec, read_study
 from qsens.run.open import open_sweep, opening_notes
+from qsens.scoring.pictures import settled_output
+from qsens.scoring.sheets import Sheet
 
 
 def two_heads():
@@ -141,6 +144,24 @@ def test_a_name_alone_in_a_list_is_that_name():
 def test_what_cannot_be_scored_is_refused_by_name(project, names, said):
     with pytest.raises(SpecError, match=said):
         open_sweep(spec_from_values(values_of(project, *names), "test"))
+
+
+def test_an_output_without_anything_to_see_is_refused_by_name():
+    sheet = Sheet(("picture", "matte"), ((2, 4), (2, 2)))
+    seen, black = np.arange(24, dtype=np.uint8).reshape(1, 3, 2, 4), np.zeros((1, 3, 2, 2), np.uint8)
+    joined = sheet.joined([seen, black])
+    assert joined.shape == (1, 3, 4, 4)
+    assert all(map(np.array_equal, sheet.parts(joined), [seen, black]))
+    with pytest.raises(ScoreError, match="all 1 pictures of FP32 in output 'matte' have the one value 0"):
+        sheet.refuse_one_level(joined)
+    with pytest.raises(ScoreError, match=r"output 'matte' are .*only at fixed sizes"):
+        sheet.joined([seen, black[..., :1]])
+
+
+def test_outputs_of_two_types_share_no_range():
+    outputs = {"a": np.zeros((1, 3, 4, 4), np.float32), "b": np.zeros((1, 3, 4, 4), np.uint8)}
+    with pytest.raises(SpecError, match=r"'a' \(float32\) and 'b' \(uint8\) go over different ranges"):
+        settled_output(outputs, OutputRule("a", also=("b",)))
 
 
 def test_opening_says_that_the_worst_decides_and_what_that_cannot_see(project):
