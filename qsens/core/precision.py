@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,13 +38,16 @@ class PrecisionMap:
         """
         if not assignment:
             raise SpecError("a precision map needs at least one layer")
-        order = list(Precision)
-        counts = Counter(assignment.values())
-        default = max(counts, key=lambda precision: (counts[precision], -order.index(precision)))
-        return cls(default, tuple(assignment.items()))
+        values = list(assignment.values())
+        # The first of equal counts, and `Precision` is in the order of the tie.
+        return cls(max(Precision, key=values.count), tuple(assignment.items()))
 
     def __getitem__(self, layer: str) -> Precision:
         return self._by_name.get(layer, self.default)
+
+    def __hash__(self) -> int:
+        # Names keep their hashes; members of an enum work theirs out each time, and large maps are keys.
+        return hash((self.default, tuple(name for name, _ in self.overrides)))
 
     @cached_property
     def _by_name(self) -> Mapping[str, Precision]:

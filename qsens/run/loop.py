@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qsens.core.errors import PluginError, QsensError, SpecError
 from qsens.core.interfaces import Progress, Strategy
-from qsens.core.layer import Layer
+from qsens.core.layer import ALL_PRECISIONS, Layer
 from qsens.core.maps import anchor_maps, map_title
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
@@ -162,7 +162,8 @@ def plan_without_scores(layers: Sequence[Layer], strategy: Strategy) -> PlannedM
 
 def _next_requests(layers: Sequence[Layer], strategy: Strategy, trials: Sequence[Trial]) -> list[Request]:
     proposed = strategy.propose(tuple(layers), tuple(trials))
-    fresh = untried([_checked_request(request, layers, strategy) for request in proposed], trials)
+    checked = _Checked(layers, strategy)
+    fresh = untried([checked.request(request) for request in proposed], trials)
     if proposed and not fresh:
         raise PluginError(
             f"the strategy {strategy.name!r} proposes only maps that were tried already",
@@ -171,27 +172,37 @@ def _next_requests(layers: Sequence[Layer], strategy: Strategy, trials: Sequence
     return fresh
 
 
-def _checked_request(request: Request, layers: Sequence[Layer], strategy: Strategy) -> Request:
-    checked = _checked(requested_map(request), layers, strategy)
-    return Screen(checked) if isinstance(request, Screen) else checked
+class _Checked:
+    """Proposals in their canonical form, so that equal assignments are tried once; those of no map refused.
 
+    What the layers allow is looked up once: a strategy proposes as many maps as there are layers, or more.
+    """
 
-def _checked(requested: PrecisionMap, layers: Sequence[Layer], strategy: Strategy) -> PrecisionMap:
-    """The canonical form of a proposal, so that equal assignments are tried once."""
-    known = {layer.name for layer in layers}
-    unknown = [name for name, _ in requested.overrides if name not in known]
-    if unknown:
-        raise PluginError(
-            f"the strategy {strategy.name!r} proposes a layer that is not there: {unknown[0]!r}",
-            "report this to its authors",
-        )
-    assignment = requested.assignment(layer.name for layer in layers)
-    is_baseline = set(assignment.values()) == {Precision.FP32}
-    for layer in layers:
-        if assignment[layer.name] not in layer.allowed and not is_baseline:
+    def __init__(self, layers: Sequence[Layer], strategy: Strategy) -> None:
+        self._names = [layer.name for layer in layers]
+        self._known = set(self._names)
+        self._restricted = [layer for layer in layers if layer.allowed != ALL_PRECISIONS]
+        self._strategy = strategy.name
+
+    def request(self, request: Request) -> Request:
+        """The request for the same map. Raises `PluginError` for unknown layers and forbidden precisions."""
+        checked = self._map(requested_map(request))
+        return Screen(checked) if isinstance(request, Screen) else checked
+
+    def _map(self, requested: PrecisionMap) -> PrecisionMap:
+        unknown = [name for name, _ in requested.overrides if name not in self._known]
+        if unknown:
             raise PluginError(
-                f"the strategy {strategy.name!r} proposes {assignment[layer.name]} for {layer.name!r}, "
-                f"which allows {', '.join(sorted(layer.allowed))}",
+                f"the strategy {self._strategy!r} proposes a layer that is not there: {unknown[0]!r}",
                 "report this to its authors",
             )
-    return PrecisionMap.over(assignment)
+        checked = PrecisionMap.over(requested.assignment(self._names))
+        is_baseline = checked == PrecisionMap(Precision.FP32)
+        for layer in self._restricted:
+            if checked[layer.name] not in layer.allowed and not is_baseline:
+                raise PluginError(
+                    f"the strategy {self._strategy!r} proposes {checked[layer.name]} for {layer.name!r}, "
+                    f"which allows {', '.join(sorted(layer.allowed))}",
+                    "report this to its authors",
+                )
+        return checked

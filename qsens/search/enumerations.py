@@ -3,11 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Decision, Strategy
-from qsens.core.layer import Layer, blocks_of, map_of
+from qsens.core.layer import Layer, blocks_of, nearest_allowed
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Request, Trial, untried
 
@@ -60,13 +60,12 @@ def checked_direction(direction: str, known: Sequence[str]) -> str:
 
 def map_of_units(units: Sequence[Unit], precisions: Iterable[Precision]) -> PrecisionMap:
     """The canonical map that gives each unit its precision, or the nearest that each layer allows."""
-    wished = {
-        layer.name: precision
-        for unit, precision in zip(units, precisions, strict=True)
-        for layer in unit.layers
-    }
-    layers = sorted((layer for unit in units for layer in unit.layers), key=lambda layer: layer.index)
-    return map_of(layers, wished)
+    nearest = (_nearest(unit, precision) for unit, precision in zip(units, precisions, strict=True))
+    return PrecisionMap.over(dict(chain.from_iterable(nearest)))
+
+
+def _nearest(unit: Unit, precision: Precision) -> list[tuple[str, Precision]]:
+    return [(layer.name, nearest_allowed(layer, precision)) for layer in unit.layers]
 
 
 class Exhaustive(Strategy):
@@ -131,10 +130,12 @@ class _BothWays(Strategy):
 
     def _maps(self, units: Sequence[Unit]) -> Iterator[PrecisionMap]:
         sides = (Precision.INT8, self.float_precision)
+        nearest = {side: [_nearest(unit, side) for unit in units] for side in sides}
         for direction, (one, other) in zip(self.directions, (sides, sides[::-1]), strict=True):
             if self.direction in ("both", direction):
                 for precisions in self.divisions(len(units), one, other):
-                    yield map_of_units(units, precisions)
+                    chosen = (nearest[side][place] for place, side in enumerate(precisions))
+                    yield PrecisionMap.over(dict(chain.from_iterable(chosen)))
 
 
 class OneAtATime(_BothWays):

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from qsens.core.errors import SpecError
-from qsens.core.layer import Layer, map_of
+from qsens.core.layer import Layer, nearest_allowed
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.search.enumerations import Unit
 from qsens.selection.timings import LatencyTable, MeasuredMap, read_latency_table
@@ -98,8 +99,7 @@ class UnitMaps:
     ) -> "UnitMaps":
         """All units, the movable ones found."""
         every = cls(tuple(units), float_precision, wide)
-        floats = every.floats
-        movable = (place for place in range(len(units)) if every.with_int8([place]) != floats)
+        movable = (place for place in range(len(units)) if every._moved(place))
         return cls(every.units, float_precision, wide, tuple(movable))
 
     @property
@@ -118,31 +118,46 @@ class UnitMaps:
 
     def with_int8(self, chosen: Iterable[int]) -> PrecisionMap:
         """INT8 in the units at these places, float elsewhere; or the nearest that each layer allows."""
-        inside = set(chosen)
-        wished = {
-            layer.name: Precision.INT8 if place in inside else self._float_of(layer.name)
-            for place, unit in enumerate(self.units)
-            for layer in unit.layers
-        }
-        layers = sorted(
-            (layer for unit in self.units for layer in unit.layers), key=lambda layer: layer.index
-        )
-        return map_of(layers, wished)
+        assignment = dict(self._as_floats)
+        for place in chosen:
+            assignment.update(self._as_int8[place])
+        return PrecisionMap.over(assignment)
 
     def macs(self, place: int) -> float:
         """Multiply-accumulates that INT8 in one unit moves; layers pinned to a precision do not move."""
-        before, after = self.floats, self.with_int8([place])
-        return float(
-            sum(layer.macs for layer in self.units[place].layers if before[layer.name] != after[layer.name])
-        )
+        return float(sum(layer.macs for layer in self._moved(place)))
 
     def savings(self, per_layer: Mapping[str, float] | None = None) -> tuple[float, ...]:
         """The savings of INT8 in each unit: `per_layer` summed where it moves, or multiply-accumulates."""
         if per_layer is None:
             return tuple(self.macs(place) for place in range(len(self.units)))
+        movable = set(self.movable)
         return tuple(
-            sum(per_layer.get(layer.name, 0.0) for layer in unit.layers) if place in self.movable else 0.0
+            sum(per_layer.get(layer.name, 0.0) for layer in unit.layers) if place in movable else 0.0
             for place, unit in enumerate(self.units)
+        )
+
+    def _moved(self, place: int) -> list[Layer]:
+        """The layers of a unit that INT8 changes."""
+        inside = self._as_int8[place]
+        return [
+            layer for layer in self.units[place].layers if inside[layer.name] != self._as_floats[layer.name]
+        ]
+
+    # Each layer's nearest precisions are looked up once: a search makes a map for every set it asks for.
+    @cached_property
+    def _as_floats(self) -> dict[str, Precision]:
+        return {
+            layer.name: nearest_allowed(layer, self._float_of(layer.name))
+            for unit in self.units
+            for layer in unit.layers
+        }
+
+    @cached_property
+    def _as_int8(self) -> tuple[dict[str, Precision], ...]:
+        return tuple(
+            {layer.name: nearest_allowed(layer, Precision.INT8) for layer in unit.layers}
+            for unit in self.units
         )
 
     def _float_of(self, layer: str) -> Precision:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from qsens.core.interfaces import Decision
-from qsens.core.trial import Outcome, Request, Screen, Trial, requested_map, untried
+from qsens.core.precision import PrecisionMap
+from qsens.core.trial import Outcome, Request, Screen, Trial, requested_map
 
 
 class UnansweredError(Exception):
@@ -27,6 +28,11 @@ class Replay:
     def __init__(self, trials: Sequence[Trial], time_limit_s: float | None = None) -> None:
         self._trials = tuple(trials)
         self._limit_s = time_limit_s
+        self._screens: dict[PrecisionMap, Trial] = {}
+        self._full: dict[PrecisionMap, Trial] = {}
+        for trial in self._trials:
+            kept = self._screens if trial.outcome is Outcome.SCREENED else self._full
+            kept.setdefault(trial.requested, trial)
         self._asked: dict[int, Trial] = {}
         self._decisions: list[Decision] = []
 
@@ -47,7 +53,7 @@ class Replay:
             UnansweredError: with all requests that no trial answers.
             OutOfTimeError: if there are such requests, and no time for them.
         """
-        if missing := untried(requests, self._trials):
+        if missing := self._missing(requests):
             if self._limit_s is not None and self._spent_s() >= self._limit_s:
                 raise OutOfTimeError
             raise UnansweredError(missing)
@@ -59,14 +65,20 @@ class Replay:
         """Write a decision down."""
         self._decisions.append(Decision(text, tuple(trial.number for trial in trials)))
 
+    def _missing(self, requests: Sequence[Request]) -> list[Request]:
+        return [
+            request
+            for request in dict.fromkeys(requests)
+            if requested_map(request) not in self._full
+            and not (isinstance(request, Screen) and requested_map(request) in self._screens)
+        ]
+
     def _answer(self, request: Request) -> Trial:
-        found = [trial for trial in self._trials if trial.requested == requested_map(request)]
-        full = next((trial for trial in found if trial.outcome is not Outcome.SCREENED), None)
+        requested = requested_map(request)
         # A map that was screened first and scored later must not change what its screen led to.
-        if isinstance(request, Screen):
-            return next((trial for trial in found if trial.outcome is Outcome.SCREENED), full or found[0])
-        assert full is not None, "untried() has found a full trial"
-        return full
+        if isinstance(request, Screen) and requested in self._screens:
+            return self._screens[requested]
+        return self._full[requested]
 
     def _spent_s(self) -> float:
         return sum(trial.duration_s for trial in self._asked.values())
