@@ -26,7 +26,7 @@ from guided_problems import (
 from qsens.core.errors import SpecError
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision
-from qsens.core.trial import Screen
+from qsens.core.trial import Outcome, Screen
 from qsens.search.guided.strategy import Guided
 
 LAYERS = chain([150, 200, 300, 400, 500, 600])
@@ -137,15 +137,17 @@ def test_a_front_adds_maps_that_save_less_and_more():
         assert min(share for share in shares if share >= wanted - 1e-9) < wanted + 0.2
 
 
-def test_without_explanations_fewer_maps_are_asked():
-    problem = random_problem(1, 8)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_without_explanations_fewer_maps_are_asked(seed):
+    problem = random_problem(seed, 8)
     budget = f"{0.3 * problem.everything:.9f}"
     whole = searched(Guided(budget=budget), problem)
     short = searched(Guided(budget=budget, explain=False), problem)
     assert short == whole[: len(short)]
     best = best_found(problem, whole, 0.3 * problem.everything)
     tried = {int8_in(problem.layers, trial.requested) for trial in whole}
-    for place in set(range(8)) - best:
+    screens_left = 24 - sum(trial.outcome is Outcome.SCREENED for trial in whole)
+    for place in set(range(8)) - best if screens_left else ():
         assert best | {place} in tried or problem.damage(frozenset([place])) > 0.3 * problem.everything
 
 

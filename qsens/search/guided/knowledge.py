@@ -19,6 +19,8 @@ _LEAST_COMPARED = 0.05
 # What is believed of full over screened scores before a map has both: log-normal, 10 %, worth three maps.
 _PRIOR_SPREAD = 0.1
 _PRIOR_MAPS = 3
+# Fewer units than these may have as many screens and scores as these.
+_FEW = 12
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,24 @@ class ScreenScale:
 
 
 _UNSEEN = ScreenScale(1.0, _PRIOR_SPREAD)
+
+
+class ScoresSpentError(Exception):
+    """The search has had all full scores that it promises to keep to."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """The most that a search has screened and scored; maps without INT8 and INT8 everywhere do not count."""
+
+    screens: int
+    scores: int
+
+    @classmethod
+    def of(cls, units: int) -> "Allowance":
+        """Twice as many screens as units and half as many full scores; of few units, what `_FEW` may have."""
+        counted = max(units, _FEW)
+        return cls(2 * counted, counted // 2)
 
 
 @dataclass(eq=False)
@@ -44,21 +64,47 @@ class SearchKnowledge:
     screened: dict[Units, Trial] = field(default_factory=dict)
     alone: tuple[float, ...] = ()
     alone_errors: tuple[float, ...] = ()
+    _screens_asked: int = field(default=0, init=False)
+    _scores_asked: int = field(default=0, init=False)
     _scaled: tuple[BudgetUse, int] | None = field(default=None, init=False)
     _scale: ScreenScale = field(default=_UNSEEN, init=False)
 
-    def score(self, chosen: Units) -> BudgetShare:
-        """Score a set on all samples."""
+    def score(self, chosen: Units, *, is_extra: bool = False) -> BudgetShare:
+        """Score a set on all samples. Raises `ScoresSpentError` where the allowance has none left.
+
+        One that is extra was asked for by the user, on top of the search.
+        """
+        ends = (NOTHING, frozenset(self.maps.movable))
+        is_counted = not is_extra and chosen not in ends and chosen not in self.scored
+        if is_counted and self._scores_asked >= self.allowance.scores:
+            raise ScoresSpentError
+        self._scores_asked += is_counted
         (self.scored[chosen],) = self.replay.ask([self.maps.with_int8(chosen)])
         return self.full(chosen)
 
     def screen(self, sets: Iterable[Units]) -> None:
-        """Screen sets that are not known yet."""
-        wanted = [chosen for chosen in dict.fromkeys(sets) if chosen not in self.scored]
+        """Screen sets that are not known yet, the first ones first, as far as the allowance goes."""
+        wanted = [chosen for chosen in dict.fromkeys(sets) if not self.knows(chosen)]
+        wanted = wanted[: self.screens_left]
+        self._screens_asked += len(wanted)
         answers = self.replay.ask([Screen(self.maps.with_int8(chosen)) for chosen in wanted])
         for chosen, trial in zip(wanted, answers, strict=True):
             kept = self.screened if trial.outcome is Outcome.SCREENED else self.scored
             kept[chosen] = trial
+
+    @property
+    def allowance(self) -> Allowance:
+        """The most that may be asked."""
+        return Allowance.of(len(self.maps.movable))
+
+    @property
+    def screens_left(self) -> int:
+        """The number of sets that may still be screened."""
+        return self.allowance.screens - self._screens_asked
+
+    def knows(self, chosen: Units) -> bool:
+        """Whether a set was screened or scored."""
+        return chosen in self.scored or chosen in self.screened
 
     def full(self, chosen: Units) -> BudgetShare:
         """The use of a scored set; infinite where its trial failed."""

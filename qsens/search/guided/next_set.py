@@ -35,6 +35,11 @@ Units = frozenset[int]
 _LEAST_GAIN = 0.002
 _LEAST_LESS = 0.02
 _LEAST_CHANCE = 0.05
+# Savings that count as the same, as shares of everything, and the standard errors at which uses do not.
+_SAME_SAVING = 0.002
+_TOLD_APART = 2.0
+# So many maps without success, and others that cannot be told from them are not scored.
+_MOST_ALIKE = 3
 # Sums of floats.
 _SAME = 1e-9
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -175,7 +180,8 @@ class Candidate:
 class Question:
     """All that the choice depends on, hashable: a resumed search asks the same questions again.
 
-    `near` are sets whose neighbours are looked at, `closed` those that are out; `use` is that of `best`.
+    `near` are sets whose neighbours are looked at, `closed` those that are out, `failed` those that were
+    scored without success; `use` is that of `best`.
     """
 
     items: Items
@@ -186,6 +192,7 @@ class Question:
     use: float
     least_saving: float | None
     surrogate: Surrogate
+    failed: tuple[Units, ...] = ()
 
 
 @lru_cache(maxsize=2048)
@@ -198,6 +205,8 @@ def next_candidate(question: Question) -> Candidate | None:
     best = math.fsum(question.items.savings[place] for place in question.best)
     is_open = savings > best + _SAME if least is None else savings >= least - _SAME
     is_open &= np.fromiter((units not in question.closed for units in pool), bool, len(pool))
+    if question.failed:
+        is_open &= are_alike(question, sets).sum(axis=1) < _MOST_ALIKE
     places = np.flatnonzero(is_open)
     if not len(places):
         return None
@@ -210,6 +219,19 @@ def next_candidate(question: Question) -> Candidate | None:
         return None
     place, chance, gain = found
     return Candidate(pool[int(places[place])], chance, gain)
+
+
+def are_alike(question: Question, sets: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether sets (M, K) save what failed ones do and their units alone do not tell them apart: (M, F)."""
+    failed = indicator(question.failed, sets.shape[1])
+    damages = np.minimum(np.asarray(question.surrogate.alone), _LARGEST)
+    squares = np.asarray(question.surrogate.errors) ** 2
+    savings = np.asarray(question.items.savings)
+    apart = np.abs(np.subtract.outer(sets @ damages, failed @ damages))
+    shared = (sets * squares) @ failed.T
+    variance = np.add.outer(sets @ squares, failed @ squares) - 2.0 * shared
+    saves_same = np.abs(np.subtract.outer(sets @ savings, failed @ savings)) <= _SAME_SAVING
+    return np.asarray(saves_same & (apart <= _TOLD_APART * np.sqrt(np.maximum(variance, 0.0)) + _SAME))
 
 
 def _most_saving(mean: Array, deviation: Array, gains: Array) -> tuple[int, float, float] | None:

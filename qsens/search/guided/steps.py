@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise
 
-from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent, trials_of
-from qsens.search.guided.next_set import Candidate, Question, Units, next_candidate
+from qsens.search.guided.knowledge import NOTHING, ScoresSpentError, SearchKnowledge, percent, trials_of
+from qsens.search.guided.next_set import Candidate, Question, Units, are_alike, indicator, next_candidate
 from qsens.search.knapsack import Items, least_damage
 
 # Cuts of the first grid, as shares of the range that is left.
@@ -56,7 +56,7 @@ def screen_boundaries(known: SearchKnowledge) -> None:
     curves = [curve for curve in curves if curve.last > 1]
     known.screen(curve.units(cut) for curve in curves for cut in _grid(curve.last))
     for curve in curves:
-        cuts = sorted({1, *_grid(curve.last)})
+        cuts = [cut for cut in sorted({1, *_grid(curve.last)}) if known.knows(curve.units(cut))]
         if _rises(known, curve, cuts):
             _halve(known, curve, cuts)
         else:
@@ -92,6 +92,8 @@ def _halve(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> None:
     while beyond - within > 1 and within:
         middle = (within + beyond) // 2
         known.screen([curve.units(middle)])
+        if not known.knows(curve.units(middle)):
+            break
         if known.estimate(curve.units(middle)).share <= 1.0:
             within = middle
         else:
@@ -105,7 +107,7 @@ def _densify(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> None
         gaps.sort(key=lambda gap: -_bend(known, curve, gap))
         middles = [(one + other) // 2 for one, other in gaps[:_HALVED_AT_ONCE]]
         known.screen(curve.units(middle) for middle in middles)
-        cuts = sorted({*cuts, *middles})
+        cuts = sorted({*cuts, *(middle for middle in middles if known.knows(curve.units(middle)))})
     within = max((cut for cut in cuts if known.estimate(curve.units(cut)).share <= 1.0), default=0)
     _note(known, curve, "does not rise everywhere, so it was made denser where it bends", within)
 
@@ -152,6 +154,7 @@ class Search:
     goal: SearchGoal
     best: Units = NOTHING
     given_up: dict[Units, float] = field(default_factory=dict)
+    alike: list[Units] = field(default_factory=list)
 
     def run(self) -> None:
         """Until no map is left that is worth a score."""
@@ -164,12 +167,19 @@ class Search:
         else:
             self.best = frozenset(known.maps.movable)
         self._screen_pairs()
+        ending = "Nothing else is worth a score"
+        try:
+            self._improve()
+        except ScoresSpentError:
+            ending = f"The search has had its {known.allowance.scores} full scores"
+        self._score_front()
+        self._note_end(ending)
+
+    def _improve(self) -> None:
         self._refine()
         while self.goal.least_saving is None and self.goal.explains:
             if not self._try_one_more():
                 break
-        self._score_front()
-        self._note_end()
 
     def _note_alone(self) -> None:
         known = self.known
@@ -180,10 +190,12 @@ class Search:
         )
         known.replay.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
 
-    def _note_end(self) -> None:
+    def _note_end(self, ending: str) -> None:
         known = self.known
+        if self.alike:
+            ending = self._told_alike()
         use, saving = percent(known.full(self.best).share), percent(known.saving(self.best))
-        text = f"Nothing else is worth a score: {saving} of {_EVERYTHING}, for {use} of {self.goal.measure}"
+        text = f"{ending}: {saving} of {_EVERYTHING}, for {use} of {self.goal.measure}"
         known.replay.note(text, known.trial(self.best))
 
     def _screen_pairs(self) -> None:
@@ -195,6 +207,9 @@ class Search:
         if not pairs:
             return
         known.screen(pairs)
+        pairs = [pair for pair in pairs if known.knows(pair)]
+        if not pairs:
+            return
         floor = known.full(NOTHING).share
         sums = [sum(known.alone[place] for place in pair) + floor for pair in pairs]
         seen = [known.estimate(pair).share for pair in pairs]
@@ -205,10 +220,12 @@ class Search:
     def _refine(self) -> None:
         """Score what is expected to gain most, screening the unlikely first, until nothing is."""
         while (candidate := self._next()) is not None:
-            if candidate.chance < _LIKELY and candidate.units not in self.known.screened:
+            is_unsure = candidate.chance < _LIKELY and candidate.units not in self.known.screened
+            if is_unsure and self.known.screens_left:
                 self._screen(candidate)
             else:
                 self._score(candidate.units)
+        self.alike = self._untold()
 
     def _screen(self, candidate: Candidate) -> None:
         known, units = self.known, candidate.units
@@ -241,22 +258,46 @@ class Search:
         if is_better:
             self.best = units
 
+    def _untold(self) -> list[Units]:
+        """The failed sets that another one, which were worth a score without them, cannot be told from."""
+        question = self._question()
+        untold = next_candidate(replace(question, failed=()))
+        if untold is None:
+            return []
+        (alike,) = are_alike(question, indicator([untold.units], len(question.items.savings)))
+        return [units for units, is_alike in zip(question.failed, alike, strict=True) if is_alike]
+
+    def _told_alike(self) -> str:
+        known = self.known
+        uses = sorted(known.full(units).share for units in self.alike)
+        return (
+            f"Maps cannot be told apart at this sample size: {len(self.alike)} that save "
+            f"{percent(known.saving(self.alike[0]))} of {_EVERYTHING} use {percent(uses[0])} to "
+            f"{percent(uses[-1])} of {self.goal.measure}, and others like them are left alone; the best"
+        )
+
     def _next(self) -> Candidate | None:
+        return next_candidate(self._question())
+
+    def _question(self) -> Question:
         known, least = self.known, self.goal.least_saving
         hopeless = _HOPELESS if least is None else math.inf
         damages = (damage if damage <= hopeless else math.inf for damage in known.alone)
         near = [self.best, *sorted(known.screened, key=lambda units: -self._merit(units))[:_MOST_NEAR]]
-        return next_candidate(
-            Question(
-                items=Items(tuple(damages), known.savings),
-                room=max(1.0 - known.full(NOTHING).share, _LEAST_ROOM),
-                near=tuple(near),
-                closed=frozenset([*known.scored, *self.given_up]),
-                best=self.best,
-                use=known.full(self.best).share,
-                least_saving=least,
-                surrogate=known.surrogate(),
-            )
+        use = known.full(self.best).share
+        failed = (
+            units for units in known.scored if known.full(units).share > (1.0 if least is None else use)
+        )
+        return Question(
+            items=Items(tuple(damages), known.savings),
+            room=max(1.0 - known.full(NOTHING).share, _LEAST_ROOM),
+            near=tuple(near),
+            closed=frozenset([*known.scored, *self.given_up]),
+            best=self.best,
+            use=use,
+            least_saving=least,
+            surrogate=known.surrogate(),
+            failed=tuple(failed),
         )
 
     def _merit(self, units: Units) -> float:
@@ -270,8 +311,10 @@ class Search:
         """
         known = self.known
         others = [place for place in known.candidates - self.best if not self._is_alone_beyond(place)]
-        wanted = [self.best | {place} for place in sorted(others)]
-        known.screen(units for units in wanted if units not in known.screened)
+        # Those that use least alone come first where not all may be screened.
+        places = sorted(others, key=lambda place: known.alone[place])[: max(known.screens_left, 1)]
+        known.screen(self.best | {place} for place in sorted(places))
+        wanted = [units for place in sorted(others) if known.knows(units := self.best | {place})]
         screened = [units for units in wanted if units not in known.scored and units not in self.given_up]
         chances = dict(zip(screened, known.chances(screened), strict=True))
         self.given_up |= {units: chance for units, chance in chances.items() if chance < DISCARD}
@@ -293,7 +336,7 @@ class Search:
         for share in shares:
             units = frozenset(least_damage(items, share))
             if units not in known.scored:
-                known.score(units)
+                known.score(units, is_extra=True)
                 known.replay.note(
                     f"For the front: the least damage that saves {percent(share)}", known.trial(units)
                 )
