@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ from qsens.cli.main import main
 from qsens.cli.options import spec_from_options
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import OutputRule
-from qsens.core.precision import Precision
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.targets import target_named
 from qsens.deploy.bundle import ExportOptions
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunPaths, read_run_spec, read_study
 from qsens.run.open import open_sweep, opening_notes
+from qsens.run.target import TargetMaps
 from qsens.scoring.pictures import settled_output
 from qsens.scoring.sheets import Sheet
 
@@ -195,3 +197,16 @@ def test_layers_says_what_reaches_no_scored_output(project, outputs, held):
     assert ("because no score would notice" in said) is bool(held)
     unknown = CliRunner().invoke(main, ["layers", str(project / "heads.onnx"), "--output", "pictur"])
     assert "did you mean 'picture'?" in unknown.stderr
+
+
+def test_a_target_looks_at_the_scored_output_wherever_it_stands(monkeypatch):
+    drafted = []
+    monkeypatch.setattr(
+        "qsens.run.target.agreed_graph", lambda drafting, _, **options: drafted.append(drafting.picture)
+    )
+    outputs = {"state": np.zeros((1, 2, 4, 4)), "picture": np.zeros((1, 3, 4, 4))}
+    graph = SimpleNamespace(example_outputs=outputs, outputs=tuple(outputs))
+    calibrated = SimpleNamespace(graph=graph, spec=SimpleNamespace(output=OutputRule()))
+    samples = SimpleNamespace(sample=lambda _: {"image": np.zeros((3, 4, 4))})
+    TargetMaps(target_named("onnxruntime"), calibrated, samples).shipped(PrecisionMap(Precision.INT8))
+    assert drafted == ["picture"]
