@@ -300,7 +300,13 @@ class Evaluator:
         for feeds in stage.inputs.batches():
             images = self._pictures(run_feeds(engine, feeds))
             if baseline is None:
-                check_batch(images, stage, start, lambda feed: self._pictures(run_feeds(engine, [feed])))
+                check_batch(
+                    images,
+                    stage,
+                    start,
+                    lambda feed: self._pictures(run_feeds(engine, [feed])),
+                    self._sheet,
+                )
             features = extractor.run(images) if needs_features and extractor is not None else None
             yield ScoredBatch(start, images, baseline_images(baseline, start, images), features)
             start += len(images)

@@ -76,8 +76,12 @@ def baseline_images(baseline: Baseline | None, start: int, images: Array) -> Arr
     return found
 
 
-def check_batch(images: Array, stage: Stage, start: int, pictures: Callable[[Feed], Array]) -> None:
+def check_batch(
+    images: Array, stage: Stage, start: int, pictures: Callable[[Feed], Array], sheet: Sheet | None = None
+) -> None:
     """Check FP32's pictures of the samples from `start` on: one a sample, and that which it has alone.
+
+    Of sheets every picture is looked at.
 
     Raises:
         ScoreError: for another number of pictures, or ones that depend on the batch.
@@ -89,7 +93,12 @@ def check_batch(images: Array, stage: Stage, start: int, pictures: Callable[[Fee
             "name the output that is the picture with --output NAME, or export one with a batch axis",
         )
     if start == 0 and count > 1:
-        refuse_mixing(images[-1], pictures(stage.inputs.alone(count - 1))[0])
+        alone = pictures(stage.inputs.alone(count - 1))
+        pairs = [(images[-1:], alone)]
+        if sheet is not None:
+            pairs = list(zip(sheet.parts(images[-1:]), sheet.parts(alone), strict=True))
+        for together, single in pairs:
+            refuse_mixing(together[0], single[0])
 
 
 def refuse_mixing(together: Array, alone: Array) -> None:

@@ -24,6 +24,7 @@ from qsens.deploy.bundle import ExportOptions
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import RunPaths, read_run_spec, read_study
 from qsens.run.open import open_sweep, opening_notes
+from qsens.run.stages import check_batch
 from qsens.run.target import TargetMaps
 from qsens.scoring.pictures import settled_output
 from qsens.scoring.sheets import Sheet
@@ -210,3 +211,13 @@ def test_a_target_looks_at_the_scored_output_wherever_it_stands(monkeypatch):
     samples = SimpleNamespace(sample=lambda _: {"image": np.zeros((3, 4, 4))})
     TargetMaps(target_named("onnxruntime"), calibrated, samples).shipped(PrecisionMap(Precision.INT8))
     assert drafted == ["picture"]
+
+
+def test_one_output_that_mixes_the_samples_of_a_batch_is_not_hidden_by_the_other():
+    sheet = Sheet(("picture", "matte"), ((8, 8), (2, 2)))
+    seen, matte = np.full((2, 3, 8, 8), 7, np.uint8), np.full((2, 3, 2, 2), 7, np.uint8)
+    together, alone = sheet.joined([seen, matte]), sheet.joined([seen[:1], matte[:1] + 2])
+    stage = SimpleNamespace(inputs=SimpleNamespace(batch_size=2, alone=lambda _: {}), places=(0, 1))
+    check_batch(together, stage, 0, lambda _: alone)
+    with pytest.raises(ScoreError, match=r"another than alone: by 2\.0 of 255 levels"):
+        check_batch(together, stage, 0, lambda _: alone, sheet)
