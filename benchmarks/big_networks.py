@@ -121,14 +121,14 @@ def write_chain(folder: Path, count: int) -> None:
     random = np.random.default_rng(0)
     nodes, weights = [], []
     for place in range(count):
-        weight = (random.standard_normal((4, 4, 1, 1)) / 2).astype(np.float32)
+        weight = (random.standard_normal((3, 3, 1, 1)) / 2).astype(np.float32)
         weights.append(numpy_helper.from_array(weight, f"w{place}"))
         block = f"/block{place // 10}"
         read = "image" if place == 0 else f"t{place}"
         made = "picture" if place == count - 1 else f"t{place + 1}"
         nodes.append(helper.make_node("Conv", [read, f"w{place}"], [f"c{place}"], f"{block}/conv{place}"))
         nodes.append(helper.make_node("Relu", [f"c{place}"], [made], f"{block}/relu{place}"))
-    shape = [1, 4, 8, 8]
+    shape = [1, 3, 8, 8]
     graph = helper.make_graph(
         nodes,
         "chain",

@@ -152,6 +152,7 @@ class MapShapes:
         self.ends_of = cache(partial(ends_of, layers=layers))
         self.isolations_of = cache(partial(isolations_of, layers=layers))
         self.map_title = cache(partial(map_title, layers=layers))
+        self.canonical = cache(partial(canonical_map, layers=layers))
         self.int8_share = cache(partial(macs_share, layers, precision=Precision.INT8))
 
 
@@ -182,6 +183,11 @@ def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
 def anchor_trial(study: "Study", precision: Precision) -> "Trial | None":
     """The scored trial of an anchor, or `None`."""
     return study.anchors.get(precision)
+
+
+def canonical_map(precision_map: PrecisionMap, layers: Sequence[Layer]) -> PrecisionMap:
+    """The one map of what these layers run in, whatever its default and other names say."""
+    return PrecisionMap.over(precision_map.assignment(layer.name for layer in layers))
 
 
 def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, ...]:

@@ -55,12 +55,13 @@ class PrecisionMap:
 
     def assignment(self, layers: Iterable[str]) -> dict[str, Precision]:
         """Precision of each of the named layers, in the order given."""
-        return {name: self._by_name.get(name, self.default) for name in layers}
+        known = dict(self.overrides)  # not kept: plans of thousands of maps would hold as many dicts
+        return {name: known.get(name, self.default) for name in layers}
 
     def with_layers(self, layers: Iterable[str], precision: Precision) -> "PrecisionMap":
         """The same map with the named layers at `precision`."""
         return PrecisionMap(
-            self.default, tuple({**self._by_name, **dict.fromkeys(layers, precision)}.items())
+            self.default, tuple({**dict(self.overrides), **dict.fromkeys(layers, precision)}.items())
         )
 
     def to_json(self) -> dict[str, object]:

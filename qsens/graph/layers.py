@@ -125,7 +125,8 @@ def layer_names(nodes: Sequence[WeightedNode]) -> list[str]:
     for node in nodes:
         if node.module is not None:
             weights.setdefault(node.module, set()).add(node.parameter or node.node)
-    wished = [_base_name(node, weights) for node in nodes]
+    parents = {name[:place] for name in weights for place, letter in enumerate(name) if letter == "."}
+    wished = [_base_name(node, weights, parents) for node in nodes]
     taken = set(wished)
     names: dict[str, None] = {}
     for name in wished:
@@ -135,15 +136,14 @@ def layer_names(nodes: Sequence[WeightedNode]) -> list[str]:
     return list(names)
 
 
-def _base_name(node: WeightedNode, weights: dict[str, set[str]]) -> str:
+def _base_name(node: WeightedNode, weights: Mapping[str, set[str]], parents: set[str]) -> str:
     """The module's path; the weight's own name is added where the path alone would be ambiguous."""
     if node.module is None:
         return node.node
     local = _local_name(node)
     if _OWN_WEIGHT.match(local) and node.module:
         return node.module
-    holds_others = any(other.startswith(f"{node.module}.") for other in weights if other != node.module)
-    if node.module and len(weights[node.module]) == 1 and not holds_others:
+    if node.module and len(weights[node.module]) == 1 and node.module not in parents:
         return node.module
     short = _LOCAL_SUFFIX.sub("", local) or node.call
     return f"{node.module}.{short}" if node.module else short

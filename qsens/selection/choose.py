@@ -123,13 +123,14 @@ def candidates_of(study: Study, metric: str) -> tuple[Trial, ...]:
     """
     against = _score_of_metric(study, metric).against
     found: dict[PrecisionMap, Trial] = {}
+    fp32 = PrecisionMap(Precision.FP32)
     for trial in study.scored():
         score = trial.score(metric)
         if score is None or score.against != against or _value(trial, metric) is None:
             continue
-        assignment = built_map(trial).assignment(layer.name for layer in study.layers)
-        if set(assignment.values()) != {Precision.FP32}:
-            found.setdefault(PrecisionMap.over(assignment), trial)
+        built = study.shapes.canonical(built_map(trial))
+        if built != fp32:
+            found.setdefault(built, trial)
     return tuple(found.values())
 
 
