@@ -20,7 +20,7 @@ from qsens.repair.layer_inputs import WeightMatrix
 
 # Rows of inputs that a layer's second moment is taken over.
 ROWS = 6000
-# Products of few rows at a time would mostly move the second moments to and fro.
+# Products of few rows at a time would mostly move the second moments in memory.
 ROWS_AT_ONCE = 512
 # Wider layers have one second moment for each run of so many columns: work grows with its cube.
 MOST_COLUMNS = 2304
