@@ -127,3 +127,15 @@ def test_maps_of_a_front_are_told_as_such():
     front = [decision for decision in told(found, front=3) if decision.text.startswith("For the front")]
     assert front
     assert all(found[number] in scored(found) for decision in front for number in decision.trials)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_screens_are_scores_the_search_ends_on_the_best_map_that_it_has(seed):
+    """With few samples a screen is a score: what it finds counts, whoever asked for it."""
+    problem = random_problem(seed, 7, screen=None)
+    limit = 0.3 * problem.everything
+    strategy = Guided(budget=f"{limit:.9f}")
+    trials = searched(strategy, problem)
+    best = best_found(problem, trials, limit)
+    (number,) = strategy.explain_search(problem.layers, trials)[-1].trials
+    assert int8_in(problem.layers, trials[number].requested) == best

@@ -167,6 +167,7 @@ class Search:
         else:
             self.best = frozenset(known.maps.movable)
         self._screen_pairs()
+        self._take_scored()
         ending = "Nothing else is worth a score"
         try:
             self._improve()
@@ -180,6 +181,15 @@ class Search:
         while self.goal.least_saving is None and self.goal.explains:
             if not self._try_one_more():
                 break
+
+    def _take_scored(self) -> None:
+        """Compare what was scored where it was to be screened: a screen on all samples is a score."""
+        known = self.known
+        if self.goal.least_saving is not None:
+            return
+        for units in sorted(known.scored, key=lambda units: (-known.saving(units), sorted(units))):
+            if known.full(units).share <= 1.0 and known.saving(units) > known.saving(self.best):
+                self._compare(units)
 
     def _note_alone(self) -> None:
         known = self.known
@@ -323,6 +333,7 @@ class Search:
             text = f"The best map with one {known.word} more in INT8: {likely} of {len(wanted)} may still do"
             known.replay.note(text, *trials_of(known, wanted))
         before = self.best
+        self._take_scored()
         self._refine()
         return self.best != before
 
