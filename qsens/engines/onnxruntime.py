@@ -23,6 +23,7 @@ from qsens.engines.lowering.lowered_graph import DetachedModel, Flavour, Lowered
 from qsens.engines.lowering.plan import Placement
 from qsens.engines.lowering.qdq import without_tail_clips
 from qsens.engines.shared_prefix import LowerMap, PrefixReuse
+from qsens.graph.editable_graph import attribute_of
 from qsens.graph.graph import Graph
 from qsens.graph.topology import ACTIVATIONS, MOVEMENTS, Topology
 
@@ -139,12 +140,8 @@ def _maker(tensor: str, topology: Topology) -> str:
 
 def _is_half(tensor: str, topology: Topology) -> bool:
     node = topology.producer.get(tensor)
-    return node is not None and node.op_type == "Cast" and bool(_target(node) == TensorProto.FLOAT16)
-
-
-def _target(node: onnx.NodeProto) -> int:
-    return next(
-        int(helper.get_attribute_value(attribute)) for attribute in node.attribute if attribute.name == "to"
+    return (
+        node is not None and node.op_type == "Cast" and bool(attribute_of(node, "to") == TensorProto.FLOAT16)
     )
 
 
@@ -172,7 +169,7 @@ def _ends_in_half(tensor: str, topology: Topology) -> bool:
     """Whether the fused chain that starts at `tensor` is rounded to FP16 at its end."""
     while (node := topology.only_consumer(tensor)) is not None:
         if node.op_type == "Cast":
-            return bool(_target(node) == TensorProto.FLOAT16)
+            return bool(attribute_of(node, "to") == TensorProto.FLOAT16)
         if node.op_type not in ACTIVATIONS | {"Add"}:
             return False
         tensor = node.output[0]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
+from qsens.graph.editable_graph import attribute_of
 from qsens.graph.topology import Topology
 
 Attributes = Mapping[str, Any]
@@ -133,8 +134,7 @@ class _NodeRange:
         return place < len(self.node.input) and bool(self.node.input[place])
 
     def attribute(self, name: str, default: Any) -> Any:
-        found = next((entry for entry in self.node.attribute if entry.name == name), None)
-        value = default if found is None else helper.get_attribute_value(found)
+        value = attribute_of(self.node, name, default)
         return value.decode() if isinstance(value, bytes) else value
 
 

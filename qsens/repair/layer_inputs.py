@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+
+from qsens.graph.editable_graph import attribute_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,7 +26,7 @@ class WeightMatrix:
     @property
     def groups(self) -> int:
         """Groups of a convolution."""
-        return int(self._attribute("group", 1))
+        return int(attribute_of(self.node, "group", 1))
 
     @property
     def columns(self) -> int:
@@ -39,11 +40,11 @@ class WeightMatrix:
     @property
     def factor(self) -> float:
         """A Gemm's alpha: outputs are multiplied with it."""
-        return float(self._attribute("alpha", 1.0))
+        return float(attribute_of(self.node, "alpha", 1.0))
 
     @property
     def _is_transposed(self) -> bool:
-        return self.node.op_type == "Gemm" and bool(self._attribute("transB", 0))
+        return self.node.op_type == "Gemm" and bool(attribute_of(self.node, "transB", 0))
 
     def split(self, weight: Array) -> Array:
         """The weight as (groups, output channels of a group, columns)."""
@@ -71,7 +72,7 @@ class WeightMatrix:
         """At most `count` rows (groups, rows, columns) of the layer's operand for one feed, any positions."""
         draw = np.random.default_rng(seed)
         if self.node.op_type not in ("Conv", "ConvTranspose"):
-            flat = values.T if self._attribute("transA", 0) else values
+            flat = values.T if attribute_of(self.node, "transA", 0) else values
             flat = flat.reshape(-1, flat.shape[-1])
             return flat[_some(draw, len(flat), count)][None]
         windows = self._windows(values)
@@ -108,7 +109,7 @@ class WeightMatrix:
     def _pads(
         self, sides: Sequence[int], extent: Sequence[int], strides: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        auto = self._attribute("auto_pad", b"NOTSET")
+        auto = attribute_of(self.node, "auto_pad", b"NOTSET")
         name = auto.decode() if isinstance(auto, bytes) else str(auto)
         if name in ("NOTSET", "VALID"):
             pads = [0] * (2 * self._rank) if name == "VALID" else self._sides("pads", 0, 2)
@@ -123,13 +124,7 @@ class WeightMatrix:
         return (large, small) if name == "SAME_LOWER" else (small, large)
 
     def _sides(self, name: str, default: int, ends: int = 1) -> list[int]:
-        return list(self._attribute(name, [default] * (self._rank * ends)))
-
-    def _attribute(self, name: str, default: Any) -> Any:
-        for attribute in self.node.attribute:
-            if attribute.name == name:
-                return helper.get_attribute_value(attribute)
-        return default
+        return list(attribute_of(self.node, name, [default] * (self._rank * ends)))
 
 
 def _some(draw: np.random.Generator, total: int, count: int) -> Array:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from qsens.core.errors import BuildError
 from qsens.engines.lowering.emit import Emitter
 from qsens.engines.lowering.plan import LoweringPlan, TensorGrid
+from qsens.graph.editable_graph import attribute_of
 from qsens.graph.topology import FusedOperation
 from qsens.graph.value_ranges import ANYTHING
 
@@ -92,7 +93,7 @@ def _prepare_weight(
     scales = _shaped_for_output(node, scales, values.ndim)
     bias = plan.int8_bias(operation.layer)
     if bias is not None:
-        bias = bias * np.float32(_attribute(node, "beta", 1.0))
+        bias = bias * np.float32(attribute_of(node, "beta", 1.0))
         if node.op_type in {"Conv", "ConvTranspose"}:
             bias = bias.reshape(1, -1, *([1] * (values.ndim - 2)))
     return QuantizedWeight(parts, scales, bias)
@@ -123,7 +124,7 @@ def output_channel_axis(node: onnx.NodeProto, rank: int) -> int | None:
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
-        return 0 if _attribute(node, "transB", 0) else 1
+        return 0 if attribute_of(node, "transB", 0) else 1
     return 1 if node.op_type == "MatMul" and rank == 2 else None
 
 
@@ -146,13 +147,13 @@ class WeightLayout:
 
 
 def _weight_layout(node: onnx.NodeProto, rank: int) -> WeightLayout:
-    groups = int(_attribute(node, "group", 1))
+    groups = int(attribute_of(node, "group", 1))
     if node.op_type == "Conv":
         return WeightLayout(1, 0, 1, groups)
     if node.op_type == "ConvTranspose":
         return WeightLayout(0, 1, 1, groups)
     if node.op_type == "Gemm":
-        transposed = bool(_attribute(node, "transB", 0))
+        transposed = bool(attribute_of(node, "transB", 0))
         return WeightLayout(1, 0, 1, 1) if transposed else WeightLayout(0, 1, 1, 1)
     return WeightLayout(rank - 2, rank - 1, -1, 1)
 
@@ -271,15 +272,8 @@ def _emit_scale_and_bias(
     emitter: Emitter, node: onnx.NodeProto, total: str, weight: QuantizedWeight, output: str
 ) -> None:
     scaled = output if weight.bias is None else emitter.made(output, "scaled")
-    scales = weight.scales * np.float32(_attribute(node, "alpha", 1.0))
+    scales = weight.scales * np.float32(attribute_of(node, "alpha", 1.0))
     emitter.node("Mul", [total, emitter.constant(emitter.made(node.name, "output_scale"), scales)], scaled)
     if weight.bias is not None:
         bias = emitter.constant(emitter.made(node.name, "bias"), weight.bias.astype(np.float32))
         emitter.node("Add", [scaled, bias], output)
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return float(helper.get_attribute_value(attribute))
-    return default

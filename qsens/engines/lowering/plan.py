@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.graph.editable_graph import attribute_of
 from qsens.graph.graph import Graph
 from qsens.graph.topology import (
     FusedOperation,
@@ -128,8 +128,7 @@ class LoweringPlan:
         bias = self.topology.constant(own) if own else None
         if repaired is None:
             return bias
-        beta = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "beta"), 1.0)
-        shift = repaired.bias / np.float32(beta)
+        shift = repaired.bias / np.float32(attribute_of(node, "beta", 1.0))
         return shift if bias is None else (bias + shift).astype(np.float32)
 
     @cached_property
