@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from search_networks import Network, Outputs, opened_network
 
+from qsens.calibration.splits import spread_places
 from qsens.core.interfaces import ScoredBatch
 from qsens.core.layer import Layer, blocks_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
-from qsens.run.stages import spread_places
 from qsens.scoring.fid import FidAgainstFp32
 from qsens.scoring.fidelity import psnr_of_error
 from qsens.search.enumerations import map_of_units, units_of

@@ -50,7 +50,7 @@ class InputCache:
         return len(self._samples)
 
     def singly(self) -> Iterator[Feed]:
-        """The feeds to run, in order, one sample at a time."""
+        """The feeds to run, in order, one by one: of one sample each where `batch_size` is 1."""
         for feeds in self.batches():
             yield from feeds
 

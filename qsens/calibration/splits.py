@@ -61,6 +61,15 @@ class SampleView:
         return described
 
 
+def spread_places(total: int, count: int) -> tuple[int, ...]:
+    """At most `count` places of `total`, spread evenly from the first to the last: every clip has a share.
+
+    >>> spread_places(10, 4)
+    (0, 3, 6, 9)
+    """
+    return tuple(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+
+
 def subset(sample_set: SampleSet, count: int, seed: int) -> SampleSet:
     """`count` samples chosen by `seed`, in the set's order; a larger choice holds every smaller one.
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import qsens.device
+from qsens.calibration.splits import spread_places
 from qsens.core.errors import DataError, RunFolderError, ScoreError, SpecError, VerificationError
 from qsens.core.files import write_error
 from qsens.core.precision import Precision, PrecisionMap
@@ -56,7 +57,6 @@ from qsens.device.open_engine import open_engine
 from qsens.engines.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.reopen import ReopenedRun
-from qsens.run.stages import spread_places
 from qsens.scoring.pictures import picture_output
 
 # On inputs beyond the calibration errors are cuts and not independent: both of one size, they differ by 6 dB.

@@ -1,6 +1,6 @@
 """The error of the pictures with INT8 in every layer that allows it, against FP32's, on a few samples."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +55,10 @@ class PictureError:
         names = [value.name for value in session.get_outputs()]
         outputs: Sequence[str] = ()
         targets = []
-        for feeds in inputs.batches():
-            for feed in feeds:
-                values = dict(zip(names, session.run(None, dict(feed)), strict=True))
-                outputs = outputs or picture_outputs(values, rule)
-                targets.append([values[name] for name in outputs])
+        for feed in inputs.singly():
+            values = dict(zip(names, session.run(None, dict(feed)), strict=True))
+            outputs = outputs or picture_outputs(values, rule)
+            targets.append([values[name] for name in outputs])
         for pictures in zip(*targets, strict=True):
             if not float(np.var(np.concatenate([target.reshape(-1) for target in pictures]))) > 0:
                 raise DataError("FP32's pictures of the calibration samples have one value throughout")
@@ -71,13 +70,9 @@ class PictureError:
         detached = lowered.detached
         session = self.backend.open_session(detached.skeleton, weights=detached.weights)
         squares, variances = np.zeros(len(self.outputs)), np.zeros(len(self.outputs))
-        for feed, targets in zip(self._feeds(), self.targets, strict=True):
+        for feed, targets in zip(self.inputs.singly(), self.targets, strict=True):
             pictures = session.run(list(self.outputs), dict(feed))
             for place, (values, target) in enumerate(zip(pictures, targets, strict=True)):
                 squares[place] += float(np.square(values - target, dtype=np.float64).sum())
                 variances[place] += float(np.square(target - target.mean(), dtype=np.float64).sum())
         return float((squares / variances).max())
-
-    def _feeds(self) -> Iterator[Mapping[str, Array]]:
-        for feeds in self.inputs.batches():
-            yield from feeds

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qsens.calibration.ranges import Ranges
-from qsens.calibration.splits import SampleView
+from qsens.calibration.splits import SampleView, spread_places
 from qsens.core.errors import DataError
 from qsens.core.interfaces import OutputRule, Progress, SampleSet
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
@@ -120,8 +120,7 @@ def fitted_and_held_out(samples: SampleSet) -> tuple[SampleSet, SampleSet]:
 
 
 def _spread(samples: SampleSet, count: int) -> SampleSet:
-    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
-    return SampleView(samples, places.tolist(), "")
+    return SampleView(samples, spread_places(len(samples), count), "")
 
 
 def _measure(subject: Subject, samples: SampleSet) -> PictureError:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from qsens.calibration.splits import spread_places
+
 Array = np.ndarray[Any, np.dtype[Any]]
 # Characters of base64 over all runs of a page; the charting library takes 2 million more.
 MOST_CHARACTERS = 6_000_000
@@ -94,7 +96,7 @@ def _form_within(
 
 def _spread(alike: Sequence[int], baseline: int, count: int) -> list[int]:
     """FP32 and about `count` trials spread over all."""
-    places = np.linspace(0, len(alike) - 1, min(count, len(alike))).round().astype(int)
+    places = spread_places(len(alike), count)
     return list(dict.fromkeys([baseline, *(alike[place] for place in places)]))
 
 

@@ -7,12 +7,13 @@ from qsens.calibration.range_check import (
     read_range_check,
     save_range_check,
 )
+from qsens.calibration.splits import spread_places
 from qsens.core.interfaces import Progress
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.evaluate import calibrated_workload
 from qsens.run.folder import RunPaths
 from qsens.run.open import OpenedSweep
-from qsens.run.stages import Workload, spread_places
+from qsens.run.stages import Workload
 
 
 def checked_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) -> Workload:

@@ -14,7 +14,7 @@ import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.real_images import RealImages
-from qsens.calibration.splits import SampleView
+from qsens.calibration.splits import SampleView, spread_places
 from qsens.core.errors import QsensError, QsensWarning, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
@@ -60,7 +60,6 @@ from qsens.run.stages import (
     influences_of,
     measured_by,
     screen_samples,
-    spread_places,
     values_of,
     with_differences,
     with_every_picture,

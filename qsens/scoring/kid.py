@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsens.calibration.splits import spread_places
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import BUILT_IN
@@ -76,7 +77,7 @@ def evenly_chosen(features: Features, limit: int) -> Features:
     """At most `limit` rows, evenly spread over the set, because neighbours in a folder are often alike."""
     if len(features) <= limit:
         return features
-    chosen: Features = features[np.linspace(0, len(features) - 1, limit).round().astype(int)]
+    chosen: Features = features[list(spread_places(len(features), limit))]
     return chosen
 
 

@@ -9,7 +9,7 @@ from lowered_models import residual_generator
 from tiny_photos import write_photos
 
 from qsens.api import score_maps
-from qsens.calibration.splits import SampleView
+from qsens.calibration.splits import SampleView, spread_places
 from qsens.core.errors import ScoreError
 from qsens.core.interfaces import Strategy
 from qsens.core.precision import Precision, PrecisionMap
@@ -21,7 +21,7 @@ from qsens.run.journal import read_journal
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_sweep
 from qsens.run.plan import plan_sweep
-from qsens.run.stages import screen_samples, spread_places
+from qsens.run.stages import screen_samples
 from qsens.testing import example_layers
 
 FIRST, SECOND = PrecisionMap(Precision.INT8), PrecisionMap(Precision.FP16)
