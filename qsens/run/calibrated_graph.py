@@ -1,6 +1,6 @@
 """A sweep's graph with the ranges and options that its maps are lowered with."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from qsens.calibration.measure import measure_ranges, promised_ranges
 from qsens.calibration.ranges import Ranges
@@ -21,7 +21,7 @@ class CalibratedGraph:
 
     spec: SweepSpec
     plan: LoweringPlan
-    ranges: Ranges
+    ranges: Ranges = field(repr=False)
     options: LoweringOptions
 
     @property
@@ -30,7 +30,7 @@ class CalibratedGraph:
         return self.plan.graph
 
     def lower(self, precision_map: PrecisionMap, flavour: str = "exact") -> LoweredGraph:
-        """The graph of a map in a flavour. Raises `BuildError`."""
+        """The graph of a map in a flavour: `exact`, `strong`, `weak` or `u8`. Raises `BuildError`."""
         return lower_graph(self.plan, precision_map, self.ranges, self.options, flavour=flavour)
 
 

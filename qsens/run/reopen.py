@@ -1,7 +1,7 @@
 """A run folder opened again: its generator, its graph and the ranges its maps were scored with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,15 +12,14 @@ from qsens.calibration.ranges import Ranges, load_ranges, ranges_digest
 from qsens.calibration.sets import open_sweep_sets
 from qsens.core.errors import LoadError, QsensError, RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
-from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study
-from qsens.engines.lowering.lower import LoweredGraph, lower_graph
-from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.graph import Graph
 from qsens.graph.shapes import graph_inputs
 from qsens.repair.repair import Repair, load_repair
 from qsens.repair.stages import recipe_digest, stages_of
+from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths, check_file, read_provenance, read_run_spec, read_study
 from qsens.run.open import (
     OpenedSweep,
@@ -37,32 +36,19 @@ EXPORTING_LIBRARIES = ("torch", "onnxscript", "onnx", "qsens")
 
 
 @dataclass(frozen=True, eq=False)
-class ReopenedRun:
+class ReopenedRun(CalibratedGraph):
     """A finished or stopped run, ready to lower any map again exactly as it was scored.
 
-    Its sample sets are needed when `evaluation` or `opened` is asked for, so that a run can be measured
-    where they are not at hand.
+    The layers of its graph are those of the run's `layers.csv`. Its sample sets are needed when `evaluation`
+    or `opened` is asked for, so that a run can be measured where they are not at hand.
     """
 
     path: Path
-    spec: SweepSpec
     study: Study
     provenance: Provenance
     generator: Generator
-    plan: LoweringPlan
-    ranges: Ranges = field(repr=False)
     repair: Repair
-    options: LoweringOptions
     trust_checkpoint: bool = False
-
-    @property
-    def graph(self) -> Graph:
-        """The prepared graph, its layers as in the run's `layers.csv`."""
-        return self.plan.graph
-
-    def lower(self, precision_map: PrecisionMap, flavour: str = "exact") -> LoweredGraph:
-        """The graph of a map in a flavour: `exact`, `strong`, `weak` or `u8`. Raises `BuildError`."""
-        return lower_graph(self.plan, precision_map, self.ranges, self.options, flavour=flavour)
 
     @cached_property
     def evaluation(self) -> SampleSet:
