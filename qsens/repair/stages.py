@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,20 @@ class Subject:
     threads: int
     progress: Progress
 
+    @cached_property
+    def parts(self) -> tuple[SampleSet, SampleSet]:
+        """The samples that stages are fitted to, and those held out."""
+        return fitted_and_held_out(self.samples)
+
+    @cached_property
+    def judge(self) -> PictureError:
+        """The measure on held-out samples, the same for all stages. Raises `DataError`."""
+        return self.measure(_spread(self.parts[1], HELD_OUT_PICTURES))
+
+    def measure(self, samples: SampleSet) -> PictureError:
+        """A measure of pictures on other samples. Raises `DataError`."""
+        return PictureError.of(self.plan, self.options, samples, rule=self.output, threads=self.threads)
+
 
 def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
     """The repair of that recipe, read from `path` if it is there, else made and written.
@@ -79,14 +94,13 @@ def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
     if len(subject.samples) < FEWEST_SAMPLES:
         reason = f"{len(subject.samples)} calibration samples, at least {FEWEST_SAMPLES} are needed"
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, reason),)))
-    fitted, held_out = fitted_and_held_out(subject.samples)
     try:
-        judge = _measure(subject, _spread(held_out, HELD_OUT_PICTURES))
+        judge = subject.judge
     except DataError as error:
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, error.message),)))
     before = judge(*repair.applied(subject.plan, subject.ranges))
     judged: list[tuple[Repair, StageResult]] = []
-    for proposed, result in _PROPOSERS[stage](replace(subject, samples=fitted), repair):
+    for proposed, result in _PROPOSERS[stage](subject, repair):
         after = judge(*proposed.applied(subject.plan, subject.ranges))
         result = replace(result, is_taken=after < before, error_before=before, error_after=after)
         judged.append((proposed if result.is_taken else repair, result))
@@ -123,17 +137,12 @@ def _spread(samples: SampleSet, count: int) -> SampleSet:
     return SampleView(samples, spread_places(len(samples), count), "")
 
 
-def _measure(subject: Subject, samples: SampleSet) -> PictureError:
-    return PictureError.of(
-        subject.plan, subject.options, samples, rule=subject.output, threads=subject.threads
-    )
-
-
 def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposals:
     tensors = subject.plan.quantized_tensors(subject.options.placement)
     observer = subject.plan.observer(subject.options.placement, subject.threads)
-    candidates = range_candidates(observer, tensors, subject.samples, subject.progress)
-    measure = _measure(subject, _spread(subject.samples, FITTED_PICTURES))
+    fitted, _ = subject.parts
+    candidates = range_candidates(observer, tensors, fitted, subject.progress)
+    measure = subject.measure(_spread(fitted, FITTED_PICTURES))
 
     def error_of(amax: Mapping[str, float]) -> float:
         return measure(*replace(repair, amax=amax).applied(subject.plan, subject.ranges))
@@ -149,7 +158,7 @@ def _weights_compensated(subject: Subject, repair: Repair) -> Proposals:
         subject.plan,
         repair.repaired_ranges(subject.ranges),
         subject.options,
-        subject.samples,
+        subject.parts[0],
         threads=subject.threads,
         progress=subject.progress,
     )
