@@ -5,12 +5,11 @@ import shutil
 
 import onnx
 import pytest
-from click.testing import CliRunner
 from lowered_models import residual_generator
 from tiny_photos import write_photos
+from tiny_runs import qsens
 
 from qsens.api import run_sweep
-from qsens.cli.main import main
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision
 from qsens.engines.lowering.plan import Grid
@@ -32,13 +31,6 @@ VALUES = {
     "threads": 1,
     "strategy": "ends",
 }
-
-
-def qsens(*arguments):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture(scope="module")
