@@ -21,7 +21,7 @@ from qsens.deploy.chosen_map import chosen_maps, map_to_ship
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
 from qsens.graph.graph import Graph
-from qsens.repair.repair import kept_stages
+from qsens.repair.repair import kept_stages, stage_texts
 from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.checked_ranges import checked_workload
@@ -29,7 +29,14 @@ from qsens.run.choice import Aim, choose_map_of_run
 from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
 from qsens.run.evidence import load_audit, shown_pictures_warning
-from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import (
+    RunFolder,
+    RunPaths,
+    read_provenance,
+    read_run_spec,
+    read_study,
+    spec_for_folder,
+)
 from qsens.run.loop import StoppedError, try_maps
 from qsens.run.open import (
     OpenedSweep,
@@ -98,8 +105,8 @@ def sweep(
         QsensError: with what is wrong and what to do; trials that ended are in the folder.
         StoppedError: after a signal to stop; the same call goes on.
     """
-    job = open_sweep(spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint)
-    for line in opening_notes(job):
+    job = _opened(spec, out, pool, trust_checkpoint=trust_checkpoint)
+    for line in (*opening_notes(job), *_resuming_notes(spec, job)):
         hear(line)
     runner = None if pool is None else runner_on(pool, trust_checkpoint=trust_checkpoint, hear=hear)
     study = score_maps(job, out, progress=progress, hear=hear, runner=runner)
@@ -107,6 +114,17 @@ def sweep(
         hear(f"Warning: {warning}")
     finished = finish_run(study, job.spec, out)
     return replace(finished, survivals=_survivals(job, finished))
+
+
+def _opened(spec: SweepSpec, out: Path, pool: WorkerPool | None, *, trust_checkpoint: bool) -> OpenedSweep:
+    spec = spec_for_folder(spec, out)
+    return open_sweep(spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint)
+
+
+def _resuming_notes(asked: SweepSpec, job: OpenedSweep) -> list[str]:
+    if asked.repair == job.spec.repair:
+        return []
+    return ["Note: this run was begun without repair, and goes on without; a new folder (--out) has it"]
 
 
 def _survivals(job: OpenedSweep, finished: FinishedRun) -> tuple[Survival, ...]:
@@ -147,8 +165,8 @@ def score_maps(
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
         evaluator = runner_of(job, folder, lambda: checked_workload(job, folder, progress), runner)
-        for stage in kept_stages(folder.repair_path) if job.spec.repair != "none" else ():
-            hear(f"Repair: {stage.text()}")
+        for text in stage_texts(kept_stages(folder.repair_path)):
+            hear(f"Repair: {text}")
         study = try_maps(
             job.graph.layers,
             strategy=job.strategy,
@@ -302,9 +320,7 @@ def run_sweep(
         values["checkpoint"] = str(checkpoint)
     spec = spec_from_values(values, "arguments")
     with open_pool(workers, None) as pool:
-        job = open_sweep(
-            spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint
-        )
+        job = _opened(spec, Path(out), pool, trust_checkpoint=trust_checkpoint)
         runner = None if pool is None else runner_on(pool, trust_checkpoint=trust_checkpoint)
         return score_maps(job, Path(out), runner=runner)
 

@@ -71,7 +71,7 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
         "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
         "batch": batching_note(opened.evaluation, graph, spec.batch_size) or f"{spec.batch_size} samples",
         **({"shapes": "; ".join(graph.notes)} if graph.notes else {}),
-        **({} if spec.repair == "none" else {"repair": spec.repair}),
+        "repair": spec.repair,
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
         "reference": "none" if spec.reference is None else f"{spec.reference}, at their own size",
     }
@@ -93,8 +93,16 @@ def _cost(planned: "SweepPlan") -> str:
     return (
         f"{planned.maps} maps{more}, {planned.evaluation_samples} images each, {_screens(planned)}"
         f"{planned.calibration_samples} to calibrate.\n"
-        f"About {_duration(planned.map_s)} a map and {_duration(planned.once_s)} once: "
+        f"About {_duration(planned.map_s)} a map and {_duration(planned.once_s)} once{_repair(planned)}: "
         f"{_duration(planned.total_s)} in all on this machine."
+    )
+
+
+def _repair(planned: "SweepPlan") -> str:
+    if not planned.repair_s:
+        return ""
+    return (
+        f", of which at most {_duration(planned.repair_s)} make INT8 better (--repair none leaves that out)"
     )
 
 

@@ -104,7 +104,7 @@ class SweepSpec:
     screen_samples: int = 32
     range_method: str = "mse"
     percentile: float = 0.9999
-    repair: str = "none"
+    repair: str = "auto"
     placement: str = "residual"
     weight_scales: str = "per-channel"
     float_precision: str = "fp16"

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,31 @@ class StageResult:
             return None
         return 10 * math.log10(self.error_before / self.error_after)
 
+    @property
+    def left_out(self) -> str | None:
+        """Why the stage was not tried; `None` where it was."""
+        return self.skipped[0][1] if self.error_after is None else None
+
     def text(self) -> str:
         """A sentence for people."""
         if self.gain_db is None:
-            return f"{self.stage}: left out ({self.skipped[0][1]})"
+            return f"{self.stage}: left out, {self.left_out}"
         counted = f"{self.changed} {self.stage} changed" + (f" in {self.tries} tries" if self.tries else "")
         held_out = f"{self.gain_db:+.1f} dB with INT8 everywhere, on calibration samples held out"
         if not self.is_taken:
             return f"{self.stage}: not taken, {held_out} ({self.error_before:.3g} to {self.error_after:.3g})"
         return f"{counted}: {held_out}; {self.duration_s:.0f} s"
+
+
+def stage_texts(stages: Sequence[StageResult]) -> list[str]:
+    """A sentence for each stage; those that were left out for one reason share it."""
+    texts: list[str] = []
+    for reason, members in groupby(stages, key=lambda stage: stage.left_out):
+        if reason is None:
+            texts += [stage.text() for stage in members]
+        else:
+            texts.append(f"{', '.join(stage.stage for stage in members)}: left out, {reason}")
+    return texts
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,10 @@ def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
     """The repair with one more stage, or with the reason why it was not taken."""
     start = time.perf_counter()
     if len(subject.samples) < FEWEST_SAMPLES:
-        reason = f"{len(subject.samples)} calibration samples, at least {FEWEST_SAMPLES} are needed"
+        reason = (
+            f"{len(subject.samples)} calibration samples, {FEWEST_SAMPLES} are needed (a larger set, or "
+            "--calibration-samples)"
+        )
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, reason),)))
     try:
         judge = subject.judge

@@ -17,7 +17,7 @@ from qsens.core.files import digest_of_file, is_as_written, write_atomically, wr
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
 from qsens.core.other_work import OtherWork, other_work_from_csv, other_work_to_csv
 from qsens.core.schema import read_record, shown
-from qsens.core.spec import SweepSpec, difference, read_spec, write_spec
+from qsens.core.spec import CAME_LATER, SweepSpec, difference, read_spec_values, write_spec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import remove_leftovers
@@ -268,7 +268,30 @@ def read_run_spec(path: Path) -> SweepSpec:
         SpecError: if `spec.toml` was edited into something that is not a spec.
     """
     _check_is_run(RunPaths(path))
-    return read_spec(RunPaths(path).spec_path)
+    return _spec_in(RunPaths(path))
+
+
+def spec_for_folder(spec: SweepSpec, path: Path) -> SweepSpec:
+    """The spec that the run in the folder `path` goes on with, if there is one: a default is not a wish.
+
+    A run that was begun before a key, or without what is its default now, keeps doing what it did.
+
+    Raises:
+        SpecError: if its `spec.toml` was edited into something that is not a spec.
+    """
+    if not RunPaths(path).spec_path.exists():
+        return spec
+    before, default = _spec_in(RunPaths(path)), SweepSpec()
+    kept = {
+        key: value
+        for key, value in CAME_LATER.items()
+        if getattr(before, key) == value and getattr(spec, key) == getattr(default, key)
+    }
+    return SweepSpec.from_mapping({**spec.to_mapping(), **kept})
+
+
+def _spec_in(paths: RunPaths) -> SweepSpec:
+    return SweepSpec.from_mapping({**CAME_LATER, **read_spec_values(paths.spec_path)})
 
 
 def read_layers(path: Path) -> tuple[Layer, ...]:
@@ -364,7 +387,7 @@ def _check_is_free_or_run(paths: RunPaths) -> None:
 def _check_same_spec(paths: RunPaths, spec: SweepSpec) -> None:
     if not paths.spec_path.exists():
         return
-    changes = difference(read_spec(paths.spec_path), spec)
+    changes = difference(_spec_in(paths), spec)
     if changes:
         raise RunFolderError(
             f"{paths.path} was made with another spec: {'; '.join(changes)}",

@@ -16,6 +16,8 @@ from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringPlan
+from qsens.repair.cost import Pace, repair_seconds
+from qsens.repair.stages import stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps
@@ -33,8 +35,8 @@ class SweepPlan:
     """Maps, images and seconds of a sweep.
 
     `screens` are maps scored on `screen_samples` only. `map_s` is one map over the whole evaluation set,
-    `once_s` what is done once (ranges, features of real images). `is_complete` is false where a strategy
-    decides on more maps while it runs.
+    `once_s` what is done once (ranges, repair, features of real images), `repair_s` of it making INT8
+    better, at most. `is_complete` is false where a strategy decides on more maps while it runs.
     """
 
     maps: int
@@ -48,6 +50,7 @@ class SweepPlan:
     generator_s: float
     features_s: float
     once_s: float
+    repair_s: float
     warnings: tuple[str, ...]
     target_notes: tuple[str, ...] = ()
 
@@ -101,6 +104,9 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
     features_s = sum(_features_s(opened, images) for images in pictures.values())
     for images in pictures.values():
         _try_metrics(opened, images)
+    generator_s = batch_s / len(images)
+    pace = Pace(build_s, generator_s, sample_s)
+    repair_s = repair_seconds(plan, options, stages_of(opened.spec.repair), len(opened.calibration), pace)
     return SweepPlan(
         maps=len(planned.maps),
         screens=len(planned.screens),
@@ -110,9 +116,10 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         evaluation_samples=len(opened.evaluation),
         screen_samples=screen_samples(opened.spec.screen_samples, len(opened.evaluation)),
         build_s=build_s,
-        generator_s=batch_s / len(images),
+        generator_s=generator_s,
         features_s=features_s,
-        once_s=sample_s * len(opened.calibration) + features_s * _reference_count(opened),
+        once_s=sample_s * len(opened.calibration) + repair_s + features_s * _reference_count(opened),
+        repair_s=repair_s,
         warnings=(
             *sample_warnings(opened),
             *unscored_notes(opened.graph.layers),

@@ -1,16 +1,18 @@
 """`qsens sweep --repair`: said, resumed, and the same in what is exported."""
 
+import json
 import tomllib
 
 import pytest
 from tiny_runs import keep_trials, qsens, sweep, without_durations, write_images
 
-from qsens.repair.repair import kept_stages
+from qsens.repair.repair import kept_stages, stage_texts
 from qsens.run.folder import RunPaths, read_run_spec
 from qsens.run.reopen import reopen_run
 
 pytestmark = pytest.mark.usefixtures("no_report")
-REPAIR = ("--repair", "auto", "--calibration-samples", "12", "--strategy", "ends", "--by", "block")
+ENDS = ("--strategy", "ends", "--by", "block")
+REPAIR = ("--calibration-samples", "12", *ENDS)
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +25,9 @@ def run(generator, photos, tmp_path):
     result = sweep(generator, photos, tmp_path / "run", *REPAIR)
     assert result.exit_code == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if line.startswith("Repair: ")]
-    assert [line.split(":")[1] for line in said] == [
-        f" {stage.text().split(':')[0]}" for stage in kept_stages(RunPaths(tmp_path / "run").repair_path)
-    ]
+    stages = kept_stages(RunPaths(tmp_path / "run").repair_path)
+    assert said == [f"Repair: {text}" for text in stage_texts(stages)]
+    assert [stage.stage for stage in stages] == ["ranges", "weights"]
     return tmp_path / "run"
 
 
@@ -56,22 +58,43 @@ def test_a_repair_that_is_gone_or_damaged_is_said_and_made_again(run, generator,
 
 
 def test_another_recipe_is_another_run(run, generator, photos):
-    result = sweep(generator, photos, run, "--repair", "ranges", *REPAIR[2:])
+    result = sweep(generator, photos, run, "--repair", "ranges", *REPAIR)
     assert result.exit_code == 1
     assert 'repair: "auto" -> "ranges"' in result.stderr
 
 
 def test_a_run_begun_before_there_were_repairs_goes_on_without(generator, photos, tmp_path):
     run = tmp_path / "run"
-    assert sweep(generator, photos, run, "--strategy", "ends", "--by", "block").exit_code == 0
+    assert sweep(generator, photos, run, "--repair", "none", *ENDS).exit_code == 0
     trials, path = without_durations(run), RunPaths(run).spec_path
     lines = [line for line in path.read_text().splitlines() if not line.startswith("repair")]
     path.write_text("\n".join(lines) + "\n")
     assert "repair" not in tomllib.loads(path.read_text())
-    keep_trials(run, 2)
-    assert sweep(generator, photos, run, "--strategy", "ends", "--by", "block").exit_code == 0
-    assert without_durations(run) == trials
-    assert read_run_spec(run).repair == "none"
+    # The first time the file has no such key, the second time it has.
+    for _ in range(2):
+        keep_trials(run, 2)
+        result = sweep(generator, photos, run, *ENDS)
+        assert result.exit_code == 0, result.stderr
+        assert "Note: this run was begun without repair" in result.stderr
+        assert without_durations(run) == trials
+        assert read_run_spec(run).repair == "none"
+
+
+def test_few_samples_are_said_in_one_line(generator, photos, tmp_path):
+    result = sweep(generator, photos, tmp_path / "run", *ENDS)
+    (said,) = [line for line in result.stderr.splitlines() if line.startswith("Repair: ")]
+    assert said == (
+        "Repair: ranges, weights: left out, 2 calibration samples, 8 are needed (a larger set, or "
+        "--calibration-samples)"
+    )
+
+
+def test_a_plan_tells_of_repair_and_its_time(generator, photos):
+    counts = ("--evaluation-samples", "4", "--metric", "psnr", "--threads", "1", *ENDS)
+    plan = ("plan", generator, "--calibration", photos, *counts, "--calibration-samples")
+    assert "make INT8 better (--repair none leaves that out)" in qsens(*plan, 12).stdout
+    assert "make INT8 better" not in qsens(*plan, 2).stdout
+    assert json.loads(qsens(*plan, 12, "--repair", "none", "--json").stdout)["plan"]["repair_s"] == 0
 
 
 @pytest.mark.parametrize("recipe", ["auto,weights", "bias", "", "ranges, weights"])

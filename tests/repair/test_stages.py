@@ -11,7 +11,7 @@ from qsens.core.interfaces import OutputRule
 from qsens.engines.lowering.plan import LoweringOptions
 from qsens.repair import stages
 from qsens.repair.picture_error import PictureError
-from qsens.repair.repair import Repair, StageResult, kept_stages
+from qsens.repair.repair import Repair, StageResult, kept_stages, stage_texts
 from qsens.repair.stages import Proposals, Subject, fitted_and_held_out, make_repair
 from qsens.repair.weights import CompensatedLayers, compensate_weights
 
@@ -160,9 +160,9 @@ def test_too_few_samples_leave_everything_as_it_is(setup, tmp_path):
     repair = make_repair(subject(setup, count=7), "auto", tmp_path / "repair.npz")
     assert not repair.amax
     assert not repair.layers
-    assert [stage.text() for stage in repair.stages] == [
-        "ranges: left out (7 calibration samples, at least 8 are needed)",
-        "weights: left out (7 calibration samples, at least 8 are needed)",
+    assert stage_texts(repair.stages) == [
+        "ranges, weights: left out, 7 calibration samples, 8 are needed (a larger set, or "
+        "--calibration-samples)",
     ]
 
 

@@ -17,7 +17,7 @@ from qsens.core.precision import Precision
 from qsens.core.spec import read_spec, spec_from_values
 from qsens.core.trial import Study, Trial
 from qsens.report.write import make_report
-from qsens.run.folder import RunPaths
+from qsens.run.folder import RunPaths, spec_for_folder
 from qsens.run.journal import read_journal
 from qsens.run.open import open_sweep, sample_warnings
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
@@ -107,7 +107,8 @@ def run_plan(plan: RunPlan, *, progress: Progress, hear: Callable[[str], None]) 
     note = _why_no_lip_sync(evaluation)
     if not are_chosen:
         values["metrics"] = list(wanted_metrics(values["metrics"], plan.folder, evaluation, note))
-    opened = open_sweep(spec_from_values(values, _WHERE), trust_checkpoint=plan.trust_checkpoint)
+    spec = spec_for_folder(spec_from_values(values, _WHERE), plan.folder)
+    opened = open_sweep(spec, trust_checkpoint=plan.trust_checkpoint)
     before = _trials_so_far(plan.folder)
     study = score_maps(opened, plan.folder, progress=progress, hear=hear)
     if len(study.trials) != before or not RunPaths(plan.folder).report_path.exists():
