@@ -1,5 +1,6 @@
 """Puts `tests/` on the import path, so that tests share the tiny models; what several tests use."""
 
+import gc
 import os
 import shutil
 import sys
@@ -11,6 +12,27 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Before NumPy and torch load: on small arrays their threads mostly wait for each other, and the tests run
 # side by side already. Most of the time of trainings and of matrix roots went there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is made while tests are collected lives to the end: a third of the time went into looking it through.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """No test cuts the power, and a sweep of a tiny generator waits for the disk longer than it computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes seconds; `tests/report` draws every figure."""
+    monkeypatch.setattr("qsens.report.write.figures_of", lambda *_, **__: ())
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_functions_stay_functions_once_the_submodules_are_loaded(name):
     assert callable(getattr(qsens, name))
 
 
-def test_from_a_file_to_a_page(inputs):
+def test_from_a_file_to_a_page(inputs, no_figures):
     graph = qsens.open_graph(inputs / "generator.onnx")
     assert [layer.name for layer in graph.layers] == ["first", "middle", "inner", "up", "last"]
     run = inputs / "run"

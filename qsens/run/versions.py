@@ -1,6 +1,7 @@
 """Versions of what can change a score: libraries, Python and the processor."""
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,10 +24,14 @@ def library_versions(target: str | None = None) -> dict[str, str]:
     runtime = () if target is None else (target_named(target).target.runtime,)
     for name in dict.fromkeys((*RECORDED_LIBRARIES, *runtime)):
         try:
-            found[name] = version(name)
+            found[name] = _installed(name)
         except PackageNotFoundError:
             continue
     return found
+
+
+# What a process has loaded stays as it is, and reading metadata takes as long as a small trial.
+_installed = cache(version)
 
 
 def cpu_model() -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import click
@@ -49,8 +50,8 @@ def _commands(command, words=()):
     return found
 
 
-@pytest.fixture(scope="module")
-def options():
+@cache
+def _options():
     """The options of each command, by the words that call it."""
     return {
         words: {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
@@ -75,11 +76,16 @@ def _texts_of(path):
     return texts
 
 
-def _wrong(text, options):
+@cache
+def _known():
     scripts = {text for action in parser()._actions for text in action.option_strings}
-    everything = set().union(*options.values()) | scripts | FOREIGN
+    return set().union(*_options().values()) | scripts | FOREIGN
+
+
+def _wrong(text):
+    options = _options()
     for found in OPTION.findall(text):
-        if found not in everything:
+        if found not in _known():
             yield found
     for call in CALL.finditer(text):
         words = tuple(call["words"].split())
@@ -92,6 +98,6 @@ def _wrong(text, options):
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_option_that_is_named_exists(path, options):
-    wrong = [found for text in _texts_of(path) for found in _wrong(text, options)]
+def test_every_option_that_is_named_exists(path):
+    wrong = [found for text in _texts_of(path) for found in _wrong(text)]
     assert not wrong

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_runs import sweep, write_generator, write_images
+from tiny_runs import end_with_the_choice, sweep, write_generator, write_images
 
 
 @pytest.fixture(scope="session")
@@ -19,14 +19,10 @@ def generator(tmp_path_factory):
     return write_generator(tmp_path_factory.mktemp("data") / "generator.onnx")
 
 
-def write_nothing(folder: Path, *, open_browser: bool = False, **_) -> Path:
-    return folder / "report.html"
-
-
 @pytest.fixture
 def no_report(monkeypatch):
-    """Drawing takes seconds; `test_run_commands.py` draws a real report."""
-    monkeypatch.setattr("qsens.report.write.write_report", write_nothing)
+    """Sweeps end with the scores and the chosen map."""
+    end_with_the_choice(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +30,7 @@ def whole(generator, photos, tmp_path_factory):
     """A finished run of nine maps, to look at."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsens.report.write.write_report", write_nothing)
+        end_with_the_choice(patch)
         assert sweep(generator, photos, out).exit_code == 0
     return out
 

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from tiny_runs import chain, qsens, sweep, write_generator, write_images
+from tiny_runs import chain, end_with_the_choice, qsens, sweep, write_generator, write_images
 
 from qsens.run.folder import read_study
 
@@ -32,13 +32,13 @@ def odd(tmp_path_factory, photos):
     folder = tmp_path_factory.mktemp("odd")
     out = folder / os.fsdecode(b"run \xff\x1b[2J")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsens.report.write.write_report", lambda run, **_: run / "report.html")
+        end_with_the_choice(patch)
         result = sweep(write_generator(folder / "odd.onnx", odd_chain()), photos, out, "--budget", "20")
     assert result.exit_code == 0, result.output
     return out
 
 
-def test_a_run_of_odd_names_is_reported(odd):
+def test_a_run_of_odd_names_is_reported(odd, no_figures):
     result = qsens("report", odd)
     assert result.exit_code == 0, result.output
     page = (odd / "report.html").read_text(encoding="utf-8")

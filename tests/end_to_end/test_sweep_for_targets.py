@@ -7,7 +7,7 @@ import onnx
 import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
-from tiny_runs import qsens
+from tiny_runs import qsens, write_no_report
 
 from qsens.api import run_sweep
 from qsens.core.errors import SpecError
@@ -31,6 +31,13 @@ VALUES = {
     "threads": 1,
     "strategy": "ends",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_report():
+    with pytest.MonkeyPatch.context() as patch:
+        write_no_report(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

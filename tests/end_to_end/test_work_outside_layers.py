@@ -40,7 +40,7 @@ def test_layers_lists_it(generator):
     assert values["macs_share_in_layers"] == pytest.approx(SHARE)
 
 
-def test_every_share_is_said_of_all_work_too(generator, tmp_path):
+def test_every_share_is_said_of_all_work_too(generator, tmp_path, no_figures):
     run = tmp_path / "run"
     result = sweep(generator, "noise", run, "--budget", "5", "--strategy", "one-at-a-time")
     assert "100.0% of the layers' MACs in INT8, there would ship" in result.stdout

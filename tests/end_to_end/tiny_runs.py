@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 from PIL import Image
@@ -36,6 +37,20 @@ def sweep(checkpoint: Path, calibration: object, out: Path, *arguments: object) 
     """`qsens sweep` on few samples, PSNR only; later arguments win."""
     small = without(SMALL, arguments)
     return qsens("sweep", checkpoint, "--calibration", calibration, "--out", out, *small, *arguments)
+
+
+def write_no_report(patch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds; `test_run_commands.py` draws a real report."""
+    patch.setattr("qsens.report.write.write_report", lambda folder, **_: folder / "report.html")
+
+
+def end_with_the_choice(patch: pytest.MonkeyPatch) -> None:
+    """No report; nor is each target asked what it would leave, which takes as long as the sweep.
+
+    `test_sweep_for_targets.py` asks them.
+    """
+    write_no_report(patch)
+    patch.setattr("qsens.api.survivals", lambda *_: ())
 
 
 def without(options: Sequence[str], arguments: Sequence[object]) -> list[str]:

@@ -229,13 +229,17 @@ def test_names_are_no_markup_in_figures():
         for entry, name in zip(SMALL, MARKUP, strict=False)
     )
     metric = "fid[$a_{$]"
-    for study in (boundary_study(layers), isolating_study(layers), ends_study(layers, 2)):
+    figures = {}
+    for study in (boundary_study(layers), isolating_study(layers), ends_study(layers, 3)):
         named = [
             replace(entry, scores=tuple(replace(score, metric=metric) for score in entry.scores[:1]))
             for entry in study.trials
         ]
-        for figure in figures_of(replace(study, trials=tuple(named)), samples=pictures(study, 1, 8)):
-            assert render_svg(figure.figure, "salt")
+        found = figures_of(replace(study, trials=tuple(named)), samples=pictures(study, 1, 8))
+        figures |= {entry.name: entry.figure for entry in found}
+    assert {"boundary", "ends", "samples", "tradeoff"} < set(figures)
+    for figure in figures.values():
+        assert render_svg(figure, "salt")
 
 
 def test_a_text_with_dollars_is_drawn_as_it_is():

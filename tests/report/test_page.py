@@ -68,20 +68,10 @@ def run(tmp_path_factory):
 def content(run):
     before = sorted(run.rglob("*"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsens.report.write.figures_of", draw_nothing)
+        patch.setattr("qsens.report.write.figures_of", lambda *_, **__: ())
         content = page_content(run)
     assert sorted(run.rglob("*")) == before
     return content
-
-
-def draw_nothing(*_, **__):
-    return ()
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Drawing takes seconds; `run` has all figures."""
-    monkeypatch.setattr("qsens.report.write.figures_of", draw_nothing)
 
 
 def test_everything_is_written_from_the_folder_alone(run):

@@ -102,7 +102,7 @@ def test_replaced_layers_are_not_reported(run):
     assert "the same command" in caught.value.hint
 
 
-def test_replaced_evidence_and_pictures_are_left_out_of_the_report(run):
+def test_replaced_evidence_and_pictures_are_left_out_of_the_report(run, no_figures):
     paths, (one, other) = RunPaths(run), read_study(run).trials[1:3]
     assert paired_errors(paths.evidence)("psnr", one, other) is not None
     shutil.copy(paths.evidence / "trial-00003.npz", paths.evidence / "trial-00002.npz")

@@ -176,7 +176,7 @@ def test_changed_contents_are_refused_and_changed_versions_told(tmp_path, monkey
         assert folder.record_provenance({"model": "abc"}) == []
         with pytest.raises(RunFolderError, match="model changed"):
             folder.record_provenance({"model": "def"})
-        monkeypatch.setattr("qsens.run.versions.version", lambda name: "9.9")
+        monkeypatch.setattr("qsens.run.versions._installed", lambda name: "9.9")
         assert any(line.startswith("numpy: ") for line in folder.record_provenance({"model": "abc"}))
 
 
