@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qsens.calibration.shared_samples import read_shared_samples
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Decision, Progress, Role
 from qsens.core.maps import anchor_trial, int8_share
@@ -165,6 +166,9 @@ def score_maps(
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
         evaluator = runner_of(job, folder, lambda: checked_workload(job, folder, progress), runner)
+        shared = read_shared_samples(folder.shared_samples_path)
+        for text in filter(None, [shared and shared.text()]):
+            hear(f"Warning: {text}")
         for text in stage_texts(kept_stages(folder.repair_path)):
             hear(f"Repair: {text}")
         study = try_maps(

@@ -45,6 +45,7 @@ class FeedSampleSet(SampleSet):
     count: int
     clusters: tuple[str, ...] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -67,6 +68,10 @@ class FeedSampleSet(SampleSet):
         """What the rules say of the inputs, whatever the files hold."""
         ranges = {name: feed.value_range for name, feed in self.feeds.items()}
         return {name: ends for name, ends in ranges.items() if ends is not None}
+
+    def annotation(self, index: int) -> Mapping[str, str]:
+        """The `file` that the sample is read from, where it is in one."""
+        return {"file": self.files[index]} if self.files else {}
 
     def describe(self) -> Mapping[str, str]:
         """Name, source, count, clips, licence and origin where known, and what each feed does."""
@@ -153,6 +158,7 @@ def _open_folder(
         len(files.paths),
         _clusters(files, [spec for spec in inputs if completed[spec.name].source == "array"], manifest),
         facts,
+        tuple(path.name for path in files.paths),
     )
 
 

@@ -40,7 +40,10 @@ def stages_of(recipe: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Everything a repair is made from: the calibrated plan, and the calibration samples."""
+    """Everything a repair is made from: the calibrated plan, and the calibration samples.
+
+    `apart_from` is the digest of the evaluation set where samples were left out that are in it too.
+    """
 
     plan: LoweringPlan
     ranges: Ranges
@@ -49,6 +52,7 @@ class Subject:
     output: OutputRule
     threads: int
     progress: Progress
+    apart_from: str | None = None
 
     @cached_property
     def parts(self) -> tuple[SampleSet, SampleSet]:
@@ -74,7 +78,9 @@ def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
         RunFolderError: if the file cannot be written.
     """
     stages = stages_of(recipe)
-    digests = [recipe_digest(subject.ranges, stages[:count]) for count in range(len(stages) + 1)]
+    digests = [
+        recipe_digest(subject.ranges, stages[:count], subject.apart_from) for count in range(len(stages) + 1)
+    ]
     repair = load_repair(path, digests[1:]) or Repair(digests[0])
     done = digests.index(repair.digest)
     for stage, digest in zip(stages[done:], digests[done + 1 :], strict=True):
@@ -83,18 +89,20 @@ def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
     return repair
 
 
-def recipe_digest(ranges: Ranges, stages: tuple[str, ...]) -> str:
-    """The digest of the repair of these ranges by these stages."""
-    return repair_digest(ranges, {"version": _VERSION, "stages": stages})
+def recipe_digest(ranges: Ranges, stages: tuple[str, ...], apart_from: str | None = None) -> str:
+    """The digest of the repair of these ranges by these stages, without what that evaluation set holds."""
+    apart = {} if apart_from is None else {"apart_from": apart_from}
+    return repair_digest(ranges, {"version": _VERSION, "stages": stages, **apart})
 
 
 def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
     """The repair with one more stage, or with the reason why it was not taken."""
     start = time.perf_counter()
     if len(subject.samples) < FEWEST_SAMPLES:
+        which = "" if subject.apart_from is None else " that are not in the evaluation set"
         reason = (
-            f"{len(subject.samples)} calibration samples, {FEWEST_SAMPLES} are needed (a larger set, or "
-            "--calibration-samples)"
+            f"{len(subject.samples)} calibration samples{which}, {FEWEST_SAMPLES} are needed (a larger set, "
+            "or --calibration-samples)"
         )
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, reason),)))
     try:

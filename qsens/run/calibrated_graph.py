@@ -4,6 +4,15 @@ from dataclasses import dataclass, field, replace
 
 from qsens.calibration.measure import measure_ranges, promised_ranges
 from qsens.calibration.ranges import Ranges
+from qsens.calibration.shared_samples import (
+    SharedSamples,
+    places_apart,
+    read_shared_samples,
+    save_shared_samples,
+    shared_key,
+    shared_samples,
+)
+from qsens.calibration.splits import SampleView
 from qsens.core.interfaces import Progress
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
@@ -37,18 +46,32 @@ class CalibratedGraph:
 def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> CalibratedGraph:
     """Calibrate and repair, or read what an earlier run left in the folder. Raises as `measure_ranges`."""
     measured, spec = measured_graph(job, folder, progress), job.spec
+    shared = _shared_samples(job, folder, progress)
     subject = Subject(
         measured.plan,
         measured.ranges,
         measured.options,
-        job.calibration,
+        SampleView(job.calibration, places_apart(shared), ", apart from the evaluation set"),
         spec.output,
         spec.threads,
         progress,
+        apart_from=job.evaluation.digest if shared.places else None,
     )
     repair = make_repair(subject, spec.repair, folder.repair_path)
     plan, ranges = repair.applied(measured.plan, measured.ranges)
     return replace(measured, plan=plan, ranges=ranges)
+
+
+def _shared_samples(job: OpenedSweep, folder: RunPaths, progress: Progress) -> SharedSamples:
+    """What both sets hold, read from the folder if it is there, else found and written."""
+    kept = read_shared_samples(folder.shared_samples_path)
+    if kept is not None and kept.key == shared_key(job.calibration, job.evaluation):
+        return kept
+    spec = job.spec
+    are_of_one_set = spec.evaluation in (None, spec.calibration)
+    found = shared_samples(job.calibration, job.evaluation, are_of_one_set=are_of_one_set, progress=progress)
+    save_shared_samples(folder.shared_samples_path, found)
+    return found
 
 
 def measured_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> CalibratedGraph:

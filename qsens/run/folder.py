@@ -61,6 +61,10 @@ class RunPaths:
         return self.path / "range-check.json"
 
     @property
+    def shared_samples_path(self) -> Path:
+        return self.path / "shared-samples.json"
+
+    @property
     def repair_path(self) -> Path:
         return self.path / "repair.npz"
 
@@ -99,7 +103,7 @@ class RunPaths:
     @property
     def made_once(self) -> tuple[Path, ...]:
         """Files that the sweep makes once and later commands read."""
-        ranges = (self.ranges_path, self.range_check_path, self.repair_path)
+        ranges = (self.ranges_path, self.range_check_path, self.shared_samples_path, self.repair_path)
         return (self.layers_path, self.other_work_path, *ranges, self.reference_features_path)
 
     @property

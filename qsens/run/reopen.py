@@ -96,7 +96,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
             "restore the file, or sweep again in a new folder",
         )
     calibrated = _ranges(run, spec, provenance)
-    repair = _repair(run, spec, calibrated)
+    repair = _repair(run, spec, calibrated, provenance.contents.get("evaluation"))
     plan, ranges = repair.applied(LoweringPlan.of(graph), calibrated)
     options = lowering_options(spec)
     return ReopenedRun(
@@ -157,12 +157,13 @@ def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:
     return ranges
 
 
-def _repair(run: Path, spec: SweepSpec, ranges: Ranges) -> Repair:
-    digest = recipe_digest(ranges, stages_of(spec.repair))
-    if not stages_of(spec.repair):
-        return Repair(digest)
+def _repair(run: Path, spec: SweepSpec, ranges: Ranges, evaluation: str | None) -> Repair:
+    stages = stages_of(spec.repair)
+    if not stages:
+        return Repair(recipe_digest(ranges, stages))
     check_file(RunPaths(run), RunPaths(run).repair_path)
-    repair = load_repair(RunPaths(run).repair_path, (digest,))
+    digests = [recipe_digest(ranges, stages, apart_from) for apart_from in (None, evaluation)]
+    repair = load_repair(RunPaths(run).repair_path, digests)
     if repair is None:
         raise RunFolderError(
             f"{RunPaths(run).repair_path} is missing, damaged or of another calibration",

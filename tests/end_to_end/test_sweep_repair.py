@@ -1,6 +1,7 @@
 """`qsens sweep --repair`: said, resumed, and the same in what is exported."""
 
 import json
+import shutil
 import tomllib
 
 import pytest
@@ -87,6 +88,27 @@ def test_few_samples_are_said_in_one_line(generator, photos, tmp_path):
         "Repair: ranges, weights: left out, 2 calibration samples, 8 are needed (a larger set, or "
         "--calibration-samples)"
     )
+
+
+def test_repair_never_sees_what_is_evaluated(generator, photos, tmp_path):
+    """The same files under other names, all of them and two more than repair can do without."""
+    both = {count: tmp_path / f"both-{count}" for count in (16, 6)}
+    for count, folder in both.items():
+        folder.mkdir()
+        for path in sorted(photos.iterdir())[:count]:
+            shutil.copy(path, folder / f"copy-{path.name}")
+    counts = ("--calibration-samples", "16", "--evaluation-samples", "16", *ENDS)
+    said = {}
+    for count, folder in both.items():
+        out = tmp_path / f"run-{count}"
+        result = sweep(generator, photos, out, "--evaluation", folder, *counts)
+        assert result.exit_code == 0, result.stderr
+        said[count] = result.stderr
+        assert f"Warning: {count} of 16 calibration samples are, or are of a clip, in the eval" in said[count]
+        assert "(photo-000.png, photo-001.png, photo-002.png and" in said[count]
+        assert reopen_run(out).repair.stages
+    assert "left out, 0 calibration samples that are not in the evaluation set" in said[16]
+    assert "dB with INT8 everywhere" in said[6]
 
 
 def test_a_plan_tells_of_repair_and_its_time(generator, photos):
