@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from qsens.cli.options import PluginOption, parse_plugin_option, whole_number
+from qsens.cli.options import PluginOption, gathered, parse_plugin_option, whole_number
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text import ms_text, text_table
 from qsens.core.errors import SpecError
@@ -242,7 +242,8 @@ class BenchFlags:
 @click.option("--layers", is_flag=True, help="Time single layers too, where the runtime can.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
-def bench(folders: tuple[Path, ...], **flags: Any) -> None:
+@gathered(BenchFlags, "asked")
+def bench(folders: tuple[Path, ...], *, asked: BenchFlags) -> None:
     """Measure the maps of run folders, or the maps of bundles, on this machine.
 
     All maps are timed in turn, in one process, and no second bench runs at the same time. A run keeps the
@@ -253,7 +254,6 @@ def bench(folders: tuple[Path, ...], **flags: Any) -> None:
     # numpy, onnx and the runtime take seconds to load.
     from qsens.deploy.bench import alone
 
-    asked = BenchFlags(**flags)
     if asked.json_file is not None and len(folders) > 1:
         raise SpecError("--json FILE holds one folder's numbers", "give one folder, or leave out --json")
     if asked.json_file is not None and not asked.json_file.absolute().parent.is_dir():

@@ -1,7 +1,6 @@
 """`qsens calibration`: writes and checks the manifest of a set of images or arrays."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -40,10 +39,15 @@ def calibration() -> None:
 def add(
     folder: Path,
     *,
-    as_json: bool,
+    licence: str | None,
+    origin: str | None,
+    name: str | None,
+    colour_order: str | None,
     value_range: list[float] | None,
+    clip_pattern: str | None,
+    opener: str | None,
     largest_picture_megapixels: int,
-    **facts: Any,
+    as_json: bool,
 ) -> None:
     """Write FOLDER/manifest.toml: count, size, colour, range, licence, origin and checksums.
 
@@ -54,9 +58,8 @@ def add(
     from qsens.calibration.manifest import MANIFEST_NAME, SetFacts, write_manifest
 
     ends = None if value_range is None else (value_range[0], value_range[1])
-    manifest = write_manifest(
-        folder, SetFacts(value_range=ends, **facts), largest_megapixels=largest_picture_megapixels
-    )
+    facts = SetFacts(licence, origin, name, colour_order, ends, clip_pattern, opener)
+    manifest = write_manifest(folder, facts, largest_megapixels=largest_picture_megapixels)
     if as_json:
         echo_json(manifest.to_json())
         return

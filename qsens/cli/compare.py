@@ -1,7 +1,7 @@
 """`qsens compare`: several runs in one table and one figure."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 def compare(
     runs: tuple[Path, ...],
     *,
+    metrics: tuple[str, ...],
     labels: str | None,
+    budget: str | None,
+    guard: str | None,
+    gate: bool,
     out: Path | None,
     as_json: bool,
-    gate: bool,
-    **wishes: Any,
 ) -> None:
     """Compare the run folders RUN with the first of them: checkpoints, placements, ranges, backends.
 
@@ -45,7 +47,7 @@ def compare(
     from qsens.report.compare.write import comparison_document, write_comparison
 
     names = () if labels is None else tuple(labels.split(","))
-    options = CompareOptions(labels=names, has_gate=gate, **wishes)
+    options = CompareOptions(metrics, names, budget, guard, has_gate=gate)
     comparison = compare_runs(runs, options)
     written = () if out is None else write_comparison(comparison, out)
     if as_json:

@@ -9,7 +9,13 @@ import numpy as np
 
 from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
-from qsens.cli.options import spec_from_options, sweep_options, worker_options
+from qsens.cli.options import (
+    SweepOptions,
+    WorkerOptions,
+    spec_from_options,
+    sweep_options,
+    worker_options,
+)
 from qsens.core.errors import DataError, SpecError, install_hint
 
 # Photographs inside the scikit-image wheel; nothing is downloaded. Every second crop is held out as a
@@ -155,7 +161,7 @@ def _write_image(path: Path, pixels: Array) -> None:
 @click.option("--generator", "name", metavar="NAME", help="Which demo: talker (the default) or style.")
 @sweep_options
 @worker_options
-def demo(name: str | None, **options: Any) -> None:
+def demo(name: str | None, *, options: SweepOptions, workers: WorkerOptions) -> None:
     """Sweep a small trained generator, choose a map and write a report.
 
     `talker` is a speech-driven talking-face generator on a procedural corpus; `style` is a style-transfer
@@ -163,28 +169,25 @@ def demo(name: str | None, **options: Any) -> None:
     cores; run it again to resume or to see the result once more.
     """
     # numpy, onnx and Pillow take a second to load
-    from qsens.cli.sweep import PlannedRun, check_worker_options, sweep_and_finish
+    from qsens.cli.sweep import PlannedRun, sweep_and_finish
     from qsens.core.plugins import create, names
     from qsens.run.workers import open_pool
     from qsens.scoring.extractors import user_cache_folder
 
-    check_worker_options(options)
     name = name or next((known for known in PREFERRED if known in names("demos")), None)
     if name is None:
         raise SpecError("no demo is installed", "see: qsens plugins")
     chosen = create("demos", name, {})
     base = dict(chosen.spec_values(user_cache_folder() / "demo"))
-    if options.get("metrics") and "fid" not in options["metrics"]:
+    if options.metrics and "fid" not in options.metrics:
         base.pop("budget", None)  # a share of FP32's distance to real images
-    if options.get("strategy"):
+    if options.strategy:
         base.pop("strategy_options", None)  # those of the demo's own strategy
     spec = spec_from_options(None, options, base)
     for line in chosen.notes():
         click.echo(line)
-    trust_checkpoint = bool(options.get("trust_checkpoint"))
-    out = options.get("out") or Path("reports") / f"demo-{name}"
-    run = PlannedRun(spec, out, trust_checkpoint)
-    with open_pool(options["workers"], options["cluster"]) as pool:
+    run = PlannedRun(spec, options.out or Path("reports") / f"demo-{name}", options.trust_checkpoint)
+    with open_pool(workers.workers, workers.cluster) as pool:
         finished = sweep_and_finish(run, as_json=False, pool=pool)
     if finished.failure is not None:
         raise finished.failure

@@ -43,7 +43,17 @@ if TYPE_CHECKING:
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a bundle.")
 def export(
-    run: Path, *, trials: Sequence[int], trust_checkpoint: bool, as_json: bool, **options: Any
+    run: Path,
+    *,
+    target: str | None,
+    trials: Sequence[int],
+    out: Path | None,
+    batch: int,
+    goldens: int,
+    strict: bool,
+    takes_back_to_float: bool,
+    trust_checkpoint: bool,
+    as_json: bool,
 ) -> None:
     """Write the selected map of the folder RUN as a bundle that rebuilds and checks itself.
 
@@ -55,19 +65,19 @@ def export(
     from qsens import api
     from qsens.deploy.bundle import ExportOptions
 
-    target = api.export_target(run, options["target"])
+    found = api.export_target(run, target)
     wanted = ExportOptions(
-        target=target,
-        out=options["out"] or run / f"bundle-{target.name}",
-        batch=options["batch"],
-        golden_samples=options["goldens"],
-        strict=options["strict"],
-        takes_back_to_float=options["takes_back_to_float"],
+        target=found,
+        out=out or run / f"bundle-{found.name}",
+        batch=batch,
+        golden_samples=goldens,
+        strict=strict,
+        takes_back_to_float=takes_back_to_float,
     )
     for exported in api.export(run, wanted, trials=trials, trust_checkpoint=trust_checkpoint, hear=_hear):
         if as_json:
-            found = {"bundle": str(exported.folder), "digest": exported.digest, **exported.document}
-            echo_json(found, indent=None)
+            values = {"bundle": str(exported.folder), "digest": exported.digest, **exported.document}
+            echo_json(values, indent=None)
         else:
             _show(exported)
 

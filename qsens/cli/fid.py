@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,7 +32,14 @@ PATH = click.Path(path_type=Path)
 @largest_picture_option(default=LARGEST_PICTURE_MEGAPIXELS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fid(
-    folder_a: Path, folder_b: Path, *, largest_picture_megapixels: int, as_json: bool, **wanted: Any
+    folder_a: Path,
+    folder_b: Path,
+    *,
+    name: str | None,
+    weights: Path | None,
+    download: bool,
+    largest_picture_megapixels: int,
+    as_json: bool,
 ) -> None:
     """Distance between the images of two folders, with its 95 % interval.
 
@@ -41,7 +48,7 @@ def fid(
     # numpy, SciPy and ONNX Runtime take half a second to load.
     from qsens.scoring.fid import sample_size_warning, score_of_two_sets
 
-    extractor = _open_extractor(**wanted)
+    extractor = _open_extractor(name, weights, download=download)
     features = {
         folder: _features(folder, extractor, largest_picture_megapixels) for folder in (folder_a, folder_b)
     }
@@ -71,7 +78,7 @@ def score_text(score: "Score", counts: Mapping[str, int]) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
-def _open_extractor(*, name: str | None, weights: Path | None, download: bool) -> "Extractor":
+def _open_extractor(name: str | None, weights: Path | None, *, download: bool) -> "Extractor":
     from qsens.scoring.extractors import default_extractor_name, load_extractor  # deferred as above
 
     return load_extractor(

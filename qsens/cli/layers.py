@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from qsens.cli.options import PluginOption, parse_plugin_option, spec_from_options
+from qsens.cli.options import PluginOption, SweepOptions, parse_plugin_option, spec_from_options
 from qsens.cli.repeated_options import one_value_each
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
@@ -61,7 +61,16 @@ CONVENTIONS = (
 @click.option("--trust-checkpoint", is_flag=True, help="Allow FILE to run code while it is read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def layers(
-    *, file: Path | None, model: str | None, trust_checkpoint: bool, as_json: bool, **given: Any
+    *,
+    file: Path | None,
+    model: str | None,
+    input_shapes: Sequence[str],
+    model_options: Sequence[PluginOption],
+    calibration: str | None,
+    spec: Path | None,
+    output_name: tuple[str, ...],
+    trust_checkpoint: bool,
+    as_json: bool,
 ) -> None:
     """List the layers of the generator in FILE, in execution order."""
     from qsens.run.open import load_graph, open_generator
@@ -70,8 +79,8 @@ def layers(
 
     if file is None and model is None:
         raise SpecError("no generator given", "name a file, or --model package.module:factory")
-    shapes = one_value_each("--input-shape", map(parse_shape, given["input_shapes"]))
-    options = _model_options(given["model_options"])
+    shapes = one_value_each("--input-shape", map(parse_shape, input_shapes))
+    options = _model_options(model_options)
     if shapes:
         options["input_shapes"] = shapes
     if trust_checkpoint:
@@ -79,12 +88,12 @@ def layers(
     generator = open_generator(file, model, options)
     if generator.weights_read is not None:
         click.echo(f"Note: {generator.weights_read}", err=True)
-    asked = ("calibration", "spec", "output_name")
-    spec = spec_from_options(None, {name: given[name] for name in asked})
-    graph = load_graph(generator, shapes, None if spec.calibration is None else spec)
-    if spec.output.name is not None:
-        check_output(graph.outputs, spec.output)
-        graph = scored_graph(graph, spec.output.names)
+    said = SweepOptions(calibration=calibration, spec=spec, output_name=output_name)
+    found = spec_from_options(None, said)
+    graph = load_graph(generator, shapes, None if found.calibration is None else found)
+    if found.output.name is not None:
+        check_output(graph.outputs, found.output)
+        graph = scored_graph(graph, found.output.names)
     if as_json:
         echo_json({**graph_summary(graph), "weights_read": generator.weights_read})
     else:

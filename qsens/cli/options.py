@@ -3,8 +3,8 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -35,32 +35,8 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 _SIDES = re.compile(r"[0-9]{1,12}(x[0-9]{1,12})*")
 LARGEST_SIDE = 8192
 _OPTION_GROUPS = ("model", "backend", "strategy")
-# Flags that set the spec key of the same name.
-_PLAIN = (
-    "model",
-    "target",
-    "backend",
-    "strategy",
-    "extractor",
-    "inception_weights",
-    "calibration",
-    "evaluation",
-    "reference",
-    "calibration_samples",
-    "evaluation_samples",
-    "screen_samples",
-    "range_method",
-    "repair",
-    "placement",
-    "weight_scales",
-    "layer_order",
-    "budget",
-    "guard",
-    "seed",
-    "batch_size",
-    "threads",
-    "largest_picture_megapixels",
-)
+_IMAGE_RULE = ("resize", "crop", "value_range", "colour_order")
+_SPEC_KEYS = {entry.name for entry in fields(SweepSpec)}
 
 
 def whole_number(key: str) -> click.IntRange:
@@ -138,7 +114,6 @@ def _joined(context: click.Context, option: click.Parameter, texts: tuple[str, .
 
 
 budget_option = partial(click.option, "--budget", multiple=True, callback=_joined, metavar="[NAME=]X")
-# Every option is absent unless given: defaults live in `SweepSpec` only.
 _OPTIONS = (
     click.option("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
     click.option("--out", type=_PATH, help="Run folder to make or to resume."),
@@ -245,22 +220,99 @@ _WORKER_OPTIONS = (
 )
 
 
+@dataclass(frozen=True)
+class SweepOptions:
+    """What the shared options say; `None` or empty where one was not given: defaults live in `SweepSpec`."""
+
+    spec: Path | None = None
+    out: Path | None = None
+    model: str | None = None
+    calibration: str | None = None
+    evaluation: str | None = None
+    reference: str | None = None
+    calibration_samples: int | None = None
+    evaluation_samples: int | None = None
+    screen_samples: int | None = None
+    strategy: str | None = None
+    by: str | None = None
+    target: str | None = None
+    backend: str | None = None
+    metrics: tuple[str, ...] = ()
+    extractor: str | None = None
+    inception_weights: str | None = None
+    budget: str | None = None
+    guard: str | None = None
+    pinned: tuple[str, ...] = ()
+    range_method: str | None = None
+    repair: str | None = None
+    placement: str | None = None
+    weight_scales: str | None = None
+    layer_order: str | None = None
+    input_shapes: tuple[tuple[str, list[int]], ...] = ()
+    resize: list[int] | None = None
+    crop: str | None = None
+    value_range: list[float] | None = None
+    colour_order: str | None = None
+    largest_picture_megapixels: int | None = None
+    output_name: tuple[str, ...] = ()
+    output_range: list[float] | None = None
+    output_colour_order: str | None = None
+    options: tuple[PluginOption, ...] = ()
+    seed: int | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    trust_checkpoint: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who scores the maps: that many processes here, or the workers of the cluster at an address.
+
+    Raises:
+        SpecError: where both are given.
+    """
+
+    workers: int | None
+    cluster: str | None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.cluster is not None:
+            raise SpecError("--workers and --cluster exclude each other", "a cluster has workers of its own")
+
+
+def gathered(kind: type, name: str) -> Callable[[Command], Command]:
+    """A decorator that hands a command the options of the fields of `kind` as one `kind`, named `name`."""
+    names = [entry.name for entry in fields(kind)]
+
+    def gather(command: Command) -> Command:
+        @wraps(command)
+        def take(*arguments: Any, **given: Any) -> Any:
+            typed = kind(**{field: given.pop(field) for field in names})
+            return command(*arguments, **given, **{name: typed})
+
+        return take
+
+    return gather
+
+
 def sweep_options(command: Command) -> Command:
-    """Add the shared options to a command; it takes them as `**options` for `spec_from_options`."""
+    """Add the shared options to a command; it takes them as `options`, a `SweepOptions`."""
+    command = gathered(SweepOptions, "options")(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def worker_options(command: Command) -> Command:
-    """Add `--workers` and `--cluster`, which `qsens.run.workers.open_pool` takes."""
+    """Add `--workers` and `--cluster` to a command; it takes them as `workers`, a `WorkerOptions`."""
+    command = gathered(WorkerOptions, "workers")(command)
     for option in reversed(_WORKER_OPTIONS):
         command = option(command)
     return command
 
 
 def spec_from_options(
-    checkpoint: str | None, options: Mapping[str, Any], base: Mapping[str, Any] | None = None
+    checkpoint: str | None, options: SweepOptions, base: Mapping[str, Any] | None = None
 ) -> SweepSpec:
     """The spec of a command line: `base`, then the file of `--spec`, then the flags; later ones win.
 
@@ -270,32 +322,29 @@ def spec_from_options(
         SpecError: naming the key that is unknown or wrong.
     """
     values = values_from_options(checkpoint, options)
-    path = options.get("spec")
-    from_file = {} if path is None else read_spec_values(path)
+    from_file = {} if options.spec is None else read_spec_values(options.spec)
     return spec_from_values(values, "command line", merge_values(base or {}, from_file))
 
 
-def values_from_options(checkpoint: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def values_from_options(checkpoint: str | None, options: SweepOptions) -> dict[str, Any]:
     """Spec values of the flags that were given, absent ones left out."""
-    values: dict[str, Any] = {name: options[name] for name in _PLAIN if options.get(name) is not None}
-    if checkpoint is not None:
-        values["checkpoint"] = checkpoint
     # the same pattern twice: the later pin would win
-    one_value_each("--pin", ((pin.rpartition("=")[0], pin) for pin in options.get("pinned") or ()))
-    for name in ("metrics", "pinned"):
-        if options.get(name):
-            values[name] = list(options[name])
-    if options.get("input_shapes"):
-        values["input_shapes"] = one_value_each("--input-shape", options["input_shapes"])
-    image_rule = _given(options, {name: name for name in ("resize", "crop", "value_range", "colour_order")})
-    output = _given(
-        options,
-        {"value_range": "output_range", "colour_order": "output_colour_order"},
-    )
-    output |= {"name": list(options["output_name"])} if options.get("output_name") else {}
-    plugin_options = _plugin_options(options)
-    tables = {"image_rule": image_rule, "output": output, **plugin_options}
-    return values | {name: table for name, table in tables.items() if table}
+    one_value_each("--pin", ((pin.rpartition("=")[0], pin) for pin in options.pinned))
+    values: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        **{name: value for name, value in vars(options).items() if name in _SPEC_KEYS},
+        "input_shapes": one_value_each("--input-shape", options.input_shapes),
+        "image_rule": _given({name: getattr(options, name) for name in _IMAGE_RULE}),
+        "output": _given(
+            {
+                "value_range": options.output_range,
+                "colour_order": options.output_colour_order,
+                "name": options.output_name,
+            }
+        ),
+        **_plugin_options(options),
+    }
+    return _given(values)
 
 
 def default_out(spec: SweepSpec) -> Path:
@@ -310,14 +359,15 @@ def default_out(spec: SweepSpec) -> Path:
     return Path("reports") / re.sub(r"[^\w.-]+", "-", Path(text).stem)
 
 
-def _given(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {key: options[flag] for key, flag in names.items() if options.get(flag) is not None}
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are there, repeated ones as lists, as a TOML file has them."""
+    present = {key: value for key, value in values.items() if value is not None and value not in ((), {})}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in present.items()}
 
 
-def _plugin_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    given: list[PluginOption] = list(options.get("options") or ())
-    if options.get("by") is not None:
-        given.append(PluginOption("strategy", "by", options["by"]))
+def _plugin_options(options: SweepOptions) -> dict[str, dict[str, Any]]:
+    by = () if options.by is None else (PluginOption("strategy", "by", options.by),)
+    given = (*options.options, *by)
     values = one_value_each("--option", ((f"{one.group}.{one.name}", one.value) for one in given))
     return {
         f"{group}_options": {one.name: values[f"{group}.{one.name}"] for one in given if one.group == group}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import spec_from_options, sweep_options
+from qsens.cli.options import SweepOptions, spec_from_options, sweep_options
 from qsens.cli.text import echo_json, text_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @sweep_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
+def plan(checkpoint: Path | None, *, options: SweepOptions, as_json: bool) -> None:
     """Say how many maps a sweep of CHECKPOINT would score, on which images, and in how many minutes.
 
     Takes the options of `sweep`. Opens everything, times one batch, and writes nothing.
@@ -29,7 +29,7 @@ def plan(checkpoint: Path | None, *, as_json: bool, **options: Any) -> None:
     from qsens.run.plan import plan_sweep
 
     spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
-    opened = open_sweep(spec, trust_checkpoint=bool(options.get("trust_checkpoint")))
+    opened = open_sweep(spec, trust_checkpoint=options.trust_checkpoint)
     planned = plan_sweep(opened)
     if as_json:
         values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}

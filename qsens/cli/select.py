@@ -73,7 +73,7 @@ def reason_lines(study: Study, selection: Selection) -> list[str]:
 )
 @click.option("--write", is_flag=True, help="Write the map to RUN/precision_map.json, which export ships.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def select(  # noqa: PLR0913 - click hands every option over by its name
+def select(
     run: Path,
     *,
     budget: str | None,

@@ -1,14 +1,21 @@
 """`qsens sweep`: score precision maps of a generator, choose one, write the report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import default_out, spec_from_options, sweep_options, worker_options
+from qsens.cli.options import (
+    SweepOptions,
+    WorkerOptions,
+    default_out,
+    spec_from_options,
+    sweep_options,
+    worker_options,
+)
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json
 from qsens.core.errors import QsensError, SpecError
@@ -40,7 +47,9 @@ class PlannedRun:
 @sweep_options
 @worker_options
 @click.option("--json", "as_json", is_flag=True, help="Print choice and trials as JSON, one line a run.")
-def sweep(checkpoints: Sequence[Path], *, as_json: bool, **options: Any) -> None:
+def sweep(
+    checkpoints: Sequence[Path], *, options: SweepOptions, workers: WorkerOptions, as_json: bool
+) -> None:
     """Score INT8/FP16 maps of CHECKPOINT, choose the cheapest within the budget, and write a report.
 
     CHECKPOINT is an .onnx or .pt2 file, or weights with --model package.module:factory. Several
@@ -51,7 +60,7 @@ def sweep(checkpoints: Sequence[Path], *, as_json: bool, **options: Any) -> None
 
     failures: list[QsensError] = []
     runs = planned_runs(checkpoints, options)
-    with open_pool(options["workers"], options["cluster"]) as pool:
+    with open_pool(workers.workers, workers.cluster) as pool:
         for run in runs:
             finished = sweep_and_finish(run, as_json=as_json, pool=pool)
             if finished.failure is not None:
@@ -61,17 +70,16 @@ def sweep(checkpoints: Sequence[Path], *, as_json: bool, **options: Any) -> None
         raise failures[0]
 
 
-def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> list[PlannedRun]:
+def planned_runs(checkpoints: Sequence[Path], options: SweepOptions) -> list[PlannedRun]:
     """The sweeps of a command line, each with a folder of its own.
 
     Raises:
         SpecError: for options that cannot be used, or two checkpoints that would share a folder.
     """
-    check_worker_options(options)
     runs: dict[Path, PlannedRun] = {}
     for checkpoint in checkpoints or (None,):
         spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
-        out: Path | None = options.get("out")
+        out = options.out
         if out is None:
             out = default_out(spec)
         elif checkpoint is not None and len(checkpoints) > 1:
@@ -81,14 +89,8 @@ def planned_runs(checkpoints: Sequence[Path], options: Mapping[str, Any]) -> lis
                 f"{runs[out].spec.checkpoint} and {spec.checkpoint} would share the folder {out}",
                 "sweep them one by one, each with its own --out",
             )
-        runs[out] = PlannedRun(spec, out, bool(options.get("trust_checkpoint")))
+        runs[out] = PlannedRun(spec, out, options.trust_checkpoint)
     return list(runs.values())
-
-
-def check_worker_options(options: Mapping[str, Any]) -> None:
-    """Raises `SpecError` where both `--workers` and `--cluster` are given."""
-    if options.get("workers") is not None and options.get("cluster") is not None:
-        raise SpecError("--workers and --cluster exclude each other", "a cluster has workers of its own")
 
 
 def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None" = None) -> "FinishedRun":

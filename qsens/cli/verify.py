@@ -1,18 +1,35 @@
 """`qsens verify`: rebuild a bundle's engine, audit it, compare its pictures, score it again."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from qsens.cli.options import gathered
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError, VerificationError
 
 if TYPE_CHECKING:
     from qsens.deploy.verify import CheckedFiles, ComparedScore
+
+
+@dataclass(frozen=True)
+class VerifyFlags:
+    """The wishes of the flags."""
+
+    digest: str | None
+    no_latency: bool
+    repeats: int
+    latency_json: Path | None
+    scores: bool
+    data: Path | None
+    run: Path | None
+    compile_only: bool
+    trust_checkpoint: bool
+    as_json: bool
 
 
 @click.command()
@@ -29,7 +46,8 @@ if TYPE_CHECKING:
 @click.option("--compile-only", is_flag=True, help="Compile for TensorRT without a GPU; run nothing.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: bool, **options: Any) -> None:
+@gathered(VerifyFlags, "asked")
+def verify(bundle: Path, *, asked: VerifyFlags) -> None:
     """Rebuild the engine of the folder BUNDLE, audit its layers, compare its pictures, measure its latency.
 
     The verify.py in the bundle does the same on a device without qsens. Exit code 1: it is damaged or cannot
@@ -38,17 +56,17 @@ def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: boo
     from qsens.deploy.bundle_script import is_digest
     from qsens.deploy.verify import checked_files  # loads NumPy and onnx
 
-    if digest is not None and not is_digest(digest):
-        raise SpecError(f"{digest!r} is no digest", "give the 64 digits that qsens export printed")
-    if options["no_latency"] and options["latency_json"] is not None:
+    if asked.digest is not None and not is_digest(asked.digest):
+        raise SpecError(f"{asked.digest!r} is no digest", "give the 64 digits that qsens export printed")
+    if asked.no_latency and asked.latency_json is not None:
         raise SpecError("--latency-json needs what --no-latency leaves out", "give one of the two")
-    checked = checked_files(bundle, digest)
-    if compile_only:
-        if options["scores"] or options["latency_json"]:
+    checked = checked_files(bundle, asked.digest)
+    if asked.compile_only:
+        if asked.scores or asked.latency_json:
             raise SpecError("--compile-only runs nothing", "leave --score and --latency-json out")
-        _compile(checked, as_json=as_json)
+        _compile(checked, as_json=asked.as_json)
         return
-    failures = _check(checked, as_json=as_json, **options)
+    failures = _check(checked, asked)
     if failures:
         raise VerificationError(
             "; ".join(failures),
@@ -56,23 +74,23 @@ def verify(bundle: Path, *, digest: str | None, compile_only: bool, as_json: boo
         )
 
 
-def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[str]:
+def _check(checked: "CheckedFiles", asked: VerifyFlags) -> list[str]:
     """Check and print; returns what is wrong."""
     from qsens.deploy.verify import verify_engine, write_bundle_latency
     from qsens.device.check import report_problems, report_text
 
-    report = verify_engine(checked, repeats=0 if options["no_latency"] else options["repeats"])
-    if options["latency_json"] is not None:
-        write_bundle_latency(report, options["latency_json"])
-    if not as_json:
+    report = verify_engine(checked, repeats=0 if asked.no_latency else asked.repeats)
+    if asked.latency_json is not None:
+        write_bundle_latency(report, asked.latency_json)
+    if not asked.as_json:
         click.echo(report_text(report))
-    scores = _scored(checked, options) if options["scores"] else ()
+    scores = _scored(checked, asked) if asked.scores else ()
     failures = report_problems(report) + [
         f"{score.metric} is {score.found:.4g}, the run scored {score.expected:.4g}"
         for score in scores
         if score.is_worse
     ]
-    if as_json:
+    if asked.as_json:
         found = [{**asdict(score), "is_worse": score.is_worse} for score in scores]
         exit_code = VerificationError.exit_code if failures else 0
         verdict = {"ok": not failures, "exit_code": exit_code, "scores": found}
@@ -82,12 +100,10 @@ def _check(checked: "CheckedFiles", *, as_json: bool, **options: Any) -> list[st
     return failures
 
 
-def _scored(checked: "CheckedFiles", options: dict[str, Any]) -> "tuple[ComparedScore, ...]":
+def _scored(checked: "CheckedFiles", asked: VerifyFlags) -> "tuple[ComparedScore, ...]":
     from qsens.deploy.verify import run_of_bundle, score_again  # loads the run's plug-ins
 
-    run = run_of_bundle(
-        checked.bundle, options["run"], options["data"], trust_checkpoint=options["trust_checkpoint"]
-    )
+    run = run_of_bundle(checked.bundle, asked.run, asked.data, trust_checkpoint=asked.trust_checkpoint)
     with ProgressLine() as progress:
         return score_again(checked.bundle, run, progress)
 

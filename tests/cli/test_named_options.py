@@ -3,6 +3,7 @@
 import ast
 import re
 from functools import cache
+from inspect import Parameter, signature
 from pathlib import Path
 
 import click
@@ -101,3 +102,13 @@ def _wrong(text):
 def test_every_option_that_is_named_exists(path):
     wrong = [found for text in _texts_of(path) for found in _wrong(text)]
     assert not wrong
+
+
+def test_no_command_takes_options_that_have_no_type():
+    open_ended = [
+        " ".join(words)
+        for words, command in _commands(main).items()
+        for parameter in signature(command.callback or len).parameters.values()
+        if parameter.kind is Parameter.VAR_KEYWORD
+    ]
+    assert not open_ended

@@ -1,11 +1,13 @@
 """Flags to a spec: absent is not default, flags win over the file, wrong ones are named."""
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from qsens.cli.main import main
-from qsens.cli.options import default_out, spec_from_options, sweep_options
+from qsens.cli.options import SweepOptions, default_out, spec_from_options, sweep_options
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, OutputRule
 from qsens.core.spec import Options, SweepSpec
@@ -22,7 +24,7 @@ def parse(monkeypatch, tmp_path):
         @click.command()
         @click.argument("checkpoint", required=False)
         @sweep_options
-        def command(checkpoint, **options):
+        def command(checkpoint, options):
             seen.append((spec_from_options(checkpoint, options), options))
 
         monkeypatch.setattr("qsens.cli.main.plugins", command)
@@ -79,7 +81,7 @@ def test_every_flag_reaches_its_key(parse, tmp_path):
         batch_size=2,
         threads=1,
     )
-    assert options["trust_checkpoint"] is True
+    assert (options.out, options.trust_checkpoint) == (Path("run"), True)
 
 
 def test_several_budgets_are_one_text_of_the_spec(parse):
@@ -101,9 +103,8 @@ def test_flags_win_over_the_file_and_absent_flags_do_not(parse, tmp_path):
 def test_a_base_is_below_file_and_flags(tmp_path):
     path = tmp_path / "sweep.toml"
     path.write_text("seed = 5\n")
-    spec = spec_from_options(
-        None, {"spec": path, "batch_size": 2}, {"seed": 1, "batch_size": 1, "threads": 3}
-    )
+    options = SweepOptions(spec=path, batch_size=2)
+    spec = spec_from_options(None, options, {"seed": 1, "batch_size": 1, "threads": 3})
     assert (spec.seed, spec.batch_size, spec.threads) == (5, 2, 3)
 
 

@@ -14,7 +14,7 @@ from tiny_photos import write_photos
 
 from qsens.api import export, run_sweep
 from qsens.cli.main import main
-from qsens.cli.options import spec_from_options
+from qsens.cli.options import SweepOptions, spec_from_options
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import OutputRule
 from qsens.core.precision import Precision, PrecisionMap
@@ -182,7 +182,7 @@ def test_select_names_the_worst_output_and_tells_of_the_others(both):
 
 @pytest.mark.parametrize("names", [("picture",), ("picture", "matte")])
 def test_the_flag_may_be_given_several_times(names):
-    assert spec_from_options(None, {"output_name": names}).output.names == names
+    assert spec_from_options(None, SweepOptions(output_name=names)).output.names == names
 
 
 @pytest.mark.parametrize(

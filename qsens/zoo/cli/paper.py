@@ -2,13 +2,12 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from qsens.cli.options import sweep_options, values_from_options
+from qsens.cli.options import SweepOptions, sweep_options, values_from_options
 from qsens.cli.progress import ProgressLine
 from qsens.core.errors import SpecError
 
@@ -35,7 +34,7 @@ def paper(
     checkpoints: Path | None,
     latency: tuple[Path, ...],
     only: str | None,
-    **options: Any,
+    options: SweepOptions,
 ) -> None:
     """Make the tables and figures of Kim et al. 2023 with the student in CHECKPOINT.
 
@@ -54,13 +53,13 @@ def paper(
             "Table 4 is made of latency files", "add --latency FILE of: qsens bench RUN --json FILE"
         )
     request = PaperRequest(
-        out=options["out"] or DEFAULT_OUT,
+        out=options.out or DEFAULT_OUT,
         parts=parts,
         values={} if set(parts) <= WITHOUT_SWEEPS else values_for_sweeps(_given(options)),
         student=checkpoint,
         teacher=teacher,
         checkpoints={} if checkpoints is None else read_checkpoints(checkpoints),
-        trust_checkpoint=bool(options["trust_checkpoint"]),
+        trust_checkpoint=options.trust_checkpoint,
         command=_command(),
         latency=latency,
     )
@@ -69,11 +68,11 @@ def paper(
     click.echo(f"{page.with_suffix('.md')}\n{page}")
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def _given(options: SweepOptions) -> dict[str, Any]:
     from qsens.core.spec import merge_values, read_spec_values
 
-    path = options["spec"]
-    return merge_values({} if path is None else read_spec_values(path), values_from_options(None, options))
+    from_file = {} if options.spec is None else read_spec_values(options.spec)
+    return merge_values(from_file, values_from_options(None, options))
 
 
 def _command() -> str:

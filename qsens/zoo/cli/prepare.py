@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -54,7 +54,18 @@ def _parse_margins(text: str) -> list[int]:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def prepare(
-    *, videos: Sequence[Path], out: Path, whole_frame: bool, as_json: bool, quiet: bool, **values: Any
+    *,
+    videos: Sequence[Path],
+    out: Path,
+    licence: str | None,
+    origin: str | None,
+    whole_frame: bool,
+    pad: list[int],
+    smooth: bool,
+    every: int,
+    reference: str,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Turn each VIDEO into a clip in OUT: faces at 25 frames a second, sound at 16 kHz, and a manifest.
 
@@ -68,10 +79,10 @@ def prepare(
     from qsens.zoo.clips.faces import Margins
     from qsens.zoo.clips.preparing import PrepareOptions, check_facts, prepare_videos
 
-    opener_options = {"every": values["every"], "reference": values["reference"]}
-    facts = SetFacts(values["licence"], values["origin"], opener="clips", opener_options=opener_options)
+    opener_options = {"every": every, "reference": reference}
+    facts = SetFacts(licence, origin, opener="clips", opener_options=opener_options)
     check_facts(out, facts)
-    options = PrepareOptions(Margins(*values["pad"]), is_smoothed=values["smooth"])
+    options = PrepareOptions(Margins(*pad), is_smoothed=smooth)
     detector = None if whole_frame else _detector()
     with ProgressLine(is_shown=not quiet) as progress:
         report = prepare_videos(videos, out, options, detector, progress)

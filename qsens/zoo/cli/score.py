@@ -3,16 +3,16 @@
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from qsens import __version__
-from qsens.cli.options import PluginOption, parse_plugin_option
+from qsens.cli.options import PluginOption, gathered, parse_plugin_option
 from qsens.cli.repeated_options import one_value_each
 from qsens.cli.shown_text import steering
 from qsens.cli.text import echo_json, text_table
@@ -32,6 +32,21 @@ READINGS = {
 }
 
 
+@dataclass(frozen=True)
+class ScoreFlags:
+    """The wishes of the flags."""
+
+    data: Path
+    model: str
+    options: tuple[PluginOption, ...]
+    frames: int | None
+    reference: str
+    seed: int
+    syncnet: Path | None
+    download: bool
+    trust_checkpoint: bool
+
+
 @click.command()
 @click.argument("checkpoint", required=False, type=PATH)
 @click.option("--data", required=True, type=PATH, help="Folder of clips (qsens zoo corpus or prepare).")
@@ -47,7 +62,8 @@ READINGS = {
 @click.option("--download", is_flag=True, help="Fetch these weights (55 MB) where they are missing.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any) -> None:
+@gathered(ScoreFlags, "asked")
+def score(checkpoint: Path | None, *, asked: ScoreFlags, as_json: bool) -> None:
     """Score the generator in CHECKPOINT, without it the talker that qsens ships, on the clips of --data.
 
     Prints PSNR over the frame and over the mouth, the same with another clip's sound and for copying the
@@ -56,18 +72,18 @@ def score(checkpoint: Path | None, data: Path, *, as_json: bool, **options: Any)
     # numpy, SciPy and onnx take a second to load
     from qsens.zoo.metrics.scoring import score_talker, talker_of
 
-    generator = _open_generator(checkpoint, options)
-    samples = _open_samples(data, options)
-    meter, why_not = _sync_meter(options["syncnet"], samples, download=options["download"])
+    generator = _open_generator(checkpoint, asked)
+    samples = _open_samples(asked)
+    meter, why_not = _sync_meter(asked.syncnet, samples, download=asked.download)
     with click.progressbar(length=len(samples), label="frames", file=steering(sys.stderr)) as bar:
         scores = score_talker(
             talker_of(generator),
             samples,
-            seed=options["seed"],
+            seed=asked.seed,
             meter=meter,
             progress=lambda done, _, __: bar.update(done - bar.pos),
         )
-    facts = {**_facts(generator), "data": str(data), "reference": options["reference"]}
+    facts = {**_facts(generator), "data": str(asked.data), "reference": asked.reference}
     if as_json:
         margins = {name: getattr(scores, name) for name in _MARGINS}
         echo_json({**asdict(scores), **margins, **facts, "lip_sync_note": why_not})
@@ -122,24 +138,22 @@ def _readings_table(readings: "MouthReadings") -> str:
     return text_table(("correlation of the mouth", "open", "width", "round"), rows, right=(1, 2, 3))
 
 
-def _open_generator(checkpoint: Path | None, options: Mapping[str, Any]) -> "Generator":
+def _open_generator(checkpoint: Path | None, asked: ScoreFlags) -> "Generator":
     from qsens.run.open import open_generator  # loads onnx
 
-    given: tuple[PluginOption, ...] = options["options"]
-    wanted = one_value_each(
-        "--option", ((option.name, option.value) for option in given if option.group == "model")
-    )
-    wanted["trust_checkpoint"] = options["trust_checkpoint"]
-    return open_generator(checkpoint, options["model"], wanted)
+    given = (option for option in asked.options if option.group == "model")
+    wanted = one_value_each("--option", ((option.name, option.value) for option in given))
+    wanted["trust_checkpoint"] = asked.trust_checkpoint
+    return open_generator(checkpoint, asked.model, wanted)
 
 
-def _open_samples(data: Path, options: Mapping[str, Any]) -> "SampleSet":
+def _open_samples(asked: ScoreFlags) -> "SampleSet":
     from qsens.core.interfaces import InputSpec
     from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE, open_clips
 
     inputs = [InputSpec("mel", MEL_SHAPE, "float32", True), InputSpec("face", FACE_SHAPE, "float32", True)]  # noqa: FBT003
     opened = open_clips(
-        data, inputs=inputs, seed=options["seed"], count=options["frames"], reference=options["reference"]
+        asked.data, inputs=inputs, seed=asked.seed, count=asked.frames, reference=asked.reference
     )
     return cast("SampleSet", opened)
 

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -37,7 +36,17 @@ def zoo() -> None:
 @click.option("--clips-per-speaker", type=int, default=1, show_default=True, help="Same face and voice.")
 @click.option("--jobs", type=int, help="Processes; one a core if left out.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def corpus(*, frames: int, out: Path, jobs: int | None, quiet: bool, **values: int) -> None:
+def corpus(
+    *,
+    frames: int,
+    seed: int,
+    out: Path,
+    size: int,
+    frames_per_clip: int,
+    clips_per_speaker: int,
+    jobs: int | None,
+    quiet: bool,
+) -> None:
     """Make talking faces with sound in OUT: one folder a clip, with frames, sound and mouth.csv.
 
     Nothing is downloaded or recorded: faces are drawn, speech is synthesised, and both follow the same
@@ -46,9 +55,10 @@ def corpus(*, frames: int, out: Path, jobs: int | None, quiet: bool, **values: i
     # NumPy and SciPy load only when clips are made.
     from qsens.zoo.corpus.writing import CorpusPlan, write_corpus
 
+    plan = CorpusPlan(seed, size, frames_per_clip, clips_per_speaker)
     workers = (os.cpu_count() or 1) if jobs is None else jobs
     with ProgressLine(is_shown=not quiet) as progress:
-        written = write_corpus(out, CorpusPlan(**values), frames, workers, progress)
+        written = write_corpus(out, plan, frames, workers, progress)
     kept = f", {written.kept} clips kept" if written.kept else ""
     click.echo(f"{out}: {written.frames} frames, {written.made} clips made{kept}")
 
@@ -63,7 +73,18 @@ def corpus(*, frames: int, out: Path, jobs: int | None, quiet: bool, **values: i
 @click.option("--max-minutes", type=float, help="Stop after so many minutes of training.")
 @click.option("--threads", type=int, help="CPU threads.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def distill(*, spec: str, quiet: bool, **overrides: Any) -> None:
+def distill(
+    *,
+    spec: str,
+    data: tuple[Path, ...],
+    validation: Path | None,
+    out: Path | None,
+    teacher: Path | None,
+    expert: Path | None,
+    max_minutes: float | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
     """Distil a compact student generator as the TOML file SPEC says.
 
     SPEC may also be the name of a shipped spec, such as `student-bare-kd-start`. Its key `distiller` names
@@ -73,7 +94,8 @@ def distill(*, spec: str, quiet: bool, **overrides: Any) -> None:
     from qsens.core.plugins import load_plugin
     from qsens.zoo.training.spec_reading import merged_values
 
-    values = merged_values(spec, overrides)
+    flags = {"data": data, "validation": validation, "out": out, "teacher": teacher, "expert": expert}
+    values = merged_values(spec, {**flags, "max_minutes": max_minutes, "threads": threads})
     folder = values.pop("out", None)
     if folder is None:
         raise SpecError("no folder for the result", "give --out FOLDER, or out = 'FOLDER' in the spec")
@@ -93,7 +115,18 @@ def distill(*, spec: str, quiet: bool, **overrides: Any) -> None:
 @click.option("--max-minutes", type=float, help="Stop after so many minutes of training.")
 @click.option("--threads", type=int, help="CPU threads.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def train(*, spec: str, quiet: bool, **overrides: Any) -> None:
+def train(
+    *,
+    spec: str,
+    data: tuple[Path, ...],
+    validation: Path | None,
+    out: Path | None,
+    start: Path | None,
+    expert: Path | None,
+    max_minutes: float | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
     """Train a talker, a teacher or a lip-sync expert as the TOML file SPEC says.
 
     SPEC may also be the name of a shipped spec, such as `talker`. The same command again resumes; Ctrl-C
@@ -103,7 +136,8 @@ def train(*, spec: str, quiet: bool, **overrides: Any) -> None:
     from qsens.zoo.training.kinds import train as train_kind
     from qsens.zoo.training.spec_reading import read_training_spec
 
-    read = read_training_spec(spec, overrides)
+    flags = {"data": data, "validation": validation, "out": out, "start": start, "expert": expert}
+    read = read_training_spec(spec, {**flags, "max_minutes": max_minutes, "threads": threads})
     with ProgressLine(is_shown=not quiet) as progress:
         result = train_kind(read, progress)
     if result.metrics:
