@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,13 @@ def commands_of(text: str) -> set[str]:
 
 def check_commands(text: str) -> None:
     assert commands_of(text) <= set(COMMANDS)
-    known = " ".join(CliRunner().invoke(main, [name, "--help"]).output for name in COMMANDS)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)):
-        assert option in known, option
+        assert option in all_help(), option
+
+
+@cache
+def all_help() -> str:
+    return " ".join(CliRunner().invoke(main, [name, "--help"]).output for name in COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(README.parent).as_posix())

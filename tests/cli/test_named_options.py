@@ -7,7 +7,6 @@ from inspect import Parameter, signature
 from pathlib import Path
 
 import click
-import pytest
 
 from qsens.cli.main import main
 from qsens.deploy.bundle_script import parser
@@ -98,9 +97,13 @@ def _wrong(text):
                 yield f"qsens {' '.join(command)} {option}"
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_option_that_is_named_exists(path):
-    wrong = [found for text in _texts_of(path) for found in _wrong(text)]
+def test_every_option_that_is_named_exists():
+    wrong = [
+        (str(path.relative_to(ROOT)), found)
+        for path in (*DOCUMENTS, *SOURCES)
+        for text in _texts_of(path)
+        for found in _wrong(text)
+    ]
     assert not wrong
 
 

@@ -155,6 +155,7 @@ def test_ctrl_c_while_scoring(generator, photos, site, uninterrupted, tmp_path):
     assert finish(generator, photos, run, *SLOW) == uninterrupted
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_calibrating(generator, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     samples = "slow_plugins:slow_samples"

@@ -44,6 +44,7 @@ def parts(saved):
     return parts_of(saved)
 
 
+@pytest.mark.slow
 def test_a_checked_program_is_the_one_that_torch_loads(saved):
     checked, trusted = open_exported_program(saved), open_exported_program(saved, trust_checkpoint=True)
     assert checked.digest == trusted.digest

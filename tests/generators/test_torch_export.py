@@ -122,6 +122,7 @@ def test_an_exported_program_keeps_names_and_its_dynamic_batch(program_file):
     np.testing.assert_allclose(run_model(graph.model, {"image": values})[0], wanted, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_of_the_optimising_exporter_names_layers_by_their_own_modules():
     with quiet_export():
         program = torch.onnx.export(

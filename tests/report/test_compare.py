@@ -124,7 +124,7 @@ def test_nothing_to_keep_is_an_error(pair):
         gate(pair(first={"count": 1}, count=None), "20")
 
 
-def test_what_is_written_can_be_read(pair, tmp_path):
+def test_what_is_written_can_be_read(pair, tmp_path, no_figures):
     comparison = compare_runs(pair(damage=1.5), CompareOptions(budget="3"))
     paths = write_comparison(comparison, tmp_path / "out")
     assert {path.name for path in paths} == {

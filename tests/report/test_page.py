@@ -19,6 +19,7 @@ from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
 from qsens.device.audit import LayerAudit
 from qsens.repair.repair import StageResult
+from qsens.report.figures.all_figures import figures_of
 from qsens.report.page import render_page
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
@@ -60,8 +61,16 @@ def messy_study():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = write_run(tmp_path_factory.mktemp("runs") / "messy & odd", messy_study(), budget="5.0")
-    write_report(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qsens.report.write.figures_of", some_figures)
+        write_report(path)
     return path
+
+
+def some_figures(*arguments, **options):
+    """A line, a scatter and pictures; `test_figures.py` draws the others too."""
+    found = figures_of(*arguments, **options)
+    return tuple(entry for entry in found if entry.name in ("boundary", "samples", "tradeoff"))
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +180,7 @@ def test_a_second_report_replaces_the_first(run):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_anchors_alone_make_a_report(tmp_path):
+def test_anchors_alone_make_a_report(tmp_path, no_figures):
     path = write_run(tmp_path / "run", Study(SPEC.digest, LAYERS, tuple(anchors(LAYERS)[:2])))
     page = write_report(path).read_text()
     assert "No map has been chosen yet" in page

@@ -27,7 +27,10 @@ from qsens.report.page_content import PageContent, Picture
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
 
 EVIL = "</script><script>document.title='taken'</script><b>bold</b>"
 FID = "fid[lite0]"
