@@ -22,7 +22,7 @@ from qsens.deploy.chosen_map import chosen_maps, map_to_ship
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
 from qsens.graph.graph import Graph
-from qsens.repair.repair import kept_stages, stage_texts
+from qsens.repair.repair import kept_stages, stage_texts, summary_of
 from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.checked_ranges import checked_workload
@@ -169,7 +169,8 @@ def score_maps(
         shared = read_shared_samples(folder.shared_samples_path)
         for text in filter(None, [shared and shared.text()]):
             hear(f"Warning: {text}")
-        for text in stage_texts(kept_stages(folder.repair_path)):
+        stages = kept_stages(folder.repair_path)
+        for text in stage_texts(stages):
             hear(f"Repair: {text}")
         study = try_maps(
             job.graph.layers,
@@ -179,7 +180,7 @@ def score_maps(
             progress=progress,
         )
         write_decisions(folder.decisions_path, decisions_of(job.strategy, study.layers, study.trials))
-        return replace(study, other_work=job.graph.other_work)
+        return replace(study, other_work=job.graph.other_work, repair=summary_of(stages))
 
 
 def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:

@@ -170,6 +170,7 @@ def selection_text(study: Study, selection: Selection) -> str:
         *_overflow_lines(selection.trial),
         *_mismatch_lines(selection.trial),
         *_output_lines(selection.trial),
+        *([] if study.repair is None else [study.repair.text]),
         "",
         layers_table(study, selection.precision_map),
         *reason_lines(study, selection),

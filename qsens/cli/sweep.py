@@ -130,6 +130,7 @@ def text_of(finished: "FinishedRun") -> str:
             lines.insert(0, f"\nNo budget was given: {DEFAULT_BUDGET} of FP32's score is the default.")
         path = RunPaths(folder).precision_map_path
         return "\n".join([selection_text(study, finished.selection), *lines, f"Precision map: {path}"])
+    lines += [] if study.repair is None else [study.repair.text]
     if finished.failure is not None or finished.search_end is not None:
         return "\n".join(lines).lstrip()
     metric = headline_metric(study)

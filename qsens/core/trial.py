@@ -152,16 +152,26 @@ def _output_errors(value: object) -> Iterable[tuple[str, float]]:
 
 
 @dataclass(frozen=True)
+class RepairSummary:
+    """What making INT8 better came to, as a line for people; `is_taken` where it changed anything."""
+
+    text: str
+    is_taken: bool
+
+
+@dataclass(frozen=True)
 class Study:
     """The layers and every trial so far, as reports and selection read them.
 
-    `other_work` is the network's work that is in no layer, as far as the run has written it down.
+    `other_work` is the network's work that is in no layer, as far as the run has written it down; `repair`
+    is `None` where none was asked for.
     """
 
     spec_digest: str
     layers: tuple[Layer, ...]
     trials: tuple[Trial, ...]
     other_work: tuple[OtherWork, ...] = ()
+    repair: RepairSummary | None = None
 
     def scored(self) -> tuple[Trial, ...]:
         """Trials that have scores on all samples."""

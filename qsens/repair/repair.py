@@ -13,6 +13,7 @@ import numpy as np
 
 from qsens.calibration.ranges import Ranges
 from qsens.core.files import write_atomically
+from qsens.core.trial import RepairSummary
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringPlan, RepairedLayer
 
@@ -58,6 +59,26 @@ class StageResult:
         if not self.is_taken:
             return f"{self.stage}: not taken, {held_out} ({self.error_before:.3g} to {self.error_after:.3g})"
         return f"{counted}: {held_out}; {self.duration_s:.0f} s"
+
+
+def summary_of(stages: Sequence[StageResult]) -> RepairSummary | None:
+    """What the stages of a repair came to; `None` without stages."""
+    judged = [stage for stage in stages if stage.gain_db is not None]
+    gains = {
+        is_taken: ", ".join(
+            f"{stage.stage} {stage.gain_db:+.1f} dB" for stage in judged if stage.is_taken is is_taken
+        )
+        for is_taken in (True, False)
+    }
+    where = "the picture with INT8 everywhere, on calibration samples held out"
+    if gains[True]:
+        rest = f"; not taken: {gains[False]}" if gains[False] else ""
+        return RepairSummary(f"Repair: {gains[True]} ({where}){rest}.", is_taken=True)
+    if judged:
+        return RepairSummary(f"Repair: nothing was taken, {gains[False]} ({where}).", is_taken=False)
+    if not stages:
+        return None
+    return RepairSummary(f"Repair: {stage_texts(stages)[0]}.", is_taken=False)
 
 
 def stage_texts(stages: Sequence[StageResult]) -> list[str]:
@@ -118,7 +139,7 @@ def save_repair(path: Path, repair: Repair) -> None:
 def kept_stages(path: Path) -> tuple[StageResult, ...]:
     """The stages of the repair in that file; none where there is no whole file."""
     try:
-        return _repair_of(read_arrays(path)).stages
+        return _stages_in(read_arrays(path, ("stages",)))
     except _DAMAGE:
         return ()
 
@@ -140,11 +161,14 @@ def _repair_of(arrays: Mapping[str, Any]) -> Repair:
         name: RepairedLayer(*(_like(arrays[f"{part}{index}"], kind) for part, kind in _PARTS.items()))
         for index, name in enumerate(arrays["layer"].tolist())
     }
-    stages = tuple(
+    return Repair(str(arrays["digest"]), amax, layers, _stages_in(arrays))
+
+
+def _stages_in(arrays: Mapping[str, Any]) -> tuple[StageResult, ...]:
+    return tuple(
         StageResult(**{**stage, "skipped": tuple(map(tuple, stage["skipped"]))})
         for stage in json.loads(str(arrays["stages"]))
     )
-    return Repair(str(arrays["digest"]), amax, layers, stages)
 
 
 def _like(array: Any, kind: type) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qsens.core.layer import Layer
-from qsens.selection.reasons import Reason, ReasonKind
+from qsens.selection.reasons import AFTER_REPAIR, Reason, ReasonKind
 
 MOST_GROUPS = 10
 _MOST_RUNS = 3
@@ -74,7 +74,9 @@ def _of_one_kind(members: Sequence[_Member]) -> list[list[_Member]]:
 def _group(layers: Sequence[Layer], members: Sequence[_Member]) -> ReasonGroup:
     texts = {reason.text for _, reason in members}
     trials = tuple(sorted({number for _, reason in members for number in reason.trials}))
-    text = texts.pop() if len(texts) == 1 else f"{_OF_SEVERAL[members[0][1].kind]}{_trials_text(trials)}"
+    repaired = f"{AFTER_REPAIR}: " if all(AFTER_REPAIR in text for text in texts) else ""
+    of_several = f"{repaired}{_OF_SEVERAL[members[0][1].kind]}{_trials_text(trials)}"
+    text = texts.pop() if len(texts) == 1 else of_several
     names = tuple(layers[place].name for place, _ in members)
     return ReasonGroup(names, _names(layers, [place for place, _ in members]), text, trials)
 

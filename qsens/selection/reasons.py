@@ -17,6 +17,8 @@ from qsens.selection.timings import Timings
 
 __all__ = ["Reason", "ReasonKind", "reasons_of", "reasons_of_selection"]
 
+AFTER_REPAIR = "costly even after repair"
+
 
 class ReasonKind(StrEnum):
     """The use of a reason to a reader: what to do about the layer follows from it."""
@@ -72,7 +74,7 @@ def _reason(around: Neighbourhood, layer: Layer) -> Reason:
         return Reason(_why_not_allowed(layer), (), ReasonKind.CANNOT)
     if runs is Precision.INT8:
         return _int8_reason(around, layer.name)
-    reason = _reason_against_int8(around, layer.name)
+    reason = _after_repair(around, _reason_against_int8(around, layer.name))
     return _with_overflow(around, layer, reason) if runs is Precision.FP32 else reason
 
 
@@ -86,6 +88,14 @@ def _reason_against_int8(around: Neighbourhood, layer: str) -> Reason:
     """The reason that the layer named `layer` is not in INT8, by the nearest evidence there is."""
     found = (find(around, layer) for find in _BY_NEARNESS)
     return next(reason for reason in found if reason is not None)
+
+
+def _after_repair(around: Neighbourhood, reason: Reason) -> Reason:
+    """The reason, with a word on what its cost already has behind it."""
+    repair = around.study.repair
+    if repair is None or not repair.is_taken or reason.kind not in (ReasonKind.COSTLY, ReasonKind.TOGETHER):
+        return reason
+    return replace(reason, text=f"{AFTER_REPAIR}: {reason.text}")
 
 
 def _free(around: Neighbourhood, layer: str) -> Reason | None:

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 from tiny_runs import keep_trials, qsens, sweep, without_durations, write_images
 
-from qsens.repair.repair import kept_stages, stage_texts
+from qsens.repair.repair import kept_stages, stage_texts, summary_of
 from qsens.run.folder import RunPaths, read_run_spec
 from qsens.run.reopen import reopen_run
 
@@ -29,6 +29,7 @@ def run(generator, photos, tmp_path):
     stages = kept_stages(RunPaths(tmp_path / "run").repair_path)
     assert said == [f"Repair: {text}" for text in stage_texts(stages)]
     assert [stage.stage for stage in stages] == ["ranges", "weights"]
+    assert f"\n{summary_of(stages).text}\n" in result.stdout
     return tmp_path / "run"
 
 

@@ -11,11 +11,14 @@ from qsens.core.interfaces import OutputRule
 from qsens.engines.lowering.plan import LoweringOptions
 from qsens.repair import stages
 from qsens.repair.picture_error import PictureError
-from qsens.repair.repair import Repair, StageResult, kept_stages, stage_texts
+from qsens.repair.repair import Repair, StageResult, kept_stages, stage_texts, summary_of
 from qsens.repair.stages import Proposals, Subject, fitted_and_held_out, make_repair
 from qsens.repair.weights import CompensatedLayers, compensate_weights
 
 OUTLIER = 40.0
+GOOD = StageResult("ranges", is_taken=True, error_before=0.1, error_after=0.01, changed=3)
+BAD = StageResult("weights", is_taken=False, error_before=0.1, error_after=0.2)
+FEW = StageResult("ranges", is_taken=False, skipped=(("ranges", "too few"),))
 
 
 class Noise:
@@ -164,6 +167,22 @@ def test_too_few_samples_leave_everything_as_it_is(setup, tmp_path):
         "ranges, weights: left out, 7 calibration samples, 8 are needed (a larger set, or "
         "--calibration-samples)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("stages", "said", "is_taken"),
+    [
+        ((GOOD, BAD), "Repair: ranges +10.0 dB (the picture", True),
+        ((GOOD, BAD), "held out); not taken: weights -3.0 dB.", True),
+        ((BAD,), "Repair: nothing was taken, weights -3.0 dB (the picture", False),
+        ((FEW,), "Repair: ranges: left out, too few.", False),
+    ],
+)
+def test_a_repair_is_summed_up_in_a_line(stages, said, is_taken):
+    summary = summary_of(stages)
+    assert said in summary.text
+    assert summary.is_taken is is_taken
+    assert summary_of(()) is None
 
 
 def test_no_repair_changes_nothing(setup, tmp_path):

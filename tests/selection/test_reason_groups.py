@@ -3,7 +3,7 @@
 import pytest
 
 from qsens.selection.reason_groups import MOST_GROUPS, fold_reasons
-from qsens.selection.reasons import Reason, ReasonKind
+from qsens.selection.reasons import AFTER_REPAIR, Reason, ReasonKind
 from qsens.testing import example_layers
 
 LAYERS = example_layers(30)
@@ -33,6 +33,12 @@ def test_too_many_lines_are_folded_by_kind():
     assert [group.names for group in groups] == [f"{NAMES[0]} to {NAMES[11]} (12 layers)", NAMES[12]]
     assert groups[0].text.endswith("beside the chosen map's in INT8 (trials 0, 1, 2, 3, 4 and 7 more)")
     assert groups[1].text == "no trial"
+
+
+def test_a_fold_of_layers_that_stay_costly_after_repair_says_so():
+    texts = {place: f"{AFTER_REPAIR}: alone (trial {place})" for place in range(12)}
+    (group,) = fold_reasons(LAYERS, reasons_at(texts))
+    assert group.text.startswith("costly even after repair: each is too much with no other layer beside")
 
 
 def test_layers_apart_from_each_other_are_folded_by_kind_too():

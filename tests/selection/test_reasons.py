@@ -11,7 +11,7 @@ from latency_tables import measured, write_table
 from reason_studies import LAYERS, LIMIT, NAMES, anchors, failed, score, screened, study_of, tried
 
 from qsens.core.precision import Precision
-from qsens.core.trial import Outcome, Study
+from qsens.core.trial import Outcome, RepairSummary, Study
 from qsens.selection.budget import Budget, Limit
 from qsens.selection.choose import cheapest_within, violation
 from qsens.selection.reasons import ReasonKind, reasons_of, reasons_of_selection
@@ -30,6 +30,16 @@ def test_the_chosen_map_with_the_layer_too_is_beyond_the_limit():
     reason = reason_of(2, tried(3, {0, 1, 2}, 2.31))
     assert str(reason) == "with it in INT8 too (trial 3): fid-fp32 2.31, limit 2"
     assert (reason.kind, reason.trials) == (ReasonKind.COSTLY, (3,))
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_what_stays_costly_after_repair_says_so(is_taken):
+    repaired = RepairSummary("Repair: ranges", is_taken=is_taken)
+    study = replace(study_of(tried(3, {0, 1, 2}, 2.31), CHOSEN), repair=repaired)
+    reasons = reasons_of(study, CHOSEN, [LIMIT])
+    start = "costly even after repair: " if is_taken else ""
+    assert str(reasons[NAMES[2]]) == f"{start}with it in INT8 too (trial 3): fid-fp32 2.31, limit 2"
+    assert "even after repair" not in str(reasons[NAMES[0]])
 
 
 def test_a_few_more_layers_are_named_and_the_fewest_count():
