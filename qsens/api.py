@@ -51,6 +51,7 @@ from qsens.run.open import (
 from qsens.run.reopen import reopen_run
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
+from qsens.run.without_repair import score_without_repair
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
 from qsens.selection.budget import DEFAULT_BUDGET
@@ -113,7 +114,16 @@ def sweep(
     study = score_maps(job, out, progress=progress, hear=hear, runner=runner)
     if (warning := shown_pictures_warning(RunPaths(out).samples)) is not None:
         hear(f"Warning: {warning}")
-    finished = finish_run(study, job.spec, out)
+
+    def compare(chosen: Selection | None) -> None:
+        if not job.spec.compares_repair:
+            return
+        if study.repair is None or not study.repair.is_taken:
+            hear("Note: repair changed nothing, so that there is nothing to compare")
+            return
+        score_without_repair(job, out, None if chosen is None else chosen.trial.requested, progress)
+
+    finished = finish_run(study, job.spec, out, compare)
     return replace(finished, survivals=_survivals(job, finished))
 
 
@@ -183,8 +193,10 @@ def score_maps(
         return replace(study, other_work=job.graph.other_work, repair=summary_of(stages))
 
 
-def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
-    """Choose a map within the budget, write `precision_map.json` and the report.
+def finish_run(
+    study: Study, spec: SweepSpec, out: Path, compare: Callable[[Selection | None], None]
+) -> FinishedRun:
+    """Choose a map within the budget, write `precision_map.json`, `compare` what was chosen, and report.
 
     Raises:
         RunFolderError: if they cannot be written.
@@ -203,6 +215,7 @@ def finish_run(study: Study, spec: SweepSpec, out: Path) -> FinishedRun:
         if selection is not None:
             audit = load_audit(paths.evidence, selection.trial.number, selection.trial.digest_of("audit"))
             write_precision_map(paths.precision_map_path, selection, study, spec, read_provenance(out), audit)
+        compare(selection)
         decisions = read_decisions(paths.decisions_path)
         end = decisions[-1] if decisions else None
         return FinishedRun(study, spec, out, make_report(out), selection, failure, end)

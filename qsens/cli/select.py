@@ -215,7 +215,7 @@ def trials_table(
             map_title(trial.requested, study.layers),
             _share_text(study, trial),
             *(() if timings is None else (shown_ms(timings.of(trial)),)),
-            *(_shown_score(trial, metric) for metric in study.metrics),
+            *(shown_score(trial, metric) for metric in study.metrics),
             *((str(len(trial.mismatches)),) if shows_mismatches else ()),
         )
         for trial in trials
@@ -300,7 +300,8 @@ def _mismatch_lines(trial: Trial) -> list[str]:
     return [f"Warning: the engine runs {len(trial.mismatches)} layers in another precision: {named}."]
 
 
-def _shown_score(trial: Trial, metric: str) -> str:
+def shown_score(trial: Trial, metric: str) -> str:
+    """A trial's score as text, with half the 95% interval of its difference from FP32."""
     score = trial.score(metric)
     if score is None:
         return "-"

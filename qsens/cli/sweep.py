@@ -17,7 +17,7 @@ from qsens.cli.options import (
     worker_options,
 )
 from qsens.cli.progress import ProgressLine
-from qsens.cli.text import echo_json
+from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import QsensError, SpecError
 from qsens.core.maps import map_title
 from qsens.core.metric_names import headline_metric
@@ -122,7 +122,7 @@ def text_of(finished: "FinishedRun") -> str:
     from qsens.cli.select import budget_example, front_table, selection_text  # loads onnx
 
     study, folder = finished.study, finished.folder
-    ends = [*_search_lines(finished), *_survival_lines(finished)]
+    ends = [*_search_lines(finished), *_comparison_lines(finished), *_survival_lines(finished)]
     lines = [*_failed_lines(study), *_range_lines(folder), *ends]
     lines.append(f"\nReport: {finished.report}")
     if finished.selection is not None:
@@ -148,6 +148,23 @@ def _search_lines(finished: "FinishedRun") -> list[str]:
     if finished.selection is None and len(end.trials) == 1:
         lines.append(f"Take that map: qsens export {finished.folder} --for TARGET --trial {end.trials[0]}")
     return lines
+
+
+def _comparison_lines(finished: "FinishedRun") -> list[str]:
+    """Maps with repair and without, where they were scored both ways."""
+    from qsens.cli.select import shown_score  # loads onnx
+    from qsens.run.without_repair import compared_maps  # loads what a sweep loads
+
+    study = finished.study
+    rows = [
+        (found.title, repair, *(shown_score(trial, metric) for metric in study.metrics))
+        for found in compared_maps(finished.folder, study)
+        for repair, trial in (("yes", found.repaired), ("no", found.without))
+    ]
+    if not rows:
+        return []
+    table = text_table(("map", "repair", *study.metrics), rows, right=range(2, 2 + len(study.metrics)))
+    return [f"\nWhat repair bought:\n\n{table}"]
 
 
 def _survival_lines(finished: "FinishedRun") -> list[str]:

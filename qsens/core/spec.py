@@ -30,6 +30,8 @@ NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard", "largest_picture
 LARGEST_PICTURE_MEGAPIXELS = 50
 # Keys that runs begun earlier do not have, with what those runs did: their digests stay.
 CAME_LATER = {"repair": "none"}
+# A part of `repair` that no map depends on: some are scored without repair beside them.
+COMPARE = "compare"
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -79,9 +81,9 @@ class SweepSpec:
     without `evaluation`, samples are held out of the calibration set. `reference` is a folder of real
     images. `screen_samples` of the evaluation set stand for all of it where a strategy screens maps; 0
     switches that off. `percentile` is a share, 0 to 1. `repair` is `auto`, `none`, or stages joined by
-    commas. `image_rule` holds for image inputs that `inputs` does not name. `budget` and `guard` are points
-    (`2.0`) or a share of FP32's score (`5%`); several budgets name their
-    scores (`fid=5%, psnr=45`). `pinned` holds
+    commas; `compare`, alone or last of them, has maps scored without it too.
+    `image_rule` holds for image inputs that `inputs` does not name. `budget` and `guard` are points (`2.0`)
+    or a share of FP32's score (`5%`); several budgets name their scores (`fid=5%, psnr=45`). `pinned` holds
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
     a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
     or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
@@ -136,13 +138,23 @@ class SweepSpec:
         Of paths only the last part counts: a moved project is the same run, and the content of files is
         compared by `RunFolder.record_provenance`.
         """
-        values = self.to_mapping()
+        values = {**self.to_mapping(), "repair": self.stages_of_repair}
         kept = {key: value for key, value in values.items() if key not in NO_EFFECT_ON_RESULTS}
         kept = {key: value for key, value in kept.items() if CAME_LATER.get(key) != value}
         for key in PATH_FIELDS & kept.keys():
             if is_path(key, kept[key]):
                 kept[key] = Path(kept[key]).name
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def stages_of_repair(self) -> str:
+        """`repair` without the wish to compare: `auto`, `none`, or stages joined by commas."""
+        return ",".join(name for name in self.repair.split(",") if name != COMPARE) or "auto"
+
+    @property
+    def compares_repair(self) -> bool:
+        """Whether maps are to be scored without repair too."""
+        return COMPARE in self.repair.split(",")
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values by key, as in the TOML file; keys that are `None` are left out."""
@@ -162,7 +174,7 @@ def is_path(key: str, text: str) -> bool:
 
 def difference(old: SweepSpec, new: SweepSpec) -> list[str]:
     """Lines `key: old -> new` for every value that changes results."""
-    before, after = _flat(old.to_mapping()), _flat(new.to_mapping())
+    before, after = (_flat({**spec.to_mapping(), "repair": spec.stages_of_repair}) for spec in (old, new))
     keys = [key for key in dict.fromkeys([*before, *after]) if key not in NO_EFFECT_ON_RESULTS]
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"

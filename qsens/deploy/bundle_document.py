@@ -205,7 +205,7 @@ def _run(facts: BundleFacts) -> dict[str, Any]:
         "placement": spec.placement,
         "weight_scales": spec.weight_scales,
         "range_method": spec.range_method,
-        "repair": spec.repair,
+        "repair": spec.stages_of_repair,
         "evaluation_samples": spec.evaluation_samples,
         "seed": spec.seed,
     }

@@ -57,7 +57,7 @@ def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> 
         progress,
         apart_from=job.evaluation.digest if shared.places else None,
     )
-    repair = make_repair(subject, spec.repair, folder.repair_path)
+    repair = make_repair(subject, spec.stages_of_repair, folder.repair_path)
     plan, ranges = repair.applied(measured.plan, measured.ranges)
     return replace(measured, plan=plan, ranges=ranges)
 

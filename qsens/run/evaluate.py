@@ -31,7 +31,7 @@ from qsens.device.audit import mismatches
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.lower import LoweredGraph
 from qsens.engines.lowering.tensor_graph import graph_identity
-from qsens.run.calibrated_graph import calibrated_graph
+from qsens.run.calibrated_graph import CalibratedGraph, calibrated_graph
 from qsens.run.evidence import (
     Baseline,
     Evidence,
@@ -344,9 +344,14 @@ def _stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
 
 def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) -> Workload:
     """Calibrate, or read the ranges of an earlier run, and put together what every map is scored on."""
-    spec = opened.spec
-    calibrated = calibrated_graph(opened, folder, progress)
-    features = None
+    return workload_of(opened, calibrated_graph(opened, folder, progress), folder, progress)
+
+
+def workload_of(
+    opened: OpenedSweep, calibrated: CalibratedGraph, folder: RunPaths, progress: Progress
+) -> Workload:
+    """What every map of a calibrated graph is scored on."""
+    spec, features = opened.spec, None
     if opened.reference is not None and opened.extractor is not None:
         features = reference_features(
             opened.reference,

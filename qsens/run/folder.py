@@ -1,16 +1,12 @@
 """A run folder and its files: one run on disk, locked while a sweep writes it, readable by all else."""
 
 import json
-import os
-import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from qsens.core.errors import QsensWarning, RunFolderError
 from qsens.core.files import digest_of_file, is_as_written, write_atomically, write_error
@@ -25,6 +21,7 @@ from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.repair.repair import kept_stages, summary_of
 from qsens.run.journal import Journal, check_numbers, check_order, read_journal
+from qsens.run.lock import locked
 from qsens.run.versions import versions_here
 
 
@@ -108,6 +105,11 @@ class RunPaths:
         return (self.layers_path, self.other_work_path, *ranges, self.reference_features_path)
 
     @property
+    def without_repair(self) -> "RunPaths":
+        """The maps that were scored without the run's repair too."""
+        return RunPaths(self.path / "without-repair")
+
+    @property
     def trials_csv(self) -> Path:
         return self.path / "trials.csv"
 
@@ -145,7 +147,7 @@ class RunFolder(RunPaths):
         paths = RunPaths(path)
         _check_is_free_or_run(paths)
         _make_folder(path)
-        with _locked(path):
+        with locked(path):
             _check_same_spec(paths, spec)
             write_spec(paths.spec_path, spec)
             with Journal(paths.journal_path, spec.digest) as journal:
@@ -399,36 +401,6 @@ def _check_same_spec(paths: RunPaths, spec: SweepSpec) -> None:
             f"{paths.path} was made with another spec: {'; '.join(changes)}",
             "use the same options to resume it, or give another folder with --out",
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock, owner = FileLock(path / ".lock"), path / ".lock-owner"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunFolderError(
-            f"{path} is being written by another process ({_read_owner(owner)})",
-            "wait until it ends, or give another folder with --out",
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        raise RunFolderError(
-            f"cannot lock {path}: {reason_of(error)}", "give a folder on a local disk with --out"
-        ) from error
-    try:
-        # The lock file itself is emptied by every process that tries to take it.
-        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def _read_owner(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return "process unknown"
 
 
 def _first_change(before: Sequence[Layer], after: Sequence[Layer]) -> str:

@@ -106,7 +106,9 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         _try_metrics(opened, images)
     generator_s = batch_s / len(images)
     pace = Pace(build_s, generator_s, sample_s)
-    repair_s = repair_seconds(plan, options, stages_of(opened.spec.repair), len(opened.calibration), pace)
+    repair_s = repair_seconds(
+        plan, options, stages_of(opened.spec.stages_of_repair), len(opened.calibration), pace
+    )
     return SweepPlan(
         maps=len(planned.maps),
         screens=len(planned.screens),

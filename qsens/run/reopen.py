@@ -158,7 +158,7 @@ def _ranges(run: Path, spec: SweepSpec, provenance: Provenance) -> Ranges:
 
 
 def _repair(run: Path, spec: SweepSpec, ranges: Ranges, evaluation: str | None) -> Repair:
-    stages = stages_of(spec.repair)
+    stages = stages_of(spec.stages_of_repair)
     if not stages:
         return Repair(recipe_digest(ranges, stages))
     check_file(RunPaths(run), RunPaths(run).repair_path)

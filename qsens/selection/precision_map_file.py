@@ -147,7 +147,7 @@ def precision_map_document(
 
     Infinite scores become `None`.
     """
-    values = spec.to_mapping()
+    values = {**spec.to_mapping(), "repair": spec.stages_of_repair}
     anchors = {str(precision): anchor_trial(study, precision) for precision in Precision}
     document = {
         "schema_version": SCHEMA_VERSION,

@@ -124,4 +124,24 @@ def test_a_plan_tells_of_repair_and_its_time(generator, photos):
 def test_an_unknown_recipe_is_refused_with_the_list(recipe, generator, photos, tmp_path):
     result = sweep(generator, photos, tmp_path / "run", "--repair", recipe)
     assert result.exit_code == 2
-    assert "auto, none, or of ranges and weights those you want" in result.stderr
+    assert "auto, none, compare, or of ranges and weights those you want" in result.stderr
+
+
+def test_compare_scores_maps_without_repair_too_and_no_choice_sees_them(run, generator, photos):
+    """It takes up a run without comparison: scores do not depend on it."""
+    trials = without_durations(run)
+    budget = ("--budget", f"{trials[2].score('psnr').value + 0.01}")
+    result = sweep(generator, photos, run, "--repair", "compare", *budget, *REPAIR)
+    assert result.exit_code == 0, result.stderr
+    assert without_durations(run) == trials
+    rows = [line.split() for line in result.stdout.partition("What repair bought:")[2].splitlines()[3:7]]
+    assert [row[-2] for row in rows] == ["yes", "no", "yes", "no"]
+    scores = [float(row[-1]) for row in rows]
+    assert scores[0] > scores[1] + 1
+    assert scores[2] > scores[0]
+    # Nothing is scored twice, and a command without comparison goes on too.
+    assert (
+        "without repair: "
+        not in sweep(generator, photos, run, "--repair", "compare", *budget, *REPAIR).stderr
+    )
+    assert sweep(generator, photos, run, *budget, *REPAIR).exit_code == 0
