@@ -5,6 +5,7 @@ The command line, the demos, the zoo and the Python interface all come through h
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,13 @@ from qsens.run.open import (
     opening_notes,
 )
 from qsens.run.reopen import reopen_run
+from qsens.run.score_yardsticks import YardstickScorer
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
 from qsens.run.without_repair import score_without_repair
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
+from qsens.run.yardsticks import wanted_alterations
 from qsens.selection.budget import DEFAULT_BUDGET
 from qsens.selection.choose import Selection
 from qsens.selection.precision_map_file import write_precision_map
@@ -175,7 +178,8 @@ def score_maps(
         folder.write_other_work(job.graph.other_work)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
-        evaluator = runner_of(job, folder, lambda: checked_workload(job, folder, progress), runner)
+        calibrate = cache(lambda: checked_workload(job, folder, progress))
+        evaluator = runner_of(job, folder, calibrate, runner)
         shared = read_shared_samples(folder.shared_samples_path)
         for text in filter(None, [shared and shared.text()]):
             hear(f"Warning: {text}")
@@ -188,6 +192,9 @@ def score_maps(
             runner=evaluator,
             journal=folder.journal,
             progress=progress,
+            yardsticks=YardstickScorer(
+                calibrate(), folder, wanted_alterations(job.spec), job.spec.seed, progress, hear
+            ),
         )
         write_decisions(folder.decisions_path, decisions_of(job.strategy, study.layers, study.trials))
         return replace(study, other_work=job.graph.other_work, repair=summary_of(stages))

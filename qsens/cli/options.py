@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from qsens.cli.repeated_options import one_value_each
+from qsens.core.alterations import NO_YARDSTICKS, parse_alterations
 from qsens.core.errors import SpecError
 from qsens.core.schema import load_schema
 from qsens.core.spec import (
@@ -113,6 +114,13 @@ def _joined(context: click.Context, option: click.Parameter, texts: tuple[str, .
     return ", ".join(texts) or None
 
 
+def _listed(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
+    """The alterations of a flag, none for `none`. Raises `SpecError` for what is none."""
+    if text is None:
+        return None
+    return [] if text.strip() == NO_YARDSTICKS else [str(one) for one in parse_alterations(text.split(","))]
+
+
 budget_option = partial(click.option, "--budget", multiple=True, callback=_joined, metavar="[NAME=]X")
 _OPTIONS = (
     click.option("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
@@ -144,10 +152,24 @@ _OPTIONS = (
     click.option("--extractor", metavar="NAME", help="Feature extractor of FID and KID, or 'auto'."),
     click.option("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
     budget_option(
-        help="Allowed loss: points (2.0), a share of FP32's score (5%), or least dB of PSNR; repeat with the "
-        "names of scores for several (fid=5%), all of which hold."
+        help="Allowed loss: what an alteration of FP32's pictures costs (jpeg:95), points (2.0), a share of "
+        "FP32's score (5%), or least dB of PSNR; repeat with the names of scores for several (fid=5%), all "
+        "of which hold."
     ),
     click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs."),
+    click.option(
+        "--yardsticks",
+        callback=_listed,
+        metavar="LIST",
+        help="Alterations of FP32's pictures to score for comparison, by commas (jpeg:90,noise:2,blur:0.5,"
+        "brightness:0.99); none: only those that a budget names.",
+    ),
+    click.option(
+        "--delivery",
+        metavar="X",
+        help="What happens to pictures on their way to a viewer (jpeg:85): as much damage is free, where no "
+        "budget is given.",
+    ),
     click.option(
         "--pin", "pinned", multiple=True, metavar="PATTERN=PRECISION", help="Keep layers as they are."
     ),
@@ -243,6 +265,8 @@ class SweepOptions:
     inception_weights: str | None = None
     budget: str | None = None
     guard: str | None = None
+    yardsticks: list[str] | None = None
+    delivery: str | None = None
     pinned: tuple[str, ...] = ()
     range_method: str | None = None
     repair: str | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qsens import __version__
+from qsens.core.alterations import DEFAULT_YARDSTICKS, Alteration, parse_alterations
 from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import InputRule, OutputRule
@@ -25,7 +26,9 @@ COLOUR_ORDERS = ("rgb", "bgr", "gray")
 CROPS = ("none", "center")
 LAYER_ORDERS = ("execution", "definition")
 PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "evaluation", "reference"})
-NO_EFFECT_ON_RESULTS = frozenset({"threads", "budget", "guard", "largest_picture_megapixels"})
+NO_EFFECT_ON_RESULTS = frozenset(
+    {"threads", "budget", "guard", "yardsticks", "delivery", "largest_picture_megapixels"}
+)
 # Phones take up to 50; a picture of that size takes a second and a gigabyte to decode and resize.
 LARGEST_PICTURE_MEGAPIXELS = 50
 # Keys that runs begun earlier do not have, with what those runs did: their digests stay.
@@ -87,6 +90,9 @@ class SweepSpec:
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
     a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
     or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
+    `yardsticks` are alterations (`jpeg:95`) of FP32's pictures that are scored for comparison, beside those
+    that a budget names; `delivery` is what happens to pictures on their way to a viewer, the budget where
+    none is stated.
     Larger pictures than `largest_picture_megapixels` are refused by their header. `target` names what the
     map is for: layers that it cannot run in INT8 are not offered.
     """
@@ -126,8 +132,13 @@ class SweepSpec:
     largest_picture_megapixels: int = LARGEST_PICTURE_MEGAPIXELS
     budget: str | None = None
     guard: str | None = None
+    yardsticks: tuple[str, ...] = DEFAULT_YARDSTICKS
+    delivery: str | None = None
 
     def __post_init__(self) -> None:
+        parse_alterations(self.yardsticks)
+        if self.delivery is not None:
+            Alteration.parse(self.delivery)
         object.__setattr__(self, "input_shapes", tuple(sorted(self.input_shapes)))
         object.__setattr__(self, "inputs", tuple(sorted(self.inputs, key=lambda pair: pair[0])))
 
@@ -271,6 +282,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "output": _read_output_rule,
     "metrics": tuple,
     "pinned": tuple,
+    "yardsticks": tuple,
     "percentile": float,
 }
 

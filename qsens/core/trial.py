@@ -34,6 +34,21 @@ class Score:
     output: str | None = None
 
 
+@dataclass(frozen=True)
+class Yardstick:
+    """The scores of FP32's own pictures after a familiar alteration (`jpeg:95`), on the inputs of all maps.
+
+    A metric that cannot score it has none there.
+    """
+
+    alteration: str
+    scores: tuple[Score, ...]
+
+    def score(self, metric: str) -> Score | None:
+        """The score of that name, or `None`."""
+        return next((score for score in self.scores if score.metric == metric), None)
+
+
 class Outcome(StrEnum):
     """The end of a trial: scored on all samples, on those of the screen only, or not at all."""
 
@@ -67,6 +82,7 @@ class Trial:
     `graph` is the digest of what the engine computes: maps that share it are scored once. `evidence` has the
     digest of each file kept beside the scores, by kind; nothing in journals of versions without digests.
     `output_errors` are relative errors of outputs that are not scored against FP32's, on the first samples.
+    `yardsticks` are of FP32's trial alone, where the run has scored any.
     """
 
     number: int
@@ -84,6 +100,7 @@ class Trial:
     graph: str | None = None
     evidence: tuple[tuple[str, str], ...] = ()
     output_errors: tuple[tuple[str, float], ...] = ()
+    yardsticks: tuple[Yardstick, ...] = ()
 
     def digest_of(self, kind: str) -> str | None:
         """The digest of the file of that kind: `evidence`, `audit`, `samples` or `images`."""
@@ -101,6 +118,8 @@ class Trial:
         value["fp16_overflows"] = dict(self.fp16_overflows)
         value["evidence"] = dict(self.evidence)
         value["output_errors"] = dict(self.output_errors)
+        if not self.yardsticks:
+            del value["yardsticks"]
         return value
 
     @classmethod
@@ -123,12 +142,14 @@ class Trial:
             evidence=tuple(_digests(value.get("evidence", {}))),
             output_errors=tuple(_output_errors(value.get("output_errors", {}))),
         )
-        for score in (*trial.scores, *trial.screen_scores):
-            _check_score(score)
+        yardsticks = (score for yardstick in trial.yardsticks for score in yardstick.scores)
+        for score in (*trial.scores, *trial.screen_scores, *yardsticks):
+            check_score(score)
         return trial
 
 
-def _check_score(score: Score) -> None:
+def check_score(score: Score) -> None:
+    """Raise `ValueError` for a score that no run writes."""
     if score.images < 1:
         raise ValueError(f"{score.metric!r} is of {score.images} images")
     for error in (score.standard_error, score.difference_standard_error):
@@ -185,6 +206,12 @@ class Study:
             first.setdefault(trial.requested, trial)
         wanted = anchor_maps(self.layers)
         return {precision: first[one] for precision, one in wanted.items() if one in first}
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        """The yardsticks of the run, in the order in which they were scored."""
+        fp32 = self.anchors.get(Precision.FP32)
+        return () if fp32 is None else fp32.yardsticks
 
     @cached_property
     def shapes(self) -> MapShapes:

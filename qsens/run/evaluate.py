@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from qsens.calibration.batches import InputCache, run_feeds
+from qsens.calibration.batches import run_feeds
 from qsens.calibration.real_images import RealImages
-from qsens.calibration.splits import SampleView, spread_places
+from qsens.calibration.splits import spread_places
 from qsens.core.errors import QsensError, QsensWarning, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
@@ -60,6 +60,7 @@ from qsens.run.stages import (
     influences_of,
     measured_by,
     screen_samples,
+    stage_of,
     values_of,
     with_differences,
     with_every_picture,
@@ -111,9 +112,9 @@ class Evaluator:
         self.samples = samples
         total = len(workload.samples)
         self._scored = ScoredGraphs(evidence, samples)
-        self._all = _stage_of(workload, tuple(range(total)))
+        self._all = stage_of(workload, tuple(range(total)))
         few = screen_samples(workload.screen_samples, total)
-        self._few = _stage_of(workload, spread_places(total, few)) if few < total else None
+        self._few = stage_of(workload, spread_places(total, few)) if few < total else None
         self._fp32: Trial | None = None
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
@@ -150,8 +151,7 @@ class Evaluator:
             self._baseline = self._baseline_of_few = None
         else:
             self._scored.forget(number)
-            if self._baseline is None:
-                self._make_baseline_again()
+            self.baseline()
         stage = self._few if isinstance(request, Screen) and self._few is not None else self._all
         lowered = self._engines.lowered(self.workload.scored_map(requested))
         graph = graph_identity(lowered)
@@ -168,8 +168,17 @@ class Evaluator:
             trial = with_images_digest(self.evidence, trial)
         return replace(trial, duration_s=time.perf_counter() - start)
 
+    def baseline(self) -> Baseline:
+        """FP32's outputs, made again where their files are gone or changed.
+
+        Warns where they are not those of FP32's trial.
+        """
+        if self._baseline is None:
+            self._make_baseline_again()
+        assert self._baseline is not None, "FP32 has just been scored"
+        return self._baseline
+
     def _make_baseline_again(self) -> None:
-        """FP32's outputs, whose files are gone or changed. Warns where they are not those of its trial."""
         made = self(BASELINE, PrecisionMap(Precision.FP32))
         before = None if self._fp32 is None else self._fp32.digest_of("images")
         if before not in (None, made.digest_of("images")):
@@ -326,20 +335,6 @@ def _measured(metric: Metric, stage: Stage, baseline: Baseline | None, batch: Sc
     accumulator = metric.start(context_with(stage, baseline))
     accumulator.update(batch)
     return measured_by(metric, accumulator)
-
-
-def _stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
-    context, samples = workload.context, workload.samples
-    if len(places) < len(samples):
-        samples = SampleView(samples, places, ", for screening")
-        context = replace(
-            context,
-            images=len(places),
-            evaluation_digest=samples.digest,
-            clusters=None if context.clusters is None else context.clusters[list(places)],
-            samples=samples,
-        )
-    return Stage(InputCache(samples, workload.plan.graph, workload.batch_size), context, places)
 
 
 def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) -> Workload:

@@ -23,6 +23,7 @@ from qsens.repair.repair import kept_stages, summary_of
 from qsens.run.journal import Journal, check_numbers, check_order, read_journal
 from qsens.run.lock import locked
 from qsens.run.versions import versions_here
+from qsens.run.yardsticks import with_yardsticks
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class RunPaths:
     @property
     def floors_path(self) -> Path:
         return self.evidence / "floors.json"
+
+    @property
+    def yardsticks_path(self) -> Path:
+        return self.evidence / "yardsticks.json"
 
     @property
     def made_once(self) -> tuple[Path, ...]:
@@ -252,7 +257,8 @@ def read_study(path: Path) -> Study:
     other = paths.other_work_path  # older runs have none
     work = other_work_from_csv(_text_of(other), str(other)) if other.exists() else ()
     repair = summary_of(kept_stages(paths.repair_path))
-    return Study(journal.spec_digest, layers, journal.trials, work, repair)
+    trials = with_yardsticks(journal.trials, paths.yardsticks_path)
+    return Study(journal.spec_digest, layers, trials, work, repair)
 
 
 def _check_layers(paths: RunPaths, layers: Sequence[Layer], trials: Sequence[Trial]) -> None:

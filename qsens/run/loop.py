@@ -1,7 +1,7 @@
 """The loop: propose a map, build and score it, write it down."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qsens.core.errors import PluginError, QsensError, SpecError
@@ -9,7 +9,7 @@ from qsens.core.interfaces import Progress, Strategy
 from qsens.core.layer import ALL_PRECISIONS, Layer
 from qsens.core.maps import anchor_maps, map_title
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Outcome, Request, Screen, Study, Trial, requested_map, untried
+from qsens.core.trial import Outcome, Request, Screen, Study, Trial, Yardstick, requested_map, untried
 from qsens.run.in_order import InProcess, MapsInOrder, TrialRunner
 from qsens.run.journal import Journal, read_journal, read_waiting
 
@@ -36,6 +36,11 @@ def try_maps_here(
     return try_maps(layers, strategy=strategy, runner=runner, journal=journal, progress=progress)
 
 
+def _no_yardsticks(_: Trial) -> tuple[Yardstick, ...]:
+    """For studies that are scored without any."""
+    return ()
+
+
 def try_maps(
     layers: Sequence[Layer],
     *,
@@ -43,12 +48,14 @@ def try_maps(
     runner: TrialRunner,
     journal: Journal,
     progress: Progress,
+    yardsticks: Callable[[Trial], tuple[Yardstick, ...]] = _no_yardsticks,
 ) -> Study:
     """Score FP32, FP16 and INT8 everywhere, then every map of the strategy that is not in the journal yet.
 
     FP32 is scored before anything else starts, and all maps that a strategy proposes at once before it is
     asked again: so it sees the same trials, whatever number of maps the runner evaluates at a time. The
-    study holds all trials, those of earlier runs first.
+    study holds all trials, those of earlier runs first. `yardsticks` scores those of the FP32 trial, which
+    has them wherever the strategy and the study see it.
 
     Raises:
         SpecError: if the strategy refuses these layers.
@@ -71,14 +78,20 @@ def try_maps(
         anchors = untried(anchor_maps(layers).values(), journal.trials)
         first = 0 if journal.trials else 1
         score(anchors[:first], later=len(anchors) - first)
+        scored = yardsticks(journal.trials[0])
+
+        def trials() -> tuple[Trial, ...]:
+            fp32, *others = journal.trials
+            return replace(fp32, yardsticks=scored), *others
+
         score(anchors[first:])
-        while requests := _next_requests(layers, strategy, journal.trials):
+        while requests := _next_requests(layers, strategy, trials()):
             score(requests)
     except KeyboardInterrupt:
         raise _stopped(journal.path) from None
     done = len(journal.trials)
     progress(done, done, "finished")
-    return Study(journal.spec_digest, tuple(layers), journal.trials)
+    return Study(journal.spec_digest, tuple(layers), trials())
 
 
 def _stopped(journal: Path) -> StoppedError:

@@ -90,7 +90,7 @@ def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) 
                 f"scored: {', '.join(metrics)}; distances to real images need --reference",
             )
         role = None if metric is None else role_of(metric)
-        if metric is not None and role in of_fp32:
+        if metric is not None and role in of_fp32 and part.alteration is None:
             part.points(metric, of_fp32[role])
 
 

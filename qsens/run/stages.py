@@ -8,6 +8,7 @@ import numpy as np
 
 from qsens.calibration.batches import Feed, InputCache
 from qsens.calibration.ranges import Ranges
+from qsens.calibration.splits import SampleView
 from qsens.core.errors import PluginError, ScoreError
 from qsens.core.interfaces import (
     Accumulator,
@@ -228,6 +229,21 @@ def with_every_picture(workload: Workload, sheet: Sheet | None) -> Workload:
         metrics=tuple(WorstPicture(metric, sheet, extractor) for metric in workload.metrics),
         context=replace(workload.context, extractor=wide),
     )
+
+
+def stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
+    """The stage of the samples at `places` of the evaluation set."""
+    context, samples = workload.context, workload.samples
+    if len(places) < len(samples):
+        samples = SampleView(samples, places, ", for screening")
+        context = replace(
+            context,
+            images=len(places),
+            evaluation_digest=samples.digest,
+            clusters=None if context.clusters is None else context.clusters[list(places)],
+            samples=samples,
+        )
+    return Stage(InputCache(samples, workload.plan.graph, workload.batch_size), context, places)
 
 
 class MapEngines:

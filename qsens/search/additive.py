@@ -16,7 +16,8 @@ from qsens.core.trial import Outcome, Score, Trial, untried
 from qsens.search.enumerations import checked_direction, units_of
 from qsens.search.knapsack import Items, least_damage, most_saved
 from qsens.search.unit_maps import UnitMaps
-from qsens.selection.budget import Budget, Limit
+from qsens.selection.budget import Budget
+from qsens.selection.choose import limit_from
 
 DIRECTIONS = ("only-this", "all-but-this")
 
@@ -156,12 +157,11 @@ class _Levels:
         """The worst level within a budget on the metric."""
         baseline = self._trials.get(PrecisionMap(Precision.FP32))
         score = None if baseline is None or self._metric is None else baseline.score(self._metric)
-        if score is None:
+        if baseline is None or score is None:
             return math.inf
         is_psnr = role_of(score.metric) is Role.DECIBELS
         value = math.inf if is_psnr else score.value
-        points = budget.points(score.metric, value)
-        limit = Limit(score.metric, value, points, score.lower_is_better)
+        limit = limit_from(baseline.yardsticks, score, value, budget)
         return _level(
             Score(score.metric, limit.threshold, score.images, score.against, score.lower_is_better)
         )

@@ -4,31 +4,45 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+from qsens.core.alterations import KINDS, Alteration, alterations_text
 from qsens.core.errors import SpecError
+from qsens.core.plugins import names
 from qsens.core.schema import shown
 
 # Where a run states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"
-_PART = re.compile(r"\s*(?:([A-Za-z][\w.-]*(?:\[[^\]]*\])?)\s*=)?\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
-_FORMS = "write points (2.0), a share of FP32's score (5%), or the least dB of PSNR (35)"
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_PART = re.compile(
+    rf"\s*(?:([A-Za-z][\w.-]*(?:\[[^\]]*\])?)\s*=)?\s*(?:({_NUMBER})\s*(%?)|([A-Za-z][\w.-]*:[^,]*))\s*"
+)
+_FORMS = (
+    "write an alteration that may be as bad (jpeg:95), points (2.0), a share of FP32's score (5%), or the "
+    "least dB of PSNR (35)"
+)
 
 
 @dataclass(frozen=True)
 class Budget:
     """The largest loss of score against FP32: points of the metric, or a share of FP32's score.
 
-    `metric` is the score it is on, `None` for the one that a run's choice goes by. `also` are budgets on
-    other scores that hold at the same time.
+    With an `alteration` it is the loss of FP32's own pictures by that, whatever that is on a metric; with
+    `is_level` the loss down to the score `amount` itself. `metric` is the score it is on, `None` for the one
+    that a run's choice goes by. `also` are budgets on other scores that hold at the same time.
     """
 
     amount: float
     is_share: bool = False
     metric: str | None = None
     also: tuple["Budget", ...] = ()
+    alteration: Alteration | None = None
+    is_level: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """Read `2.0` (points), `5%` (of FP32's score), `psnr=45`, or several of them with commas between.
+        """Read a budget in words, or several with commas between.
+
+        `jpeg:95` (what that alteration costs), `jod:9.9` (the score of that name at that value), `2.0`
+        (points), `5%` (of FP32's score); with the name of a score in front: `psnr=45`, `fid=jpeg:95`.
 
         Raises:
             SpecError: for anything else, or two budgets on one score.
@@ -55,12 +69,17 @@ class Budget:
         return (replace(self, also=()), *self.also)
 
     def __str__(self) -> str:
+        return ", ".join([self._own_text(), *map(str, self.also)])
+
+    def _own_text(self) -> str:
+        if self.is_level:
+            return f"{self.metric}:{self.amount:g}"
         amount = f"{100 * self.amount:g}%" if self.is_share else f"{self.amount:g}"
         name = "" if self.metric is None else f"{self.metric}="
-        return ", ".join([f"{name}{amount}", *map(str, self.also)])
+        return f"{name}{amount if self.alteration is None else self.alteration}"
 
     def points(self, metric: str, baseline: float) -> float:
-        """The budget in points of the metric.
+        """The budget in points of the metric, where it is points or a share.
 
         Raises:
             SpecError: for a share of a score that is zero or infinite.
@@ -77,12 +96,28 @@ class Budget:
 
 def _read_part(part: str, text: str) -> Budget:
     match = _PART.fullmatch(part)
+    if match is not None and match[4] is not None:
+        return _read_word(match[1], match[4].strip())
     if match is None or not math.isfinite(float(match[2])):
         raise SpecError(
             f"cannot read the budget {shown(text)}",
-            f"{_FORMS}; of several scores NAME=X each: fid=5%,psnr=35",
+            f"{_FORMS}; of several scores NAME=X each: fid=jpeg:95,psnr=35",
         )
     return Budget(float(match[2]) / (100 if match[3] else 1), bool(match[3]), match[1])
+
+
+def _read_word(metric: str | None, word: str) -> Budget:
+    name, _, number = word.partition(":")
+    if name in KINDS:
+        return Budget(0.0, metric=metric, alteration=Alteration.parse(word))
+    if metric is not None or name not in names("metrics"):
+        raise SpecError(
+            f"{shown(word)} names no alteration{'' if metric else ' and no score'}",
+            f"alterations: {alterations_text()}; a score at a value: psnr:45",
+        )
+    if re.fullmatch(_NUMBER, number) is None:
+        raise SpecError(f"{shown(number)} is no value of {name}", f"write NAME:VALUE, for example {name}:9.9")
+    return Budget(float(number), metric=name, is_level=True)
 
 
 def parse_guard(text: str | None) -> Budget | None:
@@ -102,8 +137,8 @@ class Limit:
     """The limit that a map must keep to: `metric` at most `points` worse than `baseline`.
 
     Where FP32's score is infinite (PSNR against itself) `points` is the least acceptable score itself.
-    `share` is that of a budget such as 5%, `None` for points. `is_guard`: it is on the distance from the
-    FP32 outputs, beside the budget.
+    `share` is that of a budget such as 5%, `alteration` that of one such as jpeg:95; `None` for others.
+    `is_guard`: it is on the distance from the FP32 outputs, beside the budget.
     """
 
     metric: str
@@ -112,6 +147,7 @@ class Limit:
     lower_is_better: bool
     is_guard: bool = False
     share: float | None = None
+    alteration: Alteration | None = None
 
     @property
     def threshold(self) -> float:

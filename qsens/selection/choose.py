@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qsens.core.alterations import Alteration
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Role
 from qsens.core.layer import macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, role_of
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Score, Study, Trial
+from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.selection.budget import Budget, Limit, told_apart, two_budgets
 
 if TYPE_CHECKING:
@@ -153,26 +154,62 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
 
 
 def _limit_on(study: Study, metric: str, budget: Budget) -> Limit:
-    baseline, score = _baseline(study, metric), _score_of_metric(study, metric)
+    score = _score_of_metric(study, metric)
+    return limit_from(study.yardsticks, score, _baseline(study, metric), budget)
+
+
+def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, budget: Budget) -> Limit:
+    """The limit that a budget is on the metric of `score`, where FP32 is at `baseline`.
+
+    An alteration that does the score good allows no loss.
+
+    Raises:
+        SpecError: for an alteration that was not scored, or a share of a score that is zero or infinite.
+    """
+    metric, lower_is_better = score.metric, score.lower_is_better
     share = budget.amount if budget.is_share else None
-    return Limit(metric, baseline, budget.points(metric, baseline), score.lower_is_better, share=share)
+    if budget.alteration is None and not budget.is_level:
+        points = budget.points(metric, baseline)
+        return Limit(metric, baseline, points, lower_is_better, share=share)
+    level = budget.amount
+    if budget.alteration is not None:
+        level = _score_after(yardsticks, budget.alteration, metric)
+    points = level
+    if math.isfinite(baseline):
+        points = max(level - baseline if lower_is_better else baseline - level, 0.0)
+    return Limit(metric, baseline, points, lower_is_better, alteration=budget.alteration)
+
+
+def _score_after(yardsticks: Sequence[Yardstick], alteration: Alteration, metric: str) -> float:
+    """What FP32's pictures score after an alteration. Raises `SpecError` where that was not scored."""
+    found = next((entry for entry in yardsticks if entry.alteration == str(alteration)), None)
+    score = None if found is None else found.score(metric)
+    if score is not None and math.isfinite(score.value):
+        return score.value
+    if found is not None:
+        raise SpecError(f"{metric} cannot score {alteration}", "name another score: --budget NAME=X")
+    known = ", ".join(entry.alteration for entry in yardsticks) or "nothing yet"
+    raise SpecError(
+        f"{alteration} was not scored in this run",
+        f"scored: {known}; the same sweep with --yardsticks {alteration} scores it, and no map again",
+    )
 
 
 def _guard(study: Study, limits: Sequence[Limit], guard: Budget | None) -> Limit | None:
-    """The limit on the distance from the FP32 outputs; without a guard, the points of one to real images."""
+    """The limit on the distance from the FP32 outputs; without a guard, as much as to real images."""
     damage = first_of_role(study.metrics, Role.FP32_DISTANCE)
     real = next((limit for limit in limits if role_of(limit.metric) is Role.REAL_DISTANCE), None)
     if guard is None:
         # points of another score than a Fréchet distance are no amount of the guard's
         if damage is None or real is None or damage in [limit.metric for limit in limits]:
             return None
-        points = real.points
-    else:
-        if damage is None:
-            raise guard_without_score(str(guard))
+        guard = Budget(real.points, alteration=real.alteration)
+    elif damage is None:
+        raise guard_without_score(str(guard))
+    if guard.alteration is None:
         of = real or limits[0]
-        points = guard.points(of.metric, of.baseline)
-    return Limit(damage, _baseline(study, damage), points, lower_is_better=True, is_guard=True)
+        guard = Budget(guard.points(of.metric, of.baseline))
+    return replace(_limit_on(study, damage, guard), is_guard=True)
 
 
 def guard_among(limits: Sequence[Limit]) -> Limit | None:

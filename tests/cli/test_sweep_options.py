@@ -137,7 +137,7 @@ WRONG = [
     (["--option", "metric.x=1"], "GROUP.KEY=VALUE"),
     (["--pin", "out.*=fp8"], "PATTERN=PRECISION"),
     (["--budget", "lots"], "2.0"),
-    (["--budget", "5%", "--budget", "psnr=lots"], "fid=5%"),
+    (["--budget", "5%", "--budget", "psnr=lots"], "fid=jpeg:95,psnr=45"),
     (["--spec", "absent.toml"], "absent.toml"),
     (["--colour", "bgr"], "--colour-order"),
 ]

@@ -16,8 +16,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Screen, Trial, untried
 from qsens.run.evidence import load_evidence
-from qsens.run.folder import RunPaths
-from qsens.run.journal import read_journal
+from qsens.run.folder import RunPaths, read_study
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_sweep
 from qsens.run.plan import plan_sweep
@@ -120,7 +119,7 @@ def test_evidence_says_which_clip_each_sample_is_from(tmp_path, sweep):
 
 def test_the_journal_reads_back_what_was_screened(screened):
     out, study = screened
-    assert read_journal(RunPaths(out).journal_path).trials == study.trials
+    assert read_study(out).trials == study.trials
     assert [trial.outcome for trial in study.trials[3:]] == ["screened", "scored", "screened"]
 
 
