@@ -19,9 +19,9 @@ from workbench import RESULTS, Prepared, backend_or_stop, boundary, flavour_with
 
 from qsens.calibration.batches import InputCache
 from qsens.calibration.ranges import Ranges
-from qsens.deploy.tensorrt_files import read_calibration_cache
 from qsens.device.cuda_memory import Cuda
 from qsens.device.tensorrt_module import collecting_logger, import_tensorrt
+from qsens.engines.tensorrt_files import read_calibration_cache
 
 CALIBRATION_SAMPLES = 64
 # TensorRT's class and our method.

@@ -3,17 +3,43 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Protocol
 
 from qsens.core.errors import PluginError, SpecError
 from qsens.core.plugins import load_plugin, machine_problem, names
 
 
 @dataclass(frozen=True)
+class ExtraFiles:
+    """Files that bundles for a target have beside those that all have, each with what a reader must know.
+
+    `command` goes into the README, at `{command}` of the target's `usage`.
+    """
+
+    described: Mapping[str, str]
+    command: str | None = None
+
+
+class WritesExtraFiles(Protocol):
+    """Writes such files into the folder of a bundle.
+
+    `lowered` is its `qsens.engines.lowering.lowered_graph.LoweredGraph`, `ranges` are the
+    `qsens.calibration.ranges.Ranges` of the run.
+    """
+
+    def __call__(self, folder: Path, lowered: Any, ranges: Any, batch: int) -> ExtraFiles: ...
+
+
+@dataclass(frozen=True)
 class Target:
     """A deployment target.
 
-    `runtime` is the name of its half in `qsens.device`, `flavour` the form of graph that it takes.
+    `runtime` is the name of its Python module, and `qsens.device.RUNTIME_runtime` opens its engines, with
+    `FLAVOURS` and `open_runtime(bundle)`; a plug-in's module of that kind, which imports NumPy, the runtime
+    and `qsens.device` alone, is named by `opened_by`, and bundles carry a copy. `flavour` is the form of
+    graph that it takes, `extra_files` writes what its bundles have beside the usual files.
     `psnr_cap_db`: an engine whose pictures are this close to the goldens is right, however close the exact
     arithmetic comes. On CPUs float layers are FP32 and the cap is strict; a GPU may add up FP16 layers in
     FP16, which costs up to some 10 dB of their 60 to 70 dB and stays below one grey level (48 dB).
@@ -38,6 +64,8 @@ class Target:
     placement: str = ""
     without_int8: tuple[str, ...] = ()
     fixes_constants: bool = False
+    opened_by: str = ""
+    extra_files: WritesExtraFiles | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Writes a bundle: a scored map, with golden samples, as a folder that checks its engine on the target."""
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -32,7 +33,6 @@ from qsens.deploy.bundle_document import (
 from qsens.deploy.bundle_readme import readme_text
 from qsens.deploy.changed_map import changed_map
 from qsens.deploy.chosen_map import ChosenMap
-from qsens.deploy.tensorrt_files import write_tensorrt_files
 from qsens.device.bundle_files import (
     BEYOND,
     CHECKSUMS,
@@ -53,7 +53,7 @@ from qsens.device.goldens import (
     write_goldens,
 )
 from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
-from qsens.device.open_engine import open_engine
+from qsens.device.open_engine import open_engine, runtime_file
 from qsens.engines.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.reopen import ReopenedRun
@@ -255,9 +255,9 @@ def _write_files(facts: BundleFacts, goldens: Goldens) -> dict[str, Any]:
     described, command = {}, None
     if (folder / WEIGHTS_FILE).exists():
         described[WEIGHTS_FILE] = "weights of `model.onnx`"
-    if facts.bundle.runtime == "tensorrt":
-        written = write_tensorrt_files(folder, facts.agreed.lowered, facts.run.ranges, facts.bundle.batch)
-        described, command = {**described, **written.described}, written.command
+    if facts.target.extra_files is not None:
+        extra = facts.target.extra_files(folder, facts.agreed.lowered, facts.run.ranges, facts.bundle.batch)
+        described, command = {**described, **extra.described}, extra.command
     texts = {
         DOCUMENT: _json(document),
         "precision_map.json": _json(finite(facts.chosen.document)),
@@ -269,18 +269,22 @@ def _write_files(facts: BundleFacts, goldens: Goldens) -> dict[str, Any]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     write_goldens(folder / GOLDENS, goldens)
-    _copy_code(folder / "qsens")
+    _copy_code(folder / "qsens", facts.target)
     write_checksums(folder)
     return document
 
 
-def _copy_code(folder: Path) -> None:
-    """The device code, which imports nothing else of qsens."""
+def _copy_code(folder: Path, target: Target) -> None:
+    """The device code, which imports nothing else of qsens; a plug-in's module joins it under its name."""
     (folder / "device").mkdir(parents=True)
     text = '"""The part of qsens that runs on a device: see qsens/device/."""\n'
     (folder / "__init__.py").write_text(text, encoding="utf-8")
     for path in sorted(Path(qsens.device.__file__).parent.glob("*.py")):
         shutil.copyfile(path, folder / "device" / path.name)
+    if target.opened_by:
+        source = importlib.import_module(target.opened_by).__file__
+        assert source is not None, "the module that opens engines is a file"
+        shutil.copyfile(source, folder / "device" / runtime_file(target.runtime))
 
 
 def _compared(bundle: Bundle, goldens: Goldens, beyond: Goldens | None) -> GoldenResult:

@@ -13,6 +13,7 @@ from qsens.core.interfaces import Backend, Engine, Progress, Role
 from qsens.core.metric_names import Z95, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
+from qsens.core.targets import declared_targets
 from qsens.deploy.bundle_script import Compared, Refused, compare
 from qsens.device.audit import DeviceEngine, LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle
@@ -229,6 +230,9 @@ def checked_files(folder: Path, digest: str | None = None) -> CheckedFiles:
     except DeviceError as error:
         raise RunFolderError(error.message, error.hint) from error
     check_schema(bundle.document, "bundle", str(folder / DOCUMENT))
+    declared = declared_targets().get(bundle.document["target"])
+    if declared is not None:
+        bundle = replace(bundle, opened_by=declared.target.opened_by)
     again = partial(_compared, folder, compared.digest)
     return CheckedFiles(bundle, ComparedFiles(compared.files, compared.digest, again))
 

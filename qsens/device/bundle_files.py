@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping
@@ -20,8 +21,9 @@ GOLDENS = "goldens.npz"
 BEYOND = "beyond.npz"
 CHECKSUMS = "SHA256SUMS"
 PRECISIONS = ("int8", "fp16", "fp32")
-# Flavours of the graph that each runtime takes.
-FLAVOURS = {"openvino": ("u8",), "onnxruntime": ("u8",), "tensorrt": ("strong", "weak")}
+# The forms of graphs that there are; the file of a runtime says which of them it takes.
+FLAVOURS = ("strong", "weak", "u8")
+_RUNTIME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 LARGEST_BATCH = 2**16
 LARGEST_DOCUMENT_BYTES = 2**24
 # What one run may be fed: engines take a multiple of it.
@@ -73,6 +75,8 @@ class Bundle:
     `asked` lists every layer in execution order. `float_pins` are ONNX nodes that TensorRT 8 must be told
     not to run in INT8, with their precision. The picture is the output `picture`, whose values in
     `value_range` a viewer sees. Bundles of older versions have no goldens `beyond` the calibration.
+    `opened_by` is the module that opens the engine where a plug-in brings it and qsens is at hand; on a
+    device it is the copy that the bundle carries, and this is empty.
     """
 
     folder: Path
@@ -88,6 +92,7 @@ class Bundle:
     bounds: Bounds
     document: Mapping[str, Any]
     beyond: BeyondGoldens | None = None
+    opened_by: str = ""
 
     @property
     def model_path(self) -> Path:
@@ -166,13 +171,12 @@ def file_digest(path: Path) -> str:
 
 
 def _bundle(folder: Path, document: PlainValue) -> Bundle:
-    runtime = document.at("runtime").one_of(tuple(FLAVOURS))
     bounds = document.at("goldens").at("bounds")
     _check_reported(document)
     return Bundle(
         folder=folder,
-        runtime=runtime,
-        flavour=document.at("flavour").one_of(FLAVOURS[runtime]),
+        runtime=_runtime(document.at("runtime")),
+        flavour=document.at("flavour").one_of(FLAVOURS),
         batch=document.at("batch").whole(1, LARGEST_BATCH),
         inputs=tuple(_input(entry) for entry in document.at("inputs").items(at_least=1)),
         outputs=tuple(entry.text() for entry in document.at("outputs").items(at_least=1)),
@@ -184,6 +188,12 @@ def _bundle(folder: Path, document: PlainValue) -> Bundle:
         document=document.value,
         beyond=_beyond(document.at("goldens")),
     )
+
+
+def _runtime(name: PlainValue) -> str:
+    if not _RUNTIME.fullmatch(name.text()):
+        raise name.unlike("the name of a runtime's module")
+    return name.text()
 
 
 def _beyond(goldens: PlainValue) -> BeyondGoldens | None:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from qsens.device.audit import ExecutedLayer
+    from qsens.device.bundle_files import Bundle
 
     Array = np.ndarray[Any, Any]
 
 
+FLAVOURS = ("u8",)
 _INTEGER_OPERATORS = frozenset(
     {
         "ConvInteger",
@@ -55,6 +57,11 @@ _EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
 # Weights become uint8, whose kernels add in 32 bits on every x86 CPU: slower, but no sum saturates.
 _EXACT_WEIGHTS = "session.x64quantprecision"
 _TIME_SUFFIX = "_kernel_time"
+
+
+def open_runtime(bundle: Bundle) -> OnnxRuntimeRuntime:
+    """The engine of a bundle."""
+    return OnnxRuntimeRuntime(bundle.model_path)
 
 
 def executed_steps(held: OnnxGraph, original: OnnxGraph) -> tuple[ExecutedLayer, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsens.device.bundle_files import Bundle
@@ -11,11 +13,7 @@ from qsens.device.errors import DeviceError
 if TYPE_CHECKING:
     from qsens.device.audit import DeviceEngine
 
-_INSTALL = {
-    "openvino": "pip install openvino",
-    "onnxruntime": "pip install onnxruntime",
-    "tensorrt": "on a Jetson it comes with JetPack (use the system's Python), else pip install tensorrt",
-}
+_SUFFIX = "_runtime"
 
 
 def is_installed(runtime: str) -> bool:
@@ -23,46 +21,34 @@ def is_installed(runtime: str) -> bool:
     return importlib.util.find_spec(runtime) is not None
 
 
+def runtime_file(runtime: str) -> str:
+    """The name of the file of this folder that opens engines of a runtime."""
+    return f"{runtime}{_SUFFIX}.py"
+
+
 def open_engine(bundle: Bundle) -> DeviceEngine:
     """Build the engine of a bundle.
 
+    The module of its runtime says which `FLAVOURS` of graphs it takes; its `open_runtime` does the rest.
+
     Raises:
-        DeviceError: if the runtime is not installed or refuses the graph.
+        DeviceError: if the runtime is unknown or not installed, or refuses the graph.
     """
-    if bundle.runtime not in _INSTALL:
-        raise DeviceError(f"no runtime named {bundle.runtime!r}", f"known: {', '.join(_INSTALL)}")
+    name = bundle.opened_by or f"qsens.device.{bundle.runtime}{_SUFFIX}"
+    if importlib.util.find_spec(name) is None:
+        known = sorted(path.stem[: -len(_SUFFIX)] for path in Path(__file__).parent.glob(runtime_file("*")))
+        raise DeviceError(f"no runtime named {bundle.runtime!r}", f"known: {', '.join(known)}")
     if not is_installed(bundle.runtime):
-        raise DeviceError(f"{bundle.runtime} is not installed here", _INSTALL[bundle.runtime])
-    if bundle.runtime == "openvino":
-        return _open_openvino(bundle)
-    if bundle.runtime == "onnxruntime":
-        return _open_onnxruntime(bundle)
-    return _open_tensorrt(bundle)
-
-
-# Each runtime is imported by the one function that needs it: a device has only one of them.
-
-
-def _open_openvino(bundle: Bundle) -> DeviceEngine:
-    from qsens.device.openvino_runtime import OpenVinoRuntime
-
-    return OpenVinoRuntime(bundle.model_path, batch=bundle.batch)
-
-
-def _open_onnxruntime(bundle: Bundle) -> DeviceEngine:
-    from qsens.device.onnxruntime_runtime import OnnxRuntimeRuntime
-
-    return OnnxRuntimeRuntime(bundle.model_path)
-
-
-def _open_tensorrt(bundle: Bundle) -> DeviceEngine:
-    from qsens.device.tensorrt_build import PlanOptions
-    from qsens.device.tensorrt_runtime import TensorRtRuntime, build_plan
-
-    options = PlanOptions(
-        flavour=bundle.flavour,
-        batches=(bundle.batch, bundle.batch, bundle.batch),
-        input_shapes=bundle.input_shapes,
-        float_pins=bundle.float_pins,
-    )
-    return TensorRtRuntime(build_plan(bundle.model_path.read_bytes(), options))
+        raise DeviceError(
+            f"{bundle.runtime} is not installed here",
+            f"README.md of the bundle says what it needs; most often: pip install {bundle.runtime}",
+        )
+    # A device has one runtime only, whose module imports it.
+    module = importlib.import_module(name)
+    if bundle.flavour not in module.FLAVOURS:
+        raise DeviceError(
+            f"{bundle.runtime} takes graphs of flavour {', '.join(module.FLAVOURS)}, not {bundle.flavour}",
+            "export the bundle again",
+        )
+    engine: DeviceEngine = module.open_runtime(bundle)
+    return engine

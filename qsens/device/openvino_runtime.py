@@ -20,14 +20,21 @@ if TYPE_CHECKING:
     import numpy as np
 
     from qsens.device.audit import ExecutedLayer
+    from qsens.device.bundle_files import Bundle
 
     Array = np.ndarray[Any, Any]
 
 
 Shapes = Tuple[Tuple[str, Tuple[int, ...]], ...]
+FLAVOURS = ("u8",)
 DEVICE = "CPU"
 # Without the joining of neighbours every matrix product is a step of its own, whose kernel can be read.
 _WITHOUT_JOINING = {"SNIPPETS_MODE": "DISABLE"}
+
+
+def open_runtime(bundle: Bundle) -> OpenVinoRuntime:
+    """The engine of a bundle, compiled for its batch."""
+    return OpenVinoRuntime(bundle.model_path, batch=bundle.batch)
 
 
 class SignalStack(ctypes.Structure):

@@ -23,9 +23,11 @@ from qsens.device.tensorrt_module import (
 
 if TYPE_CHECKING:
     from qsens.device.audit import ExecutedLayer
+    from qsens.device.bundle_files import Bundle
 
     Array = np.ndarray[Any, Any]
 
+FLAVOURS = ("strong", "weak")
 _TYPES = {
     "FLOAT": np.float32,
     "HALF": np.float16,
@@ -35,6 +37,17 @@ _TYPES = {
     "INT64": np.int64,
     "BOOL": np.bool_,
 }
+
+
+def open_runtime(bundle: Bundle) -> TensorRtRuntime:
+    """The engine of a bundle, built for this machine's GPU."""
+    options = PlanOptions(
+        flavour=bundle.flavour,
+        batches=(bundle.batch, bundle.batch, bundle.batch),
+        input_shapes=bundle.input_shapes,
+        float_pins=bundle.float_pins,
+    )
+    return TensorRtRuntime(build_plan(bundle.model_path.read_bytes(), options))
 
 
 def build_plan(model: bytes, options: PlanOptions) -> bytes:

@@ -127,6 +127,7 @@ class Drafting:
             float_pins=lowered.float_pins,
             bounds=bounds,
             document={},
+            opened_by=self.target.opened_by,
         )
 
 

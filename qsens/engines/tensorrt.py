@@ -19,6 +19,7 @@ from qsens.device.tensorrt_build import WORKSPACE_MIB, BuiltPlan, PlanOptions, c
 from qsens.device.tensorrt_module import features_of, import_tensorrt, pack_plan
 from qsens.device.tensorrt_runtime import TensorRtRuntime, origin_here
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph, applied_from_audit, asked_layers
+from qsens.engines.tensorrt_files import write_tensorrt_files
 
 # Protobuf cannot read more, and the parsers of all versions take serialised graphs.
 LARGEST_MODEL = 2**31 - 2**20
@@ -45,6 +46,7 @@ def _target(name: str, title: str, flavour: str) -> Target:
         usage=_USAGE,
         takes_large_graphs=False,
         fixes_constants=True,
+        extra_files=write_tensorrt_files,
     )
 
 

@@ -16,7 +16,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 if not (ROOT / "qsens" / "zoo").exists():  # all else is tested in a copy without it
     DOCUMENTS.remove(ROOT / "docs" / "zoo.md")
 # That module writes the command line of another program.
-SOURCES = sorted({*(ROOT / "qsens").rglob("*.py")} - {ROOT / "qsens" / "deploy" / "tensorrt_files.py"})
+SOURCES = sorted({*(ROOT / "qsens").rglob("*.py")} - {ROOT / "qsens" / "engines" / "tensorrt_files.py"})
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 # `qsens verify bundle --digest X`, up to the end of the line, the code span or the sentence.
 CALL = re.compile(r"\bqsens (?P<words>[a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)(?P<rest>[^\n`,;()]*)")

@@ -20,11 +20,11 @@ from qsens.deploy.bundle import ExportOptions, _beside, export_bundle
 from qsens.deploy.bundle_document import relative_run
 from qsens.deploy.bundle_script import compare
 from qsens.deploy.chosen_map import map_of_trial
-from qsens.deploy.tensorrt_files import read_calibration_cache
 from qsens.deploy.verify import checked_files
 from qsens.device.bundle_files import read_bundle
 from qsens.device.goldens import bundle_goldens, picture_psnr, read_goldens
 from qsens.device.leftovers import remove_leftovers
+from qsens.engines.tensorrt_files import read_calibration_cache
 from qsens.selection.precision_map_file import read_precision_map
 
 

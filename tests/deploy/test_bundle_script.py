@@ -309,7 +309,7 @@ def test_the_code_that_runs_is_the_code_that_was_compared(bundle, tmp_path):
 
 WRONG_DOCUMENTS = {
     "no layers": ({"layers": []}, "'layers' is []"),
-    "flavour": ({"flavour": "strong"}, "'flavour' is 'strong'"),
+    "flavour": ({"flavour": "exact"}, "'flavour' is 'exact'"),
     "no outputs": ({"outputs": []}, "'outputs' is []"),
     "outputs": ({"outputs": ["other"]}, "'picture.output' is 'picture', outputs are other"),
     "batch": ({"batch": 10**9}, "'batch' is 1000000000"),

@@ -76,10 +76,10 @@ NO_NUMBERS = [True, "1", None, [1], {}]
 WRONG = [
     *((at("batch", value), "'batch' is ") for value in (0, -1, 10**9, 2**62, 1.5, *NO_NUMBERS)),
     *((at("schema_version", value), "schema version ") for value in (2, 0, True, None, "1", [1])),
-    *((at("runtime", value), "'runtime' is ") for value in ("tflite", "", None, 1, ["openvino"])),
+    *((at("runtime", value), "'runtime' is ") for value in ("../os", "open.vino", "", None, 1, ["openvino"])),
     *(
-        (at("flavour", value), "'flavour' is .*, expected one of u8")
-        for value in ("strong", "exact", "", None, 1)
+        (at("flavour", value), "'flavour' is .*, expected one of strong, weak, u8")
+        for value in ("exact", "", None, 1)
     ),
     *(
         (at("outputs", value), "'outputs")

@@ -54,5 +54,11 @@ def test_a_missing_runtime_is_named_with_what_to_install(monkeypatch, runtime):
 
 
 def test_an_unknown_runtime_is_refused():
-    with pytest.raises(DeviceError, match="no runtime named 'tflite'"):
+    with pytest.raises(DeviceError, match="no runtime named 'tflite'") as caught:
         open_engine(replace(BUNDLE, runtime="tflite"))
+    assert caught.value.hint == "known: onnxruntime, openvino, tensorrt"
+
+
+def test_a_graph_of_a_form_that_the_runtime_does_not_take_is_refused():
+    with pytest.raises(DeviceError, match="onnxruntime takes graphs of flavour u8, not weak"):
+        open_engine(replace(BUNDLE, runtime="onnxruntime"))

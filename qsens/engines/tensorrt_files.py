@@ -12,6 +12,7 @@ import onnx
 from qsens.calibration.ranges import Ranges
 from qsens.core.errors import BuildError, DataError
 from qsens.core.precision import Precision
+from qsens.core.targets import ExtraFiles
 from qsens.engines.float_fallback import LARGEST_MESSAGE
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 
@@ -205,15 +206,7 @@ def _shape(name: str, shape: tuple[int, ...], batch: int | None) -> str:
     return f"{name}:{'x'.join(str(side) for side in sides)}"
 
 
-@dataclass(frozen=True)
-class TensorRtFiles:
-    """The files written for TensorRT: the commands, and each file with what a reader must know of it."""
-
-    command: str
-    described: dict[str, str]
-
-
-def write_tensorrt_files(folder: Path, lowered: LoweredGraph, ranges: Ranges, batch: int) -> TensorRtFiles:
+def write_tensorrt_files(folder: Path, lowered: LoweredGraph, ranges: Ranges, batch: int) -> ExtraFiles:
     """Write `trtexec.txt` and `calibration.cache`; for TensorRT 8 the FP32 graph that takes the cache too."""
     described = {
         COMMAND: "the commands that build the engine without Python",
@@ -229,4 +222,4 @@ def write_tensorrt_files(folder: Path, lowered: LoweredGraph, ranges: Ranges, ba
     command = trtexec_lines(lowered, plain_model=plain, batches=(batch, batch, batch))
     (folder / COMMAND).write_text(command, encoding="utf-8")
     (folder / CACHE).write_text(calibration_cache_text(ranges, version=CACHE_VERSION), encoding="utf-8")
-    return TensorRtFiles(command, described)
+    return ExtraFiles(described, command)

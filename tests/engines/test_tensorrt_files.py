@@ -10,14 +10,14 @@ from tiny_models import conv_model
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.errors import BuildError, DataError
 from qsens.core.precision import PrecisionMap
-from qsens.deploy.tensorrt_files import (
+from qsens.engines.lowering.lower import lower_graph
+from qsens.engines.lowering.plan import LoweringOptions
+from qsens.engines.tensorrt_files import (
     calibration_cache_text,
     read_calibration_cache,
     trtexec_lines,
     version_number,
 )
-from qsens.engines.lowering.lower import lower_graph
-from qsens.engines.lowering.plan import LoweringOptions
 
 MIXED = (INT8, FP16, FP32, INT8, FP16)
 
