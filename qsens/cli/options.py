@@ -177,8 +177,8 @@ _OPTIONS = (
     click.option(
         "--repair",
         metavar="STAGES",
-        help="Make INT8 better before maps are tried: auto, none, stages (ranges,weights), or compare, which "
-        "scores some maps without it too.",
+        help="Make INT8 better before maps are tried: auto, none, stages (scales,ranges,weights), or "
+        "compare, which scores some maps without it too.",
     ),
     click.option("--placement", type=click.Choice(PLACEMENTS), help="Which tensors INT8 layers quantize."),
     click.option("--weight-scales", type=click.Choice(WEIGHT_SCALES), help="Granularity of weight scales."),

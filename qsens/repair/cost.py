@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.repair.layer_inputs import WeightMatrix
 from qsens.repair.range_search import MOST_TRIES
+from qsens.repair.scale_search import MOST_TRIES as MOST_SCALE_TRIES
 from qsens.repair.stages import FEWEST_SAMPLES, FITTED_PICTURES, HELD_OUT_PICTURES
 from qsens.repair.weights import MOST_COLUMNS, ROWS
 
@@ -31,11 +32,16 @@ def repair_seconds(
     if samples < FEWEST_SAMPLES:
         return 0.0
     work: Mapping[str, Callable[[LoweringPlan, LoweringOptions, Pace], float]] = {
+        "scales": _scales_s,
         "ranges": _ranges_s,
         "weights": _weights_s,
     }
     judging = 2 * (pace.build_s + HELD_OUT_PICTURES * pace.picture_s)
     return sum(judging + samples * pace.sample_s + work[stage](plan, options, pace) for stage in stages)
+
+
+def _scales_s(plan: LoweringPlan, options: LoweringOptions, pace: Pace) -> float:
+    return MOST_SCALE_TRIES * (pace.build_s + FITTED_PICTURES * pace.picture_s)
 
 
 def _ranges_s(plan: LoweringPlan, options: LoweringOptions, pace: Pace) -> float:

@@ -1,6 +1,6 @@
 """The error of the pictures with INT8 in every layer that allows it, against FP32's, on a few samples."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from qsens.calibration.ranges import Ranges
 from qsens.core.errors import DataError
 from qsens.core.interfaces import OutputRule, SampleSet
 from qsens.core.layer import uniform_map
-from qsens.core.precision import Precision
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
@@ -66,7 +66,18 @@ class PictureError:
 
     def __call__(self, plan: LoweringPlan, ranges: Ranges) -> float:
         """Mean squared error of the pictures, relative to the variance of FP32's; the worst output's."""
-        lowered = lower_graph(plan, uniform_map(plan.graph.layers, Precision.INT8), ranges, self.options)
+        return self._error(plan, ranges, uniform_map(plan.graph.layers, Precision.INT8))
+
+    def of_layers(self, plan: LoweringPlan, ranges: Ranges, layers: Collection[str]) -> float:
+        """The same with INT8 in those layers alone, and FP32 in the others."""
+        everywhere = uniform_map(plan.graph.layers, Precision.INT8).assignment(
+            layer.name for layer in plan.graph.layers
+        )
+        alone = {name: kind if name in layers else Precision.FP32 for name, kind in everywhere.items()}
+        return self._error(plan, ranges, PrecisionMap.over(alone))
+
+    def _error(self, plan: LoweringPlan, ranges: Ranges, precision_map: PrecisionMap) -> float:
+        lowered = lower_graph(plan, precision_map, ranges, self.options)
         detached = lowered.detached
         session = self.backend.open_session(detached.skeleton, weights=detached.weights)
         squares, variances = np.zeros(len(self.outputs)), np.zeros(len(self.outputs))

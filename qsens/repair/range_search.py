@@ -1,15 +1,65 @@
-"""Ranges by the picture: each tensor's threshold is the candidate that leaves the least error in the end."""
+"""Ranges by the picture: coordinate descent changes one thing at a time, and keeps what helps."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from qsens.core.interfaces import Progress
 
 # Each try runs the generator over the samples once.
 MOST_TRIES = 120
-# The tensors are gone through again where a pass has brought the error below this share of what it was.
+# Everything is gone through again where a pass has brought the error below this share of what it was.
 WORTH_ANOTHER_PASS = 0.98
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Descent(Generic[Key, Value]):
+    """What was changed and helped (`changed`), the `error` with it, and the number of `tries`.
+
+    `error_of` is asked with everything that is changed; after `most_tries` it is asked no more.
+    """
+
+    def __init__(
+        self,
+        error_of: Callable[[Mapping[Key, Value]], float],
+        progress: Progress,
+        label: str,
+        most_tries: int,
+    ) -> None:
+        self._error_of = error_of
+        self._progress = progress
+        self._label = label
+        self._most_tries = most_tries
+        self.changed: dict[Key, Value] = {}
+        self.tries = 0
+        self.error = error_of({})
+
+    def passes(self) -> Iterator[int]:
+        """Numbers of passes, for as long as the last one was worth it."""
+        number, error = 0, math.inf
+        while self.error < WORTH_ANOTHER_PASS * error:
+            error = self.error
+            yield number
+            number += 1
+
+    def follow_either(self, key: Key, one: Sequence[Value], other: Sequence[Value]) -> bool:
+        """Whether going along `one` helped, or, where it did not, along `other`."""
+        return self._follow(key, one) or self._follow(key, other)
+
+    def _follow(self, key: Key, values: Sequence[Value]) -> bool:
+        has_helped = False
+        for value in values:
+            if self.tries >= self._most_tries:
+                break
+            self.tries += 1
+            self._progress(self.tries, self._most_tries, self._label)
+            error = self._error_of({**self.changed, key: value})
+            if not error < self.error:
+                break
+            self.changed[key], self.error, has_helped = value, error, True
+        return has_helped
 
 
 @dataclass(frozen=True)
@@ -35,53 +85,16 @@ def search_ranges(
     thresholds by tensor that replace those of `start`. For each tensor the next smaller and the next
     larger candidate are tried, and what helps is followed until it no longer does.
     """
-    search = _Search(dict(start), error_of, progress, most_tries)
+    descent = Descent(error_of, progress, "repair: ranges by the picture", most_tries)
     order = sorted(candidates, key=lambda name: -_spread_of(candidates[name]))
-    error = math.inf
-    while search.error < WORTH_ANOTHER_PASS * error:
-        error = search.error
+    for _ in descent.passes():
         for tensor in order:
-            search.descend(tensor, candidates[tensor])
-    return FoundRanges(search.changed, search.error, search.tries)
+            own = descent.changed.get(tensor, start[tensor])
+            smaller = [amax for amax in candidates[tensor] if amax < own][::-1]
+            larger = [amax for amax in candidates[tensor] if amax > own]
+            descent.follow_either(tensor, smaller, larger)
+    return FoundRanges(descent.changed, descent.error, descent.tries)
 
 
 def _spread_of(candidates: Sequence[float]) -> float:
     return math.log(candidates[-1] / candidates[0]) if candidates else 0.0
-
-
-class _Search:
-    def __init__(
-        self,
-        start: Mapping[str, float],
-        error_of: Callable[[Mapping[str, float]], float],
-        progress: Progress,
-        most_tries: int,
-    ) -> None:
-        self._start = start
-        self._error_of = error_of
-        self._progress = progress
-        self._most_tries = most_tries
-        self.changed: dict[str, float] = {}
-        self.tries = 0
-        self.error = error_of({})
-
-    def descend(self, tensor: str, candidates: Sequence[float]) -> None:
-        own = self.changed.get(tensor, self._start[tensor])
-        smaller = [amax for amax in candidates if amax < own][::-1]
-        larger = [amax for amax in candidates if amax > own]
-        if not self._follow(tensor, smaller):
-            self._follow(tensor, larger)
-
-    def _follow(self, tensor: str, candidates: Sequence[float]) -> bool:
-        """Whether going along the candidates helped."""
-        has_helped = False
-        for amax in candidates:
-            if self.tries >= self._most_tries:
-                break
-            self.tries += 1
-            self._progress(self.tries, self._most_tries, "repair: ranges by the picture")
-            error = self._error_of({**self.changed, tensor: amax})
-            if not error < self.error:
-                break
-            self.changed[tensor], self.error, has_helped = amax, error, True
-        return has_helped

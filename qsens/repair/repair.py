@@ -16,6 +16,7 @@ from qsens.core.files import write_atomically
 from qsens.core.trial import RepairSummary
 from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.plan import LoweringPlan, RepairedLayer
+from qsens.repair.channel_scales import Array, scaled_plan
 
 _DAMAGE = (OSError, ValueError, TypeError, KeyError)
 _PARTS = {"codes": np.int8, "scales": np.float32, "bias": np.float32}
@@ -96,18 +97,20 @@ def stage_texts(stages: Sequence[StageResult]) -> list[str]:
 class Repair:
     """Thresholds by tensor and parameters by layer that take the place of the calibrated ones.
 
-    `digest` covers the calibration and the recipe: equal digests mean equal repairs. An empty one changes
-    nothing.
+    `exponents`, int8 by layer, are the channel scales of the graph itself (`scaled_plan`). `digest` covers
+    the calibration and the recipe: equal digests mean equal repairs. An empty one changes nothing.
     """
 
     digest: str
     amax: Mapping[str, float] = field(default_factory=dict)
     layers: Mapping[str, RepairedLayer] = field(default_factory=dict, repr=False)
     stages: tuple[StageResult, ...] = ()
+    exponents: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def applied(self, plan: LoweringPlan, ranges: Ranges) -> tuple[LoweringPlan, Ranges]:
         """The plan and the ranges that maps are lowered with."""
-        return (plan.with_repaired(self.layers) if self.layers else plan), self.repaired_ranges(ranges)
+        scaled = scaled_plan(plan, self.exponents)
+        return (scaled.with_repaired(self.layers) if self.layers else scaled), self.repaired_ranges(ranges)
 
     def repaired_ranges(self, ranges: Ranges) -> Ranges:
         """The ranges with the thresholds of this repair."""
@@ -130,9 +133,11 @@ def save_repair(path: Path, repair: Repair) -> None:
         "tensor": np.array(list(repair.amax), dtype=np.str_),
         "amax": np.array(list(repair.amax.values()), dtype=np.float32),
         "layer": np.array(list(repair.layers), dtype=np.str_),
+        "scaled": np.array(list(repair.exponents), dtype=np.str_),
     }
     for index, layer in enumerate(repair.layers.values()):
         arrays |= {f"{part}{index}": getattr(layer, part) for part in _PARTS}
+    arrays |= {f"exponents{index}": values for index, values in enumerate(repair.exponents.values())}
     write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
@@ -161,7 +166,9 @@ def _repair_of(arrays: Mapping[str, Any]) -> Repair:
         name: RepairedLayer(*(_like(arrays[f"{part}{index}"], kind) for part, kind in _PARTS.items()))
         for index, name in enumerate(arrays["layer"].tolist())
     }
-    return Repair(str(arrays["digest"]), amax, layers, _stages_in(arrays))
+    scaled = arrays["scaled"].tolist() if "scaled" in arrays else ()  # came with stage `scales`
+    exponents = {name: _like(arrays[f"exponents{index}"], np.int8) for index, name in enumerate(scaled)}
+    return Repair(str(arrays["digest"]), amax, layers, _stages_in(arrays), exponents)
 
 
 def _stages_in(arrays: Mapping[str, Any]) -> tuple[StageResult, ...]:

@@ -14,13 +14,16 @@ from qsens.core.errors import DataError
 from qsens.core.interfaces import OutputRule, Progress, SampleSet
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.repair.candidates import range_candidates
+from qsens.repair.channel_scales import Array
 from qsens.repair.picture_error import PictureError
 from qsens.repair.range_search import search_ranges
 from qsens.repair.repair import Repair, StageResult, load_repair, repair_digest, save_repair
+from qsens.repair.scale_candidates import channels_to_scale, scaled_tensors
+from qsens.repair.scale_search import search_scales
 from qsens.repair.weights import compensate_weights
 
-STAGES = ("ranges", "weights")
-RECIPES: Mapping[str, tuple[str, ...]] = {"none": (), "auto": STAGES}
+STAGES = ("scales", "ranges", "weights")
+RECIPES: Mapping[str, tuple[str, ...]] = {"none": (), "auto": ("ranges", "weights")}
 # Fewer leave nothing to fit to, or nothing to hold against it.
 FEWEST_SAMPLES = 8
 # Samples whose pictures tell which range is better, and those that a stage has to improve.
@@ -98,17 +101,9 @@ def recipe_digest(ranges: Ranges, stages: tuple[str, ...], apart_from: str | Non
 def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
     """The repair with one more stage, or with the reason why it was not taken."""
     start = time.perf_counter()
-    if len(subject.samples) < FEWEST_SAMPLES:
-        which = "" if subject.apart_from is None else " that are not in the evaluation set"
-        reason = (
-            f"{len(subject.samples)} calibration samples{which}, {FEWEST_SAMPLES} are needed (a larger set, "
-            "or --calibration-samples)"
-        )
-        return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, reason),)))
-    try:
-        judge = subject.judge
-    except DataError as error:
-        return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, error.message),)))
+    judge = _judge_or_reason(subject, stage)
+    if isinstance(judge, str):
+        return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, judge),)))
     before = judge(*repair.applied(subject.plan, subject.ranges))
     judged: list[tuple[Repair, StageResult]] = []
     for proposed, result in _PROPOSERS[stage](subject, repair):
@@ -119,6 +114,22 @@ def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
             break
     taken, result = judged[-1] if judged[-1][1].is_taken else judged[0]
     return _extended(taken, replace(result, duration_s=time.perf_counter() - start))
+
+
+def _judge_or_reason(subject: Subject, stage: str) -> PictureError | str:
+    """The measure that a stage has to improve, or why it is left out."""
+    if len(subject.samples) < FEWEST_SAMPLES:
+        which = "" if subject.apart_from is None else " that are not in the evaluation set"
+        return (
+            f"{len(subject.samples)} calibration samples{which}, {FEWEST_SAMPLES} are needed (a larger set, "
+            "or --calibration-samples)"
+        )
+    if stage == "scales" and not scaled_tensors(subject.plan, subject.ranges, subject.options.placement):
+        return "no layer hands its channels to other layers alone, through activations like ReLU"
+    try:
+        return subject.judge
+    except DataError as error:
+        return error.message
 
 
 def _extended(repair: Repair, result: StageResult) -> Repair:
@@ -148,26 +159,41 @@ def _spread(samples: SampleSet, count: int) -> SampleSet:
     return SampleView(samples, spread_places(len(samples), count), "")
 
 
+def _scales_by_picture(subject: Subject, repair: Repair) -> Proposals:
+    samples = _spread(subject.parts[0], FITTED_PICTURES)
+    measure = subject.measure(samples)
+
+    def error_of(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> float:
+        return measure(*replace(repair, exponents=exponents, amax=amax).applied(subject.plan, subject.ranges))
+
+    groups = channels_to_scale(subject.plan, subject.ranges, measure, samples, threads=subject.threads)
+    start = {name: subject.ranges[name].amax for name in groups}
+    found = search_scales(start, groups, error_of, subject.progress)
+    changed = sum(int(np.count_nonzero(values)) for values in found.exponents.values())
+    result = StageResult("scales", is_taken=True, changed=changed, tries=found.tries)
+    yield replace(repair, exponents=found.exponents, amax=found.amax), result
+
+
 def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposals:
-    tensors = subject.plan.quantized_tensors(subject.options.placement)
-    observer = subject.plan.observer(subject.options.placement, subject.threads)
+    plan, ranges = repair.applied(subject.plan, subject.ranges)
+    tensors = plan.quantized_tensors(subject.options.placement)
+    observer = plan.observer(subject.options.placement, subject.threads)
     fitted, _ = subject.parts
     candidates = range_candidates(observer, tensors, fitted, subject.progress)
     measure = subject.measure(_spread(fitted, FITTED_PICTURES))
 
     def error_of(amax: Mapping[str, float]) -> float:
-        return measure(*replace(repair, amax=amax).applied(subject.plan, subject.ranges))
+        return measure(plan, replace(repair, amax={**repair.amax, **amax}).repaired_ranges(subject.ranges))
 
-    start = {name: subject.ranges[name].amax for name in tensors}
+    start = {name: ranges[name].amax for name in tensors}
     found = search_ranges(start, candidates, error_of, subject.progress)
     result = StageResult("ranges", is_taken=True, changed=len(found.amax), tries=found.tries)
-    yield replace(repair, amax=found.amax), result
+    yield replace(repair, amax={**repair.amax, **found.amax}), result
 
 
 def _weights_compensated(subject: Subject, repair: Repair) -> Proposals:
     found = compensate_weights(
-        subject.plan,
-        repair.repaired_ranges(subject.ranges),
+        *repair.applied(subject.plan, subject.ranges),
         subject.options,
         subject.parts[0],
         threads=subject.threads,
@@ -183,6 +209,7 @@ def _weights_compensated(subject: Subject, repair: Repair) -> Proposals:
 
 
 _PROPOSERS: Mapping[str, Callable[[Subject, Repair], Proposals]] = {
+    "scales": _scales_by_picture,
     "ranges": _ranges_by_picture,
     "weights": _weights_compensated,
 }

@@ -43,6 +43,21 @@ def test_a_repaired_run_is_resumed_and_exported(run, generator, photos):
     assert qsens("verify", run / "bundle-openvino", "--no-latency").exit_code == 0
 
 
+@pytest.mark.slow
+def test_a_run_with_channel_scales_is_resumed_and_exported(generator, photos, tmp_path):
+    run, stages = tmp_path / "run", ("--repair", "scales,ranges,weights", *REPAIR[2:])
+    assert sweep(generator, photos, run, *stages).exit_code == 0
+    kept = reopen_run(run).repair
+    assert kept.exponents
+    assert [stage.stage for stage in kept.stages] == ["scales", "ranges", "weights"]
+    trials = without_durations(run)
+    keep_trials(run, 2)
+    assert sweep(generator, photos, run, *stages).exit_code == 0
+    assert without_durations(run) == trials
+    assert qsens("export", run, "--trial", "2", "--for", "openvino").exit_code == 0
+    assert qsens("verify", run / "bundle-openvino", "--no-latency").exit_code == 0
+
+
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_repair_that_is_gone_or_damaged_is_said_and_made_again(run, generator, photos, is_gone):
     path = RunPaths(run).repair_path
@@ -124,7 +139,7 @@ def test_a_plan_tells_of_repair_and_its_time(generator, photos):
 def test_an_unknown_recipe_is_refused_with_the_list(recipe, generator, photos, tmp_path):
     result = sweep(generator, photos, tmp_path / "run", "--repair", recipe)
     assert result.exit_code == 2
-    assert "auto, none, compare, or of ranges and weights those you want" in result.stderr
+    assert "auto, none, compare, or of scales, ranges and weights those you want" in result.stderr
 
 
 def test_compare_scores_maps_without_repair_too_and_no_choice_sees_them(run, generator, photos):

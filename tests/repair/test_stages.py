@@ -4,14 +4,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from lowered_models import INT8, Prepared, prepared, residual_generator
+from onnx import helper
+from tiny_models import normal, onnx_model
 
 from qsens.core.interfaces import OutputRule
 from qsens.engines.lowering.plan import LoweringOptions
 from qsens.repair import stages
+from qsens.repair.channel_scales import scaled_plan
 from qsens.repair.picture_error import PictureError
-from qsens.repair.repair import Repair, StageResult, kept_stages, stage_texts, summary_of
+from qsens.repair.repair import (
+    Repair,
+    StageResult,
+    kept_stages,
+    load_repair,
+    stage_texts,
+    summary_of,
+)
 from qsens.repair.stages import Proposals, Subject, fitted_and_held_out, make_repair
 from qsens.repair.weights import CompensatedLayers, compensate_weights
 
@@ -36,6 +47,18 @@ class Noise:
 
     def sample(self, index: int) -> dict[str, np.ndarray]:
         return {"image": np.random.default_rng(index).random((3, 8, 8), dtype=np.float32)}
+
+
+def conv_pair(activation: str) -> onnx.ModelProto:
+    """Two convolutions with an activation between them."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w0"], ["c0"], name="first", pads=[1] * 4),
+        helper.make_node(activation, ["c0"], ["r0"], name="activation"),
+        helper.make_node("Conv", ["r0", "w1"], ["picture"], name="last", pads=[1] * 4),
+    ]
+    weights = {"w0": normal(4, 3, 3, 3, seed=1), "w1": normal(3, 4, 3, 3, seed=2)}
+    inputs, outputs = {"image": ["n", 3, 8, 8]}, {"picture": ["n", 3, 8, 8]}
+    return onnx_model(nodes, inputs=inputs, outputs=outputs, weights=weights)
 
 
 def silent(done: int, total: int, label: str) -> None:
@@ -75,6 +98,36 @@ def test_every_stage_brings_pictures_nearer_that_it_never_saw(setup, made):
     assert errors[2] < errors[1]
     assert [stage.stage for stage in repair.stages if stage.is_taken] == ["ranges", "weights"]
     assert all(stage.gain_db > 0 for stage in repair.stages)
+
+
+def test_channels_of_unlike_sizes_get_scales_of_their_own(tmp_path):
+    even = prepared(conv_pair("Relu"), amax=OUTLIER, amaxes={"image": 1.0})
+    uneven = replace(even, plan=scaled_plan(even.plan, {"first": np.array([0, 3, 3, 0], np.int8)}))
+    path = tmp_path / "repair.npz"
+    repair = make_repair(subject(uneven, 8), "scales", path)
+    (result,) = repair.stages
+    assert result.is_taken
+    assert result.changed
+    again = load_repair(path, (repair.digest,))
+    np.testing.assert_array_equal(again.exponents["first"], repair.exponents["first"])
+    ranges_alone = make_repair(subject(uneven, 8), "ranges", tmp_path / "ranges.npz")
+    assert error_of(uneven, repair, Noise(24)) < 0.8 * error_of(uneven, ranges_alone, Noise(24))
+
+
+def test_a_graph_without_channels_to_scale_says_so(tmp_path):
+    repair = make_repair(subject(prepared(conv_pair("Sigmoid"), amax=OUTLIER)), "scales", tmp_path / "r.npz")
+    assert [stage.text() for stage in repair.stages] == [
+        "scales: left out, no layer hands its channels to other layers alone, through activations like ReLU"
+    ]
+
+
+def test_a_repair_written_before_there_were_scales_is_read(made, tmp_path):
+    repair, source = made
+    arrays = {name: value for name, value in np.load(source).items() if name != "scaled"}
+    np.savez(tmp_path / "repair.npz", **arrays)
+    again = load_repair(tmp_path / "repair.npz", (repair.digest,))
+    assert again is not None
+    assert again.stages == repair.stages
 
 
 def test_a_finished_repair_is_read_and_not_made_again(setup, made, monkeypatch):

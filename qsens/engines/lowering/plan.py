@@ -132,6 +132,11 @@ class LoweringPlan:
         return shift if bias is None else (bias + shift).astype(np.float32)
 
     @cached_property
+    def layer_of(self) -> Mapping[str, str]:
+        """The layer of each weighted node, by node name."""
+        return {layer.node: layer.name for layer in self.graph.layers}
+
+    @cached_property
     def chains(self) -> Mapping[str, str]:
         """The layer whose fused operation a node is part of, by node name; weighted nodes are left out."""
         return {
@@ -204,7 +209,7 @@ class PlacedMap:
         self.map = precision_map
         self.ranges = ranges
         self.options = options
-        self.layer_of = {layer.node: layer.name for layer in plan.graph.layers}
+        self.layer_of = plan.layer_of
         self.precisions = precision_map.assignment(self.layer_of.values())
         self.dense = self._dense()
 
