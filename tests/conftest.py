@@ -53,30 +53,20 @@ def install(tmp_path, monkeypatch):
 
 
 # The imports inside the fixtures keep tests of other things free of ONNX.
-SWEEP = {
-    "metrics": ["psnr"],
-    "calibration_samples": 2,
-    "evaluation_samples": 4,
-    "batch_size": 4,
-    "threads": 1,
-    "range_method": "minmax",
-    "strategy_options": {"by": "layer"},
-}
-
-
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """A project folder with `generator.onnx`, `photos` and `run`: five layers, one of them transposed."""
     import onnx
     from lowered_models import residual_generator
     from tiny_photos import write_photos
+    from tiny_sweeps import SMALL_SWEEP
 
     from qsens.api import run_sweep
 
     project = tmp_path_factory.mktemp("project")
     onnx.save(residual_generator(), project / "generator.onnx")
     photos = write_photos(project / "photos")
-    run_sweep(project / "generator.onnx", out=project / "run", calibration=str(photos), **SWEEP)
+    run_sweep(project / "generator.onnx", out=project / "run", calibration=str(photos), **SMALL_SWEEP)
     return project
 
 

@@ -25,6 +25,7 @@ from qsens.scoring.influence import (
 from qsens.scoring.intervals import standard_error
 
 Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=Metric)
 
 
 class FeatureCollector:
@@ -70,6 +71,18 @@ class FeatureCollector:
     def clusters(self, context: ScoringContext) -> NDArray[Any] | None:
         """Clip labels of the images so far."""
         return None if context.clusters is None else self.same_images(context.clusters)
+
+
+class FeatureAccumulator(Generic[Kind]):
+    """Collects the features of a map's images for the metric that started it."""
+
+    def __init__(self, metric: Kind, context: ScoringContext) -> None:
+        self._metric = metric
+        self._context = context
+        self._collector = FeatureCollector()
+
+    def update(self, batch: ScoredBatch) -> None:
+        self._collector.add(batch)
 
 
 class LastResults(Generic[Result]):
@@ -208,15 +221,7 @@ class Fid(Metric):
         return kept[key]
 
 
-class _FidAccumulator:
-    def __init__(self, metric: Fid, context: ScoringContext) -> None:
-        self._metric = metric
-        self._context = context
-        self._collector = FeatureCollector()
-
-    def update(self, batch: ScoredBatch) -> None:
-        self._collector.add(batch)
-
+class _FidAccumulator(FeatureAccumulator[Fid]):
     def compute(self) -> Measurement:
         context = self._context
         features = self._collector.features
@@ -284,15 +289,7 @@ class FidAgainstFp32(Metric):
         return measure_pair(features, baseline, reference)
 
 
-class _FidAgainstFp32Accumulator:
-    def __init__(self, metric: FidAgainstFp32, context: ScoringContext) -> None:
-        self._metric = metric
-        self._context = context
-        self._collector = FeatureCollector()
-
-    def update(self, batch: ScoredBatch) -> None:
-        self._collector.add(batch)
-
+class _FidAgainstFp32Accumulator(FeatureAccumulator[FidAgainstFp32]):
     def compute(self) -> Measurement:
         context = self._context
         features = self._collector.features

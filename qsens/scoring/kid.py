@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from qsens.calibration.splits import spread_places
 from qsens.core.errors import DataError, ScoreError, SpecError
-from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
+from qsens.core.interfaces import Measurement, Metric, ScoringContext
 from qsens.core.metric_names import BUILT_IN
 from qsens.core.trial import Score
 from qsens.scoring.fid import (
-    FeatureCollector,
+    FeatureAccumulator,
     LastResults,
     against,
     extractor_of,
@@ -125,15 +125,7 @@ class Kid(Metric):
         return self._baseline.of((features, reference), lambda: self.measure(features, reference))
 
 
-class _KidAccumulator:
-    def __init__(self, metric: Kid, context: ScoringContext) -> None:
-        self._metric = metric
-        self._context = context
-        self._collector = FeatureCollector()
-
-    def update(self, batch: ScoredBatch) -> None:
-        self._collector.add(batch)
-
+class _KidAccumulator(FeatureAccumulator[Kid]):
     def compute(self) -> Measurement:
         reference = self._metric.reference(self._context)
         return self._against_fp32() if reference is None else self._against_real(reference)

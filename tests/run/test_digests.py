@@ -4,10 +4,8 @@ import json
 import shutil
 
 import numpy as np
-import onnx
 import pytest
-from lowered_models import residual_generator
-from tiny_photos import write_photos
+from tiny_sweeps import SMALL_SWEEP
 
 from qsens.api import run_sweep, write_report
 from qsens.core.errors import BuildError, QsensWarning, RunFolderError
@@ -18,32 +16,14 @@ from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_run_spec
 from qsens.run.paired_errors import paired_errors
 from qsens.run.reopen import reopen_run
 
-SWEEP = {
-    "metrics": ["psnr"],
-    "calibration_samples": 2,
-    "evaluation_samples": 4,
-    "batch_size": 4,
-    "threads": 1,
-    "range_method": "minmax",
-    "strategy": "one-at-a-time",
-}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digests")
-    onnx.save(residual_generator(), folder / "generator.onnx")
-    sweep(folder, write_photos(folder / "photos"), folder / "run")
-    return folder
-
 
 def sweep(project, photos, out):
-    return run_sweep(project / "generator.onnx", out=out, calibration=str(photos), **SWEEP)
+    return run_sweep(project / "generator.onnx", out=out, calibration=str(photos), **SMALL_SWEEP)
 
 
 @pytest.fixture
-def run(project, tmp_path):
-    return shutil.copytree(project / "run", tmp_path / "run")
+def run(finished_run, tmp_path):
+    return shutil.copytree(finished_run / "run", tmp_path / "run")
 
 
 def scores(study):
@@ -73,19 +53,19 @@ def replace_layers(run):
 
 
 @pytest.mark.parametrize("replaced", [replace_images, replace_ranges, replace_layers])
-def test_a_resumed_sweep_makes_a_replaced_file_again_and_scores_as_before(project, run, replaced):
+def test_a_resumed_sweep_makes_a_replaced_file_again_and_scores_as_before(finished_run, run, replaced):
     before = read_study(run)
     without_last_trials(run, 3)
     replaced(run)
     with pytest.warns(QsensWarning, match="is not the file that the run wrote"):
-        after = sweep(project, project / "photos", run)
+        after = sweep(finished_run, finished_run / "photos", run)
     assert scores(after) == scores(before)
     assert [trial.evidence for trial in after.trials] == [trial.evidence for trial in before.trials]
 
 
-def test_a_resumed_sweep_of_files_as_written_does_not_warn(project, run, recwarn):
+def test_a_resumed_sweep_of_files_as_written_does_not_warn(finished_run, run, recwarn):
     without_last_trials(run, 3)
-    sweep(project, project / "photos", run)
+    sweep(finished_run, finished_run / "photos", run)
     assert not [warning for warning in recwarn if warning.category is QsensWarning]
 
 
@@ -116,7 +96,7 @@ def test_replaced_evidence_and_pictures_are_left_out_of_the_report(run, no_figur
         assert load_evidence(paths.evidence, 2, other.digest_of("evidence")) is None
 
 
-def test_a_run_without_digests_opens_and_goes_on(project, run):
+def test_a_run_without_digests_opens_and_goes_on(finished_run, run):
     paths, before = RunPaths(run), read_study(run)
     lines = [json.loads(line) for line in paths.journal_path.read_text().splitlines()[:4]]
     for line in lines:
@@ -125,19 +105,19 @@ def test_a_run_without_digests_opens_and_goes_on(project, run):
     provenance = json.loads(paths.provenance_path.read_text())
     provenance.pop("files")
     paths.provenance_path.write_text(json.dumps(provenance))
-    assert scores(sweep(project, project / "photos", run)) == scores(before)
+    assert scores(sweep(finished_run, finished_run / "photos", run)) == scores(before)
     assert "ranges.npz" in read_provenance(run).files
     reopen_run(run)
 
 
-def test_a_trial_that_fails_shows_no_pictures_of_one_that_had_its_number(project, run, monkeypatch):
+def test_a_trial_that_fails_shows_no_pictures_of_one_that_had_its_number(finished_run, run, monkeypatch):
 
     def fails(self, lowered):
         raise BuildError("no engine")
 
     without_last_trials(run, 3)
     monkeypatch.setattr(OnnxRuntimeBackend, "build", fails)
-    study = sweep(project, project / "photos", run)
+    study = sweep(finished_run, finished_run / "photos", run)
     failed = [trial.number for trial in study.trials if trial.outcome is Outcome.FAILED]
     assert failed
     assert not any(samples_path(RunPaths(run).samples, number).exists() for number in failed)

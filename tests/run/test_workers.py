@@ -6,9 +6,9 @@ from dataclasses import replace
 import onnx
 import pytest
 from lowered_models import residual_generator
-from tiny_photos import write_photos
+from tiny_sweeps import SMALL_SWEEP
 
-from qsens.api import run_sweep, score_maps
+from qsens.api import score_maps
 from qsens.core.errors import BuildError, RunFolderError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
@@ -24,24 +24,6 @@ from qsens.run.workers import (
     runner_on,
     with_fixed_threads,
 )
-
-SWEEP = {
-    "metrics": ["psnr"],
-    "calibration_samples": 2,
-    "evaluation_samples": 4,
-    "batch_size": 4,
-    "threads": 1,
-    "range_method": "minmax",
-}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("project")
-    onnx.save(residual_generator(), folder / "generator.onnx")
-    photos = write_photos(folder / "photos")
-    run_sweep(folder / "generator.onnx", out=folder / "run", calibration=str(photos), **SWEEP)
-    return folder
 
 
 @pytest.fixture
@@ -155,7 +137,7 @@ class Machines:
     ],
 )
 def test_the_driver_refuses_a_cluster_with_such_a_worker(machine, message, project, tmp_path):
-    values = {**SWEEP, "calibration": str(project / "photos")}
+    values = {**SMALL_SWEEP, "calibration": str(project / "photos")}
     spec = spec_from_values({"checkpoint": str(project / "generator.onnx"), **values}, "test")
     pool = Machines({"tcp://a": WorkerMachine("a", "cpu", ()), "tcp://b": machine})
     with pytest.raises(RunFolderError, match=message):
