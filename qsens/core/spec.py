@@ -19,7 +19,7 @@ from qsens.device.errors import reason_of
 from qsens.device.special_files import read_file
 from qsens.device.visible_text import visible_name
 
-PLACEMENTS = ("inputs", "residual", "dense")
+PLACEMENTS = ("inputs", "residual", "dense", "dense-float-output")
 WEIGHT_SCALES = ("per-channel", "per-tensor")
 RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
 COLOUR_ORDERS = ("rgb", "bgr", "gray")

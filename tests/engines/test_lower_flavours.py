@@ -154,6 +154,28 @@ def test_a_concatenation_has_one_scale_and_one_zero_point(flavour):
     assert len({held[node.input[2]].item() for node in branches}) == 1
 
 
+@pytest.mark.parametrize("flavour", ["exact", *QDQ_FLAVOURS])
+def test_a_float_output_takes_the_picture_and_its_pre_activation_from_dense_and_no_more(flavour):
+    setup = prepared(residual_generator(), amax=1.0)
+    held = [
+        {
+            name.split(":")[0]
+            for name in quantizers_of(lowered(setup, INT8, flavour, placement=placement).model)
+        }
+        for placement in (Placement.DENSE, Placement.DENSE_FLOAT_OUTPUT)
+    ]
+    assert held[0] - held[1] == {"c4", "picture"}
+    assert held[1] < held[0]
+
+
+def test_dense_tensors_with_a_float_output_are_those_that_lead_to_a_layer_by_any_way():
+    plan = prepared(joined_generator()).plan
+    assert plan.dense_in(Placement.DENSE) == {"r0": "j", "c1": "j", "y": "y"}
+    assert plan.dense_in(Placement.DENSE_FLOAT_OUTPUT) == {"r0": "j", "c1": "j"}
+    assert plan.dense_in(Placement.RESIDUAL) == {}
+    assert "y" not in plan.quantized_tensors(Placement.DENSE_FLOAT_OUTPUT)
+
+
 def test_u8_writes_signed_tensors_around_128_and_others_from_zero():
     setup = prepared(residual_generator())
     model = lowered(setup, INT8, "u8").model

@@ -13,7 +13,7 @@ from qsens.calibration.measure import Observer
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.core.errors import BuildError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.graph.editable_graph import attribute_of
+from qsens.graph.editable_graph import attribute_of, tensors_read
 from qsens.graph.graph import Graph
 from qsens.graph.topology import (
     FusedOperation,
@@ -32,6 +32,8 @@ class Placement(StrEnum):
     INPUTS = "inputs"
     RESIDUAL = "residual"
     DENSE = "dense"
+    DENSE_FLOAT_OUTPUT = "dense-float-output"
+    """As `dense`, but what leads to no layer stays in float: the picture, and what its activation reads."""
 
 
 class Grid(StrEnum):
@@ -153,6 +155,24 @@ class LoweringPlan:
         found: Mapping[str, Interval] = self.memo[key]
         return found
 
+    def dense_in(self, placement: Placement) -> Mapping[str, str]:
+        """The tensors that stay in INT8 between layers, each with the tensor whose range it uses."""
+        if placement is Placement.DENSE:
+            return self.dense
+        if placement is Placement.DENSE_FLOAT_OUTPUT:
+            return {tensor: source for tensor, source in self.dense.items() if tensor in self._lead_to_layers}
+        return {}
+
+    @cached_property
+    def _lead_to_layers(self) -> frozenset[str]:
+        """Tensors that a layer reads, itself or by way of nodes that are no layer."""
+        weighted = {operation.node for operation in self.operations.values()}
+        found: set[str] = set()
+        for node in reversed(self.topology.model.graph.node):
+            if node.name in weighted or not found.isdisjoint(node.output):
+                found.update(tensors_read(node))
+        return frozenset(found)
+
     def calibrated_tensors(self, placement: Placement) -> tuple[str, ...]:
         """Tensors whose ranges `lower_graph` may ask for, in order of first use."""
         names: list[str] = []
@@ -160,14 +180,12 @@ class LoweringPlan:
             names += [operation.data, operation.result]
             if operation.skip is not None and placement is not Placement.INPUTS:
                 names.append(operation.skip)
-        if placement is Placement.DENSE:
-            names += self.dense.keys()
-            names += self.dense.values()
-        return tuple(dict.fromkeys(names))
+        dense = self.dense_in(placement)
+        return tuple(dict.fromkeys([*names, *dense.keys(), *dense.values()]))
 
     def quantized_tensors(self, placement: Placement) -> tuple[str, ...]:
         """Tensors whose thresholds count where every layer is in INT8, in order of first use."""
-        dense = self.dense if placement is Placement.DENSE else {}
+        dense = self.dense_in(placement)
         names = [dense.get(operation.data, operation.data) for operation in self.operations.values()]
         if placement is not Placement.INPUTS:
             skips = (operation.skip for operation in self.operations.values())
@@ -198,8 +216,8 @@ class TensorGrid:
 class PlacedMap:
     """A precision map laid over a graph; read-only.
 
-    `dense` maps every tensor that this map keeps in INT8 under `dense` placement to the tensor whose range
-    it uses. All other quantized tensors are quantized on the edge to the INT8 layer that reads them.
+    `dense` maps every tensor that this map keeps in INT8 between layers to the tensor whose range it uses.
+    All other quantized tensors are quantized on the edge to the INT8 layer that reads them.
     """
 
     def __init__(
@@ -214,11 +232,9 @@ class PlacedMap:
         self.dense = self._dense()
 
     def _dense(self) -> Mapping[str, str]:
-        if self.options.placement is not Placement.DENSE:
-            return {}
         return {
             tensor: source
-            for tensor, source in self.plan.dense.items()
+            for tensor, source in self.plan.dense_in(self.options.placement).items()
             if (layers := self.plan.sources.get(tensor, frozenset()))
             and all(self.precisions[layer] is Precision.INT8 for layer in layers)
         }
