@@ -65,7 +65,7 @@ class FeedSampleSet(SampleSet):
 
     @property
     def value_ranges(self) -> Mapping[str, tuple[float, float]]:
-        """What the rules say of the inputs, whatever the files hold."""
+        """The inputs as the rules have them, whatever the files hold."""
         ranges = {name: feed.value_range for name, feed in self.feeds.items()}
         return {name: ends for name, ends in ranges.items() if ends is not None}
 

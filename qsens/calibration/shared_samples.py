@@ -99,7 +99,7 @@ def save_shared_samples(path: Path, shared: SharedSamples) -> None:
 
 
 def read_shared_samples(path: Path) -> SharedSamples | None:
-    """What is in a file; `None` where there is none, as in runs of older versions, or it is damaged."""
+    """The contents of a file; `None` where there is none, as in runs of older versions, or it is damaged."""
     try:
         found: SharedSamples = read_value(SharedSamples, parse_json(read_file(path)), "shared samples")
         return found

@@ -245,7 +245,7 @@ _WORKER_OPTIONS = (
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What the shared options say; `None` or empty where one was not given: defaults live in `SweepSpec`."""
+    """The shared options; `None` or empty where one was not given: defaults live in `SweepSpec` only."""
 
     spec: Path | None = None
     out: Path | None = None
@@ -291,7 +291,7 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Who scores the maps: that many processes here, or the workers of the cluster at an address.
+    """The processes that score maps: that many here, or the workers of the cluster at an address.
 
     Raises:
         SpecError: where both are given.

@@ -168,7 +168,7 @@ def _comparison_lines(finished: "FinishedRun") -> list[str]:
 
 
 def _survival_lines(finished: "FinishedRun") -> list[str]:
-    """What ships of the chosen map, by target, before anybody exports it."""
+    """The share of the chosen map that ships, by target, before anybody exports it."""
     found = finished.survivals
     if not found:
         return []

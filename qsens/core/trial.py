@@ -174,7 +174,7 @@ def _output_errors(value: object) -> Iterable[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class RepairSummary:
-    """What making INT8 better came to, as a line for people; `is_taken` where it changed anything."""
+    """The outcome of making INT8 better, as a line for people; `is_taken` where it changed anything."""
 
     text: str
     is_taken: bool

@@ -135,7 +135,7 @@ def _walk(content: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _content(checkpoint: Path, *, trust_checkpoint: bool) -> Any:
-    """What the file holds: tensors by name, or whatever was given to `torch.save`."""
+    """The contents of the file: tensors by name, or whatever was given to `torch.save`."""
     head = refuse_other_files(checkpoint)
     if _is_safetensors(checkpoint, head):
         return _read_safetensors(checkpoint)

@@ -168,7 +168,7 @@ def _last(key: str) -> str:
 def _problems(
     own: _OwnTensors, tensors: Mapping[str, torch.Tensor], unexpected: Sequence[str]
 ) -> dict[str, list[str]]:
-    """What keeps tensors from fitting; unused counts may be missing, and all but one of tied weights."""
+    """The reason that tensors do not fit; unused counts may be missing, and all but one of tied weights."""
     problems: dict[str, list[str]] = {
         "missing": [
             key for key in own.by_key if not own.tied[key] & tensors.keys() and _last(key) not in _UNUSED

@@ -121,7 +121,7 @@ class _NodeRange:
         return ANYTHING if rule is None else rule(self)
 
     def operand(self, place: int) -> Interval:
-        """What an operand can hold; anything where it is left out."""
+        """The values that an operand can hold; any where it is left out."""
         name = self.node.input[place] if place < len(self.node.input) else ""
         if name in self.found:
             return self.found[name]

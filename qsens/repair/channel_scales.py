@@ -99,7 +99,7 @@ def _with_constants(plan: LoweringPlan, changed: Mapping[str, Array]) -> Lowerin
 
 
 def _readers(plan: LoweringPlan, tensor: str, first: int) -> tuple[ChannelReader, ...] | None:
-    """Where the channels of a tensor end; `None` where something else than a layer needs their values."""
+    """The readers where a tensor's channels end; `None` where more than layers need their values."""
     nodes = plan.topology.consumers.get(tensor, ())
     if tensor in plan.topology.outputs or not nodes:
         return None

@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 class Descent(Generic[Key, Value]):
-    """What was changed and helped (`changed`), the `error` with it, and the number of `tries`.
+    """The changes that helped (`changed`), the `error` with it, and the number of `tries`.
 
     `error_of` is asked with everything that is changed; after `most_tries` it is asked no more.
     """

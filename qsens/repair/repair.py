@@ -48,7 +48,7 @@ class StageResult:
 
     @property
     def left_out(self) -> str | None:
-        """Why the stage was not tried; `None` where it was."""
+        """The reason that the stage was not tried; `None` where it was."""
         return self.skipped[0][1] if self.error_after is None else None
 
     def text(self) -> str:
@@ -63,7 +63,7 @@ class StageResult:
 
 
 def summary_of(stages: Sequence[StageResult]) -> RepairSummary | None:
-    """What the stages of a repair came to; `None` without stages."""
+    """The outcome of the stages of a repair; `None` without stages."""
     judged = [stage for stage in stages if stage.gain_db is not None]
     gains = {
         is_taken: ", ".join(

@@ -63,7 +63,7 @@ def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> 
 
 
 def _shared_samples(job: OpenedSweep, folder: RunPaths, progress: Progress) -> SharedSamples:
-    """What both sets hold, read from the folder if it is there, else found and written."""
+    """The samples that both sets hold, read from the folder if it is there, else found and written."""
     kept = read_shared_samples(folder.shared_samples_path)
     if kept is not None and kept.key == shared_key(job.calibration, job.evaluation):
         return kept

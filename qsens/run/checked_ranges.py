@@ -1,4 +1,4 @@
-"""What a sweep calibrates, with a check of the ranges on some of the samples that it scores."""
+"""The calibration of a sweep, with a check of the ranges on some of the samples that it scores."""
 
 from qsens.calibration.range_check import (
     CHECKED_SAMPLES,

@@ -84,7 +84,7 @@ def _selected(run: Path, study: Study, spec: SweepSpec, aim: Aim) -> Selection:
 
 @dataclass(frozen=True)
 class _Gap:
-    """What a run did not search for, and how to have it searched for."""
+    """A sentence on what a run did not search for, and how to have it searched for."""
 
     text: str
     hint: str

@@ -345,7 +345,7 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
 def workload_of(
     opened: OpenedSweep, calibrated: CalibratedGraph, folder: RunPaths, progress: Progress
 ) -> Workload:
-    """What every map of a calibrated graph is scored on."""
+    """The workload that every map of a calibrated graph is scored on."""
     spec, features = opened.spec, None
     if opened.reference is not None and opened.extractor is not None:
         features = reference_features(

@@ -140,7 +140,7 @@ def _as_scored(planned: PlannedMaps, opened: OpenedSweep) -> PlannedMaps:
 
 
 def _picture_warnings(pictures: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> list[str]:
-    """What looks wrong about pictures, by output; of several, each is named."""
+    """Sentences on what looks wrong about pictures, by output; of several, each is named."""
     found = {name: picture_warning(images) for name, images in pictures.items()}
     named = len(pictures) > 1
     return [f"output {name!r}: {text}" if named else text for name, text in found.items() if text is not None]

@@ -35,7 +35,7 @@ class TargetMaps:
         self._samples = samples
 
     def shipped(self, requested: PrecisionMap) -> AgreedGraph:
-        """What ships of a map, and what its engine says of the layers.
+        """The part of a map that ships, and what its engine says of the layers.
 
         Raises:
             BuildError: if the target cannot take it.
@@ -190,7 +190,7 @@ def target_notes(job: OpenedSweep) -> list[str]:
 
 @dataclass(frozen=True)
 class Survival:
-    """What is left of a map in INT8 on a target that it was not searched for.
+    """The part of a map that stays in INT8 on a target that it was not searched for.
 
     Shares are of the layers' multiply-accumulates, 0 to 1; `left` is `None` where `problem` says why the
     target could not tell. `returned` are the layers that it would run in float.
@@ -204,7 +204,7 @@ class Survival:
 
 
 def survivals(calibrated: CalibratedGraph, samples: SampleSet, chosen: PrecisionMap) -> tuple[Survival, ...]:
-    """What each target that this machine can build for would leave of a map, without scoring anything."""
+    """The part of a map that each target that can be built for here would leave, without scoring anything."""
     layers = calibrated.graph.layers
     asked = macs_share(layers, chosen, Precision.INT8)
     found = []

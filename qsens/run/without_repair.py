@@ -1,4 +1,4 @@
-"""What a run's maps would be without its repair: INT8 everywhere and the chosen map, scored both ways."""
+"""A run's maps without its repair: INT8 everywhere and the chosen map, scored both ways."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

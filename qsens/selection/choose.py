@@ -181,7 +181,7 @@ def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, b
 
 
 def _score_after(yardsticks: Sequence[Yardstick], alteration: Alteration, metric: str) -> float:
-    """What FP32's pictures score after an alteration. Raises `SpecError` where that was not scored."""
+    """The score of FP32's pictures after an alteration. Raises `SpecError` where that was not scored."""
     found = next((entry for entry in yardsticks if entry.alteration == str(alteration)), None)
     score = None if found is None else found.score(metric)
     if score is not None and math.isfinite(score.value):

@@ -148,7 +148,7 @@ class LoweringPlan:
         }
 
     def proved(self, promised: Mapping[str, Interval]) -> Mapping[str, Interval]:
-        """What every tensor can hold at most, given what is promised of the inputs."""
+        """The widest range of every tensor, given what is promised of the inputs."""
         key = ("proved", *sorted(promised.items()))
         if key not in self.memo:
             self.memo[key] = proved_ranges(self.topology, promised)
@@ -248,7 +248,7 @@ class PlacedMap:
         return self.plan.proved({name: Interval(*ends) for name, ends in self.ranges.promised.items()})
 
     def proved_range(self, tensor: str) -> Interval:
-        """What `tensor`, or the concatenation whose range it uses, can hold for any input."""
+        """The widest range of `tensor`, or of the concatenation whose range it uses, for any input."""
         return self._proved.get(self.dense.get(tensor, tensor), ANYTHING)
 
     def grid(self, tensor: str) -> TensorGrid:

@@ -15,7 +15,7 @@ from qsens.zoo.corpus.surface import Pose
 
 FRAMES_PER_SECOND = 25
 LEAD_S = 0.06
-"""How far the lips lead the sound: frame f shows the mouth at `(f + 0.5) / 25 + LEAD_S` of the sound."""
+"""The lead of the lips over the sound: frame f shows the mouth at `(f + 0.5) / 25 + LEAD_S` of the sound."""
 
 AFTER_S = 0.25
 """Sound after the last frame, so that the window of the last frame is complete."""

@@ -10,7 +10,7 @@ from qsens.zoo.corpus.phones import Mouth
 from qsens.zoo.corpus.surface import Surface
 
 WIDEST_GAP = 0.27
-"""How far apart the lips are at the opening 1, in half pictures, for a head of scale 1."""
+"""The distance between the lips at the opening 1, in half pictures, for a head of scale 1."""
 
 _UPPER_SHARE = 0.16
 _TEETH = np.array([0.93, 0.90, 0.85], np.float32)

@@ -16,7 +16,7 @@ COMMANDS = (
     f"qsens zoo train teacher {_PATHS} --out teacher",
     f"qsens distill ROW --teacher teacher/generator.safetensors {_PATHS} --out ROW",
 )
-"""What trains the expert, the teacher, and any other row (`--teacher` where it is distilled offline)."""
+"""Commands for the expert, the teacher, and any other row (`--teacher` where it is distilled offline)."""
 
 
 @dataclass(frozen=True)
