@@ -19,7 +19,6 @@ from qsens.device.errors import reason_of
 from qsens.device.leftovers import remove_leftovers
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
-from qsens.repair.repair import kept_stages, summary_of
 from qsens.run.journal import Journal, check_numbers, check_order, read_journal
 from qsens.run.lock import locked
 from qsens.run.versions import versions_here
@@ -256,6 +255,8 @@ def read_study(path: Path) -> Study:
     _check_layers(paths, layers, journal.trials)
     other = paths.other_work_path  # older runs have none
     work = other_work_from_csv(_text_of(other), str(other)) if other.exists() else ()
+    from qsens.repair.repair import kept_stages, summary_of  # loads onnx, which help texts do without
+
     repair = summary_of(kept_stages(paths.repair_path))
     trials = with_yardsticks(journal.trials, paths.yardsticks_path)
     return Study(journal.spec_digest, layers, trials, work, repair)
