@@ -10,6 +10,7 @@ import click
 
 from qsens.cli.options import budget_option
 from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
+from qsens.core.alterations import title_of
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial, int8_share, int8_share_of_all, map_title
@@ -24,7 +25,7 @@ from qsens.core.metric_names import (
 )
 from qsens.core.other_work import of_all_work, other_work_text
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Score, Study, Trial
+from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.device.visible_text import visible_name
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
@@ -35,6 +36,7 @@ from qsens.selection.precision_map_file import read_precision_map, selection_doc
 from qsens.selection.reason_groups import fold_reasons
 from qsens.selection.reasons import reasons_of_selection
 from qsens.selection.timings import Timings, check_table, read_latency_table, timings_of
+from qsens.selection.yardsticks import place_sentences
 
 
 def reason_lines(study: Study, selection: Selection) -> list[str]:
@@ -163,6 +165,7 @@ def selection_text(study: Study, selection: Selection) -> str:
     parts = [
         trials_table(study, [selection.trial, *trials], marked=selection.trial, timings=timings),
         "",
+        *_scale_lines(study, selection.trial),
         *selection.notes,
         *(latency_lines(selection.latency) if selection.latency else ()),
         *_limit_lines(selection),
@@ -196,6 +199,13 @@ def _output_lines(trial: Trial) -> list[str]:
     ]
 
 
+def _scale_lines(study: Study, chosen: Trial) -> list[str]:
+    """Sentences on what the chosen map, and INT8 everywhere, cost in familiar alterations."""
+    int8 = anchor_trial(study, Precision.INT8)
+    others = [] if int8 is chosen else [("INT8 everywhere", int8)]
+    return place_sentences(study, [("The chosen map", chosen), *others])
+
+
 def trials_table(
     study: Study, trials: Sequence[Trial], marked: Trial | None = None, timings: Timings | None = None
 ) -> str:
@@ -219,6 +229,15 @@ def trials_table(
             *((str(len(trial.mismatches)),) if shows_mismatches else ()),
         )
         for trial in trials
+    ]
+    # What FP32's own pictures score after familiar alterations: the scale of every column.
+    rows += [
+        (
+            *("", "", f"FP32, {title_of(entry.alteration)}", "", *("" for _ in times)),
+            *(shown_score(entry, metric) for metric in study.metrics),
+            *(("",) if shows_mismatches else ()),
+        )
+        for entry in study.yardsticks
     ]
     table = text_table(header, rows, right=(1, 3, *range(4, len(header))))
     has_intervals = any("±" in cell for row in rows for cell in row)
@@ -257,6 +276,7 @@ def _limit_lines(selection: Selection) -> list[str]:
     if guard is not None and selection.damage is not None and not guard.is_open:
         lines.append(
             f"{guard.metric}: {selection.damage:.4g}, at most {guard.threshold:.4g} allowed as the guard"
+            f"{'' if guard.alteration is None else f' ({guard.alteration.title})'}"
         )
     return lines
 
@@ -265,8 +285,10 @@ def _limit_line(trial: Trial, limit: Limit) -> str:
     word = "at most" if limit.lower_is_better else "at least"
     score = trial.score(limit.metric)
     value = f" {_number(score)}," if score is not None else ""
-    fp32 = f" (FP32 {limit.baseline:.4g})" if math.isfinite(limit.baseline) else ""
-    line = f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed{fp32}"
+    why = [] if limit.alteration is None else [limit.alteration.title]
+    why += [f"FP32 {limit.baseline:.4g}"] if math.isfinite(limit.baseline) else []
+    line = f"{limit.metric}:{value} {word} {limit.threshold:.4g} allowed"
+    line += f" ({'; '.join(why)})" if why else ""
     is_within = is_interval_within(trial, limit)
     if is_within is None:
         return line
@@ -300,8 +322,8 @@ def _mismatch_lines(trial: Trial) -> list[str]:
     return [f"Warning: the engine runs {len(trial.mismatches)} layers in another precision: {named}."]
 
 
-def shown_score(trial: Trial, metric: str) -> str:
-    """A trial's score as text, with half the 95% interval of its difference from FP32."""
+def shown_score(trial: Trial | Yardstick, metric: str) -> str:
+    """A trial's or yardstick's score as text, with half the 95% interval of its difference from FP32."""
     score = trial.score(metric)
     if score is None:
         return "-"

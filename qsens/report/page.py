@@ -37,6 +37,7 @@ from qsens.report.page_tables import (
     trial_table,
 )
 from qsens.report.page_text import escape
+from qsens.selection.yardsticks import place_sentences
 
 MISSING = (
     "The charts of this page do not move: the Python package plotly was not installed when it was written. "
@@ -185,6 +186,7 @@ def _headline(content: PageContent) -> str:
     if study.other_work:
         answer += f"<br>{escape(other_work_text(study.layers, study.other_work))}"
     verdict = f"<p>{escape(content.verdict)}</p>" if content.verdict else ""
+    verdict += "".join(f"<p>{escape(text)}</p>" for text in _on_a_scale(content))
     scored, total = len(study.scored()), len(study.trials)
     counts = f"{len(study.layers)} layers, {total} trials, {scored} scored. Written {escape(content.date)}."
     return (
@@ -193,6 +195,13 @@ def _headline(content: PageContent) -> str:
         f'<p class="faint">± is the 95% interval: of the difference to FP32 on the same inputs where it was '
         f"measured, of the value itself otherwise{_of_times(content)}. {_meanings(study)}</p>"
     )
+
+
+def _on_a_scale(content: PageContent) -> list[str]:
+    """Sentences on what the chosen map, and INT8 everywhere, cost in familiar alterations."""
+    int8 = anchor_trial(content.study, Precision.INT8)
+    others = [] if int8 is content.chosen else [("INT8 everywhere", int8)]
+    return place_sentences(content.study, [("The chosen map", content.chosen), *others])
 
 
 def _of_times(content: PageContent) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from qsens.core.alterations import title_of
 from qsens.core.layer import Layer
 from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name, shown_value
 from qsens.core.other_work import of_all_work
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.core.trial import Outcome, Score, Study, Trial, Yardstick
 from qsens.repair.repair import StageResult
 from qsens.report.comparable import reference_of
 from qsens.report.page_content import PageContent
@@ -17,7 +18,10 @@ from qsens.selection.timings import Timings
 
 
 def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] = ()) -> str:
-    """FP32, all-FP16, all-INT8 and the chosen map: share, size, times and every score with its interval."""
+    """FP32, all-FP16, all-INT8 and the chosen map: share, size, times and every score with its interval.
+
+    Below them are the run's yardsticks.
+    """
     rows = []
     for precision in Precision:
         trial = anchor_trial(study, precision)
@@ -34,6 +38,7 @@ def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] =
         for place, (text, title) in enumerate(zip(heads, titles, strict=True))
     )
     body = "".join(_score_row(name, trial, study, timings, is_chosen=mark) for name, trial, mark in rows)
+    body += "".join(_yardstick_row(entry, study, len(timings)) for entry in study.yardsticks)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -111,6 +116,13 @@ def _score_row(name: str, trial: Trial, study: Study, timings: Sequence[Timings]
     numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
     shown = f"{name} (chosen)" if is_chosen and name != "chosen map" else name
     return f"<tr{' class=chosen' if is_chosen else ''}><td>{escape(shown)}</td>{numbers}</tr>"
+
+
+def _yardstick_row(entry: Yardstick, study: Study, times: int) -> str:
+    """The scores of FP32's pictures after an alteration, the scale of the columns."""
+    cells = ["—"] * (3 + times) + [score_text(entry.score(metric)) for metric in study.metrics]
+    numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
+    return f'<tr class="faint"><td>FP32 after {escape(title_of(entry.alteration))}</td>{numbers}</tr>'
 
 
 def _share_text(study: Study, share: float) -> str:

@@ -21,9 +21,10 @@ from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.selection.budget import Budget, parse_guard
-from qsens.selection.choose import Selection, cheapest_within, half_interval
+from qsens.selection.choose import Selection, cheapest_within, half_interval, limits_of
 from qsens.selection.choose_by_latency import best_within_time, fastest_within
 from qsens.selection.timings import SAME_SHARE, Timings
+from qsens.selection.yardsticks import fineness_notes, hearing_sentence
 
 # A map with a smaller share of the multiply-accumulates in INT8 saves no time that anybody would notice.
 LEAST_SAVING = 0.05
@@ -53,7 +54,7 @@ def choose_map_of_run(
     try:
         selection = _selected(run, study, spec, aim)
     except BudgetError as error:
-        raise error if gap is None else BudgetError(f"{gap.text}: {error.message}", gap.hint) from error
+        raise _explained(study, spec, aim, error, gap) from error
     if gap is not None and aim.timings is None and selection.int8_macs_share < LEAST_SAVING:
         found = f"of what was tried only trial {selection.trial.number} is within it, which saves nothing"
         raise BudgetError(f"{gap.text}: {found} ({100 * selection.int8_macs_share:.1f}% INT8)", gap.hint)
@@ -62,9 +63,25 @@ def choose_map_of_run(
         if gap is None
         else (f"{_capital(gap.text)}: this is the best of what was tried. {_capital(gap.hint)}",)
     )
-    return replace(
-        selection, notes=(*notes, *_saving_notes(study, spec, selection), *_floor_notes(run, selection))
+    told = (
+        *_saving_notes(study, spec, selection),
+        *_floor_notes(run, selection),
+        *fineness_notes(study, selection.limits),
+        *filter(None, [hearing_sentence(study, selection.limits)]),
     )
+    return replace(selection, notes=(*notes, *told))
+
+
+def _explained(
+    study: Study, spec: SweepSpec, aim: Aim, error: BudgetError, gap: "_Gap | None"
+) -> BudgetError:
+    """The same error, with what was not searched for, and whether the score hears what nobody sees."""
+    if gap is not None:
+        return BudgetError(f"{gap.text}: {error.message}", gap.hint)
+    budget = None if spec.budget is None else Budget.parse(spec.budget)
+    limits = () if budget is None else limits_of(study, budget, parse_guard(spec.guard), aim.metric)
+    heard = hearing_sentence(study, limits)
+    return error if heard is None else BudgetError(error.message, f"{error.hint}. {heard}")
 
 
 def _selected(run: Path, study: Study, spec: SweepSpec, aim: Aim) -> Selection:

@@ -11,6 +11,8 @@ from qsens.core.schema import shown
 
 # Where a run states no budget: the share of FP32's distance to real images that may be lost.
 DEFAULT_BUDGET = "5%"
+# What nobody sees (ColorVideoVDP finds no visible difference): the measure for scores that hear too much.
+DEFAULT_YARDSTICK = "jpeg:95"
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _PART = re.compile(
     rf"\s*(?:([A-Za-z][\w.-]*(?:\[[^\]]*\])?)\s*=)?\s*(?:({_NUMBER})\s*(%?)|([A-Za-z][\w.-]*:[^,]*))\s*"

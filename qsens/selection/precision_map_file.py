@@ -163,6 +163,7 @@ def precision_map_document(
             **{name: None if trial is None else _scores(trial) for name, trial in anchors.items()},
         },
         "budget": _budget(selection, spec),
+        **({"yardsticks": [asdict(entry) for entry in study.yardsticks]} if study.yardsticks else {}),
         "int8_macs_share": selection.int8_macs_share,
         **_of_all_work(selection, study),
         **({} if selection.latency is None else {"latency": _latency(selection.latency)}),

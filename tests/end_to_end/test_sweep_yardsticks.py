@@ -62,3 +62,16 @@ def test_an_unknown_yardstick_is_refused_with_the_list(generator, photos, tmp_pa
     assert "jpeg:120" in result.stderr
     assert "blur:X" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_select_shows_the_scale_of_every_score_and_where_the_maps_are_on_it(swept):
+    shown, as_json = (
+        qsens("select", swept[0], "--budget", "noise:8", *json_).stdout for json_ in ((), ("--json",))
+    )
+
+    assert "FP32, JPEG 95" in shown
+    assert "FP32, noise of 8 levels" in shown
+    assert "The chosen map costs" in shown
+    assert "allowed (noise of 8 levels)" in shown
+    names = [entry["alteration"] for entry in json.loads(as_json)["yardsticks"]]
+    assert names[:2] == ["jpeg:95", "noise:8"]

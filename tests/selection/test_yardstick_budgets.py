@@ -10,6 +10,13 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial, Yardstick
 from qsens.selection.budget import Budget, parse_guard
 from qsens.selection.choose import cheapest_within, limits_of
+from qsens.selection.yardsticks import (
+    fineness_notes,
+    hearing_sentence,
+    ladder_of,
+    place_of,
+    place_sentence,
+)
 from qsens.testing import example_layers
 
 LAYERS = example_layers(3)
@@ -118,3 +125,80 @@ def test_other_words_are_refused_with_what_there_is(text, said):
 
     assert said in refused.value.message
     assert "jpeg:X" in refused.value.hint or "psnr:9.9" in refused.value.hint
+
+
+def graded(*, fid=(33.0, 34.5, 48.0), psnr=(47.0, 45.0, 35.0), error=0.1, noise=(66.0, 48.0)):
+    """A study whose FP32 has fid 26, with the scores of JPEG 98, 95 and 75, and of noise."""
+
+    def after(first, second):
+        return tuple(
+            Score(name, value, 100, "same", name == "fid", difference_standard_error=error)
+            for name, value in (("fid", first), ("psnr", second))
+        )
+
+    steps = zip(("jpeg:98", "jpeg:95", "jpeg:75"), fid, psnr, strict=True)
+    yardsticks = [Yardstick(name, after(*values)) for name, *values in steps]
+    fp32 = trial(0, PrecisionMap(Precision.FP32), fid=26.0, psnr=100.0)
+    fp32 = replace(fp32, yardsticks=(*yardsticks, Yardstick("noise:1", after(*noise))))
+    return Study("", LAYERS, (fp32, trial(1, INT8, fid=30.0, psnr=46.0)))
+
+
+def place(value, of, metric="fid"):
+    return place_of(Score(metric, value, 100, "same", LOWER[metric]), ladder_of(of))
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "said"),
+    [
+        ("fid", 30.0, "less than JPEG 98"),
+        ("fid", 34.6, "about as much as JPEG 95"),
+        ("fid", 40.0, "more than JPEG 95 and less than JPEG 75"),
+        ("fid", 90.0, "more than JPEG 75"),
+        ("psnr", 60.0, "less than JPEG 98"),
+        ("psnr", 40.0, "more than JPEG 95 and less than JPEG 75"),
+        ("psnr", 30.0, "more than JPEG 75"),
+    ],
+)
+def test_a_score_is_told_by_the_steps_of_the_ladder_beside_it(metric, value, said):
+    assert place(value, graded(), metric) == said
+
+
+def test_what_the_intervals_cannot_tell_apart_costs_as_much():
+    assert place(31.0, graded(error=2.0)) == "about as much as JPEG 98"
+
+
+def test_scores_that_do_not_agree_are_said_to():
+    told = place_sentence(graded(), "INT8", graded().trials[1])
+    agreeing = place_sentence(graded(), "INT8", trial(1, INT8, fid=30.0, psnr=55.0))
+
+    assert told == (
+        "INT8 costs less than JPEG 98 (fid); more than JPEG 98 and less than JPEG 95 (psnr): "
+        "these scores do not agree."
+    )
+    assert agreeing == "INT8 costs less than JPEG 98 (fid, psnr)."
+    assert place_sentence(replace(graded(), trials=graded().trials[1:]), "INT8", graded().trials[1]) is None
+
+
+def test_a_score_that_hears_noise_of_one_level_is_said_to_with_what_to_use_instead():
+    limits = limits_of(graded(), Budget.parse("jpeg:95"), None, None)
+
+    assert hearing_sentence(graded(), limits) == (
+        "Noise of 1 level, which nobody sees, uses up the budget (fid 66, allowed 34.5): for these pictures "
+        "that is too sharp an ear. Of the scores of this run psnr would do: --budget psnr=jpeg:95."
+    )
+    assert hearing_sentence(graded(noise=(30.0, 48.0)), limits) is None
+
+
+def test_a_budget_finer_than_its_interval_says_how_many_images_would_do():
+    of = graded(error=20.0)
+    (note,) = fineness_notes(of, limits_of(of, Budget.parse("jpeg:95"), None, None))
+
+    told = "JPEG 95 costs 8.5 ± 39 of fid: these 100 images cannot tell it from FP32, about 2,127"
+    assert note.startswith(told)
+
+
+def test_an_alteration_that_does_no_harm_is_said_to():
+    of = graded(fid=(25.0, 25.5, 48.0))
+    (note,) = fineness_notes(of, limits_of(of, Budget.parse("jpeg:95"), None, None))
+
+    assert "JPEG 95 does fid no harm here (25.5, FP32 26)" in note

@@ -24,7 +24,6 @@ from qsens.report.figures.style import (
     FLOOR_LOOK,
     INK,
     PRECISION_COLOURS,
-    SMALL,
     TEXT,
     VERMILION,
     add_header,
@@ -34,15 +33,21 @@ from qsens.report.figures.style import (
     marker_handle,
     new_figure,
     set_scale,
-    spread,
     value_label,
     whole_ticks,
+)
+from qsens.report.figures.yardstick_axis import (
+    NOTE,
+    SideLabel,
+    YardstickTick,
+    draw_side_labels,
+    tick_labels,
+    yardstick_ticks,
 )
 from qsens.run.floors import Floor
 
 BROAD_SPAN = 20.0
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
-_LABEL_GAP = 0.19
 _PANEL_HEIGHT = 2.75
 _SIDES = 2.4
 
@@ -86,7 +91,8 @@ class BoundaryCurve:
 
     `layers` is N, the largest boundary index. `scale` is `linear`, `log` or `symlog`. `chosen` is the
     chosen map as a point where it is a cut of one of the lines. `is_paired` says that every interval is
-    that of the difference to FP32. `floor` is what the metric shows where only the images differ.
+    that of the difference to FP32. `floor` is what the metric shows where only the images differ,
+    `yardsticks` what it shows of FP32's own pictures after alterations.
     """
 
     metric: str
@@ -98,6 +104,7 @@ class BoundaryCurve:
     scale: str
     is_paired: bool
     floor: Floor | None = None
+    yardsticks: tuple[YardstickTick, ...] = ()
 
 
 def boundary_curve(
@@ -129,6 +136,7 @@ def boundary_curve(
         axis_scale(values, is_ratio=score is None or score.lower_is_better),
         bool(measured) and all(entry.is_paired for entry in measured),
         floor,
+        yardstick_ticks(study, metric),
     )
 
 
@@ -230,6 +238,7 @@ def boundary_figure(
     whole_ticks(panels[-1].xaxis, len(layers))
     figure.align_ylabels(panels)
     notes = [_interval_note(curves), _method_note(curves), floor_note([curve.floor for curve in curves])]
+    notes += [NOTE] if any(curve.yardsticks for curve in curves) else []
     add_header(figure, title, _legend_entries(curves, chosen_label), " ".join(filter(None, notes)))
     return figure
 
@@ -282,31 +291,14 @@ def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
     lines = [(line.label, line.value) for line in curve.references]
     if curve.floor is not None and is_within_axis(axes, curve.floor):
         lines.append((curve.floor.label, curve.floor.value))
-    places = [_axes_fraction(axes, value) for _, value in lines]
-    moved = spread(places, _LABEL_GAP / (_PANEL_HEIGHT - 0.3))
-    for (label, value), place, label_place in zip(lines, places, moved, strict=True):
+    labels = []
+    for label, value in lines:
         is_floor = curve.floor is not None and label == curve.floor.label
         colour, style = FLOOR_LOOK if is_floor else _reference_look(label)
         if math.isfinite(value):
             axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
-        axes.annotate(
-            value_label(label, value),
-            xy=(1.0, place),
-            xytext=(1.025, label_place),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            fontsize=SMALL,
-            color=colour,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
-        )
-
-
-def _axes_fraction(axes: Axes, value: float) -> float:
-    if not math.isfinite(value):
-        return 1.0 if value > 0 else 0.0
-    display = axes.transData.transform((0.0, value))
-    return float(axes.transAxes.inverted().transform(display)[1])
+        labels.append(SideLabel(value_label(label, value), value, colour))
+    draw_side_labels(axes, [*labels, *tick_labels(axes, curve.yardsticks)], _PANEL_HEIGHT - 0.3)
 
 
 def _reference_look(label: str) -> tuple[str, object]:

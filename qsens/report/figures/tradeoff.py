@@ -36,6 +36,13 @@ from qsens.report.figures.style import (
     new_figure,
     set_scale,
 )
+from qsens.report.figures.yardstick_axis import (
+    NOTE,
+    YardstickTick,
+    draw_side_labels,
+    tick_labels,
+    yardstick_ticks,
+)
 from qsens.run.floors import Floor
 from qsens.selection.choose import pareto_front
 from qsens.selection.choose_by_latency import latency_front
@@ -80,7 +87,8 @@ class Tradeoff:
     """All points of one metric. The front holds the maps that no other beats in cost and score at once.
 
     Cost is the INT8 share, of which more is better, or the measured time where there are `timings`.
-    `floor` is what the metric shows where only the images differ.
+    `floor` is what the metric shows where only the images differ, `yardsticks` what it shows of FP32's own
+    pictures after alterations.
     """
 
     metric: str
@@ -90,6 +98,7 @@ class Tradeoff:
     scale: str
     timings: Timings | None = None
     floor: Floor | None = None
+    yardsticks: tuple[YardstickTick, ...] = ()
 
     @property
     def front(self) -> tuple[TradeoffPoint, ...]:
@@ -127,7 +136,8 @@ def tradeoff(
     points = tuple(_point(study, entry, timings, is_on_front=entry.trial in front) for entry in scored)
     mark = next((point for point in points if point.trial == chosen), None)
     scale = axis_scale([entry.value for entry in scored], is_ratio=lower)
-    return Tradeoff(metric, lower, points, mark, scale, timings, floor)
+    ticks = yardstick_ticks(study, metric)
+    return Tradeoff(metric, lower, points, mark, scale, timings, floor, ticks)
 
 
 def _point(study: Study, entry: Scored, timings: Timings | None, *, is_on_front: bool) -> TradeoffPoint:
@@ -155,6 +165,7 @@ def _point(study: Study, entry: Scored, timings: Timings | None, *, is_on_front:
     )
 
 
+_PANEL_HEIGHT, _SIDE_LABELS = 3.4, 1.3
 _LOOKS = {
     Family.UNIFORM: ("D", INK),
     Family.INT8_FIRST: ("o", BLUE),
@@ -165,7 +176,8 @@ _LOOKS = {
 
 def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
     """One panel a metric; hollow markers were built differently from the request."""
-    figure = new_figure(max(4.1 * len(tradeoffs), 6.0), 4.9)
+    side = _SIDE_LABELS if any(entry.yardsticks for entry in tradeoffs) else 0.0
+    figure = new_figure(max((4.1 + side) * len(tradeoffs), 6.0), 4.9)
     panels = figure.subplots(1, len(tradeoffs), squeeze=False)[0]
     for panel, entry in zip(panels, tradeoffs, strict=True):
         _draw(panel, entry)
@@ -177,7 +189,8 @@ def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
             "the median. Maps that were not measured there are left out."
         )
     floors = floor_note([entry.floor for entry in tradeoffs])
-    add_header(figure, title, _legend_entries(tradeoffs), " ".join(filter(None, (note, floors))))
+    scale = NOTE if any(entry.yardsticks for entry in tradeoffs) else ""
+    add_header(figure, title, _legend_entries(tradeoffs), " ".join(filter(None, (note, floors, scale))))
     return figure
 
 
@@ -205,6 +218,7 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
     _dress_cost_axis(axes, data)
     set_scale(axes, data.scale, _drawn_values(data))
     _draw_floor(axes, data)
+    draw_side_labels(axes, tick_labels(axes, data.yardsticks), _PANEL_HEIGHT)
     better = "lower is better" if data.lower_is_better else "higher is better"
     axes.set_title(axis_title(data.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
     axes.set_ylabel(better, fontsize=SMALL, color=FAINT)

@@ -1,0 +1,85 @@
+"""Yardsticks at the right of a value axis: what familiar alterations of FP32's pictures score there."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from qsens.core.alterations import title_of
+from qsens.core.metric_names import format_value, shown_value
+from qsens.core.trial import Study
+from qsens.report.figures.style import FAINT, SMALL, spread
+
+NOTE = "At the right: FP32's own pictures after familiar alterations."
+_LABEL_GAP_INCHES = 0.16
+
+
+@dataclass(frozen=True)
+class YardstickTick:
+    """The score of one alteration of FP32's pictures, by its name for people."""
+
+    title: str
+    value: float
+
+
+@dataclass(frozen=True)
+class SideLabel:
+    """A label beside the right end of an axis, at a value of it."""
+
+    text: str
+    value: float
+    colour: str = FAINT
+
+
+def yardstick_ticks(study: Study, metric: str) -> tuple[YardstickTick, ...]:
+    """The yardsticks that have a finite score of the metric."""
+    found = [(entry, entry.score(metric)) for entry in study.yardsticks]
+    return tuple(
+        YardstickTick(title_of(entry.alteration), score.value)
+        for entry, score in found
+        if score is not None and math.isfinite(shown_value(metric, score.value))
+    )
+
+
+def tick_labels(axes: Axes, ticks: Sequence[YardstickTick]) -> list[SideLabel]:
+    """The ticks that lie within the value axis, which the scores have set."""
+    low, high = sorted(axes.get_ylim())
+    return [
+        SideLabel(f"{tick.title}  {format_value(tick.value, 3)}", tick.value)
+        for tick in ticks
+        if low <= tick.value <= high
+    ]
+
+
+def draw_side_labels(axes: Axes, labels: Sequence[SideLabel], panel_inches: float) -> None:
+    """Labels at the right of a panel of that height, moved apart where they would cover each other."""
+    places = [axes_fraction(axes, label.value) for label in labels]
+    moved = spread(places, _LABEL_GAP_INCHES / panel_inches)
+    for label, place, label_place in zip(labels, places, moved, strict=True):
+        axes.annotate(
+            label.text,
+            xy=(1.0, place),
+            xytext=(1.04, label_place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            fontsize=SMALL,
+            color=label.colour,
+            va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": label.colour,
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0.0, 0.5),
+            },
+        )
+
+
+def axes_fraction(axes: Axes, value: float) -> float:
+    """The height of a value in a panel, 0 to 1; infinite ones at its ends."""
+    if not math.isfinite(value):
+        return 1.0 if value > 0 else 0.0
+    display = axes.transData.transform((0.0, value))
+    return float(axes.transAxes.inverted().transform(display)[1])

@@ -1,0 +1,152 @@
+"""What scores mean, told by yardsticks: the alteration that costs as much, and scores that hear too much."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from qsens.core.alterations import KINDS, Alteration, title_of
+from qsens.core.metric_names import Z95, headline_metrics, images_needed, shown_value
+from qsens.core.trial import Score, Study, Trial, Yardstick
+from qsens.selection.budget import DEFAULT_YARDSTICK, Limit
+
+# Nobody sees noise of so many grey levels, or rounding to 8 bits, which is a third of one.
+_UNSEEN_LEVELS = 1.0
+
+
+def ladder_of(study: Study) -> tuple[Yardstick, ...]:
+    """The yardsticks of the kind that most of them are, JPEG where nothing else was asked for."""
+    kinds = Counter(_kind(entry) for entry in study.yardsticks)
+    if not kinds:
+        return ()
+    first = max(kinds, key=lambda kind: kinds[kind])
+    return tuple(entry for entry in study.yardsticks if _kind(entry) == first)
+
+
+def place_of(score: Score, ladder: Sequence[Yardstick]) -> str | None:
+    """The steps of a ladder that cost as much as a score; `None` where none of them has that score.
+
+    As much is what the 95 % intervals of both differences from FP32 cannot tell apart, taken as independent.
+    """
+    steps = [(found, entry) for entry in ladder if (found := entry.score(score.metric)) is not None]
+    steps.sort(key=lambda step: _badness(step[0]))
+    if not steps or math.isnan(score.value):
+        return None
+    nearest, entry = min(steps, key=lambda step: abs(_badness(step[0]) - _badness(score)))
+    if abs(_badness(nearest) - _badness(score)) <= Z95 * math.hypot(_error(nearest), _error(score)):
+        return f"about as much as {title_of(entry.alteration)}"
+    titles = [title_of(entry.alteration) for _, entry in steps]
+    worse = sum(_badness(found) < _badness(score) for found, _ in steps)
+    if worse == 0:
+        return f"less than {titles[0]}"
+    less = "" if worse == len(steps) else f" and less than {titles[worse]}"
+    return f"more than {titles[worse - 1]}{less}"
+
+
+def place_sentence(study: Study, name: str, trial: Trial) -> str | None:
+    """A sentence on what a map costs in familiar alterations, by the scores that matter; `None` without any.
+
+    Where they do not agree, it says so.
+    """
+    ladder = ladder_of(study)
+    places: dict[str, list[str]] = {}
+    for metric in headline_metrics(study.metrics):
+        score = trial.score(metric)
+        place = None if score is None else place_of(score, ladder)
+        if place is not None:
+            places.setdefault(place, []).append(metric)
+    if not places:
+        return None
+    told = "; ".join(f"{place} ({', '.join(metrics)})" for place, metrics in places.items())
+    return f"{name} costs {told}{': these scores do not agree' if len(places) > 1 else ''}."
+
+
+def place_sentences(study: Study, named: Sequence[tuple[str, Trial | None]]) -> list[str]:
+    """`place_sentence` of each map that there is and that has one."""
+    found = [place_sentence(study, name, trial) for name, trial in named if trial is not None]
+    return [text for text in found if text is not None]
+
+
+def hearing_sentence(study: Study, limits: Sequence[Limit]) -> str | None:
+    """A sentence where noise that nobody sees uses up a limit, with what to use instead; `None` elsewhere."""
+    noises = [entry for entry in study.yardsticks if _is_unseen(entry)]
+    for noise in noises:
+        heard = [limit for limit in limits if _is_beyond(noise, limit)]
+        if heard:
+            values = ", ".join(_against_limit(noise, limit) for limit in heard)
+            return (
+                f"{title_of(noise.alteration).capitalize()}, which nobody sees, uses up the budget ({values}):"
+                f" for these pictures that is too sharp an ear. {_instead(study, noise, heard)}"
+            )
+    return None
+
+
+def _instead(study: Study, noise: Yardstick, heard: Sequence[Limit]) -> str:
+    deaf = {limit.metric for limit in heard}
+    word = next((str(limit.alteration) for limit in heard if limit.alteration), DEFAULT_YARDSTICK)
+    allowed = next((entry for entry in study.yardsticks if entry.alteration == word), None)
+    fitting = [
+        score.metric
+        for score in noise.scores
+        if score.metric not in deaf
+        and allowed is not None
+        and (most := allowed.score(score.metric)) is not None
+        and _badness(score) < _badness(most)
+    ]
+    if fitting:
+        return f"Of the scores of this run {_joined(fitting)} would do: --budget {fitting[0]}={word}."
+    return "Score with --metric psnr or another --extractor too, and put the budget there."
+
+
+def fineness_notes(study: Study, limits: Sequence[Limit]) -> Iterator[str]:
+    """A sentence on each limit by an alteration that these images cannot tell from FP32."""
+    for limit in limits:
+        found = next((y for y in study.yardsticks if y.alteration == str(limit.alteration)), None)
+        score = None if found is None else found.score(limit.metric)
+        if limit.alteration is None or score is None or not math.isfinite(limit.baseline):
+            continue
+        if limit.points == 0.0:
+            yield (
+                f"{limit.alteration.title} does {limit.metric} no harm here ({score.value:.4g}, FP32 "
+                f"{limit.baseline:.4g}), so the budget allows no loss: name another alteration or score."
+            )
+        elif Z95 * _error(score) > limit.points:
+            needed = images_needed(_error(score), score.images, limit.points)
+            yield (
+                f"{limit.alteration.title} costs {limit.points:.2g} ± {Z95 * _error(score):.2g} of "
+                f"{limit.metric}: these {score.images:,} images cannot tell it from FP32, about {needed:,} "
+                "would (--evaluation-samples)."
+            )
+
+
+def _is_unseen(entry: Yardstick) -> bool:
+    kind, _, amount = entry.alteration.partition(":")
+    return kind == "noise" and Alteration.parse(f"{kind}:{amount}").amount <= _UNSEEN_LEVELS
+
+
+def _is_beyond(entry: Yardstick, limit: Limit) -> bool:
+    score = entry.score(limit.metric)
+    return score is not None and not limit.is_open and limit.excess(score.value) > 0
+
+
+def _against_limit(entry: Yardstick, limit: Limit) -> str:
+    score = entry.score(limit.metric)
+    assert score is not None, "what is beyond a limit has a score"
+    return f"{limit.metric} {shown_value(limit.metric, score.value):.4g}, allowed {limit.threshold:.4g}"
+
+
+def _kind(entry: Yardstick) -> str:
+    kind = entry.alteration.partition(":")[0]
+    return kind if kind in KINDS else ""
+
+
+def _badness(score: Score) -> float:
+    return score.value if score.lower_is_better else -score.value
+
+
+def _error(score: Score) -> float:
+    error = score.difference_standard_error or score.standard_error or 0.0
+    return error if math.isfinite(error) else 0.0
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,0 +1,65 @@
+"""Yardsticks on the page and beside the value axes of figures: which are shown, and that none covers another."""
+
+from dataclasses import replace
+
+import pytest
+from report_studies import boundary_study, student_layers
+
+from qsens.core.trial import Yardstick
+from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.style import new_figure
+from qsens.report.figures.tradeoff import tradeoff
+from qsens.report.figures.yardstick_axis import (
+    YardstickTick,
+    draw_side_labels,
+    tick_labels,
+    yardstick_ticks,
+)
+from qsens.report.page_tables import score_table
+from qsens.selection.yardsticks import place_sentence
+
+
+@pytest.fixture(scope="module")
+def study():
+    study = boundary_study(student_layers())
+    fp32, *others = study.trials
+    int8 = next(trial for trial in others if trial is study.anchors["int8"])
+    yardsticks = (Yardstick("jpeg:95", others[-1].scores), Yardstick("noise:1", int8.scores))
+    return replace(study, trials=(replace(fp32, yardsticks=yardsticks), *others))
+
+
+def test_figures_have_the_yardsticks_of_their_metric(study):
+    metric = study.metrics[0]
+    expected = yardstick_ticks(study, metric)
+
+    assert [tick.title for tick in expected] == ["JPEG 95", "noise of 1 level"]
+    assert boundary_curve(study, metric).yardsticks == expected
+    assert tradeoff(study, metric).yardsticks == expected
+
+
+def test_the_boundary_figure_names_them_with_their_values(study):
+    curve = boundary_curve(study, study.metrics[0])
+    figure = boundary_figure([curve], study.layers, "title")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+
+    assert any(text.startswith("noise of 1 level  ") for text in texts)
+
+
+def test_labels_keep_apart_and_those_beyond_the_axis_are_left_out():
+    axes = new_figure(4, 3).subplots()
+    axes.set_ylim(0, 100)
+    ticks = [YardstickTick("JPEG 98", 34.1), YardstickTick("JPEG 95", 34.2), YardstickTick("noise", 300.0)]
+    labels = tick_labels(axes, ticks)
+    draw_side_labels(axes, labels, 3.0)
+    first, second = (text.get_position()[1] for text in axes.texts)
+
+    assert [label.text for label in labels] == ["JPEG 98  34.1", "JPEG 95  34.2"]
+    assert abs(first - second) * 3.0 > 0.15
+
+
+def test_the_page_tells_what_maps_cost_in_familiar_alterations(study):
+    row = score_table(study, None)
+    told = place_sentence(study, "INT8 everywhere", study.anchors["int8"])
+
+    assert "<td>FP32 after noise of 1 level</td>" in row
+    assert "INT8 everywhere costs about as much as" in told
