@@ -73,9 +73,10 @@ def hearing_sentence(study: Study, limits: Sequence[Limit]) -> str | None:
         heard = [limit for limit in limits if _is_beyond(noise, limit)]
         if heard:
             values = ", ".join(_against_limit(noise, limit) for limit in heard)
+            name = title_of(noise.alteration).capitalize()
             return (
-                f"{title_of(noise.alteration).capitalize()}, which nobody sees, uses up the budget ({values}):"
-                f" for these pictures that is too sharp an ear. {_instead(study, noise, heard)}"
+                f"{name}, which nobody sees, uses up the budget ({values}): for these pictures that is too "
+                f"sharp an ear. {_instead(study, noise, heard)}"
             )
     return None
 
