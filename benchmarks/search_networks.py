@@ -122,15 +122,17 @@ def _style(folder: Path) -> dict[str, Any]:
     return dict(StyleDemo().spec_values(folder))
 
 
-def _superresolution(folder: Path) -> dict[str, Any]:
+def superresolution_values(folder: Path, **size: int) -> dict[str, Any]:
+    """Values of a spec for a super-resolution network of that many `blocks` and `channels`, trained once."""
     from search_superresolution import LOW_SIDE, write_low_resolution, write_trained
 
     from qsens.cli.demo import write_demo_sets
 
     inputs, training = write_demo_sets(folder)
     return {
-        "checkpoint": str(write_trained(folder, training)),
+        "checkpoint": str(write_trained(folder, training, **size)),
         "model": "search_superresolution:SuperResolution",
+        "model_options": size,
         "input_shapes": {"image": [1, 3, LOW_SIDE, LOW_SIDE]},
         "calibration": str(write_low_resolution(folder / "low", inputs)),
         "placement": "dense",
@@ -140,7 +142,7 @@ def _superresolution(folder: Path) -> dict[str, Any]:
 NETWORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "talker": _talker,
     "style": _style,
-    "superresolution": _superresolution,
+    "superresolution": superresolution_values,
 }
 _LEFT_OUT = ("reference", "strategy_options", "strategy", "budget")
 
@@ -149,6 +151,7 @@ def _shared_values(images: int, threads: int) -> dict[str, Any]:
     return {
         "metrics": ["fid-fp32", "psnr"],
         "extractor": "lite0",
+        "repair": "none",
         "calibration_samples": CALIBRATION_SAMPLES,
         "evaluation_samples": images,
         "threads": threads,

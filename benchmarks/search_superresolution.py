@@ -1,4 +1,4 @@
-"""A small residual super-resolution network, trained in about a minute on photographs of scikit-image."""
+"""Residual super-resolution networks, trained in minutes on photographs of scikit-image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SEED = 0
 class ResidualBlock(nn.Module):
     """Two convolutions and a skip (Lim et al. 2017, without scaling)."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-        self.second = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Features (N, C, H, W) to features of the same shape."""
@@ -31,15 +31,18 @@ class ResidualBlock(nn.Module):
 
 
 class SuperResolution(nn.Module):
-    """Twice the size: head, residual body with a long skip, sub-pixel convolution, tail; 12 layers."""
+    """Twice the size: head, residual body with a long skip, sub-pixel convolution, tail.
 
-    def __init__(self) -> None:
+    It has 4 layers and 2 for each block; those of the body are alike.
+    """
+
+    def __init__(self, blocks: int = BLOCKS, channels: int = CHANNELS) -> None:
         super().__init__()
-        self.head = nn.Conv2d(3, CHANNELS, 5, padding=2)
-        self.body = nn.Sequential(*(ResidualBlock() for _ in range(BLOCKS)))
-        self.merge = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-        self.up = nn.Conv2d(CHANNELS, 4 * CHANNELS, 3, padding=1)
-        self.tail = nn.Conv2d(CHANNELS, 3, 5, padding=2)
+        self.head = nn.Conv2d(3, channels, 5, padding=2)
+        self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+        self.merge = nn.Conv2d(channels, channels, 3, padding=1)
+        self.up = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.tail = nn.Conv2d(channels, 3, 5, padding=2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """RGB in 0..1, (N, 3, H, W) to (N, 3, 2H, 2W)."""
@@ -48,13 +51,14 @@ class SuperResolution(nn.Module):
         return self.tail(torch.relu(nn.functional.pixel_shuffle(self.up(features), 2)))
 
 
-def write_trained(folder: Path, photographs: Path) -> Path:
+def write_trained(folder: Path, photographs: Path, *, blocks: int = BLOCKS, channels: int = CHANNELS) -> Path:
     """Train on a folder of photographs; returns the checkpoint, made once."""
-    checkpoint = folder / "superresolution.pt"
+    size = "" if (blocks, channels) == (BLOCKS, CHANNELS) else f"-{blocks}-{channels}"
+    checkpoint = folder / f"superresolution{size}.pt"
     if checkpoint.exists():
         return checkpoint
     torch.manual_seed(SEED)
-    network, random = SuperResolution(), np.random.default_rng(SEED)
+    network, random = SuperResolution(blocks, channels), np.random.default_rng(SEED)
     crops = np.stack([np.asarray(Image.open(path)) for path in sorted(photographs.glob("*.png"))])
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)

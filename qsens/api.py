@@ -39,7 +39,7 @@ from qsens.run.folder import (
     read_study,
     spec_for_folder,
 )
-from qsens.run.loop import StoppedError, try_maps
+from qsens.run.loop import StoppedError, expecting, try_maps
 from qsens.run.open import (
     OpenedSweep,
     linear_algebra_threads,
@@ -191,7 +191,7 @@ def score_maps(
             strategy=job.strategy,
             runner=evaluator,
             journal=folder.journal,
-            progress=progress,
+            progress=expecting(job.planned, progress),
             yardsticks=YardstickScorer(
                 calibrate(), folder, wanted_alterations(job.spec), job.spec.seed, progress, hear
             ),

@@ -46,7 +46,7 @@ from qsens.run.evidence import (
 )
 from qsens.run.folder import RunFolder, RunPaths
 from qsens.run.in_order import InProcess, TrialRunner
-from qsens.run.loop import StoppedError, plan_without_scores
+from qsens.run.loop import StoppedError
 from qsens.run.open import OpenedSweep, scoring_context
 from qsens.run.other_outputs import OtherOutputs
 from qsens.run.stages import (
@@ -365,15 +365,9 @@ def workload_of(
         context=scoring_context(opened, features),
         batch_size=spec.batch_size,
         screen_samples=spec.screen_samples,
-        expected=_expected_maps(opened),
+        expected=() if opened.planned is None else opened.planned.in_order,
         target=target_maps(opened, calibrated),
     )
-
-
-def _expected_maps(opened: OpenedSweep) -> tuple[PrecisionMap, ...]:
-    """The maps that the sweep will evaluate, in order, as far as they do not depend on scores."""
-    plan = plan_without_scores(opened.graph.layers, opened.strategy)
-    return () if plan is None else (*plan.maps, *plan.screens)
 
 
 def runner_of(

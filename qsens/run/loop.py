@@ -58,19 +58,17 @@ def try_maps(
     has them wherever the strategy and the study see it.
 
     Raises:
-        SpecError: if the strategy refuses these layers.
         BuildError, ScoreError: if FP32 itself fails, since nothing can be compared without it.
         PluginError: if the strategy proposes layers or precisions that it may not.
         RunFolderError: if a trial cannot be written; earlier ones are on disk.
         WorkersGoneError: if the runner has lost its workers.
         StoppedError: after Ctrl-C.
     """
-    planned = planned_count(layers, strategy) or 0
 
     def score(requests: Sequence[Request], later: int = 0) -> None:
         def hear(done: int, unfinished: int, request: Request) -> None:
             label = map_title(requested_map(request), layers)
-            progress(done, max(done + unfinished + later, planned), label)
+            progress(done, done + unfinished + later, label)
 
         MapsInOrder(requests, runner, journal).evaluate(hear)
 
@@ -112,6 +110,17 @@ class PlannedMaps:
     is_complete: bool
     screens: tuple[PrecisionMap, ...] = ()
 
+    @property
+    def in_order(self) -> tuple[PrecisionMap, ...]:
+        """All of them, the screened ones last."""
+        return (*self.maps, *self.screens)
+
+
+def expecting(planned: PlannedMaps | None, progress: Progress) -> Progress:
+    """`progress`, told from the start of as many maps as are planned."""
+    least = 0 if planned is None else len(planned.in_order)
+    return lambda done, total, label: progress(done, max(total, least), label)
+
 
 def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:
     """The anchors and what the strategy proposes after them, without building anything.
@@ -137,26 +146,16 @@ def _planned_trial(number: int, request: Request) -> Trial:
     return Trial(number, requested_map(request), requested_map(request), outcome)
 
 
-def too_few_maps_warning(layers: Sequence[Layer], strategy: Strategy) -> str | None:
+def too_few_maps_warning(layers: Sequence[Layer], strategy: str, planned: PlannedMaps | None) -> str | None:
     """A sentence where all layers are one block, so that a strategy by block can only try the anchors."""
     blocks = {layer.block for layer in layers}
-    plan = plan_without_scores(layers, strategy) if len(blocks) == 1 < len(layers) else None
-    if plan is None or len(plan.maps) + len(plan.screens) > len(anchor_maps(layers)):
+    is_one_block = len(blocks) == 1 < len(layers)
+    if planned is None or not is_one_block or len(planned.in_order) > len(anchor_maps(layers)):
         return None
     return (
-        f"{strategy.name} tries no map between INT8 and FP16 everywhere: by their names all {len(layers)} "
+        f"{strategy} tries no map between INT8 and FP16 everywhere: by their names all {len(layers)} "
         f"layers are one block, {blocks.pop()!r}; try --by layer"
     )
-
-
-def planned_count(layers: Sequence[Layer], strategy: Strategy) -> int | None:
-    """The least number of maps that a sweep tries; `None` where the strategy cannot say without scores.
-
-    Raises:
-        SpecError: if the strategy refuses these layers.
-    """
-    plan = plan_without_scores(layers, strategy)
-    return None if plan is None else len(plan.maps) + len(plan.screens)
 
 
 def plan_without_scores(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps | None:

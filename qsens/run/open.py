@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
-from qsens.run.loop import plan_maps, planned_count, too_few_maps_warning
+from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
 from qsens.run.scored_layers import scored_graph
 from qsens.scoring.extractors import (
     default_extractor_name,
@@ -62,7 +63,6 @@ def check_before_calibrating(
 ) -> None:
     """Checks what would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
     check_output(graph.outputs, spec.output)
-    planned_count(graph.layers, strategy)
     names = [metric.name for metric in metrics]
     check_limits(spec.budget, spec.guard, names)
     if strategy.needs_budget and first_of_role(names, Role.REAL_DISTANCE) is None:
@@ -235,6 +235,15 @@ class OpenedSweep:
     extractor: Extractor | None
     reference: RealImages | None
 
+    @cached_property
+    def planned(self) -> PlannedMaps | None:
+        """The maps that the strategy asks for whatever the scores; `None` where it cannot say.
+
+        Raises:
+            SpecError: if the strategy refuses these layers.
+        """
+        return plan_without_scores(self.graph.layers, self.strategy)
+
     def contents(self) -> dict[str, str]:
         """Digests of everything a score depends on, by name, for the provenance of the run."""
         found = {
@@ -329,7 +338,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
         spec = replace(spec, extractor=extractor.name)
-    return OpenedSweep(
+    opened = OpenedSweep(
         spec=spec,
         generator=generator,
         graph=graph,
@@ -341,6 +350,9 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
         extractor=extractor,
         reference=reference,
     )
+    # A strategy that refuses these layers does so now.
+    _ = opened.planned
+    return opened
 
 
 def _open_reference(folder: Path, spec: SweepSpec, inputs: Sequence[InputSpec]) -> RealImages:
@@ -387,11 +399,12 @@ def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[in
 
 def sample_warnings(opened: OpenedSweep) -> list[str]:
     """Sentences about samples, or maps, that are too few for what is measured on them."""
-    found = [too_few_maps_warning(opened.graph.layers, opened.strategy)]
+    planned = opened.planned
+    found = [too_few_maps_warning(opened.graph.layers, opened.strategy.name, planned)]
     total, few = len(opened.evaluation), opened.spec.screen_samples
     if opened.extractor is not None:
         found.append(sample_size_warning(total, opened.extractor))
-    if total <= few and plan_maps(opened.graph.layers, opened.strategy).screens:
+    if total <= few and planned is not None and planned.screens:
         found.append(f"screens of {few} samples would be no smaller than the {total} there are: none is made")
     return [line for line in found if line is not None]
 

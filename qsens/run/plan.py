@@ -92,7 +92,7 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         )
         sample_s = (time.perf_counter() - start) / len(few)
     opened = fitted(opened, CalibratedGraph(opened.spec, plan, ranges, options))
-    planned = _as_scored(plan_maps(opened.graph.layers, opened.strategy), opened)
+    planned = _as_scored(opened.planned or plan_maps(opened.graph.layers, opened.strategy), opened)
     int8 = uniform_map(opened.graph.layers, Precision.INT8)
     start = time.perf_counter()
     with opened.backend.build(lower_graph(plan, int8, ranges, options)) as engine:

@@ -16,7 +16,7 @@ from qsens.engines.lowering.lower import unfit_layers
 from qsens.graph.graph import Graph
 from qsens.run.calibrated_graph import CalibratedGraph, measured_graph
 from qsens.run.folder import RunPaths, read_layers
-from qsens.run.open import OpenedSweep, check_before_calibrating
+from qsens.run.open import OpenedSweep
 from qsens.scoring.pictures import picture_output
 
 MOST_SHOWN = 12
@@ -93,7 +93,6 @@ def fitted(job: OpenedSweep, calibrated: CalibratedGraph) -> OpenedSweep:
             placement_hint(declared.target, job.spec.placement, job.graph.layers)
             or "sweep for another target, or without --for",
         )
-    check_before_calibrating(job.spec, graph, job.strategy, job.metrics)
     return replace(job, graph=graph)
 
 

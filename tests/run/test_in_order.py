@@ -11,7 +11,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
 from qsens.run.in_order import MapsInOrder, WorkersGoneError
 from qsens.run.journal import Journal, WaitingTrials, read_journal, read_waiting, waiting_path
-from qsens.run.loop import StoppedError, try_maps, try_maps_here
+from qsens.run.loop import StoppedError, expecting, plan_without_scores, try_maps, try_maps_here
 from qsens.testing import example_layers, example_trial
 
 FP32, FP16, INT8 = Precision
@@ -80,6 +80,9 @@ def quick(monkeypatch):
 def sweep(tmp_path):
     heard = []
 
+    def hear(done, total, label):
+        heard.append((done, total, label))
+
     def sweep(runner, name="journal.jsonl"):
         with Journal(tmp_path / name, "spec") as journal:
             return try_maps(
@@ -87,7 +90,7 @@ def sweep(tmp_path):
                 strategy=AtOnce(),
                 runner=runner,
                 journal=journal,
-                progress=lambda done, total, label: heard.append((done, total, label)),
+                progress=expecting(plan_without_scores(LAYERS, AtOnce()), hear),
             )
 
     sweep.heard = heard

@@ -13,8 +13,9 @@ from qsens.core.trial import Outcome, Study
 from qsens.run.journal import Journal
 from qsens.run.loop import (
     StoppedError,
+    expecting,
     plan_maps,
-    planned_count,
+    plan_without_scores,
     too_few_maps_warning,
     try_maps_here,
 )
@@ -67,14 +68,18 @@ def sweep(tmp_path):
     """Runs a sweep on one journal; call again to resume."""
     heard = []
 
+    def hear(done, total, label):
+        heard.append((done, total, label))
+
     def sweep(strategy=None, evaluate=evaluate, layers=LAYERS):
+        strategy = strategy or OneByOne()
         with Journal(tmp_path / "journal.jsonl", "spec") as journal:
             return try_maps_here(
                 layers,
-                strategy=strategy or OneByOne(),
+                strategy=strategy,
                 evaluate=evaluate,
                 journal=journal,
-                progress=lambda done, total, label: heard.append((done, total, label)),
+                progress=expecting(plan_without_scores(layers, strategy), hear),
             )
 
     sweep.heard = heard
@@ -110,7 +115,7 @@ def test_a_strategy_that_wants_scores_is_not_asked_to_plan(sweep):
             return super().propose(layers, trials)
 
     guided = Guided(PrecisionMap(FP16, ((LAYERS[0].name, INT8),)))
-    assert planned_count(LAYERS, guided) is None
+    assert plan_without_scores(LAYERS, guided) is None
     assert len(sweep(guided).trials) == 4
     assert [total for _, total, _ in sweep.heard] == [3, 3, 3, 4, 4]
 
@@ -270,7 +275,7 @@ def test_a_plan_of_a_chain_counts_the_maps_of_every_member():
     plan = plan_maps(LAYERS, Chain([Fixed(*maps[:3]), Fixed(*maps[3:])]))
     assert plan.maps[3:] == tuple(maps)
     assert plan.is_complete
-    assert planned_count(LAYERS, Chain([Fixed(*maps[:2]), OneByOne()])) > 3 + 2
+    assert len(plan_without_scores(LAYERS, Chain([Fixed(*maps[:2]), OneByOne()])).maps) > 3 + 2
     assert not plan_maps(LAYERS, Chain([OneByOne(), Fixed(*maps)])).is_complete
 
 
@@ -286,6 +291,6 @@ def test_a_plan_of_a_chain_counts_the_maps_of_every_member():
 )
 def test_a_strategy_by_block_says_that_all_layers_are_one_block(strategy, is_one_block, is_warned):
     layers = [replace(layer, block="model") for layer in LAYERS] if is_one_block else LAYERS
-    warning = too_few_maps_warning(layers, strategy)
+    warning = too_few_maps_warning(layers, strategy.name, plan_without_scores(layers, strategy))
     assert (warning is not None) == is_warned
     assert warning is None or ("all 5 layers are one block, 'model'" in warning and "--by layer" in warning)

@@ -9,9 +9,11 @@ from tiny_photos import write_photos
 
 from qsens.api import score_maps
 from qsens.core.interfaces import Strategy
+from qsens.core.maps import anchor_maps
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import untried
 from qsens.engines import shared_prefix
+from qsens.run import loop
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
@@ -127,3 +129,17 @@ def test_maps_that_no_plan_knows_share_too(tmp_path, sweep, rests):
     sweep(tmp_path / "shared", reuse_mib=64, asks=BoundaryAfterScores())
     assert rests
     assert written(tmp_path / "shared") == written(tmp_path / "whole")
+
+
+def test_a_sweep_asks_its_strategy_for_a_plan_once(sweep, tmp_path, monkeypatch):
+    planned = []
+    plan_maps = loop.plan_maps
+
+    def counted(layers, strategy):
+        planned.append(strategy)
+        return plan_maps(layers, strategy)
+
+    monkeypatch.setattr(loop, "plan_maps", counted)
+    study = sweep(tmp_path / "run", reuse_mib=0)
+    assert len(planned) == 1
+    assert len(study.trials) > len(anchor_maps(study.layers))
