@@ -1,7 +1,7 @@
 """The stages of a repair, in order; each is taken only where samples that it was not fitted to improve."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +30,8 @@ FEWEST_SAMPLES = 8
 FITTED_PICTURES = 40
 HELD_OUT_PICTURES = 24
 _VERSION = 1
-# Repairs with one more stage, the most wished for first.
-Proposals = Iterator[tuple[Repair, StageResult]]
+# A repair with one more stage, and what that did.
+Proposal = tuple[Repair, StageResult]
 
 
 def stages_of(recipe: str) -> tuple[str, ...]:
@@ -105,15 +105,11 @@ def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
     if isinstance(judge, str):
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, judge),)))
     before = judge(*repair.applied(subject.plan, subject.ranges))
-    judged: list[tuple[Repair, StageResult]] = []
-    for proposed, result in _PROPOSERS[stage](subject, repair):
-        after = judge(*proposed.applied(subject.plan, subject.ranges))
-        result = replace(result, is_taken=after < before, error_before=before, error_after=after)
-        judged.append((proposed if result.is_taken else repair, result))
-        if result.is_taken:
-            break
-    taken, result = judged[-1] if judged[-1][1].is_taken else judged[0]
-    return _extended(taken, replace(result, duration_s=time.perf_counter() - start))
+    proposed, result = _PROPOSERS[stage](subject, repair)
+    after = judge(*proposed.applied(subject.plan, subject.ranges))
+    result = replace(result, is_taken=after < before, error_before=before, error_after=after)
+    result = replace(result, duration_s=time.perf_counter() - start)
+    return _extended(proposed if result.is_taken else repair, result)
 
 
 def _judge_or_reason(subject: Subject, stage: str) -> PictureError | str:
@@ -159,7 +155,7 @@ def _spread(samples: SampleSet, count: int) -> SampleSet:
     return SampleView(samples, spread_places(len(samples), count), "")
 
 
-def _scales_by_picture(subject: Subject, repair: Repair) -> Proposals:
+def _scales_by_picture(subject: Subject, repair: Repair) -> Proposal:
     samples = _spread(subject.parts[0], FITTED_PICTURES)
     measure = subject.measure(samples)
 
@@ -171,10 +167,10 @@ def _scales_by_picture(subject: Subject, repair: Repair) -> Proposals:
     found = search_scales(start, groups, error_of, subject.progress)
     changed = sum(int(np.count_nonzero(values)) for values in found.exponents.values())
     result = StageResult("scales", is_taken=True, changed=changed, tries=found.tries)
-    yield replace(repair, exponents=found.exponents, amax=found.amax), result
+    return replace(repair, exponents=found.exponents, amax=found.amax), result
 
 
-def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposals:
+def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposal:
     plan, ranges = repair.applied(subject.plan, subject.ranges)
     tensors = plan.quantized_tensors(subject.options.placement)
     observer = plan.observer(subject.options.placement, subject.threads)
@@ -188,10 +184,10 @@ def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposals:
     start = {name: ranges[name].amax for name in tensors}
     found = search_ranges(start, candidates, error_of, subject.progress)
     result = StageResult("ranges", is_taken=True, changed=len(found.amax), tries=found.tries)
-    yield replace(repair, amax={**repair.amax, **found.amax}), result
+    return replace(repair, amax={**repair.amax, **found.amax}), result
 
 
-def _weights_compensated(subject: Subject, repair: Repair) -> Proposals:
+def _weights_compensated(subject: Subject, repair: Repair) -> Proposal:
     found = compensate_weights(
         *repair.applied(subject.plan, subject.ranges),
         subject.options,
@@ -200,15 +196,10 @@ def _weights_compensated(subject: Subject, repair: Repair) -> Proposals:
         progress=subject.progress,
     )
     result = StageResult("weights", is_taken=True, changed=len(found.layers), skipped=found.skipped)
-    yield replace(repair, layers=found.layers), result
-    # What few inputs were fitted to may have spoiled the rest.
-    sure = {name: layer for name, layer in found.layers.items() if name not in dict(found.thin)}
-    if 0 < len(sure) < len(found.layers):
-        result = replace(result, changed=len(sure), skipped=(*found.skipped, *found.thin))
-        yield replace(repair, layers=sure), result
+    return replace(repair, layers=found.layers), result
 
 
-_PROPOSERS: Mapping[str, Callable[[Subject, Repair], Proposals]] = {
+_PROPOSERS: Mapping[str, Callable[[Subject, Repair], Proposal]] = {
     "scales": _scales_by_picture,
     "ranges": _ranges_by_picture,
     "weights": _weights_compensated,

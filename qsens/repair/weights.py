@@ -24,7 +24,7 @@ ROWS = 6000
 ROWS_AT_ONCE = 512
 # Wider layers have one second moment for each run of so many columns: work grows with its cube.
 MOST_COLUMNS = 2304
-# With fewer rows for each column, codes fit the rows that were seen more than those to come.
+# With fewer rows for each column, codes and bias fit the rows that were seen more than those to come.
 ROWS_PER_COLUMN = 2
 # Second moments that are held at a time; layers beyond wait for another pass over the samples.
 MOST_BYTES = 512 * 2**20
@@ -33,11 +33,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class CompensatedLayers:
-    """Repaired layers by name, those left alone, and those that few inputs were seen of, with the reasons."""
+    """Repaired layers by name, and those left alone with the reasons."""
 
     layers: Mapping[str, RepairedLayer] = field(repr=False)
     skipped: tuple[tuple[str, str], ...]
-    thin: tuple[tuple[str, str], ...] = ()
 
 
 def compensate_weights(
@@ -51,14 +50,14 @@ def compensate_weights(
 ) -> CompensatedLayers:
     """Codes and biases of all layers that allow INT8, one layer independent of the other.
 
-    What a layer gets does not depend on the precision of the others: it serves every map.
+    What a layer gets does not depend on the precision of the others: it serves every map. A layer that few
+    inputs are seen of for the weights of an output is left alone: codes that fit those inputs spoil others.
     """
     placed = PlacedMap(plan, uniform_map(plan.graph.layers, Precision.INT8), ranges, options)
     names = [layer.name for layer in plan.graph.layers if Precision.INT8 in layer.allowed]
     problems = [_Problem(placed, name) for name in names]
     found: dict[str, RepairedLayer] = {}
     skipped: list[tuple[str, str]] = []
-    thin: list[tuple[str, str]] = []
     feeds = InputCache(samples, plan.graph, 1)
     for group in _groups(problems):
         tensors = tuple(dict.fromkeys(problem.data for problem in group))
@@ -69,14 +68,14 @@ def compensate_weights(
                 problem.observe(values[problem.data], -(-ROWS // feeds.sample_count), seed=index)
         for number, problem in enumerate(group):
             progress(number, len(group), "repair: weights")
-            repaired = problem.solve()
+            repaired = None if problem.thinness else problem.solve()
             if repaired is None:
-                skipped.append((problem.layer, "its inputs do not vary on the calibration samples"))
+                still = "its inputs do not vary on the calibration samples"
+                skipped.append((problem.layer, problem.thinness or still))
             else:
                 found[problem.layer] = repaired
-                thin += [(problem.layer, problem.thinness)] if problem.thinness else []
             problem.forget()
-    return CompensatedLayers(found, tuple(skipped), tuple(thin))
+    return CompensatedLayers(found, tuple(skipped))
 
 
 def _groups(problems: Sequence["_Problem"]) -> Iterator[list["_Problem"]]:
@@ -120,6 +119,7 @@ class _Problem:
         """Add at most `count` rows of one feed."""
         rows = self._matrix.rows(values, count, seed).astype(np.float32)
         self._waiting.append(rows)
+        self._rows += rows.shape[1]
         if sum(part.shape[1] for part in self._waiting) >= ROWS_AT_ONCE:
             self._take_waiting()
 
@@ -136,7 +136,6 @@ class _Problem:
             part = quantized[:, :, run]
             moment += part.transpose(0, 2, 1) @ part
         self._sums += np.stack([rows.sum(axis=1, dtype=np.float64), quantized.sum(axis=1, dtype=np.float64)])
-        self._rows += rows.shape[1]
 
     def solve(self) -> RepairedLayer | None:
         """The layer's codes and bias; `None` where its inputs do not vary."""
