@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qsens.core.csv_text import csv_of_records, csv_records, csv_text
@@ -14,6 +14,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=4))
 @example([("a\rb", "\r\n"), ("=1+1", "'=1"), ("", "\0"), ("'", '"')])
 def test_any_text_is_read_back(rows):
@@ -23,6 +24,7 @@ def test_any_text_is_read_back(rows):
     assert not rows or list(next(csv_records(text))[1]) == ["=one", "two"]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
 def test_no_text_begins_a_formula(rows):
     for row in csv.reader(io.StringIO(csv_text(("name", "@block"), rows), newline="")):

@@ -85,9 +85,16 @@ def without_site(bundle, _elsewhere):
 CALLS = [beside_the_script, from_elsewhere, through_a_link, through_a_linked_folder, without_site]
 
 
-@pytest.mark.parametrize("plant", [plant_modules, plant_packages, plant_compiled])
-@pytest.mark.parametrize("call", CALLS)
-def test_no_module_beside_the_script_takes_the_place_of_another(bundle, tmp_path, plant, call):
+# Of several modules of one name Python takes the package; how the script is called changes where it looks.
+@pytest.mark.parametrize(
+    ("call", "plant"),
+    [
+        (beside_the_script, plant_modules),
+        (beside_the_script, plant_compiled),
+        *((call, plant_packages) for call in CALLS),
+    ],
+)
+def test_no_module_beside_the_script_takes_the_place_of_another(bundle, tmp_path, call, plant):
     plant(bundle)
     (tmp_path / "elsewhere").mkdir()
     command, cwd = call(bundle, tmp_path / "elsewhere")
