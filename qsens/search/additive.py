@@ -110,6 +110,7 @@ class Additive(Strategy):
         assert start is not None, "propose() refuses a float map without a score"
         allowed = max(levels.limit(self.budget) - start, 0.0)
         limit = allowed
+        # A resumed search goes through the same rounds: each that was scored says how far off the sum is.
         for _ in range(self.points):
             chosen = most_saved(items, limit)
             wanted = maps.with_int8(chosen)
@@ -117,7 +118,7 @@ class Additive(Strategy):
                 return [wanted]
             level, predicted = levels.of(wanted), items.damage(chosen)
             if level is None or predicted == 0.0:
-                limit /= 2
+                limit /= 2  # it failed, or there is no sum to scale
             else:
                 limit = allowed * predicted / max(level - start, 1e-12)
         return []

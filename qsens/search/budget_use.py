@@ -65,6 +65,7 @@ def _use_of(score: Score | None, limit: Limit, bases: dict[str, float]) -> Budge
     if not limit.lower_is_better:
         worse = -worse
     error = _error_of(score)
+    # A budget of nothing is kept by what is no worse, and used up by anything else.
     if limit.points == 0:
         return BudgetShare(math.inf if worse > 0 else 0.0, 0.0)
     return BudgetShare(max(worse, 0.0) / limit.points, error / limit.points)
@@ -76,6 +77,7 @@ def _use_of_decibels(score: Score, limit: Limit) -> BudgetShare:
         return BudgetShare(math.inf, 0.0)
     share = 10.0 ** ((limit.threshold - score.value) / 10.0)
     error = _error_of(score)
+    # The error of the score times the slope of the share.
     return BudgetShare(share, share * math.log(10.0) / 10.0 * error)
 
 

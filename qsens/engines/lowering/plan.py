@@ -255,6 +255,7 @@ class PlacedMap:
         """The codes of `tensor`, and the step between two of them."""
         is_unsigned = self.options.grid is Grid.UNSIGNED and self.proved_range(tensor).is_non_negative
         amax = np.float32(self.range_of(tensor).amax)
+        # Signed codes reach -128, but the step is that of the symmetric range, as in TensorRT.
         return TensorGrid(amax / np.float32(255 if is_unsigned else 127), is_unsigned)
 
     def chain_layer(self, node_name: str) -> str | None:

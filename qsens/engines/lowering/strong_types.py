@@ -99,6 +99,7 @@ class _HalfNodes:
 
     def chosen(self) -> frozenset[str]:
         if self.half:
+            # In execution order what follows a mover sees it already; backwards so does what comes before.
             self._add_movers(self.template.nodes, self._reads_half)
             self._add_movers(self.template.nodes[::-1], self._is_rounded)
         return frozenset(self.half)

@@ -21,6 +21,7 @@ PAIR = 0.3
 # A full score is what counts, but the process would not be smooth through numbers of 1e-9.
 _FULL_NOISE = 0.005
 _JITTER = 1e-6
+# So many times the budget is hopeless, however much more; its square would drown all others.
 _LARGEST = 1e4
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 # 2 to the power of this many sets are predicted in some milliseconds.
@@ -28,6 +29,7 @@ MOST_ENUMERATED = 12
 # Shares of the room in the budget that the sum of damages may take: the sum can be wrong both ways.
 _ROOMS = (0.6, 0.8, 1.0, 1.25)
 _NO_DAMAGE = 1e-3
+# Exchanges grow with the square of the units, those of two for one with the cube: the most worthy only.
 _EXCHANGED = 24
 _PAIRED = 8
 Units = frozenset[int]
@@ -111,6 +113,7 @@ class Surrogate:
         shared = (one * damages) @ other.T
         squares = (one * damages**2) @ other.T
         scale = SCALE**2 * np.outer(one @ damages, other @ damages)
+        # The square of a sum less the squares has every pair of different units twice.
         return np.asarray(scale + (one * self._own) @ other.T + PAIR**2 * (shared**2 - squares) / 2.0)
 
     def _variance(self, sets: FloatArray) -> FloatArray:
