@@ -20,19 +20,25 @@ from qsens.core.interfaces import Progress, SampleSet
 SHARES = (0.999, 0.9999, 0.99999)
 # Of each sample's own values, whose thresholds are averaged over samples.
 SAMPLE_SHARES = (0.999, 0.9999)
+# Names of the statistics across samples, in the order in which they are made.
+_ACROSS_SAMPLES = (
+    "mean of maxima",
+    "median of maxima",
+    *(f"mean of {share:g} quantiles" for share in SAMPLE_SHARES),
+)
 
 
 def range_candidates(
     observer: Observer, tensors: Sequence[str], samples: SampleSet, progress: Progress
-) -> dict[str, tuple[float, ...]]:
-    """Different thresholds of each tensor, ascending: candidates for its range.
+) -> dict[str, dict[float, str]]:
+    """Candidates for the range of each tensor: different thresholds, ascending, with the method of each.
 
     They are the maximum, percentiles, least squared error and least divergence of all values, and across
     samples the mean and the median of each sample's maximum, and the mean of each sample's percentiles.
     Statistics across samples are those of NNCF's range estimators.
     """
     feeds = InputCache(samples, observer.graph, 1)
-    found: dict[str, tuple[float, ...]] = {}
+    found: dict[str, dict[float, str]] = {}
     for group in groups_of_tensors(observer.graph, tensors):
         collector = RangeCollector(group, Method.MSE)
         maxima: list[Mapping[str, float]] = []
@@ -52,18 +58,23 @@ def range_candidates(
         for name in group:
             of_samples = [entry[name] for entry in maxima]
             means = np.mean(shares[name], axis=0).tolist()
-            wished = [float(np.mean(of_samples)), float(np.median(of_samples)), *means]
-            found[name] = _different([*_of_all_values(collector.histogram(name)), *wished])
+            across = [float(np.mean(of_samples)), float(np.median(of_samples)), *means]
+            wished = _of_all_values(collector.histogram(name))
+            found[name] = _different([*wished, *zip(_ACROSS_SAMPLES, across, strict=True)])
     return found
 
 
-def _of_all_values(histogram: Histogram) -> list[float]:
+def _of_all_values(histogram: Histogram) -> list[tuple[str, float]]:
     methods = (Method.MINMAX, Method.MSE, Method.ENTROPY)
     return [
-        *(amax_from_histogram(histogram, method) for method in methods),
-        *(percentile(histogram, share) for share in SHARES),
+        *((str(method), amax_from_histogram(histogram, method)) for method in methods),
+        *((f"percentile {share:g}", percentile(histogram, share)) for share in SHARES),
     ]
 
 
-def _different(wished: Iterable[float]) -> tuple[float, ...]:
-    return tuple(sorted({with_half_scale(float(np.float32(amax))) for amax in wished if amax > 0}))
+def _different(wished: Iterable[tuple[str, float]]) -> dict[float, str]:
+    found: dict[float, str] = {}
+    for method, amax in wished:
+        if amax > 0:
+            found.setdefault(with_half_scale(float(np.float32(amax))), method)
+    return dict(sorted(found.items()))

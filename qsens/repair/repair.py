@@ -97,8 +97,9 @@ def stage_texts(stages: Sequence[StageResult]) -> list[str]:
 class Repair:
     """Thresholds by tensor and parameters by layer that take the place of the calibrated ones.
 
-    `exponents`, int8 by layer, are the channel scales of the graph itself (`scaled_plan`). `digest` covers
-    the calibration and the recipe: equal digests mean equal repairs. An empty one changes nothing.
+    `exponents`, int8 by layer, are the channel scales of the graph itself (`scaled_plan`). `methods` name
+    the statistic that gave a threshold, by tensor, as far as that is known. `digest` covers the calibration
+    and the recipe: equal digests mean equal repairs. An empty one changes nothing.
     """
 
     digest: str
@@ -106,6 +107,7 @@ class Repair:
     layers: Mapping[str, RepairedLayer] = field(default_factory=dict, repr=False)
     stages: tuple[StageResult, ...] = ()
     exponents: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     def applied(self, plan: LoweringPlan, ranges: Ranges) -> tuple[LoweringPlan, Ranges]:
         """The plan and the ranges that maps are lowered with."""
@@ -132,6 +134,7 @@ def save_repair(path: Path, repair: Repair) -> None:
         "stages": np.array(json.dumps([asdict(stage) for stage in repair.stages])),
         "tensor": np.array(list(repair.amax), dtype=np.str_),
         "amax": np.array(list(repair.amax.values()), dtype=np.float32),
+        "method": np.array([repair.methods.get(name, "") for name in repair.amax], dtype=np.str_),
         "layer": np.array(list(repair.layers), dtype=np.str_),
         "scaled": np.array(list(repair.exponents), dtype=np.str_),
     }
@@ -168,7 +171,10 @@ def _repair_of(arrays: Mapping[str, Any]) -> Repair:
     }
     scaled = arrays["scaled"].tolist() if "scaled" in arrays else ()  # came with stage `scales`
     exponents = {name: _like(arrays[f"exponents{index}"], np.int8) for index, name in enumerate(scaled)}
-    return Repair(str(arrays["digest"]), amax, layers, _stages_in(arrays), exponents)
+    # Files of earlier versions do not name methods.
+    named = arrays["method"].tolist() if "method" in arrays else [""] * len(amax)
+    methods = {name: method for name, method in zip(amax, named, strict=True) if method}
+    return Repair(str(arrays["digest"]), amax, layers, _stages_in(arrays), exponents, methods)
 
 
 def _stages_in(arrays: Mapping[str, Any]) -> tuple[StageResult, ...]:

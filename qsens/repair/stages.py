@@ -182,9 +182,12 @@ def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposal:
         return measure(plan, replace(repair, amax={**repair.amax, **amax}).repaired_ranges(subject.ranges))
 
     start = {name: ranges[name].amax for name in tensors}
-    found = search_ranges(start, candidates, error_of, subject.progress)
+    offered = {name: tuple(methods) for name, methods in candidates.items()}
+    found = search_ranges(start, offered, error_of, subject.progress)
+    methods = {name: candidates[name][amax] for name, amax in found.amax.items()}
     result = StageResult("ranges", is_taken=True, changed=len(found.amax), tries=found.tries)
-    return replace(repair, amax={**repair.amax, **found.amax}), result
+    amax, methods = {**repair.amax, **found.amax}, {**repair.methods, **methods}
+    return replace(repair, amax=amax, methods=methods), result
 
 
 def _weights_compensated(subject: Subject, repair: Repair) -> Proposal:

@@ -15,7 +15,6 @@ from qsens.core.other_work import other_work_text
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
 from qsens.device.visible_text import visible_text
-from qsens.repair.repair import StageResult
 from qsens.report.findings import Finding
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import MOST_CHARACTERS, pack_pictures
@@ -28,9 +27,9 @@ from qsens.report.page_content import (
     static_script,
 )
 from qsens.report.page_layers import layer_table
+from qsens.report.page_repair import repair_section
 from qsens.report.page_tables import (
     comparison,
-    repair_table,
     run_switch,
     score_table,
     screened_images,
@@ -151,23 +150,12 @@ def _body(content: PageContent) -> str:
     return "".join(
         (
             _figures(content.pictures),
-            _repair_section(content.repair),
+            repair_section(content.repair, content.study),
             _layers_section(content),
             _search_section(content.decisions),
             _trials_section(content),
             _provenance(content),
         )
-    )
-
-
-def _repair_section(stages: Sequence[StageResult]) -> str:
-    if not stages:
-        return ""
-    return (
-        "<h2>What repair bought</h2><p>Before maps were tried, INT8 was made better. Errors are those of the "
-        "pictures with INT8 everywhere, against FP32's, on calibration samples that the stage was not fitted "
-        "to; a stage that does not bring them down is not taken. The evaluation set is never looked at.</p>"
-        + repair_table(stages)
     )
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from qsens.core.interfaces import Decision
 from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
+from qsens.repair.effect import RepairEffect
 from qsens.repair.repair import StageResult
 from qsens.report.figures.sensitivity import Sensitivity
 from qsens.report.findings import Finding
 from qsens.run.floors import Floor
+from qsens.run.without_repair import ComparedMap
 from qsens.selection.timings import Timings
 
 if TYPE_CHECKING:
@@ -52,6 +54,15 @@ class Picture:
     is_detail: bool = False
 
 
+@dataclass(frozen=True)
+class RepairContent:
+    """The `stages` of a repair, its `effect` on layers and tensors, and maps that were scored both ways."""
+
+    stages: Sequence[StageResult] = ()
+    effect: RepairEffect | None = None
+    compared: Sequence[ComparedMap] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class PageContent:
     """One run on the page.
@@ -62,8 +73,8 @@ class PageContent:
     `sensitivities` are effects of single layers, the headline metric's first; `floors` are what distances
     show where only the images differ, by metric; `samples` are pictures by trial number, uint8 (K, 3, H, W),
     0 to 255, RGB, of the same inputs for every trial; `reasons` says why a layer has its precision, by
-    layer name, for the layers where a strategy says it; `decisions` are the steps of a search; `repair` are
-    the stages of the run's repair.
+    layer name, for the layers where a strategy says it; `decisions` are the steps of a search; `repair` is
+    what the run's repair did.
     """
 
     run_name: str
@@ -82,4 +93,4 @@ class PageContent:
     samples: "Mapping[int, Array]" = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     decisions: Sequence[Decision] = ()
-    repair: Sequence[StageResult] = ()
+    repair: RepairContent = RepairContent()

@@ -9,7 +9,6 @@ from qsens.core.metric_names import Z95, axis_title, format_value, headline_metr
 from qsens.core.other_work import of_all_work
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial, Yardstick
-from qsens.repair.repair import StageResult
 from qsens.report.comparable import reference_of
 from qsens.report.page_content import PageContent
 from qsens.report.page_text import escape
@@ -215,25 +214,6 @@ def sortable_table(heads: Sequence[str], rows: Sequence[str], name: str) -> str:
         f'<div class="wide"><table class="sortable {name}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-
-
-def repair_table(stages: Sequence[StageResult]) -> str:
-    """The stages of a repair: whether each was taken, and the error of INT8 everywhere before and after."""
-    measured = ("error before", "error after", "gain")
-    heads = ("stage", "taken", *measured, "changed", "tries", "seconds", "left alone")
-    rows = []
-    for stage in stages:
-        errors = [
-            "—" if error is None else f"{error:.3g}" for error in (stage.error_before, stage.error_after)
-        ]
-        gain = "—" if stage.gain_db is None else f"{stage.gain_db:+.1f} dB"
-        counts = (str(stage.changed), str(stage.tries or "—"), f"{stage.duration_s:.0f}")
-        left = "; ".join(f"{name}: {reason}" for name, reason in stage.skipped)
-        cells = (stage.stage, "yes" if stage.is_taken else "no", *errors, gain, *counts, left)
-        rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
-    head = "".join(f'<th class="text">{escape(text)}</th>' for text in heads)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def run_switch(runs: Sequence[PageContent]) -> str:

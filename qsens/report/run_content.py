@@ -14,12 +14,16 @@ from qsens.core.metric_names import images_needed
 from qsens.core.spec import SweepSpec, is_path
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
+from qsens.repair.effect import read_effect
+from qsens.repair.repair import kept_stages
+from qsens.report.page_content import RepairContent
 from qsens.run.evidence import evidence_path, is_pictures, samples_path
 from qsens.run.floors import Floor, read_floors
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
+from qsens.run.without_repair import compared_maps
 from qsens.selection.choose import PairedError
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.selection.timings import Timings, tables_of_run, timings_of
@@ -32,8 +36,8 @@ class RunContent:
     """The content of the run folder `run`, read once for tables, figures and the page.
 
     `chosen` is the trial whose map was selected, `verdict` on what grounds, `reasons` why each layer has its
-    precision in it, by layer name; `samples` are pictures of all scored trials, uint8 (K, 3, H, W), 0 to
-    255, RGB.
+    precision in it, by layer name; `repair` what its repair did; `samples` are pictures of all
+    scored trials, uint8 (K, 3, H, W), 0 to 255, RGB.
     """
 
     run: Path
@@ -45,6 +49,7 @@ class RunContent:
     floors: Mapping[str, Floor]
     samples: Mapping[int, Array]
     reasons: Mapping[str, str]
+    repair: RepairContent
 
 
 def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
@@ -54,7 +59,7 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
         RunFolderError: if it is no run folder, holds no layers yet or is corrupt.
         SpecError: if its `precision_map.json` or a latency file is damaged, or one is of another generator.
     """
-    study = read_study(run)
+    study, paths = read_study(run), RunPaths(run)
     document = chosen_document(run, study)
     number = None if document is None else int(document["trial"])
     floors = read_floors(run)
@@ -63,11 +68,14 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
         study=study,
         chosen=next((trial for trial in study.trials if trial.number == number), None),
         verdict=verdict_text(document),
-        paired_error=paired_errors(RunPaths(run).evidence),
+        paired_error=paired_errors(paths.evidence),
         timings=run_timings(run, study, latency),
         floors={} if floors is None else floors.floors,
         samples=sample_pictures(run, study.scored()),
         reasons=_reasons(document),
+        repair=RepairContent(
+            kept_stages(paths.repair_path), read_effect(paths.repair_effect_path), compared_maps(run, study)
+        ),
     )
 
 

@@ -14,8 +14,7 @@ from qsens.core.csv_text import csv_text
 from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
-from qsens.repair.repair import kept_stages
-from qsens.report.figures.all_figures import NamedFigure, figures_of
+from qsens.report.figures.all_figures import NamedFigure, figures_of, repair_figures
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.style import render_png, render_svg
 from qsens.report.findings import findings_of
@@ -112,7 +111,7 @@ def page_content(run: Path, *, latency: Sequence[Path] = ()) -> PageContent:
 
 
 def _figures(found: RunContent) -> tuple[NamedFigure, ...]:
-    return figures_of(
+    of_trials = figures_of(
         found.study,
         chosen=None if found.chosen is None else found.chosen.number,
         samples=found.samples,
@@ -120,6 +119,7 @@ def _figures(found: RunContent) -> tuple[NamedFigure, ...]:
         timings=found.timings,
         floors=found.floors,
     )
+    return (*of_trials, *repair_figures(found.study, found.repair.effect))
 
 
 def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
@@ -152,7 +152,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         samples=found.samples,
         reasons=found.reasons,
         decisions=read_decisions(RunPaths(run).decisions_path),
-        repair=kept_stages(RunPaths(run).repair_path),
+        repair=found.repair,
     )
 
 

@@ -19,6 +19,7 @@ from qsens.core.spec import SweepSpec
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
+from qsens.repair.effect import effect_of
 from qsens.repair.stages import Subject, make_repair
 from qsens.run.folder import RunPaths
 from qsens.run.open import OpenedSweep, lowering_options
@@ -58,6 +59,7 @@ def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> 
         apart_from=job.evaluation.digest if shared.places else None,
     )
     repair = make_repair(subject, spec.stages_of_repair, folder.repair_path)
+    effect_of(subject, repair, folder.repair_effect_path)
     plan, ranges = repair.applied(measured.plan, measured.ranges)
     return replace(measured, plan=plan, ranges=ranges)
 

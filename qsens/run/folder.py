@@ -67,6 +67,10 @@ class RunPaths:
         return self.path / "repair.npz"
 
     @property
+    def repair_effect_path(self) -> Path:
+        return self.path / "repair-effect.json"
+
+    @property
     def provenance_path(self) -> Path:
         return self.path / "provenance.json"
 
@@ -105,8 +109,9 @@ class RunPaths:
     @property
     def made_once(self) -> tuple[Path, ...]:
         """Files that the sweep makes once and later commands read."""
-        ranges = (self.ranges_path, self.range_check_path, self.shared_samples_path, self.repair_path)
-        return (self.layers_path, self.other_work_path, *ranges, self.reference_features_path)
+        ranges = (self.ranges_path, self.range_check_path, self.shared_samples_path)
+        repair = (self.repair_path, self.repair_effect_path)
+        return (self.layers_path, self.other_work_path, *ranges, *repair, self.reference_features_path)
 
     @property
     def without_repair(self) -> "RunPaths":

@@ -15,17 +15,21 @@ from report_studies import anchors, boundary_study, failed, layer, style_layers
 from qsens.cli.main import main
 from qsens.core.errors import RunFolderError, SpecError
 from qsens.core.interfaces import Decision
+from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Study
 from qsens.device.audit import LayerAudit
+from qsens.repair.effect import LayerEffect, RepairEffect, TensorEffect
 from qsens.repair.repair import StageResult
 from qsens.report.figures.all_figures import figures_of
 from qsens.report.page import render_page
+from qsens.report.page_content import RepairContent
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import map_picture, score_text
 from qsens.report.write import page_content, report_paths, write_report
 from qsens.run.decisions import write_decisions
 from qsens.run.folder import RunPaths
+from qsens.run.without_repair import ComparedMap
 
 EVIL = '<script>alert("x")</script>'
 LAYERS = (layer(0, EVIL, "a&b", 10), *(replace(entry, index=entry.index + 1) for entry in style_layers()[:3]))
@@ -165,8 +169,19 @@ def test_the_page_says_what_repair_bought(content):
             "weights", is_taken=False, error_before=0.01, error_after=0.02, skipped=((EVIL, "zero"),)
         ),
     )
-    page = render_page(replace(content, repair=stages), is_static=True)
+    effect = RepairEffect(
+        "key", 8, (LayerEffect(EVIL, 0.02, 0.01),), (TensorEffect(EVIL, 8.0, 2.0, "mean of maxima"),)
+    )
+    int8 = anchor_trial(content.study, Precision.INT8)
+    compared = (ComparedMap("all INT8", int8, replace(int8, scores=int8.scores[:1])),)
+    found = RepairContent(stages, effect, compared)
+    page = render_page(replace(content, repair=found), is_static=True)
     assert "What repair bought" in page
+    assert "<td>2</td><td>0.25x</td><td>mean of maxima</td>" in page
+    assert page.count("<td>all INT8</td><td>100.0%</td>") == 2
+    few = StageResult("ranges", is_taken=False, skipped=(("ranges", "7 calibration samples"),))
+    left_out = render_page(replace(content, repair=RepairContent((few,))), is_static=True)
+    assert "<p>Repair: ranges: left out, 7 calibration samples.</p>" in left_out
     assert "<td>+3.0 dB</td>" in page
     assert "<td>-3.0 dB</td>" in page
     assert EVIL not in page

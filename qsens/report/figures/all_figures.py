@@ -11,8 +11,10 @@ from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
+from qsens.repair.effect import RepairEffect
 from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_figure
 from qsens.report.figures.ends import ends_figure, ends_grid
+from qsens.report.figures.repair import repair_figure
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.strip import image_strip, strip_choices, strip_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
@@ -62,6 +64,16 @@ def figures_of(
         *_latency_figures(study, chosen, timings),
         *_strip_figures(study, chosen, samples or {}),
     )
+
+
+def repair_figures(study: Study, effect: RepairEffect | None) -> Iterator[NamedFigure]:
+    """The figure of a repair, where one changed anything."""
+    if effect is not None and effect.layers:
+        caption = (
+            "Each layer alone in INT8, as it was calibrated and repaired. A layer whose mark stays high is "
+            "one that repair of ranges and weights does not make good."
+        )
+        yield NamedFigure("repair", "What repair bought", caption, repair_figure(effect, study.layers))
 
 
 def _boundary_figures(study: Study, chosen: int | None, floors: Mapping[str, Floor]) -> Iterator[NamedFigure]:
