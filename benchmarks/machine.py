@@ -79,3 +79,17 @@ def median_cpu(times: Sequence[Seconds]) -> float:
 def median_wall(times: Sequence[Seconds]) -> float:
     """Median wall seconds."""
     return statistics.median(entry.wall for entry in times)
+
+
+def reset_peak() -> None:
+    """Let `peak_mib` begin anew, where the system allows it (Linux)."""
+    path = Path("/proc/self/clear_refs")
+    if path.exists():
+        path.write_text("5")
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had resident, in MiB; of its whole life but for `reset_peak`."""
+    status = Path("/proc/self/status").read_text()
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kib) / 1024

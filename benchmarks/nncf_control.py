@@ -1,0 +1,192 @@
+"""NNCF's quantization with accuracy control over a sweep's own samples and score, its work counted.
+
+Needs the packages `nncf` and `openvino`. NNCF takes a score of which more is better, so that it is given the
+negated Fréchet distance. It asks the function for a single image first; a distance of one image does not
+exist, and NNCF falls back to ranking groups of quantizers by the error of their pictures, as it would for
+anybody's FID. The function hands over the pictures that it scored, so that NNCF need not run them again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nncf
+import numpy as np
+import openvino
+from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+
+from qsens.calibration.batches import Feed, InputCache
+from qsens.graph.graph import Graph
+from qsens.run.open import OpenedSweep
+from qsens.scoring.extractors import features_of_images
+from qsens.scoring.frechet import Reference, frechet_distance
+from qsens.scoring.pictures import picture_output, pictures_from_values
+
+# NNCF's own default for ranking: `nncf.quantization.algorithms.accuracy_control.ranker`.
+RANKED_SAMPLES = 300
+WEIGHTED = (
+    "Convolution",
+    "GroupConvolution",
+    "ConvolutionBackpropData",
+    "GroupConvolutionBackpropData",
+    "MatMul",
+)
+PICTURES_PER_RUN = 8
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass
+class Work:
+    """What a search cost: evaluations on all samples, on some, samples run by both, and seconds."""
+
+    full: int = 0
+    partial: int = 0
+    frames: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PictureScore:
+    """FID of pictures to the real images of a sweep, in that sweep's own features."""
+
+    opened: OpenedSweep
+    reference: Reference
+    picture: str
+
+    @classmethod
+    def of(cls, opened: OpenedSweep) -> PictureScore:
+        """The score that `opened` has as its headline; the real images' features are computed here."""
+        assert opened.reference is not None, "the demos have real images"
+        assert opened.extractor is not None, "FID reads features"
+        features = features_of_images(opened.reference, opened.extractor)
+        picture = picture_output(opened.graph.example_outputs, opened.spec.output)
+        return cls(opened, Reference.from_features(features, opened.extractor.identity), picture)
+
+    def __call__(self, values: Sequence[Array]) -> float:
+        """FID of the picture output of samples, in batches. Raises `ScoreError` for a single sample."""
+        assert self.opened.extractor is not None, "FID reads features"
+        together = np.concatenate(values)
+        parts = [
+            self.opened.extractor.run(pictures_from_values(batch, self.opened.spec.output))
+            for batch in np.array_split(together, -(-len(together) // PICTURES_PER_RUN))
+        ]
+        return frechet_distance(self.reference, np.concatenate(parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Controlled:
+    """NNCF's model with its layers, by qsens' names, that it left in INT8."""
+
+    model: openvino.Model
+    in_int8: frozenset[str]
+    work: Work
+
+
+@dataclass(frozen=True, eq=False)
+class _Validation:
+    """NNCF's validation function."""
+
+    score: PictureScore
+    work: Work
+    scores: list[float] = field(default_factory=list)
+
+    def __call__(
+        self, compiled: openvino.CompiledModel, feeds: Iterable[Feed]
+    ) -> tuple[float, list[list[Array]]]:
+        values = [run(compiled, feed, self.score.picture) for feed in feeds]
+        distance = self.score(values)
+        self.work.full += 1
+        self.work.frames += len(values)
+        return -distance, [[value] for value in values]
+
+
+def accuracy_controlled(opened: OpenedSweep, *, is_signed: bool, share: float) -> Controlled:
+    """Quantize with NNCF until the FID is within `share` of FP32's.
+
+    `is_signed` forces symmetric signed activations, as TensorRT has them; else the choice is NNCF's, which is
+    unsigned for what cannot be negative.
+    """
+    work = Work()
+    cpu, wall = time.process_time(), time.perf_counter()
+    validation = _Validation(PictureScore.of(opened), work)
+    calibration, evaluation = (
+        list(InputCache(samples, opened.graph, 1).singly())
+        for samples in (opened.calibration, opened.evaluation)
+    )
+    ranked: list[Feed] = []
+
+    def counted(feed: Feed) -> dict[str, Array]:
+        ranked.append(feed)
+        return dict(feed)
+
+    model = nncf.quantize_with_accuracy_control(
+        openvino_model(opened.graph, calibration[0]),
+        calibration_dataset=nncf.Dataset(calibration, dict),
+        validation_dataset=nncf.Dataset(evaluation, counted),
+        validation_fn=validation,
+        max_drop=share,
+        drop_type=nncf.DropType.RELATIVE,
+        subset_size=len(calibration),
+        advanced_quantization_parameters=_parameters(is_signed=is_signed),
+    )
+    work.cpu_s, work.wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    work.frames += len(ranked)
+    work.partial = len(ranked) // min(RANKED_SAMPLES, len(evaluation))
+    return Controlled(model, int8_layers(model, opened.graph), work)
+
+
+def _parameters(*, is_signed: bool) -> AdvancedQuantizationParameters:
+    if not is_signed:
+        return AdvancedQuantizationParameters()
+    signed = QuantizationParameters(mode=nncf.QuantizationScheme.SYMMETRIC, signedness_to_force=True)
+    return AdvancedQuantizationParameters(activations_quantization_params=signed)
+
+
+def openvino_model(graph: Graph, feed: Feed) -> openvino.Model:
+    """The FP32 graph for inputs of the shapes in `feed`: INT8 transposed convolutions need them fixed."""
+    model = openvino.Core().read_model(graph.model.SerializeToString())
+    model.reshape({name: list(value.shape) for name, value in feed.items()})
+    return model
+
+
+def run(compiled: openvino.CompiledModel, feed: Mapping[str, Array], output: str) -> Array:
+    """One output of a compiled model, copied out of its memory."""
+    return np.array(compiled(dict(feed))[output])
+
+
+def int8_layers(model: openvino.Model, graph: Graph) -> frozenset[str]:
+    """Names of the layers whose weights and data NNCF quantized.
+
+    Raises:
+        KeyError: for a layer that the model does not have.
+    """
+    found = {name: operation for operation in _weighted(model) for name in _result_names(operation)}
+    outputs = {node.name: node.output[0] for node in graph.model.graph.node}
+    return frozenset(
+        layer.name for layer in graph.layers if _is_quantized(found[outputs[layer.node]], port=1)
+    )
+
+
+def _weighted(model: openvino.Model) -> list[openvino.Node]:
+    return [node for node in model.get_ordered_ops() if node.get_type_name() in WEIGHTED]
+
+
+def _result_names(operation: openvino.Node) -> set[str]:
+    """The ONNX names of what a layer's node puts out: OpenVINO keeps a bias apart."""
+    result = operation.output(0)
+    while not result.get_names():
+        readers = [entry.get_node() for entry in result.get_target_inputs()]
+        result = next(node for node in readers if node.get_type_name() == "Add").output(0)
+    return set(result.get_names())
+
+
+def _is_quantized(operation: openvino.Node, port: int) -> bool:
+    """Whether a layer's weights come out of a quantizer, or of codes that one left."""
+    source = operation.input_value(port).get_node()
+    while source.get_type_name() not in ("FakeQuantize", "Constant"):
+        source = source.input_value(0).get_node()
+    return source.get_type_name() == "FakeQuantize" or source.get_element_type() == openvino.Type.i8
