@@ -12,6 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Before NumPy and torch load: on small arrays their threads mostly wait for each other, and the tests run
 # side by side already. Most of the time of trainings and of matrix roots went there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each of the processes that tests start would compile all of qsens anew, and each worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # What is made while tests are collected lives to the end: a third of the time went into looking it through.
 gc.disable()
 
