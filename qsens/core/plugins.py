@@ -201,7 +201,7 @@ def hint_for_missing_module(module: str) -> str:
 
 
 def _entries(group: str) -> tuple[EntryPoint, ...]:
-    return _entries_on(group, _state_of_path())
+    return _entries_on(_state_of_path())[group]
 
 
 def _state_of_path() -> tuple[tuple[str, int, int], ...]:
@@ -217,14 +217,18 @@ def _state_of_path() -> tuple[tuple[str, int, int], ...]:
 
 
 # Reading the metadata of all that is installed, for every plug-in, takes as long as opening a generator.
-@lru_cache(maxsize=4 * len(GROUPS))
-def _entries_on(group: str, _path: tuple[tuple[str, int, int], ...]) -> tuple[EntryPoint, ...]:
-    # A checkout on the path and an installation of it show the same entry point twice.
-    unique = {
-        (entry.name, entry.value, _distribution(entry)): entry
-        for entry in entry_points(group=f"qsens.{group}")
-    }
-    return tuple(unique.values())
+@lru_cache(maxsize=4)
+def _entries_on(_path: tuple[tuple[str, int, int], ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+    installed = entry_points()
+    found = {}
+    for group in GROUPS:
+        # A checkout on the path and an installation of it show the same entry point twice.
+        unique = {
+            (entry.name, entry.value, _distribution(entry)): entry
+            for entry in installed.select(group=f"qsens.{group}")
+        }
+        found[group] = tuple(unique.values())
+    return found
 
 
 def _order(entry: EntryPoint) -> str:

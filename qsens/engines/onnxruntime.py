@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,11 +44,14 @@ _EXTERNAL_FILE = "session.optimized_model_external_initializers_file_name"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+# Every backend that is made asks for the probe, and it takes longer to make than to run.
+@cache
 def _weight() -> Values:
     rng = np.random.default_rng(7)
     return rng.integers(-127, 128, size=(CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
 
 
+@cache
 def probe_model() -> onnx.ModelProto:
     """One 3x3 convolution of a size that fast algorithms (Winograd, FFT) would be chosen for.
 
@@ -63,6 +67,7 @@ def probe_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+@cache
 def probe_sample() -> tuple[Values, Values]:
     """Codes (2, 96, 14, 14) and the exact sums of `probe_model` over them.
 

@@ -69,6 +69,14 @@ def test_what_is_installed_or_removed_later_is_noticed(install, tmp_path):
     assert "acme-ends" not in plugins.names("strategies")
 
 
+def test_what_is_installed_is_read_once_for_all_groups(install, monkeypatch):
+    install("acme", "strategies", {"acme-ends": "acme_one:Ends"})
+    read = []
+    monkeypatch.setattr("qsens.core.plugins.entry_points", lambda **some: read.append(some) or entry_points())
+    assert all(plugins.names(group) for group in ("backends", "metrics", "strategies"))
+    assert len(read) == 1
+
+
 def test_positional_arguments_are_no_options(install):
     install("acme", "distillers", {"acme-file": "acme_two:open_file"}, {"acme_two": MODULE})
     assert plugins.create("distillers", "acme-file", {"width": 4}, "g.onnx") == ("g.onnx", 4)
