@@ -20,6 +20,7 @@ from qsens.repair.range_search import search_ranges
 from qsens.repair.repair import Repair, StageResult, load_repair, repair_digest, save_repair
 from qsens.repair.scale_candidates import channels_to_scale, scaled_tensors
 from qsens.repair.scale_search import search_scales
+from qsens.repair.tries import Tries
 from qsens.repair.weights import compensate_weights
 
 STAGES = ("scales", "ranges", "weights")
@@ -75,7 +76,7 @@ class Subject:
 def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
     """The repair of that recipe, read from `path` if it is there, else made and written.
 
-    A stage that was finished before a stop is not made again.
+    A stage that was finished before a stop is not made again, nor what a search in one had tried.
 
     Raises:
         RunFolderError: if the file cannot be written.
@@ -86,9 +87,13 @@ def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
     ]
     repair = load_repair(path, digests[1:]) or Repair(digests[0])
     done = digests.index(repair.digest)
+    if done == len(stages):
+        return repair
+    tries = Tries(path.with_name("repair-tries.jsonl"), digests[-1])
     for stage, digest in zip(stages[done:], digests[done + 1 :], strict=True):
-        repair = replace(_with_stage(subject, repair, stage), digest=digest)
+        repair = replace(_with_stage(subject, repair, stage, tries), digest=digest)
         save_repair(path, repair)
+    tries.remove()
     return repair
 
 
@@ -98,14 +103,14 @@ def recipe_digest(ranges: Ranges, stages: tuple[str, ...], apart_from: str | Non
     return repair_digest(ranges, {"version": _VERSION, "stages": stages, **apart})
 
 
-def _with_stage(subject: Subject, repair: Repair, stage: str) -> Repair:
+def _with_stage(subject: Subject, repair: Repair, stage: str, tries: Tries) -> Repair:
     """The repair with one more stage, or with the reason why it was not taken."""
     start = time.perf_counter()
     judge = _judge_or_reason(subject, stage)
     if isinstance(judge, str):
         return _extended(repair, StageResult(stage, is_taken=False, skipped=((stage, judge),)))
     before = judge(*repair.applied(subject.plan, subject.ranges))
-    proposed, result = _PROPOSERS[stage](subject, repair)
+    proposed, result = _PROPOSERS[stage](subject, repair, tries)
     after = judge(*proposed.applied(subject.plan, subject.ranges))
     result = replace(result, is_taken=after < before, error_before=before, error_after=after)
     result = replace(result, duration_s=time.perf_counter() - start)
@@ -155,12 +160,16 @@ def _spread(samples: SampleSet, count: int) -> SampleSet:
     return SampleView(samples, spread_places(len(samples), count), "")
 
 
-def _scales_by_picture(subject: Subject, repair: Repair) -> Proposal:
+def _scales_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
     samples = _spread(subject.parts[0], FITTED_PICTURES)
     measure = subject.measure(samples)
 
     def error_of(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> float:
-        return measure(*replace(repair, exponents=exponents, amax=amax).applied(subject.plan, subject.ranges))
+        tried = replace(repair, exponents=exponents, amax=amax)
+        shown = {name: values.tolist() for name, values in exponents.items()}
+        return tries.error(
+            ["scales", shown, dict(amax)], lambda: measure(*tried.applied(subject.plan, subject.ranges))
+        )
 
     groups = channels_to_scale(subject.plan, subject.ranges, measure, samples, threads=subject.threads)
     start = {name: subject.ranges[name].amax for name in groups}
@@ -170,7 +179,7 @@ def _scales_by_picture(subject: Subject, repair: Repair) -> Proposal:
     return replace(repair, exponents=found.exponents, amax=found.amax), result
 
 
-def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposal:
+def _ranges_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
     plan, ranges = repair.applied(subject.plan, subject.ranges)
     tensors = plan.quantized_tensors(subject.options.placement)
     observer = plan.observer(subject.options.placement, subject.threads)
@@ -179,7 +188,8 @@ def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposal:
     measure = subject.measure(_spread(fitted, FITTED_PICTURES))
 
     def error_of(amax: Mapping[str, float]) -> float:
-        return measure(plan, replace(repair, amax={**repair.amax, **amax}).repaired_ranges(subject.ranges))
+        tried = replace(repair, amax={**repair.amax, **amax}).repaired_ranges(subject.ranges)
+        return tries.error(["ranges", dict(amax)], lambda: measure(plan, tried))
 
     start = {name: ranges[name].amax for name in tensors}
     offered = {name: tuple(methods) for name, methods in candidates.items()}
@@ -190,7 +200,7 @@ def _ranges_by_picture(subject: Subject, repair: Repair) -> Proposal:
     return replace(repair, amax=amax, methods=methods), result
 
 
-def _weights_compensated(subject: Subject, repair: Repair) -> Proposal:
+def _weights_compensated(subject: Subject, repair: Repair, _: Tries) -> Proposal:
     found = compensate_weights(
         *repair.applied(subject.plan, subject.ranges),
         subject.options,
@@ -202,7 +212,7 @@ def _weights_compensated(subject: Subject, repair: Repair) -> Proposal:
     return replace(repair, layers=found.layers), result
 
 
-_PROPOSERS: Mapping[str, Callable[[Subject, Repair], Proposal]] = {
+_PROPOSERS: Mapping[str, Callable[[Subject, Repair, Tries], Proposal]] = {
     "scales": _scales_by_picture,
     "ranges": _ranges_by_picture,
     "weights": _weights_compensated,

@@ -15,7 +15,7 @@ from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
 from qsens.engines.lowering.int8 import output_channel_axis, weight_scales
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan, PlacedMap, RepairedLayer, WeightScales
-from qsens.repair.compensation import compensated_codes, output_error, rounded_codes
+from qsens.repair.compensation import DAMPING, compensated_codes, output_error, rounded_codes
 from qsens.repair.layer_inputs import WeightMatrix
 
 # Rows of inputs that a layer's second moment is taken over.
@@ -68,10 +68,9 @@ def compensate_weights(
                 problem.observe(values[problem.data], -(-ROWS // feeds.sample_count), seed=index)
         for number, problem in enumerate(group):
             progress(number, len(group), "repair: weights")
-            repaired = None if problem.thinness else problem.solve()
-            if repaired is None:
-                still = "its inputs do not vary on the calibration samples"
-                skipped.append((problem.layer, problem.thinness or still))
+            repaired = problem.thinness or problem.solve()
+            if isinstance(repaired, str):
+                skipped.append((problem.layer, repaired))
             else:
                 found[problem.layer] = repaired
             problem.forget()
@@ -137,15 +136,15 @@ class _Problem:
             moment += part.transpose(0, 2, 1) @ part
         self._sums += np.stack([rows.sum(axis=1, dtype=np.float64), quantized.sum(axis=1, dtype=np.float64)])
 
-    def solve(self) -> RepairedLayer | None:
-        """The layer's codes and bias; `None` where its inputs do not vary."""
+    def solve(self) -> RepairedLayer | str:
+        """The layer's codes and bias, or why it has none."""
         self._take_waiting()
         matrices = self._matrix.split(self._weight.astype(np.float64))
         means, quantized_means = self._sums / self._rows
         scales = self._scales.reshape(-1).astype(np.float64)
         by_group = scales.reshape(self._matrix.groups, -1) if scales.size > 1 else None
         codes = np.empty_like(matrices)
-        is_compensated = False
+        is_compensated, reason = False, ""
         for group, matrix in enumerate(matrices):
             own = scales if by_group is None else by_group[group]
             codes[group] = rounded_codes(matrix, own)
@@ -153,10 +152,12 @@ class _Problem:
                 centre = quantized_means[group, run]
                 hessian = moment[group] / self._rows - np.outer(centre, centre)
                 better = _compensated(matrix[:, run], own, hessian)
-                if better is not None:
+                if isinstance(better, str):
+                    reason = better
+                else:
                     codes[group][:, run], is_compensated = better, True
         if not is_compensated:
-            return None
+            return reason
         steps = scales.reshape(1, 1, 1) if by_group is None else by_group[:, :, None]
         bias = np.einsum("goc,gc->go", matrices, means)
         bias -= np.einsum("goc,gc->go", codes * steps, quantized_means)
@@ -179,11 +180,13 @@ class _Problem:
         self._moments = []
 
 
-def _compensated(matrix: Array, scales: Array, hessian: Array) -> Array | None:
-    """Codes that leave less error than the nearest ones; `None` where there are none."""
+def _compensated(matrix: Array, scales: Array, hessian: Array) -> Array | str:
+    """Codes that leave less error than the nearest ones, or why there are none."""
+    if not np.any(np.diag(hessian)):
+        return "its inputs do not vary on the calibration samples"
     codes = compensated_codes(matrix, scales, hessian)
-    nearest = rounded_codes(matrix, scales)
     if codes is None:
-        return None
+        return f"the second moment of its inputs cannot be inverted, damped by {DAMPING[-1]:g} of its mean"
+    nearest = rounded_codes(matrix, scales)
     is_better = output_error(matrix, codes, scales, hessian) < output_error(matrix, nearest, scales, hessian)
-    return codes if is_better else None
+    return codes if is_better else "its nearest codes leave no more error"

@@ -53,3 +53,10 @@ def test_columns_that_never_see_an_input_are_rounded():
     hessian[7:], hessian[:, 7:] = 0, 0
     codes = compensated_codes(weight, scales, hessian)
     np.testing.assert_array_equal(codes[:, 7:], rounded_codes(weight, scales)[:, 7:])
+
+
+def test_a_second_moment_of_low_rank_is_damped_and_one_that_is_no_number_is_given_up():
+    weight = np.random.default_rng(0).normal(size=(3, 6))
+    scales = np.abs(weight).max(axis=1) / 127
+    assert compensated_codes(weight, scales, np.ones((6, 6))) is not None
+    assert compensated_codes(weight, scales, np.full((6, 6), np.nan)) is None

@@ -12,8 +12,9 @@ from tiny_models import normal, onnx_model
 
 from qsens.core.interfaces import OutputRule
 from qsens.engines.lowering.plan import LoweringOptions
-from qsens.repair import stages
+from qsens.repair import stages, weights
 from qsens.repair.channel_scales import scaled_plan
+from qsens.repair.compensation import rounded_codes
 from qsens.repair.picture_error import PictureError
 from qsens.repair.repair import (
     Repair,
@@ -24,6 +25,7 @@ from qsens.repair.repair import (
     summary_of,
 )
 from qsens.repair.stages import Proposal, Subject, fitted_and_held_out, make_repair
+from qsens.repair.tries import Tries
 from qsens.repair.weights import compensate_weights
 
 OUTLIER = 40.0
@@ -100,6 +102,53 @@ def test_every_stage_brings_pictures_nearer_that_it_never_saw(setup, made):
     assert all(stage.gain_db > 0 for stage in repair.stages)
 
 
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (lambda *_: None, "the second moment of its inputs cannot be inverted, damped by 1 of its mean"),
+        (lambda weight, scales, _: rounded_codes(weight, scales), "its nearest codes leave no more error"),
+    ],
+)
+def test_layers_that_are_left_alone_are_named_with_the_reason(setup, tmp_path, monkeypatch, codes, said):
+    monkeypatch.setattr(weights, "compensated_codes", codes)
+    repair = make_repair(subject(setup, 40), "weights", tmp_path / "repair.npz")
+    (result,) = repair.stages
+    assert dict(result.skipped) == dict.fromkeys([layer.name for layer in setup.plan.graph.layers], said)
+    assert not result.is_taken
+    assert not repair.layers
+
+
+def test_a_search_goes_on_where_it_was_stopped(setup, made, tmp_path, monkeypatch):
+    whole, path = made[0], tmp_path / "repair.npz"
+    measure, counts = PictureError.__call__, []
+
+    def stopping(self: PictureError, *arguments: object) -> float:
+        counts.append(1)
+        if len(counts) == 20:
+            raise KeyboardInterrupt
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(PictureError, "__call__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        make_repair(subject(setup), "ranges", path)
+    (kept,) = [file for file in tmp_path.iterdir() if file.name == "repair-tries.jsonl"]
+    kept.write_text(kept.read_text() + '["torn')
+    again = make_repair(subject(setup), "ranges", path)
+    assert again.amax == pytest.approx(dict(whole.amax))
+    # What was measured before the stop is not measured again, and nothing is left of it.
+    (result,) = again.stages
+    assert result.tries == whole.stages[0].tries
+    assert len(counts) < result.tries + 6
+    assert not kept.exists()
+
+
+def test_tries_of_another_repair_count_for_nothing(tmp_path):
+    path = tmp_path / "tries.jsonl"
+    assert Tries(path, "one").error({"a": 0.1}, lambda: 2.0) == 2.0
+    assert Tries(path, "one").error({"a": 0.1}, lambda: 3.0) == 2.0
+    assert Tries(path, "other").error({"a": 0.1}, lambda: 3.0) == 3.0
+
+
 def test_channels_of_unlike_sizes_get_scales_of_their_own(tmp_path):
     even = prepared(conv_pair("Relu"), amax=OUTLIER, amaxes={"image": 1.0})
     uneven = replace(even, plan=scaled_plan(even.plan, {"first": np.array([0, 3, 3, 0], np.int8)}))
@@ -147,7 +196,7 @@ def test_a_stop_between_stages_keeps_the_first(setup, made, monkeypatch, tmp_pat
     path = tmp_path / "repair.npz"
     proposers = dict(stages._PROPOSERS)
 
-    def stop(part: Subject, repair: Repair) -> Proposal:
+    def stop(part: Subject, repair: Repair, tries: Tries) -> Proposal:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stages, "_PROPOSERS", proposers | {"weights": stop})
@@ -169,7 +218,7 @@ def test_a_damaged_file_is_made_again(setup, made, tmp_path, damage):
 
 
 def test_a_stage_that_makes_held_out_pictures_worse_is_not_taken(setup, monkeypatch, tmp_path):
-    def worse(part: Subject, repair: Repair) -> Proposal:
+    def worse(part: Subject, repair: Repair, tries: Tries) -> Proposal:
         wide = {entry.tensor: 10 * entry.amax for entry in part.ranges.tensors}
         return replace(repair, amax=wide), StageResult("ranges", is_taken=True, changed=len(wide))
 
