@@ -39,7 +39,8 @@ from qsens.engines.lowering.lower import lower_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.evaluate import Evaluator
 from qsens.run.stages import Workload
-from qsens.scoring.extractors import load_extractor, user_cache_folder
+from qsens.scoring.extractors import load_extractor
+from qsens.scoring.feature_session import user_cache_folder
 from qsens.scoring.pictures import picture_output, pictures_from_values
 
 METRICS = ("fid", "fid-fp32", "psnr")

@@ -22,7 +22,8 @@ import onnxruntime
 import torch
 
 from qsens.scoring import lite0
-from qsens.scoring.extractors import load_extractor, load_inception
+from qsens.scoring.extractors import load_extractor
+from qsens.scoring.inception import load_inception
 from qsens.scoring.weights import load_weights
 from qsens.zoo.training.pytorch_fid import published_state, untrained_inception
 

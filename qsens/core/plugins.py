@@ -15,7 +15,17 @@ from qsens.core.errors import PluginError, SpecError, install_hint
 from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy
 
 _NUMBERS = {int: "whole number", float: "number"}
-GROUPS = ("generators", "sets", "backends", "metrics", "strategies", "distillers", "demos", "commands")
+GROUPS = (
+    "generators",
+    "sets",
+    "backends",
+    "metrics",
+    "extractors",
+    "strategies",
+    "distillers",
+    "demos",
+    "commands",
+)
 _CONTRACTS = {
     "generators": Generator,
     "sets": SampleSet,

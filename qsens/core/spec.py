@@ -25,7 +25,9 @@ RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
 CROPS = ("none", "center")
 LAYER_ORDERS = ("execution", "definition")
-PATH_FIELDS = frozenset({"checkpoint", "inception_weights", "calibration", "evaluation", "reference"})
+PATH_FIELDS = frozenset(
+    {"checkpoint", "inception_weights", "extractor", "calibration", "evaluation", "reference"}
+)
 NO_EFFECT_ON_RESULTS = frozenset(
     {"threads", "budget", "guard", "yardsticks", "delivery", "largest_picture_megapixels"}
 )
@@ -179,7 +181,9 @@ class SweepSpec:
 
 
 def is_path(key: str, text: str) -> bool:
-    """True where the value of a spec key is a path, not `noise` or `package.module:factory`."""
+    """True where the value of a spec key is a path, not `noise`, `package.module:factory` or a plug-in."""
+    if key == "extractor":
+        return text.endswith(".onnx")
     return key in PATH_FIELDS and text != "noise" and _FACTORY.fullmatch(text) is None
 
 

@@ -42,11 +42,8 @@ from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
 from qsens.run.scored_layers import scored_graph
-from qsens.scoring.extractors import (
-    default_extractor_name,
-    load_extractor,
-    user_cache_folder,
-)
+from qsens.scoring.extractors import default_extractor_name, load_extractor
+from qsens.scoring.feature_session import user_cache_folder
 from qsens.scoring.fid import sample_size_warning
 from qsens.scoring.pictures import check_output, picture_outputs, settled_output
 from qsens.scoring.sheets import several_outputs_note

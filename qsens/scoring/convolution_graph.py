@@ -68,18 +68,24 @@ class ConvolutionGraph:
         """A float32 constant without axes."""
         return self.constant(np.array(value, np.float32))
 
-    def resized(self, size: int, *, antialias: bool) -> str:
-        """The images as float32, 0 to 255, bilinear to size by size, half-pixel centres, not rounded."""
+    def resized(self, size: tuple[int, int], *, antialias: bool, mode: str = "linear") -> str:
+        """The images as float32, 0 to 255, at `size` (height, width), half-pixel centres, not rounded.
+
+        `mode` is that of the ONNX operator Resize. Bicubic kernels are Pillow's with antialiasing and
+        torch's without.
+        """
+        bends = {"cubic_coeff_a": -0.5 if antialias else -0.75} if mode == "cubic" else {}
         pixels = self.add("Cast", ["images"], to=onnx.TensorProto.FLOAT)
         return self.add(
             "Resize",
-            [pixels, "", "", self.constant(np.array([size, size], np.int64))],
-            mode="linear",
+            [pixels, "", "", self.constant(np.array(size, np.int64))],
+            mode=mode,
             axes=[2, 3],
             coordinate_transformation_mode="half_pixel",
-            antialias=int(antialias),
+            antialias=int(antialias and mode != "nearest"),
             # Without this ONNX Runtime counts border pixels twice where the filter leaves the image.
-            exclude_outside=int(antialias),
+            exclude_outside=int(antialias and mode != "nearest"),
+            **bends,
         )
 
     def convolution(

@@ -7,13 +7,16 @@ The graph is built from the weights file, so neither torchvision nor pytorch-fid
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsens.core.errors import LoadError
+from qsens.core.errors import LoadError, install_hint
+from qsens.core.interfaces import Extractor
 from qsens.scoring.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
+from qsens.scoring.feature_session import SessionFeatures, built_graph, user_cache_folder
 from qsens.scoring.weights import check_digest, fetch_file, load_weights
 
 if TYPE_CHECKING:
@@ -76,7 +79,7 @@ def build_graph(path: Path) -> onnx.ModelProto:
     """ONNX graph of the network up to the pooled features, for uint8 RGB images of any size."""
     builder = _InceptionBuilder(ConvolutionGraph(), load_weights(path))
     graph = builder.graph
-    resized = graph.resized(INPUT_SIZE, antialias=False)
+    resized = graph.resized((INPUT_SIZE, INPUT_SIZE), antialias=False)
     scaled = graph.add("Mul", [resized, graph.scalar(2.0 / 255.0)])
     current = graph.add("Sub", [scaled, graph.scalar(1.0)])
     current = builder.chain(current, "Conv2d_1a_3x3/2", "Conv2d_2a_3x3/1", "Conv2d_2b_3x3")
@@ -91,6 +94,55 @@ def build_graph(path: Path) -> onnx.ModelProto:
     current = builder.block_8(current, "Mixed_7b", pool="AveragePool")
     current = builder.block_8(current, "Mixed_7c", pool="MaxPool")
     return graph.model(current, DIMENSION)
+
+
+def problem() -> str | None:
+    """The reason that it cannot be used here without a download; `None` where it can."""
+    if importlib.util.find_spec("torch") is None:
+        return f"no torch: {install_hint('fid')}"
+    if weights_are_at_hand():
+        return None
+    return f"no weights at {torch_cache_path()}; --inception-weights names another place"
+
+
+def open_inception(
+    *,
+    inception_weights: Path | None = None,
+    threads: int = 0,
+    cache: Path | None = None,
+    download: bool = False,
+) -> Extractor:
+    """pytorch-fid's Inception; its large graph is kept in `user_cache_folder()` where no `cache` is named.
+
+    Raises:
+        LoadError: if the weights are missing, damaged or cannot be read.
+    """
+    weights = locate_weights(inception_weights, download=download)
+    return load_inception(weights, threads=threads, cache=cache or user_cache_folder())
+
+
+def load_inception(
+    weights: Path,
+    *,
+    threads: int = 0,
+    cache: Path | None = None,
+    expected_prefix: str = WEIGHTS_SHA256_START,
+) -> Extractor:
+    """pytorch-fid's Inception with weights from a file whose sha256 starts as expected.
+
+    Raises:
+        LoadError: if the file is another one or cannot be read.
+    """
+    digest = check_weights(weights, expected_prefix)
+    graph = built_graph(lambda: build_graph(weights), NAME, digest, cache)
+    return Extractor(
+        name=NAME,
+        dimension=DIMENSION,
+        input_size=INPUT_SIZE,
+        preprocessing=PREPROCESSING,
+        weights_sha256=digest,
+        run=SessionFeatures(graph, threads),
+    )
 
 
 class _InceptionBuilder:

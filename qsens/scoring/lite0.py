@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsens.core.errors import LoadError, install_hint
+from qsens.core.interfaces import Extractor
 from qsens.scoring.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
+from qsens.scoring.feature_session import SessionFeatures, built_graph
 from qsens.scoring.weights import check_digest, load_weights
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def build_graph(path: Path) -> onnx.ModelProto:
     """ONNX graph of the network up to the pooled features, for uint8 RGB images of any size."""
     weights = load_weights(path)
     graph = ConvolutionGraph()
-    resized = graph.resized(INPUT_SIZE, antialias=True)
+    resized = graph.resized((INPUT_SIZE, INPUT_SIZE), antialias=True)
     shifted = graph.add("Sub", [resized, graph.scalar(127.0)])
     current = graph.add("Mul", [shifted, graph.scalar(1.0 / 128.0)])
     builder = _Lite0Builder(graph, weights)
@@ -63,6 +65,26 @@ def build_graph(path: Path) -> onnx.ModelProto:
             index += 1
     current, _ = builder.activated(current, side, ("_conv_head", "_bn1"))
     return graph.model(current, DIMENSION)
+
+
+def problem() -> str | None:
+    """The reason that it cannot be used here; `None` where it can."""
+    missing = [module for module in ("torch", PACKAGE) if importlib.util.find_spec(module) is None]
+    return f"no {', '.join(missing)}: {install_hint('lite')}" if missing else None
+
+
+def open_lite0(*, threads: int = 0, cache: Path | None = None) -> Extractor:
+    """EfficientNet-Lite0 with the weights of its package. Raises `LoadError`."""
+    path = locate_weights()
+    graph = built_graph(lambda: build_graph(path), NAME, WEIGHTS_SHA256, cache)
+    return Extractor(
+        name=NAME,
+        dimension=DIMENSION,
+        input_size=INPUT_SIZE,
+        preprocessing=PREPROCESSING,
+        weights_sha256=WEIGHTS_SHA256,
+        run=SessionFeatures(graph, threads),
+    )
 
 
 class _Lite0Builder:

@@ -35,15 +35,15 @@ def test_doctor_speaks_of_machine_libraries_plugins_and_extractors():
     assert int(found["machine", "cpus"]["detail"]) == usable_cpus()
     assert found["library", "numpy"]["is_usable"] is True
     assert ("backends", "onnxruntime") in found
-    assert ("extractor", "lite0") in found
+    assert ("extractors", "lite0") in found
     assert ("onnxruntime", "CPUExecutionProvider") in found
 
 
 def test_doctor_says_why_an_extractor_cannot_run(monkeypatch):
-    monkeypatch.setattr("qsens.cli.doctor.find_spec", lambda module: None)
+    monkeypatch.setattr("qsens.scoring.lite0.importlib.util.find_spec", lambda module: None)
     result = CliRunner().invoke(main, ["doctor"])
     line = next(
-        line for line in result.stdout.splitlines() if line.startswith("extractor") and "lite0" in line
+        line for line in result.stdout.splitlines() if line.startswith("extractors") and "lite0" in line
     )
     assert "NO" in line
     assert "qsens[lite]" in line

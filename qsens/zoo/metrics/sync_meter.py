@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn import functional
 
 from qsens.core.errors import DataError, LoadError
-from qsens.scoring.extractors import user_cache_folder
+from qsens.scoring.feature_session import user_cache_folder
 from qsens.scoring.weights import fetch_file, file_digest
 from qsens.zoo.syncnet.lse import FRAMES_IN_WINDOW, SyncScore, audio_windows, sync_scores, window_count
 from qsens.zoo.syncnet.network import FEATURES, SyncNet, open_syncnet

@@ -8,7 +8,7 @@ from typing import Any
 
 from qsens.core.errors import SpecError
 from qsens.core.spec import merge_values
-from qsens.scoring.extractors import user_cache_folder
+from qsens.scoring.feature_session import user_cache_folder
 from qsens.zoo.paper.ablation import TRAININGS
 from qsens.zoo.paper.runs import STUDENT_MAPS, TEACHER_MAPS, UNIFORM_MAPS, RunPlan
 from qsens.zoo.talker.demo import METRICS, TalkerDemo
