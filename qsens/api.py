@@ -11,9 +11,9 @@ from typing import Any
 
 from qsens.calibration.shared_samples import read_shared_samples
 from qsens.core.errors import BudgetError, SpecError
-from qsens.core.interfaces import Decision, Progress, Role
+from qsens.core.interfaces import Decision, Progress
 from qsens.core.maps import anchor_trial, int8_share
-from qsens.core.metric_names import headline_metric, role_of
+from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.targets import Target, declared_targets, target_named
@@ -57,8 +57,8 @@ from qsens.run.without_repair import score_without_repair
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import open_pool, runner_on, with_fixed_threads
 from qsens.run.yardsticks import wanted_alterations
-from qsens.selection.budget import DEFAULT_BUDGET
-from qsens.selection.choose import Selection
+from qsens.selection.budget import stated_or_default
+from qsens.selection.choose import Selection, has_scored
 from qsens.selection.precision_map_file import write_precision_map
 
 __all__ = ["choose_map", "export", "open_graph", "run_sweep", "sweep", "verify", "write_report"]
@@ -221,7 +221,10 @@ def finish_run(
             paths.precision_map_path.unlink(missing_ok=True)
         if selection is not None:
             audit = load_audit(paths.evidence, selection.trial.number, selection.trial.digest_of("audit"))
-            write_precision_map(paths.precision_map_path, selection, study, spec, read_provenance(out), audit)
+            within = replace(spec, budget=stated_or_default(spec))
+            write_precision_map(
+                paths.precision_map_path, selection, study, within, read_provenance(out), audit
+            )
         compare(selection)
         decisions = read_decisions(paths.decisions_path)
         end = decisions[-1] if decisions else None
@@ -236,18 +239,15 @@ def finish_run(
 def choose_within_budget(study: Study, spec: SweepSpec, out: Path) -> Selection | None:
     """The cheapest map within the spec's budget, or the default one; `None` where there is no budget.
 
-    Without real images a share of FP32's score means nothing, so there is no default budget; nor is there
-    one for a search that had another aim.
+    There is no default for a search that had another aim, nor on a score that the run has no yardstick of.
 
     Raises:
         BudgetError: if no map meets it.
         SpecError: for a budget that cannot be read.
     """
-    metric = headline_metric(study)
-    is_distance_to_real = role_of(metric) is Role.REAL_DISTANCE
-    has_default = is_distance_to_real and open_strategy(spec).keeps_to_budget
-    text = spec.budget or (DEFAULT_BUDGET if has_default else None)
-    if text is None:
+    metric, text = headline_metric(study), stated_or_default(spec)
+    has_default = open_strategy(spec).keeps_to_budget and has_scored(study, text)
+    if spec.budget is None and not has_default:
         return None
     return choose_map_of_run(out, study, replace(spec, budget=text), Aim(metric), has_just_ended=True)
 
@@ -350,17 +350,21 @@ def run_sweep(
         return score_maps(job, Path(out), runner=runner)
 
 
-def choose_map(run: str | Path, *, budget: str, guard: str | None = None) -> Selection:
-    """The cheapest map of a run within `budget`: points (`"2.0"`) or a share of FP32's score (`"5%"`).
+def choose_map(run: str | Path, *, budget: str | None = None, guard: str | None = None) -> Selection:
+    """The cheapest map of a run within `budget`, by default that of the run, else `"jpeg:95"`.
 
-    Several budgets name their scores: `"fid=5%, psnr=45"`. `notes` of the result are sentences to read with
-    it. Nothing is written.
+    A budget is what an alteration of FP32's pictures costs (`"jpeg:95"`), points (`"2.0"`) or a share of
+    FP32's score (`"5%"`). Several name their scores: `"fid=jpeg:95, psnr=45"`. `notes` of the result are
+    sentences to read with it. Nothing is written.
 
     Raises:
         BudgetError: if no map is within it, or none that saves anything and no search was made for it.
+        SpecError: for an alteration that the run has not scored, with how to have it scored.
     """
     path = Path(run)
-    study, spec = read_study(path), replace(read_run_spec(path), budget=budget, guard=guard)
+    study, own = read_study(path), read_run_spec(path)
+    limits = (stated_or_default(own), own.guard) if budget is None else (budget, guard)
+    spec = replace(own, budget=limits[0], guard=guard or limits[1])
     return choose_map_of_run(path, study, spec, Aim(headline_metric(study)))
 
 

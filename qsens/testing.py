@@ -23,7 +23,7 @@ from qsens.core.layer import Layer
 from qsens.core.maps import anchor_maps
 from qsens.core.plugins import with_defaults
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map, untried
+from qsens.core.trial import Outcome, Request, Score, Screen, Trial, Yardstick, requested_map, untried
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _IMAGES = 48
@@ -54,12 +54,19 @@ def example_trial(number: int, requested: PrecisionMap, layers: Sequence[Layer])
     damage = sum(
         0.5 + layer.index / len(layers) for layer in layers if requested[layer.name] is Precision.INT8
     )
-    scores = (
+    trial = Trial(number, requested, requested, Outcome.SCORED, _example_scores(damage))
+    if requested != PrecisionMap(Precision.FP32):
+        return trial
+    # FP32 carries the yardstick of the default budget.
+    return replace(trial, yardsticks=(Yardstick("jpeg:95", _example_scores(0.5)),))
+
+
+def _example_scores(damage: float) -> tuple[Score, ...]:
+    return (
         Score("fid", 10 + damage, _IMAGES, "example", True, 0.1, damage, 0.1),  # noqa: FBT003
         Score("fid-fp32", damage, _IMAGES, "example", True, 0.1, damage, 0.1),  # noqa: FBT003
         Score("psnr", 60 - damage if damage else math.inf, _IMAGES, "example", False),  # noqa: FBT003
     )
-    return Trial(number, requested, requested, Outcome.SCORED, scores)
 
 
 def check_strategy(strategy: Strategy, layers: Sequence[Layer], *, limit: int = 5000) -> tuple[Trial, ...]:

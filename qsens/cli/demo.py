@@ -86,7 +86,6 @@ class StyleDemo:
             "inputs": {"style_weights": {"source": "constant", "value": weights}},
             "calibration_samples": CALIBRATION_SAMPLES,
             "evaluation_samples": EVALUATION_SAMPLES,
-            "budget": "1%",
         }
 
     def notes(self) -> tuple[str, ...]:
@@ -179,8 +178,6 @@ def demo(name: str | None, *, options: SweepOptions, workers: WorkerOptions) -> 
         raise SpecError("no demo is installed", "see: qsens plugins")
     chosen = create("demos", name, {})
     base = dict(chosen.spec_values(user_cache_folder() / "demo"))
-    if options.metrics and "fid" not in options.metrics:
-        base.pop("budget", None)  # a share of FP32's distance to real images
     if options.strategy:
         base.pop("strategy_options", None)  # those of the demo's own strategy
     spec = spec_from_options(None, options, base)

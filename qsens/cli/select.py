@@ -29,8 +29,8 @@ from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.device.visible_text import visible_name
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.selection.budget import Limit
-from qsens.selection.choose import Selection, is_interval_within, pareto_front
+from qsens.selection.budget import Limit, stated_or_default
+from qsens.selection.choose import Selection, has_scored, is_interval_within, pareto_front
 from qsens.selection.choose_by_latency import latency_front
 from qsens.selection.precision_map_file import read_precision_map, selection_document, write_document
 from qsens.selection.reason_groups import fold_reasons
@@ -90,18 +90,24 @@ def select(
     """Choose the cheapest precision map of the folder RUN within a budget, and show it.
 
     Cheapest means the largest share of multiply-accumulates in INT8; with --latency, the shortest time on
-    the device that `qsens bench` wrote the file on. Without a budget here or in the run's spec, the maps
-    worth choosing from are listed. Nothing is written without --write. Exit code 3: no map is within it.
+    the device that `qsens bench` wrote the file on. Without a budget here or in the run's spec, it is what
+    JPEG 95 does to FP32's pictures; where a run has not scored that, the maps worth choosing from are
+    listed. Nothing is written without --write. Exit code 3: no map is within it.
     """
     study, spec = read_study(run), read_run_spec(run)
     # a time limit takes the place of the run's own budget
     own = (None, None) if latency_limit is not None else (spec.budget, spec.guard)
-    spec = replace(spec, budget=budget or own[0], guard=guard or own[1])
+    stated = budget or own[0]
+    default = stated_or_default(spec) if stated is None and latency_limit is None else None
+    is_open = default is not None and not has_scored(study, default)
+    spec = replace(spec, budget=stated if is_open else stated or default, guard=guard or own[1])
     name = headline_metric(study) if metric is None else find_metric(study, metric)
     timings = WantedTimes(latency, batch, latency_limit).read(run, study)
     if spec.budget is None and latency_limit is None:
         _warn_of_missing(run, study)
         _show_front(study, name, timings, as_json=as_json)
+        if default is not None:
+            _tell_of_default(run, default)
         return
     from qsens.run.choice import Aim, choose_map_of_run  # loads what a sweep loads
 
@@ -117,6 +123,12 @@ def select(
         click.echo(outcome, err=True)
     else:
         click.echo(f"{selection_text(study, selection)}\n\n{outcome}")
+
+
+def _tell_of_default(run: Path, default: str) -> None:
+    command = f"qsens sweep --spec {RunPaths(run).spec_path} --out {run}"
+    text = f"Note: {default}, the budget where none is given, was not scored in this run."
+    click.echo(f"{text} The same sweep scores it, and no map again: {command}", err=True)
 
 
 def outcome_line(run: Path, document: Mapping[str, Any], *, is_written: bool) -> str:

@@ -18,13 +18,14 @@ from qsens.cli.options import (
 )
 from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json, text_table
+from qsens.core.alterations import Alteration
 from qsens.core.errors import QsensError, SpecError
 from qsens.core.maps import map_title
 from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
 from qsens.run.folder import RunPaths
-from qsens.selection.budget import DEFAULT_BUDGET
+from qsens.selection.budget import stated_or_default
 
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
@@ -127,7 +128,10 @@ def text_of(finished: "FinishedRun") -> str:
     lines.append(f"\nReport: {finished.report}")
     if finished.selection is not None:
         if finished.spec.budget is None:
-            lines.insert(0, f"\nNo budget was given: {DEFAULT_BUDGET} of FP32's score is the default.")
+            allowed = Alteration.parse(stated_or_default(finished.spec))
+            what = "what delivery costs anyway" if finished.spec.delivery else "the default"
+            told = f"No budget was given: what {allowed.title} costs FP32's pictures is {what}."
+            lines.insert(0, f"\n{told}")
         path = RunPaths(folder).precision_map_path
         return "\n".join([selection_text(study, finished.selection), *lines, f"Precision map: {path}"])
     lines += [] if study.repair is None else [study.repair.text]

@@ -378,12 +378,11 @@ class Decision:
 class Strategy(Protocol):
     """Chooses which maps to try: a pure function of layers and trials, so resuming is replaying.
 
-    `needs_budget`: it searches, and nothing says yet within what. `keeps_to_budget`: a budget decides which
-    map a run of it ends with. `members` are the strategies that it asks in turn, where it is several.
+    `keeps_to_budget`: a budget decides which map a run of it ends with. `members` are the strategies that it
+    asks in turn, where it is several.
     """
 
     name: str
-    needs_budget: bool = False
     keeps_to_budget: bool = True
     members: Sequence[Strategy] = ()
 

@@ -104,7 +104,8 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
     """On what grounds the map was chosen, as a sentence or two."""
     if document is None:
         return (
-            "Choose one with: qsens select RUN --budget 2.0 --write (points worse than FP32; or --budget 5%)."
+            "Choose one with: qsens select RUN --budget jpeg:95 --write (what JPEG 95 costs FP32's pictures; "
+            "or points, --budget 2.0)."
         )
     budget = document["budget"]
     latency = document.get("latency")

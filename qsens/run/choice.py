@@ -20,7 +20,7 @@ from qsens.run.folder import RunPaths, read_run_spec
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
-from qsens.selection.budget import Budget, parse_guard
+from qsens.selection.budget import Budget, parse_guard, stated_or_default
 from qsens.selection.choose import Selection, cheapest_within, half_interval, limits_of
 from qsens.selection.choose_by_latency import best_within_time, fastest_within
 from qsens.selection.timings import SAME_SHARE, Timings
@@ -115,9 +115,10 @@ def _gap(run: Path, study: Study, spec: SweepSpec, aim: Aim) -> _Gap | None:
     flags += [] if spec.guard is None else [f"--guard {spec.guard}"]
     command = f"qsens sweep --spec {RunPaths(run).spec_path} --out {run} {' '.join(flags)}"
     before = read_run_spec(run)
-    if (before.budget, before.guard) == (spec.budget, spec.guard):
+    own = before.budget or (stated_or_default(before) if open_strategy(before).keeps_to_budget else None)
+    if (own, before.guard) == (spec.budget, spec.guard):
         return _Gap(f"the search for {' '.join(flags)} is not finished", f"the same sweep goes on: {command}")
-    made_for = "had another aim" if before.budget is None else f"was for {before.budget}"
+    made_for = f"was for {own}" if own else "had another aim"
     return _Gap(
         f"no search was made for {' '.join(flags)}, that of this run {made_for}",
         f"the same sweep searches for it and takes what is scored already: {command}",

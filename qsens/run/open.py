@@ -48,7 +48,7 @@ from qsens.scoring.fid import sample_size_warning
 from qsens.scoring.pictures import check_output, picture_outputs, settled_output
 from qsens.scoring.sheets import several_outputs_note
 from qsens.search.enumerations import Chain
-from qsens.selection.budget import Budget, no_budget, parse_guard
+from qsens.selection.budget import Budget, parse_guard
 from qsens.selection.choose import guard_without_score
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
@@ -62,8 +62,6 @@ def check_before_calibrating(
     check_output(graph.outputs, spec.output)
     names = [metric.name for metric in metrics]
     check_limits(spec.budget, spec.guard, names)
-    if strategy.needs_budget and first_of_role(names, Role.REAL_DISTANCE) is None:
-        raise no_budget(strategy.name)
 
 
 def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
@@ -181,7 +179,7 @@ def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, take
     wanted = {key: value for key, value in options.items() if takes_all or key in known}
     offered = {"float_precision": spec.float_precision}
     if {"budget", "guard"} <= set(known):
-        limits = {"budget": spec.budget, "guard": spec.guard}
+        limits = {"budget": spec.budget or spec.delivery, "guard": spec.guard}
         wanted = {**{key: text for key, text in limits.items() if text is not None}, **wanted}
     strategy: Strategy = create("strategies", name, wanted, offered=offered)
     return strategy

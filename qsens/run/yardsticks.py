@@ -17,7 +17,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Trial, Yardstick, check_score
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
-from qsens.selection.budget import Budget
+from qsens.selection.budget import Budget, stated_or_default
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def with_yardsticks(trials: Sequence[Trial], path: Path) -> tuple[Trial, ...]:
 
 
 def wanted_alterations(spec: SweepSpec) -> tuple[Alteration, ...]:
-    """The alterations of a spec: those that it lists, then those that its budgets name."""
+    """The alterations of a spec: those that it lists, then those that its budgets and its delivery name."""
     options = spec.strategy_options.to_dict()
-    texts = (spec.budget, spec.guard, options.get("budget"), options.get("guard"))
+    texts = (stated_or_default(spec), spec.guard, options.get("budget"), options.get("guard"))
     budgets = (Budget.parse(str(text)) for text in texts if text is not None)
     named = [part.alteration for budget in budgets for part in budget.parts]
     delivery = () if spec.delivery is None else (spec.delivery,)

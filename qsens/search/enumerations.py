@@ -20,7 +20,6 @@ class Chain(Strategy):
             raise SpecError("a chain of no strategies", "name one, or several joined by +")
         self.members = tuple(members)
         self.name = "+".join(member.name for member in members)
-        self.needs_budget = any(member.needs_budget for member in members)
         self.keeps_to_budget = all(member.keeps_to_budget for member in members)
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:

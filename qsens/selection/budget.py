@@ -8,11 +8,10 @@ from qsens.core.alterations import KINDS, Alteration, alterations_text
 from qsens.core.errors import SpecError
 from qsens.core.plugins import names
 from qsens.core.schema import shown
+from qsens.core.spec import SweepSpec
 
-# Where a run states no budget: the share of FP32's distance to real images that may be lost.
-DEFAULT_BUDGET = "5%"
-# What nobody sees (ColorVideoVDP finds no visible difference): the measure for scores that hear too much.
-DEFAULT_YARDSTICK = "jpeg:95"
+# Where a run states no budget. Nobody sees what JPEG 95 does: ColorVideoVDP finds no visible difference.
+DEFAULT_BUDGET = "jpeg:95"
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _PART = re.compile(
     rf"\s*(?:([A-Za-z][\w.-]*(?:\[[^\]]*\])?)\s*=)?\s*(?:({_NUMBER})\s*(%?)|([A-Za-z][\w.-]*:[^,]*))\s*"
@@ -127,6 +126,11 @@ def parse_guard(text: str | None) -> Budget | None:
     return None if text is None else Budget.parse_one(text, "a guard")
 
 
+def stated_or_default(spec: SweepSpec) -> str:
+    """The budget of a spec; without one what its delivery does, else the default."""
+    return spec.budget or spec.delivery or DEFAULT_BUDGET
+
+
 def two_budgets(metric: str, budget: Budget) -> SpecError:
     """The refusal of two budgets on one score, of which neither says that the other one is meant."""
     return SpecError(
@@ -176,11 +180,3 @@ def told_apart(value: float | None, limit: float) -> tuple[str, str]:
         return "unknown", f"{limit:.4g}"
     pairs = ((f"{value:.{digits}g}", f"{limit:.{digits}g}") for digits in range(4, 17))
     return next((pair for pair in pairs if pair[0] != pair[1]), (repr(value), repr(limit)))
-
-
-def no_budget(strategy: str) -> SpecError:
-    """The refusal of a strategy that searches within a budget where there is none."""
-    return SpecError(
-        f"{strategy} searches within a budget, and there is none",
-        "add --budget 2.0 (points worse than FP32), or real images with --reference for a default",
-    )

@@ -153,6 +153,12 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
     return (*limits, *([] if guarding is None else [guarding]))
 
 
+def has_scored(study: Study, budget: str) -> bool:
+    """Whether a budget can be read on the scores of a run: the alterations that it names are among them."""
+    named = [str(part.alteration) for part in Budget.parse(budget).parts if part.alteration is not None]
+    return set(named) <= {entry.alteration for entry in study.yardsticks}
+
+
 def _limit_on(study: Study, metric: str, budget: Budget) -> Limit:
     score = _score_of_metric(study, metric)
     return limit_from(study.yardsticks, score, _baseline(study, metric), budget)
@@ -161,7 +167,8 @@ def _limit_on(study: Study, metric: str, budget: Budget) -> Limit:
 def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, budget: Budget) -> Limit:
     """The limit that a budget is on the metric of `score`, where FP32 is at `baseline`.
 
-    An alteration that does the score good allows no loss.
+    An alteration allows as much loss as it moves the score, whichever way: a distance to real images may
+    well shrink by JPEG where the real images are JPEG files.
 
     Raises:
         SpecError: for an alteration that was not scored, or a share of a score that is zero or infinite.
@@ -171,13 +178,12 @@ def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, b
     if budget.alteration is None and not budget.is_level:
         points = budget.points(metric, baseline)
         return Limit(metric, baseline, points, lower_is_better, share=share)
-    level = budget.amount
-    if budget.alteration is not None:
-        level = _score_after(yardsticks, budget.alteration, metric)
-    points = level
-    if math.isfinite(baseline):
-        points = max(level - baseline if lower_is_better else baseline - level, 0.0)
-    return Limit(metric, baseline, points, lower_is_better, alteration=budget.alteration)
+    alteration = budget.alteration
+    level = budget.amount if alteration is None else _score_after(yardsticks, alteration, metric)
+    loss = level - baseline if lower_is_better else baseline - level
+    points = max(loss, 0.0) if alteration is None else abs(loss)
+    points = points if math.isfinite(baseline) else level
+    return Limit(metric, baseline, points, lower_is_better, alteration=alteration)
 
 
 def _score_after(yardsticks: Sequence[Yardstick], alteration: Alteration, metric: str) -> float:

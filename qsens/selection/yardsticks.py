@@ -5,9 +5,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from qsens.core.alterations import KINDS, Alteration, title_of
-from qsens.core.metric_names import Z95, headline_metrics, images_needed, shown_value
+from qsens.core.interfaces import Role
+from qsens.core.metric_names import (
+    PSNR_CAP_DB,
+    Z95,
+    headline_metrics,
+    images_needed,
+    role_of,
+    shown_value,
+)
 from qsens.core.trial import Score, Study, Trial, Yardstick
-from qsens.selection.budget import DEFAULT_YARDSTICK, Limit
+from qsens.selection.budget import DEFAULT_BUDGET, Limit
 
 # Nobody sees noise of so many grey levels, or rounding to 8 bits, which is a third of one.
 _UNSEEN_LEVELS = 1.0
@@ -25,17 +33,18 @@ def ladder_of(study: Study) -> tuple[Yardstick, ...]:
 def place_of(score: Score, ladder: Sequence[Yardstick]) -> str | None:
     """The steps of a ladder that cost as much as a score; `None` where none of them has that score.
 
-    As much is what the 95 % intervals of both differences from FP32 cannot tell apart, taken as independent.
+    As much is what the 95 % intervals of both differences from FP32 cannot tell apart, as if independent.
+    An alteration counts by how far it moves the score, whichever way.
     """
     steps = [(found, entry) for entry in ladder if (found := entry.score(score.metric)) is not None]
-    steps.sort(key=lambda step: _badness(step[0]))
+    steps.sort(key=lambda step: abs(_cost(step[0])))
     if not steps or math.isnan(score.value):
         return None
-    nearest, entry = min(steps, key=lambda step: abs(_badness(step[0]) - _badness(score)))
-    if abs(_badness(nearest) - _badness(score)) <= Z95 * math.hypot(_error(nearest), _error(score)):
+    nearest, entry = min(steps, key=lambda step: abs(abs(_cost(step[0])) - _cost(score)))
+    if abs(abs(_cost(nearest)) - _cost(score)) <= Z95 * math.hypot(_error(nearest), _error(score)):
         return f"about as much as {title_of(entry.alteration)}"
     titles = [title_of(entry.alteration) for _, entry in steps]
-    worse = sum(_badness(found) < _badness(score) for found, _ in steps)
+    worse = sum(abs(_cost(found)) < _cost(score) for found, _ in steps)
     if worse == 0:
         return f"less than {titles[0]}"
     less = "" if worse == len(steps) else f" and less than {titles[worse]}"
@@ -83,7 +92,7 @@ def hearing_sentence(study: Study, limits: Sequence[Limit]) -> str | None:
 
 def _instead(study: Study, noise: Yardstick, heard: Sequence[Limit]) -> str:
     deaf = {limit.metric for limit in heard}
-    word = next((str(limit.alteration) for limit in heard if limit.alteration), DEFAULT_YARDSTICK)
+    word = next((str(limit.alteration) for limit in heard if limit.alteration), DEFAULT_BUDGET)
     allowed = next((entry for entry in study.yardsticks if entry.alteration == word), None)
     fitting = [
         score.metric
@@ -91,7 +100,7 @@ def _instead(study: Study, noise: Yardstick, heard: Sequence[Limit]) -> str:
         if score.metric not in deaf
         and allowed is not None
         and (most := allowed.score(score.metric)) is not None
-        and _badness(score) < _badness(most)
+        and abs(_cost(score)) < abs(_cost(most))
     ]
     if fitting:
         return f"Of the scores of this run {_joined(fitting)} would do: --budget {fitting[0]}={word}."
@@ -105,12 +114,12 @@ def fineness_notes(study: Study, limits: Sequence[Limit]) -> Iterator[str]:
         score = None if found is None else found.score(limit.metric)
         if limit.alteration is None or score is None or not math.isfinite(limit.baseline):
             continue
-        if limit.points == 0.0:
+        if limit.excess(score.value) + limit.points < 0:
             yield (
-                f"{limit.alteration.title} does {limit.metric} no harm here ({score.value:.4g}, FP32 "
-                f"{limit.baseline:.4g}), so the budget allows no loss: name another alteration or score."
+                f"{limit.alteration.title} does {limit.metric} good here ({score.value:.4g}, FP32 "
+                f"{limit.baseline:.4g}): as much loss is allowed as it moves the score, {limit.points:.2g}."
             )
-        elif Z95 * _error(score) > limit.points:
+        if Z95 * _error(score) > limit.points > 0:
             needed = images_needed(_error(score), score.images, limit.points)
             yield (
                 f"{limit.alteration.title} costs {limit.points:.2g} ± {Z95 * _error(score):.2g} of "
@@ -140,8 +149,12 @@ def _kind(entry: Yardstick) -> str:
     return kind if kind in KINDS else ""
 
 
-def _badness(score: Score) -> float:
-    return score.value if score.lower_is_better else -score.value
+def _cost(score: Score) -> float:
+    """The loss against FP32, negative for a gain; of decibels, which have none, what grows with it."""
+    if role_of(score.metric) is Role.DECIBELS:
+        return PSNR_CAP_DB - min(score.value, PSNR_CAP_DB)
+    loss = score.value if score.difference is None else score.difference
+    return loss if score.lower_is_better else -loss
 
 
 def _error(score: Score) -> float:

@@ -20,7 +20,7 @@ DEFAULTS = {
     Generator: {"layer_blocks": {}, "definition_order": (), "output": None, "notice": None},
     Engine: {"audit": (), "device_engine": None},
     Metric: {"needs_annotations": (), "facts": MetricFacts()},
-    Strategy: {"needs_budget": False, "keeps_to_budget": True, "members": ()},
+    Strategy: {"keeps_to_budget": True, "members": ()},
 }
 CALLS = {
     SampleSet: ("annotation", (3,), {}),
@@ -79,6 +79,6 @@ def test_a_property_that_fails_is_not_read_before_it_is_asked_for():
 
 
 def test_a_value_that_nothing_can_be_added_to_is_named():
-    with pytest.raises(PluginError, match="the strategy 5 does not say its needs_budget") as caught:
+    with pytest.raises(PluginError, match="the strategy 5 does not say its keeps_to_budget") as caught:
         with_defaults(Strategy, 5)
     assert "inherits qsens.core.interfaces.Strategy" in caught.value.hint

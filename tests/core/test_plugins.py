@@ -37,7 +37,7 @@ class Slotted:
 
 class Searching:
     def __init__(self):
-        self.needs_budget = True
+        self.keeps_to_budget = False
 
     def explain_search(self, layers, trials):
         return ["searched"]
@@ -106,7 +106,7 @@ def test_a_plugin_that_takes_any_option_gets_it(install):
 def test_a_plugin_that_does_not_inherit_its_contract_has_its_defaults(install):
     install("acme", "strategies", {"acme-slotted": "acme_seven:Slotted"}, {"acme_seven": MODULE})
     made = plugins.create("strategies", "acme-slotted", {})
-    assert (made.needs_budget, made.keeps_to_budget, made.members) == (False, True, ())
+    assert (made.keeps_to_budget, made.members) == (True, ())
     assert made.explain_search((), ()) == ()
     assert made.propose((), ()) == []
 
@@ -114,7 +114,7 @@ def test_a_plugin_that_does_not_inherit_its_contract_has_its_defaults(install):
 def test_what_a_plugin_says_itself_is_kept(install):
     install("acme", "strategies", {"acme-searching": "acme_eight:Searching"}, {"acme_eight": MODULE})
     made = plugins.create("strategies", "acme-searching", {})
-    assert (made.needs_budget, made.keeps_to_budget) == (True, True)
+    assert (made.keeps_to_budget, made.members) == (False, ())
     assert made.explain_search((), ()) == ["searched"]
     assert not hasattr(made, "propose"), "what has no default must come from the plug-in"
 

@@ -45,11 +45,26 @@ def test_a_plan_says_maps_images_and_minutes_and_writes_nothing(generator, photo
     assert list(here.iterdir()) == []
 
 
-def test_a_sweep_without_a_budget_says_how_to_choose(run, generator, photos):
+def test_a_sweep_without_a_budget_takes_what_nobody_sees(run, generator, photos):
     result = sweep(generator, photos, run)
     assert result.exit_code == 0
-    assert f"Choose a map: qsens select {run} --budget 35 (at least 35 dB)" in result.stdout
-    assert not RunPaths(run).precision_map_path.exists()
+    assert "No budget was given: what JPEG 95 costs FP32's pictures is the default." in result.stdout
+    assert "allowed (JPEG 95)" in result.stdout
+    assert json.loads(RunPaths(run).precision_map_path.read_text())["budget"]["text"] == "jpeg:95"
+
+
+def test_delivery_takes_the_place_of_the_default(run, generator, photos):
+    result = sweep(generator, photos, run, "--delivery", "jpeg:60")
+    assert "No budget was given: what JPEG 60 costs FP32's pictures is what delivery costs" in result.stdout
+    assert "allowed (JPEG 60)" in qsens("select", run).stdout
+
+
+def test_a_run_without_yardsticks_lists_its_maps_and_says_how_to_have_them(run):
+    RunPaths(run).yardsticks_path.unlink()
+    listed = qsens("select", run)
+    assert listed.exit_code == 0
+    assert "Choose one with a budget: --budget 35 (at least 35 dB)" in listed.stdout
+    assert f"qsens sweep --spec {RunPaths(run).spec_path} --out {run}" in listed.stderr
 
 
 def test_the_layers_of_the_run_are_those_of_the_file(generator, run):
@@ -65,6 +80,8 @@ def test_the_layers_of_the_run_are_those_of_the_file(generator, run):
 def test_select_takes_the_cheapest_map_that_is_good_enough(run):
     study = study_of(run)
     path = RunPaths(run).precision_map_path
+    path.unlink()
+    RunPaths(run).yardsticks_path.unlink()
     listed = qsens("select", run)
     assert listed.exit_code == 0
     assert not path.exists()

@@ -23,20 +23,12 @@ def test_a_metric_whose_annotations_are_there_is_accepted():
     )
 
 
+@pytest.mark.parametrize("metric", ["fid", "fid-fp32", "psnr"])
 @pytest.mark.parametrize("name", ["guided", "boundary+guided"])
-def test_a_search_without_a_budget_is_refused_before_anything_is_scored(name):
-    graph = SimpleNamespace(outputs=(), layers=example_layers(3))
-    metrics = [SimpleNamespace(name="fid-fp32"), SimpleNamespace(name="psnr")]
+def test_a_search_needs_no_budget_of_its_own_on_any_score(name, metric):
     spec = SweepSpec(strategy=name)
-    with pytest.raises(SpecError, match="guided searches within a budget, and there is none") as caught:
-        check_before_calibrating(spec, graph, open_strategy(spec), metrics)
-    assert "--budget 2.0" in caught.value.hint
-
-
-def test_a_search_takes_the_default_budget_where_there_are_real_images():
-    spec = SweepSpec(strategy="guided")
     graph = SimpleNamespace(outputs=(), layers=example_layers(3))
-    check_before_calibrating(spec, graph, open_strategy(spec), [SimpleNamespace(name="fid")])
+    check_before_calibrating(spec, graph, open_strategy(spec), [SimpleNamespace(name=metric)])
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def sweep(files):
             "evaluation_samples": 5,
             "metrics": ["psnr"],
             "range_method": "minmax",
+            "budget": "40",
             "batch_size": 2,
             "threads": 1,
         }
@@ -98,8 +99,8 @@ def test_a_yardstick_is_the_score_of_fp32s_own_pictures_after_the_alteration(swe
 
 
 def test_a_few_are_scored_in_every_run_and_none_where_none_are_asked_for(sweep, tmp_path):
-    study = sweep(tmp_path / "default", budget="40")
-    without = sweep(tmp_path / "none", budget="40", yardsticks=[])
+    study = sweep(tmp_path / "default")
+    without = sweep(tmp_path / "none", yardsticks=[])
 
     assert tuple(entry.alteration for entry in study.yardsticks) == DEFAULT_YARDSTICKS
     assert without.yardsticks == ()
@@ -160,7 +161,7 @@ def test_a_metric_that_cannot_score_an_alteration_is_left_out_and_said(sweep, tm
 
 
 def test_fp32s_pictures_are_made_again_where_they_are_gone(sweep, tmp_path):
-    first = sweep(tmp_path, yardsticks=[], budget="40")
+    first = sweep(tmp_path, yardsticks=[])
     (RunPaths(tmp_path).evidence / "fp32-images.npy").unlink()
     study = sweep(tmp_path, yardsticks=["noise:1"])
 

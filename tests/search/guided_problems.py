@@ -10,7 +10,7 @@ import numpy as np
 from qsens.core.layer import Layer
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Outcome, Score, Screen, Trial, requested_map, untried
+from qsens.core.trial import Outcome, Score, Screen, Trial, Yardstick, requested_map, untried
 
 Places = frozenset[int]
 # What a screen costs, in full scores.
@@ -50,7 +50,8 @@ class Problem:
 
     `damage` is of the set of INT8 layers, `fp16_damage` is added for every layer in FP16. A screen gives the
     damage times `screen(set)`; without it a run does not screen. Maps in which `fails` holds fail, layers in
-    `overflows(map)` overflow, `errors` are standard errors as shares of the damage.
+    `overflows(map)` overflow, `errors` are standard errors as shares of the damage,
+    `yardsticks` damages of FP32's pictures by alteration.
     """
 
     layers: tuple[Layer, ...]
@@ -62,6 +63,7 @@ class Problem:
     overflows: Callable[[PrecisionMap], Mapping[str, int]] = lambda requested: {}
     error: float = 0.0
     duration_s: float = 1.0
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
 
     def trial(self, number, request) -> Trial:
         requested = requested_map(request)
@@ -72,6 +74,7 @@ class Problem:
         damage = self.damage_of(requested)
         factor = None if self.screen is None else self.screen(int8_in(self.layers, requested))
         of_screen = () if factor is None else self.scores(factor * damage, self.error * factor * damage)
+        scales = self.yardsticks if requested == PrecisionMap(Precision.FP32) else {}
         is_screen = isinstance(request, Screen) and self.screen is not None
         return Trial(
             number,
@@ -82,6 +85,7 @@ class Problem:
             screen_scores=() if is_screen else of_screen,
             duration_s=self.duration_s * (SCREEN_SHARE if is_screen else 1.0),
             fp16_overflows=tuple(self.overflows(requested).items()),
+            yardsticks=tuple(Yardstick(name, self.scores(value)) for name, value in scales.items()),
         )
 
     def damage_of(self, requested) -> float:

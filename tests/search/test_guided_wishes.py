@@ -78,9 +78,12 @@ def test_a_share_of_the_distance_of_fp32_is_a_budget():
     assert found_with(Guided(budget="50%"), Problem(LAYERS, own), 0.5 * FP32_FID) == {0, 3, 5}
 
 
-def test_without_a_budget_it_is_the_share_that_runs_take_by_default():
-    problem = Problem(LAYERS, lambda chosen: 0.1 * own(chosen))
-    assert found_with(Guided(), problem, 0.05 * FP32_FID) == {0, 3, 5}
+@pytest.mark.parametrize(("options", "limit"), [({}, 5.0), ({"budget": "noise:1"}, 9.0)])
+def test_a_budget_is_what_an_alteration_costs_and_without_one_what_nobody_sees(options, limit):
+    problem = Problem(LAYERS, own, yardsticks={"jpeg:95": 5.0, "noise:1": 9.0})
+    assert found_with(Guided(**options), problem, limit) == found_with(
+        Guided(budget=f"{limit}"), problem, limit
+    )
 
 
 def test_the_guard_decides_where_it_is_tighter_than_the_budget():
@@ -96,10 +99,10 @@ def test_the_guard_decides_where_it_is_tighter_than_the_budget():
     assert found_with(Guided(budget="0.5", guard="50"), problem, 5.0) == {0, 3, 5}
 
 
-def test_a_search_without_a_budget_is_refused_where_none_is_the_default():
-    with pytest.raises(SpecError, match="within a budget, and there is none") as caught:
+def test_an_alteration_that_was_not_scored_is_named():
+    with pytest.raises(SpecError, match="jpeg:95 was not scored") as caught:
         searched(Guided(), Problem(LAYERS, own, scores=psnr_scores))
-    assert "--budget" in caught.value.hint
+    assert "--yardsticks jpeg:95" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,16 @@ LOWER = {"fid": True, "fid-fp32": True, "psnr": False, "ssim": False}
 
 def scores(**values):
     return tuple(
-        Score(name, value, 100, "same", LOWER[name], difference_standard_error=0.01)
+        score_of(name, value, error=0.01)
         for name, value in ((name.replace("_", "-"), value) for name, value in values.items())
     )
+
+
+def score_of(name, value, error=None):
+    """A score on 100 images; FP32 has fid 26."""
+    difference = value - 26.0 if name == "fid" else None
+    more = {"difference": difference, "difference_standard_error": error}
+    return Score(name, value, 100, "same", LOWER[name], **more)
 
 
 def trial(number, requested, **values):
@@ -89,10 +96,10 @@ def test_a_map_must_cost_less_than_the_alteration_on_both(int8, chosen):
     assert cheapest_within(study(**int8), budget=Budget.parse("jpeg:95")).trial.number == chosen
 
 
-def test_an_alteration_that_does_a_score_good_allows_no_loss_on_it():
+def test_an_alteration_that_does_a_score_good_allows_as_much_loss_as_it_moves_the_score():
     found = limits("jpeg:95", study(jpeg={"fid": 25.0}))
 
-    assert found["fid"].threshold == 26.0
+    assert found["fid"].threshold == 27.0
     assert found["fid-fp32"].threshold == 6.5
 
 
@@ -131,10 +138,7 @@ def graded(*, fid=(33.0, 34.5, 48.0), psnr=(47.0, 45.0, 35.0), error=0.1, noise=
     """A study whose FP32 has fid 26, with the scores of JPEG 98, 95 and 75, and of noise."""
 
     def after(first, second):
-        return tuple(
-            Score(name, value, 100, "same", name == "fid", difference_standard_error=error)
-            for name, value in (("fid", first), ("psnr", second))
-        )
+        return tuple(score_of(name, value, error) for name, value in (("fid", first), ("psnr", second)))
 
     steps = zip(("jpeg:98", "jpeg:95", "jpeg:75"), fid, psnr, strict=True)
     yardsticks = [Yardstick(name, after(*values)) for name, *values in steps]
@@ -144,7 +148,7 @@ def graded(*, fid=(33.0, 34.5, 48.0), psnr=(47.0, 45.0, 35.0), error=0.1, noise=
 
 
 def place(value, of, metric="fid"):
-    return place_of(Score(metric, value, 100, "same", LOWER[metric]), ladder_of(of))
+    return place_of(score_of(metric, value), ladder_of(of))
 
 
 @pytest.mark.parametrize(
@@ -197,8 +201,9 @@ def test_a_budget_finer_than_its_interval_says_how_many_images_would_do():
     assert note.startswith(told)
 
 
-def test_an_alteration_that_does_no_harm_is_said_to():
+def test_an_alteration_that_does_good_is_said_to():
     of = graded(fid=(25.0, 25.5, 48.0))
     (note,) = fineness_notes(of, limits_of(of, Budget.parse("jpeg:95"), None, None))
 
-    assert "JPEG 95 does fid no harm here (25.5, FP32 26)" in note
+    assert "JPEG 95 does fid good here (25.5, FP32 26)" in note
+    assert note.endswith("as it moves the score, 0.5.")

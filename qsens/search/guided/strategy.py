@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import Decision, Role, Strategy
+from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer
-from qsens.core.metric_names import first_of_role
 from qsens.core.precision import Precision
 from qsens.core.trial import Request, Screen, Trial, untried
 from qsens.search.budget_use import BudgetShare, BudgetUse
@@ -17,7 +16,7 @@ from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent
 from qsens.search.guided.replay import OutOfTimeError, Replay, UnansweredError
 from qsens.search.guided.steps import Search, SearchGoal
 from qsens.search.unit_maps import UnitMaps, check_times, read_layer_times
-from qsens.selection.budget import DEFAULT_BUDGET, Budget, no_budget, parse_guard
+from qsens.selection.budget import DEFAULT_BUDGET, Budget, parse_guard
 
 # FP32 where FP16 overflows may let other layers overflow: no more rounds than this.
 _MOST_WIDENINGS = 3
@@ -71,14 +70,13 @@ class Guided(Strategy):
         self.time_limit_s = time_limit_s
         self.float_precision = Precision(float_precision)
         self.keeps_to_budget = least_saving is None and limit_ms is None
-        self.needs_budget = self.budget is None and self.keeps_to_budget
 
     def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
         """The next maps of the search; what is asked at once does not depend on each other.
 
         Raises:
-            SpecError: where there is nothing to search within (no budget, no share, no score of FP32), or
-                the latency file is of another generator.
+            SpecError: where the budget cannot be read on the scores, or the latency file is of another
+                generator.
         """
         if self.times is not None:
             check_times(self.times.saved_ms, layers)
@@ -107,7 +105,7 @@ class Guided(Strategy):
     def _search(
         self, replay: Replay, layers: Sequence[Layer], units: Sequence[Unit], trials: Sequence[Trial]
     ) -> None:
-        use = BudgetUse.of_run(layers, trials, self._budget(trials), self.guard)
+        use = BudgetUse.of_run(layers, trials, self._budget(), self.guard)
         maps = self._with_wide_floats(replay, units, use)
         savings = maps.savings(None if self.times is None else self.times.saved_ms)
         known = SearchKnowledge(replay, maps, use, _shares(savings))
@@ -165,15 +163,10 @@ class Guided(Strategy):
         alone = untried((Screen(maps.with_int8([place])) for place in maps.movable), trials)
         return list(alone) or list(untried([Screen(maps.with_int8(maps.movable[:2]))], trials))
 
-    def _budget(self, trials: Sequence[Trial]) -> Budget:
+    def _budget(self) -> Budget:
         if self.budget is not None:
             return self.budget
-        if not self.needs_budget:
-            return Budget(1.0)
-        names = [score.metric for trial in trials for score in trial.scores]
-        if first_of_role(names, Role.REAL_DISTANCE) is not None:
-            return Budget.parse(DEFAULT_BUDGET)
-        raise no_budget(self.name)
+        return Budget.parse(DEFAULT_BUDGET) if self.keeps_to_budget else Budget(1.0)
 
 
 def _unit_of(known: SearchKnowledge, all_int8: BudgetShare) -> float:

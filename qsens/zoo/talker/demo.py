@@ -47,7 +47,6 @@ class TalkerDemo:
             "strategy": "boundary+ends",
             "strategy_options": {"first": LONGEST_END, "last": LONGEST_END},
             "metrics": list(METRICS),
-            "budget": "5%",
         }
 
     def notes(self) -> tuple[str, ...]:
