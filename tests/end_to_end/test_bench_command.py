@@ -102,6 +102,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "code", "text"), WRONG)
 def test_a_wrong_flag_is_one_clear_error(run, arguments, code, text):
+    (run / "precision_map.json").unlink()
     result = qsens("bench", run, *QUICK[2:], *arguments)
     assert result.exit_code == code
     assert text in result.stderr
