@@ -140,6 +140,7 @@ def test_another_target_is_another_run(run):
     assert 'target: "onnxruntime" -> "openvino"' in result.stderr
 
 
+@pytest.mark.slow
 def test_workers_score_the_same_maps(project, swept):
     there = run_sweep(out="run", target="onnxruntime", workers=1, **VALUES)
     alone = read_study(swept[0] / "run")
