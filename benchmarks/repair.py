@@ -118,6 +118,8 @@ def calibrated_case(spec: SweepSpec, out: Path, name: str, recipe: str) -> Itera
     opened = open_sweep(spec)
     with RunFolder.open(out, opened.spec) as folder:
         opened = fitted_to_target(opened, folder, silent)
+        folder.write_layers(opened.graph.layers)
+        folder.write_other_work(opened.graph.other_work)
         reset_peak()
         start = time.process_time()
         work = repaired_workload(opened, folder, recipe)
