@@ -1,4 +1,4 @@
-"""What a repair changed, for people: each layer alone in INT8 before and after, and each tensor's range."""
+"""The changes of a repair, for people: each layer alone in INT8 before and after, and each tensor's range."""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def effect_of(subject: Subject, repair: Repair, path: Path) -> RepairEffect | No
 
 
 def read_effect(path: Path) -> RepairEffect | None:
-    """What is in a file; `None` where there is none, as in runs of older versions, or it is damaged."""
+    """The contents of a file; `None` where there is none, as in runs of older versions, or it is damaged."""
     try:
         found: RepairEffect = read_value(RepairEffect, parse_json(read_file(path)), "effect of a repair")
         return found

@@ -54,7 +54,7 @@ def _lines_of(path: Path) -> list[str]:
 
 
 def _entry(line: str) -> tuple[str, float] | None:
-    """What a line says; nothing for one that a kill has torn."""
+    """The try that a line tells of; nothing for one that a kill has torn."""
     try:
         text, error = json.loads(line)
         return str(text), float(error)

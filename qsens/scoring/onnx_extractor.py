@@ -29,7 +29,7 @@ TAKEN = ("inception", "lite0")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to uint8 RGB pictures of any size before the network reads them.
+    """The steps that uint8 RGB pictures of any size go through before the network reads them.
 
     They are resized to `size` (height, width) with half-pixel centres, divided by 255, put into
     `colour_order`, and `mean` (3 values) is taken off before dividing by `std` (3 values).
@@ -52,7 +52,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class FileStatement:
-    """What the TOML file beside an extractor's ONNX file says."""
+    """The statements of the TOML file beside an extractor's ONNX file."""
 
     name: str
     input: str
@@ -157,7 +157,7 @@ def preprocessing_model(rules: Preprocessing) -> onnx.ModelProto:
 
 
 def read_statement(path: Path, model: onnx.ModelProto) -> FileStatement:
-    """What the TOML file at `path` says of `model`; input, output and size may be left to a plain model.
+    """The statements of the TOML file at `path` on `model`; input, output and size may be left to a plain model.
 
     Raises:
         SpecError: if the file is missing, says what the model does not have, or leaves a choice open.
