@@ -157,7 +157,7 @@ def preprocessing_model(rules: Preprocessing) -> onnx.ModelProto:
 
 
 def read_statement(path: Path, model: onnx.ModelProto) -> FileStatement:
-    """The statements of the TOML file at `path` on `model`; input, output and size may be left to a plain model.
+    """The statements of the TOML file at `path`; input, output and size may be left to a plain model.
 
     Raises:
         SpecError: if the file is missing, says what the model does not have, or leaves a choice open.

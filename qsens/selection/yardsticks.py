@@ -1,4 +1,4 @@
-"""The meaning of scores, told by yardsticks: the alteration that costs as much, and scores that hear too much."""
+"""The meaning of scores, told by yardsticks: the alteration that costs as much, scores that hear too much."""
 
 import math
 from collections import Counter
