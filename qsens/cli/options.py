@@ -181,7 +181,7 @@ _OPTIONS = (
     click.option(
         "--repair",
         metavar="STAGES",
-        help="Make INT8 better before maps are tried: auto, none, stages (scales,ranges,weights), or "
+        help="Make INT8 better before maps are tried: auto, none, stages (ranges,scales,weights), or "
         "compare, which scores some maps without it too.",
     ),
     click.option("--placement", type=click.Choice(PLACEMENTS), help="Which tensors INT8 layers quantize."),

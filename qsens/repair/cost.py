@@ -7,7 +7,7 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.repair.layer_inputs import WeightMatrix
 from qsens.repair.range_search import MOST_TRIES
 from qsens.repair.scale_search import MOST_TRIES as MOST_SCALE_TRIES
-from qsens.repair.stages import FEWEST_SAMPLES, FITTED_PICTURES, HELD_OUT_PICTURES
+from qsens.repair.stages import FEWEST_SAMPLES, FITTED_PICTURES, HELD_OUT_PICTURES, SCALED_PICTURES
 from qsens.repair.weights import MOST_COLUMNS, ROWS
 
 # The most that searches took: a tensor's neighbours once or twice, a few of them further.
@@ -41,7 +41,7 @@ def repair_seconds(
 
 
 def _scales_s(plan: LoweringPlan, options: LoweringOptions, pace: Pace) -> float:
-    return MOST_SCALE_TRIES * (pace.build_s + FITTED_PICTURES * pace.picture_s)
+    return MOST_SCALE_TRIES * (pace.build_s + SCALED_PICTURES * pace.picture_s)
 
 
 def _ranges_s(plan: LoweringPlan, options: LoweringOptions, pace: Pace) -> float:

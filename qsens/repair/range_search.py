@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from qsens.core.interfaces import Progress
@@ -48,18 +49,21 @@ class Descent(Generic[Key, Value]):
         """Whether going along `one` helped, or, where it did not, along `other`."""
         return self._follow(key, one) or self._follow(key, other)
 
+    def attempt(self, changes: Mapping[Key, Value]) -> bool:
+        """Whether those changes together helped; they are kept then."""
+        if self.tries >= self._most_tries:
+            return False
+        self.tries += 1
+        self._progress(self.tries, self._most_tries, self._label)
+        error = self._error_of({**self.changed, **changes})
+        if not error < self.error:
+            return False
+        self.changed.update(changes)
+        self.error = error
+        return True
+
     def _follow(self, key: Key, values: Sequence[Value]) -> bool:
-        has_helped = False
-        for value in values:
-            if self.tries >= self._most_tries:
-                break
-            self.tries += 1
-            self._progress(self.tries, self._most_tries, self._label)
-            error = self._error_of({**self.changed, key: value})
-            if not error < self.error:
-                break
-            self.changed[key], self.error, has_helped = value, error, True
-        return has_helped
+        return sum(1 for _ in takewhile(lambda value: self.attempt({key: value}), values)) > 0
 
 
 @dataclass(frozen=True)

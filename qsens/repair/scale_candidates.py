@@ -25,10 +25,16 @@ _LARGEST_VALUE = FP16_MAXIMUM / OVERFLOW_MARGIN / 2**LARGEST_EXPONENT
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Output channels of a layer that are scaled alike."""
+    """Output channels of a layer that are scaled alike; `largest` is the largest value of any of them."""
 
     layer: str
     channels: tuple[int, ...]
+    largest: float
+
+    def room(self, amax: float) -> float:
+        """How often its values can be doubled before one exceeds `amax`, at most `LARGEST_EXPONENT`."""
+        doublings = np.log2(amax / self.largest) if self.largest > 0 else 0.0
+        return float(np.clip(doublings, 0, LARGEST_EXPONENT))
 
 
 def scaled_tensors(
@@ -83,7 +89,7 @@ def channel_groups(layer: str, magnitudes: Array) -> tuple[ChannelGroup, ...]:
     """At most `MOST_GROUPS` groups of a layer's channels, those of the largest `magnitudes` first."""
     order = np.argsort(-magnitudes, kind="stable")
     parts = np.array_split(order, min(MOST_GROUPS, len(order)))
-    return tuple(ChannelGroup(layer, tuple(part.tolist())) for part in parts)
+    return tuple(ChannelGroup(layer, tuple(part.tolist()), float(magnitudes[part[0]])) for part in parts)
 
 
 def _readers(plan: LoweringPlan, tensor: str, placement: Placement) -> Sequence[str]:

@@ -11,9 +11,9 @@ from qsens.repair.range_search import Descent
 from qsens.repair.scale_candidates import LARGEST_EXPONENT, ChannelGroup
 
 # Each try runs the generator over the samples once.
-MOST_TRIES = 600
-# Groups in a row that did not want to move: the others, of smaller values, hardly will.
-MOST_MISSES = 6
+MOST_TRIES = 400
+# Of the steps by which channels could be made finer before they reach their tensor's threshold.
+_SHARES_OF_ROOM = (1.0, 0.5)
 # Thresholds are moved by these factors, the wide ones first.
 _FACTORS = (2**0.25, 2**0.125)
 _TURNS = 3
@@ -77,27 +77,33 @@ def _told_apart(
 def _settle(
     descent: Descent[str | ChannelGroup, float], tensor: str, own: float, held: Sequence[ChannelGroup]
 ) -> None:
-    """Move the threshold of a tensor and its channels in turn, until the channels stay."""
+    """Move the channels of a tensor and its threshold in turn, until the channels stay."""
     for _ in range(_TURNS):
+        now = descent.changed.get(tensor, own)
+        has_moved = _move_channels(descent, held, now)
         for factor in _FACTORS:
             now = descent.changed.get(tensor, own)
             smaller, larger = ([now * factor ** (sign * step) for step in range(1, 17)] for sign in (-1, 1))
             descent.follow_either(tensor, smaller, larger)
-        if not _move_channels(descent, held):
+        if not has_moved:
             break
 
 
-def _move_channels(descent: Descent[str | ChannelGroup, float], held: Sequence[ChannelGroup]) -> bool:
-    """Whether any group wanted to move."""
-    misses: dict[str, int] = {}
+def _move_channels(
+    descent: Descent[str | ChannelGroup, float], held: Sequence[ChannelGroup], amax: float
+) -> bool:
+    """Whether any group wanted to move: first all of a layer as far as they have room, then each alone."""
     has_moved = False
+    for layer in dict.fromkeys(group.layer for group in held):
+        of_layer = [group for group in held if group.layer == layer]
+        if not any(descent.changed.get(group) for group in of_layer):
+            has_moved |= any(
+                descent.attempt({group: -round(share * group.room(amax)) for group in of_layer})
+                for share in _SHARES_OF_ROOM
+            )
     for group in held:
-        if misses.get(group.layer, 0) >= MOST_MISSES:
-            continue
         now = int(descent.changed.get(group, 0))
         finer = range(now - 1, -LARGEST_EXPONENT - 1, -1)
         coarser = range(now + 1, LARGEST_EXPONENT + 1)
-        moved = descent.follow_either(group, finer, coarser)
-        misses[group.layer] = 0 if moved else misses.get(group.layer, 0) + 1
-        has_moved |= moved
+        has_moved |= descent.follow_either(group, finer, coarser)
     return has_moved

@@ -23,12 +23,14 @@ from qsens.repair.scale_search import search_scales
 from qsens.repair.tries import Tries
 from qsens.repair.weights import compensate_weights
 
-STAGES = ("scales", "ranges", "weights")
+STAGES = ("ranges", "scales", "weights")
 RECIPES: Mapping[str, tuple[str, ...]] = {"none": (), "auto": ("ranges", "weights")}
 # Fewer leave nothing to fit to, or nothing to hold against it.
 FEWEST_SAMPLES = 8
 # Samples whose pictures tell which range is better, and those that a stage has to improve.
 FITTED_PICTURES = 40
+# Scales are moved in many tries, and one try for each sample costs as much.
+SCALED_PICTURES = 20
 HELD_OUT_PICTURES = 24
 _VERSION = 1
 # A repair with one more stage, and what that did.
@@ -160,44 +162,47 @@ def _spread(samples: SampleSet, count: int) -> SampleSet:
     return SampleView(samples, spread_places(len(samples), count), "")
 
 
-def _scales_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
-    samples = _spread(subject.parts[0], FITTED_PICTURES)
-    measure = subject.measure(samples)
-
-    def error_of(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> float:
-        tried = replace(repair, exponents=exponents, amax=amax)
-        shown = {name: values.tolist() for name, values in exponents.items()}
-        return tries.error(
-            ["scales", shown, dict(amax)], lambda: measure(*tried.applied(subject.plan, subject.ranges))
-        )
-
-    groups = channels_to_scale(subject.plan, subject.ranges, measure, samples, threads=subject.threads)
-    start = {name: subject.ranges[name].amax for name in groups}
-    found = search_scales(start, groups, error_of, subject.progress)
-    changed = sum(int(np.count_nonzero(values)) for values in found.exponents.values())
-    result = StageResult("scales", is_taken=True, changed=changed, tries=found.tries)
-    return replace(repair, exponents=found.exponents, amax=found.amax), result
-
-
 def _ranges_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
-    plan, ranges = repair.applied(subject.plan, subject.ranges)
-    tensors = plan.quantized_tensors(subject.options.placement)
-    observer = plan.observer(subject.options.placement, subject.threads)
+    tensors = subject.plan.quantized_tensors(subject.options.placement)
+    observer = subject.plan.observer(subject.options.placement, subject.threads)
     fitted, _ = subject.parts
     candidates = range_candidates(observer, tensors, fitted, subject.progress)
     measure = subject.measure(_spread(fitted, FITTED_PICTURES))
 
     def error_of(amax: Mapping[str, float]) -> float:
-        tried = replace(repair, amax={**repair.amax, **amax}).repaired_ranges(subject.ranges)
-        return tries.error(["ranges", dict(amax)], lambda: measure(plan, tried))
+        tried = replace(repair, amax=amax).repaired_ranges(subject.ranges)
+        return tries.error(["ranges", dict(amax)], lambda: measure(subject.plan, tried))
 
-    start = {name: ranges[name].amax for name in tensors}
+    start = {name: subject.ranges[name].amax for name in tensors}
     offered = {name: tuple(methods) for name, methods in candidates.items()}
     found = search_ranges(start, offered, error_of, subject.progress)
     methods = {name: candidates[name][amax] for name, amax in found.amax.items()}
     result = StageResult("ranges", is_taken=True, changed=len(found.amax), tries=found.tries)
-    amax, methods = {**repair.amax, **found.amax}, {**repair.methods, **methods}
-    return replace(repair, amax=amax, methods=methods), result
+    return replace(repair, amax=found.amax, methods=methods), result
+
+
+def _scales_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
+    samples = _spread(subject.parts[0], SCALED_PICTURES)
+    measure = subject.measure(samples)
+
+    def changed(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> Repair:
+        methods = {**repair.methods, **dict.fromkeys(amax, "scales")}
+        return replace(repair, exponents=exponents, amax={**repair.amax, **amax}, methods=methods)
+
+    def error_of(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> float:
+        tried = changed(exponents, amax)
+        shown = {name: values.tolist() for name, values in exponents.items()}
+        return tries.error(
+            ["scales", shown, dict(amax)], lambda: measure(*tried.applied(subject.plan, subject.ranges))
+        )
+
+    ranges = repair.repaired_ranges(subject.ranges)
+    groups = channels_to_scale(subject.plan, ranges, measure, samples, threads=subject.threads)
+    start = {name: ranges[name].amax for name in groups}
+    found = search_scales(start, groups, error_of, subject.progress)
+    count = sum(int(np.count_nonzero(values)) for values in found.exponents.values())
+    result = StageResult("scales", is_taken=True, changed=count, tries=found.tries)
+    return changed(found.exponents, found.amax), result
 
 
 def _weights_compensated(subject: Subject, repair: Repair, _: Tries) -> Proposal:
@@ -213,7 +218,7 @@ def _weights_compensated(subject: Subject, repair: Repair, _: Tries) -> Proposal
 
 
 _PROPOSERS: Mapping[str, Callable[[Subject, Repair, Tries], Proposal]] = {
-    "scales": _scales_by_picture,
     "ranges": _ranges_by_picture,
+    "scales": _scales_by_picture,
     "weights": _weights_compensated,
 }

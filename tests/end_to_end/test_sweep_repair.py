@@ -45,11 +45,11 @@ def test_a_repaired_run_is_resumed_and_exported(run, generator, photos):
 
 @pytest.mark.slow
 def test_a_run_with_channel_scales_is_resumed_and_exported(generator, photos, tmp_path):
-    run, stages = tmp_path / "run", ("--repair", "scales,ranges,weights", *REPAIR[2:])
+    run, stages = tmp_path / "run", ("--repair", "ranges,scales,weights", *REPAIR)
     assert sweep(generator, photos, run, *stages).exit_code == 0
     kept = reopen_run(run).repair
     assert kept.exponents
-    assert [stage.stage for stage in kept.stages] == ["scales", "ranges", "weights"]
+    assert [stage.stage for stage in kept.stages] == ["ranges", "scales", "weights"]
     trials = without_durations(run)
     keep_trials(run, 2)
     assert sweep(generator, photos, run, *stages).exit_code == 0
@@ -139,7 +139,7 @@ def test_a_plan_tells_of_repair_and_its_time(generator, photos):
 def test_an_unknown_recipe_is_refused_with_the_list(recipe, generator, photos, tmp_path):
     result = sweep(generator, photos, tmp_path / "run", "--repair", recipe)
     assert result.exit_code == 2
-    assert "auto, none, compare, or of scales, ranges and weights those you want" in result.stderr
+    assert "auto, none, compare, or of ranges, scales and weights those you want" in result.stderr
 
 
 def test_compare_scores_maps_without_repair_too_and_no_choice_sees_them(run, generator, photos):

@@ -8,7 +8,10 @@ import pytest
 from qsens.repair.scale_candidates import ChannelGroup, channel_groups
 from qsens.repair.scale_search import search_scales
 
-GROUPS = {"t": (ChannelGroup("one", (0,)), ChannelGroup("one", (1, 2))), "u": (ChannelGroup("two", (0,)),)}
+GROUPS = {
+    "t": (ChannelGroup("one", (0,), 8.0), ChannelGroup("one", (1, 2), 2.0)),
+    "u": (ChannelGroup("two", (0,), 3.0),),
+}
 START = {"t": 8.0, "u": 3.0}
 BEST = {"one": np.array([0, -2, -2]), "two": np.array([3])}
 
