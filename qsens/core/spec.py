@@ -160,6 +160,11 @@ class SweepSpec:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def grid(self) -> str:
+        """The INT8 codes that maps are scored with, those of the target: `signed` or `unsigned`."""
+        return "signed" if self.target is None else target_named(self.target).target.grid
+
+    @property
     def stages_of_repair(self) -> str:
         """`repair` without the wish to compare: `auto`, `none`, or stages joined by commas."""
         return ",".join(name for name in self.repair.split(",") if name != COMPARE) or "auto"

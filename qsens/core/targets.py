@@ -67,6 +67,11 @@ class Target:
     opened_by: str = ""
     extra_files: WritesExtraFiles | None = None
 
+    @property
+    def grid(self) -> str:
+        """The INT8 codes of what cannot be negative: `unsigned`, 0 to 255, on CPUs, else `signed`, to 127."""
+        return "unsigned" if self.flavour == "u8" else "signed"
+
 
 @dataclass(frozen=True)
 class DeclaredTarget:

@@ -33,6 +33,7 @@ from qsens.deploy.bundle_document import (
 from qsens.deploy.bundle_readme import readme_text
 from qsens.deploy.changed_map import changed_map
 from qsens.deploy.chosen_map import ChosenMap
+from qsens.deploy.other_grid import on_grid_of
 from qsens.device.bundle_files import (
     BEYOND,
     CHECKSUMS,
@@ -196,7 +197,8 @@ def export_bundle(
 ) -> ExportedBundle:
     """Export one map; an earlier bundle at the same place is replaced once the new one is complete.
 
-    `hear` is told, before anything is written, which layers go back to float where that is allowed.
+    `hear` is told, before anything is written, of scores on another grid, and which layers go back to float
+    where that is allowed.
 
     Raises:
         SpecError: for a batch that the graph cannot take.
@@ -214,6 +216,7 @@ def export_bundle(
 def _export(
     run: ReopenedRun, chosen: ChosenMap, options: ExportOptions, folder: Path, hear: Callable[[str], None]
 ) -> ExportedBundle:
+    run, chosen = on_grid_of(options.target, run, chosen, hear)
     indices = golden_indices(run, options.golden_samples)
     inputs = golden_inputs(run, indices)
     fp32 = exact_outputs(run, PrecisionMap(Precision.FP32), inputs)

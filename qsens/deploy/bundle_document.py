@@ -204,6 +204,7 @@ def _run(facts: BundleFacts) -> dict[str, Any]:
         "backend": spec.backend,
         "placement": spec.placement,
         "weight_scales": spec.weight_scales,
+        "grid": str(run.options.grid),
         "range_method": spec.range_method,
         "repair": spec.stages_of_repair,
         "evaluation_samples": spec.evaluation_samples,

@@ -15,6 +15,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.core.targets import declared_targets
 from qsens.deploy.bundle_script import Compared, Refused, compare
+from qsens.deploy.other_grid import scored_workload
 from qsens.device.audit import DeviceEngine, LayerAudit, audit_layers
 from qsens.device.bundle_files import DOCUMENT, Bundle
 from qsens.device.bundle_model import open_bundle
@@ -26,10 +27,8 @@ from qsens.device.leftovers import temporary_folder
 from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import Flavour, LoweredGraph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Evaluator, reference_features
-from qsens.run.open import scoring_context
+from qsens.run.evaluate import Evaluator
 from qsens.run.reopen import ReopenedRun, reopen_run
-from qsens.run.stages import Workload
 
 # What an engine may lose against exact arithmetic beyond the score's own error, as for the goldens.
 PSNR_ALLOWANCE_DB = 0.5
@@ -96,7 +95,7 @@ def score_again(bundle: Bundle, run: ReopenedRun, progress: Progress) -> tuple[C
     if deployed == PrecisionMap(Precision.FP32):
         raise SpecError("FP32 is what scores compare with: there is nothing to score", "leave --score out")
     with temporary_folder() as folder:
-        workload = _workload(bundle, run, folder, progress)
+        workload = scored_workload(run, _BackendOfBundle(bundle, run.spec.threads), folder, progress)
         trial = Evaluator(workload, evidence=folder, samples=folder, fp32=None)(1, deployed)
     found = {score.metric: score for score in trial.scores}
     return tuple(
@@ -159,25 +158,6 @@ class _BackendOfBundle(Backend):
             return _EngineOfBundle(self._bundle, lowered.requested)
         except DeviceError as error:
             raise BuildError(error.message, error.hint) from error
-
-
-def _workload(bundle: Bundle, run: ReopenedRun, folder: Path, progress: Progress) -> Workload:
-    opened = run.opened
-    features = None
-    if opened.reference is not None and opened.extractor is not None:
-        path = folder / "reference-features.npz"
-        features = reference_features(opened.reference, opened.extractor, path=path, progress=progress)
-    return Workload(
-        plan=run.plan,
-        ranges=run.ranges,
-        options=run.options,
-        backend=_BackendOfBundle(bundle, run.spec.threads),
-        samples=opened.evaluation,
-        output=run.spec.output,
-        metrics=opened.metrics,
-        context=scoring_context(opened, features),
-        batch_size=run.spec.batch_size,
-    )
 
 
 def _compared_score(expected: Mapping[str, Any], found: float) -> ComparedScore:

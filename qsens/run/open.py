@@ -32,8 +32,6 @@ from qsens.core.metric_names import base_name, first_of_role, role_of
 from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
-from qsens.core.targets import target_named
-from qsens.engines.lowering.lowered_graph import Flavour
 from qsens.engines.lowering.plan import Grid, LoweringOptions, Placement, WeightScales
 from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
@@ -364,10 +362,8 @@ def linear_algebra_threads(threads: int) -> threadpool_limits:
 
 
 def lowering_options(spec: SweepSpec) -> LoweringOptions:
-    """The part of a spec that lowering reads; a target of CPUs brings their grid."""
-    flavour = None if spec.target is None else target_named(spec.target).target.flavour
-    grid = Grid.UNSIGNED if flavour == Flavour.U8 else Grid.SIGNED
-    return LoweringOptions(Placement(spec.placement), WeightScales(spec.weight_scales), grid)
+    """The part of a spec that lowering reads."""
+    return LoweringOptions(Placement(spec.placement), WeightScales(spec.weight_scales), Grid(spec.grid))
 
 
 def scoring_context(opened: OpenedSweep, features: np.ndarray[Any, np.dtype[Any]] | None) -> ScoringContext:

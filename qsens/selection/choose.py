@@ -164,6 +164,11 @@ def _limit_on(study: Study, metric: str, budget: Budget) -> Limit:
     return limit_from(study.yardsticks, score, _baseline(study, metric), budget)
 
 
+def limit_of_points(study: Study, metric: str, points: float) -> Limit:
+    """The limit `points` beyond FP32's score. Raises `SpecError` where that was not measured."""
+    return _limit_on(study, metric, Budget(points))
+
+
 def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, budget: Budget) -> Limit:
     """The limit that a budget is on the metric of `score`, where FP32 is at `baseline`.
 

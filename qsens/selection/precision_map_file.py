@@ -33,6 +33,7 @@ _SETTINGS = (
     "strategy",
     "placement",
     "weight_scales",
+    "grid",
     "range_method",
     "percentile",
     "repair",
@@ -147,7 +148,7 @@ def precision_map_document(
 
     Infinite scores become `None`.
     """
-    values = {**spec.to_mapping(), "repair": spec.stages_of_repair}
+    values = {**spec.to_mapping(), "repair": spec.stages_of_repair, "grid": spec.grid}
     anchors = {str(precision): anchor_trial(study, precision) for precision in Precision}
     document = {
         "schema_version": SCHEMA_VERSION,

@@ -176,7 +176,7 @@ def test_values_win_over_their_base_and_tables_merge(tmp_path, monkeypatch):
 
 WRONG = [
     ("placementt = 'dense'", "no key named 'placementt'", "did you mean 'placement'"),
-    ("placement = 'denze'", "'placement' is 'denze'", "inputs, residual or dense"),
+    ("placement = 'denze'", "'placement' is 'denze'", "inputs, residual, dense or dense-float-output"),
     ("batch_size = 0", "'batch_size' is 0", "from 1"),
     ("batch_size = 'many'", "'batch_size' is 'many'", "whole number"),
     ("percentile = 2", "'percentile' is 2", "at most 1"),

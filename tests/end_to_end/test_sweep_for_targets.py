@@ -126,12 +126,35 @@ def test_a_resumed_run_keeps_its_layers_and_asks_nothing_again(run, monkeypatch)
     assert ((run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()) == before
 
 
-def test_a_cpu_target_is_scored_with_its_own_codes_which_tensorrt_does_not_have(run):
+def test_a_map_of_a_cpus_codes_is_scored_again_for_tensorrt_which_has_others(run):
     assert reopen_run(run).options.grid is Grid.UNSIGNED
+    chosen = json.loads((run / "precision_map.json").read_text())
+    assert chosen["settings"]["grid"] == "unsigned"
+    result = qsens("export", run, "--for", "tensorrt", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["run"]["grid"] == "signed"
+    before, after = (psnr_in(scores["chosen"]) for scores in (chosen["scores"], document["scores"]))
+    assert after < before - 1
+    assert f"psnr {before:.2f} -> {after:.2f}" in result.stderr
+    shipped = json.loads((run / "bundle-tensorrt" / "precision_map.json").read_text())
+    assert (shipped["settings"]["grid"], psnr_in(shipped["scores"]["chosen"])) == ("signed", after)
+
+
+def test_a_map_that_is_beyond_its_budget_on_another_grid_is_not_exported(run):
+    psnr = psnr_in(json.loads((run / "precision_map.json").read_text())["scores"]["chosen"])
+    assert qsens("select", run, "--budget", f"{psnr - 0.5:.2f}", "--write").exit_code == 0
     result = qsens("export", run, "--for", "tensorrt")
     assert result.exit_code == 1
-    assert "flavour strong has no unsigned INT8, which this map is scored with" in result.stderr
-    assert "sweep again for the target that you export to: --for NAME" in result.stderr
+    assert (
+        f"instead of {psnr:.2f}, beyond the limit of {psnr - 0.5:.2f}; nothing was written" in result.stderr
+    )
+    assert "qsens sweep --for tensorrt --out NEW" in result.stderr
+    assert not (run / "bundle-tensorrt").exists()
+
+
+def psnr_in(scores):
+    return next(score["value"] for score in scores if score["metric"] == "psnr")
 
 
 def test_another_target_is_another_run(run):
