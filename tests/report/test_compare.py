@@ -4,13 +4,16 @@ import csv
 import json
 
 import pytest
-from compared_runs import CONTENTS, write_compared_run
+from compared_runs import CONTENTS, fid_against, write_compared_run
 
 from qsens.core.errors import BudgetError, RunFolderError, SpecError
 from qsens.core.spec import SweepSpec
+from qsens.core.trial import Score, Yardstick
 from qsens.report.compare.compare import CompareOptions, compare_runs
+from qsens.report.compare.tables import tables_of
 from qsens.report.compare.write import comparison_document, write_comparison
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.yardsticks import keep_yardsticks
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.precision_map_file import write_precision_map
@@ -50,6 +53,18 @@ def test_without_a_budget_the_maps_in_the_folders_count(pair):
     first, second = compare_runs(paths, CompareOptions()).runs
     assert (first.chosen.number, first.budget) == (number, "2")
     assert second.chosen is None
+
+
+def test_runs_are_told_by_the_yardsticks_of_each(pair):
+    paths = pair(damage=3.0)
+    for path in paths:
+        fid = Score("fid[lite0]", 15.0, 64, fid_against(), True, 0.1, 5.0, 0.1)
+        keep_yardsticks(RunPaths(path).yardsticks_path, "", [Yardstick("jpeg:95", (fid,))])
+    found = compare_runs(paths, CompareOptions(budget="jpeg:95"))
+    notes = "\n".join(note for table in tables_of(found) for note in table.notes)
+
+    assert all(run.chosen is not None for run in found.runs)
+    assert notes.count("the chosen map costs less than JPEG 95 (fid[lite0]).") == 2
 
 
 def test_a_run_without_a_map_within_the_budget_is_named(pair):

@@ -17,6 +17,8 @@ from qsens.selection.timings import Timings
 LONGEST_LABEL = 40
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _NO_EFFECT = "threads"
+# What a map is chosen by does not tell runs apart.
+_CHOOSING = ("budget", "guard", "yardsticks", "delivery")
 # Which digest of a run's provenance is of the file or folder that a spec key names.
 _DIGEST_NAMES = {
     "checkpoint": "generator",
@@ -72,7 +74,7 @@ def labels_of(paths: Sequence[Path], specs: Sequence[SweepSpec]) -> tuple[str, .
     differing = [
         setting
         for setting in _spec_settings(specs)
-        if setting.name not in ("budget", "guard") and "—" not in setting.values
+        if setting.name not in _CHOOSING and "—" not in setting.values
     ]
     if len(differing) == 1 and len(set(differing[0].values)) == len(paths):
         by_value = [_value_label(differing[0].name, value) for value in differing[0].values]

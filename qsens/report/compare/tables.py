@@ -13,6 +13,7 @@ from qsens.report.compare.compare import Comparison
 from qsens.report.compare.differences import CHOSEN, Difference, Verdict, anchor_name, shown_maps
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
+from qsens.selection.yardsticks import place_sentences
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def _maps_table(comparison: Comparison) -> ComparedTable:
             "A run without a chosen map has no precision_map.json: qsens select RUN --budget X --write, or "
             "--budget X here."
         ]
+    for run in comparison.runs:
+        notes += place_sentences(run.study, [(f"{run.label}: the chosen map", run.chosen)])
     return ComparedTable("", header, tuple(rows), (1, 4, 5, *range(6, len(header))), tuple(notes))
 
 
