@@ -10,7 +10,7 @@ use. qsens runs as `--strategy guided --repair auto --placement residual`, for O
 "INT8 MACs" are counted by qsens' layers for both. "OpenVINO" is the FID of the finished engine's pictures,
 "exact" that in qsens' integer arithmetic, the one its search went by; of NNCF's map it is that of the same
 layers in INT8 with qsens' repair. "full" and "partial" are evaluations on all samples and on some (300 for
-NNCF, a screen of 32 for qsens), FP32 among the full ones; "frames" are evaluation samples run by both.
+NNCF, a screen of 32 for qsens), FP32 among the full ones; "frames" are the samples scored by both.
 Seconds are everything from the FP32 graph to the chosen map: features of the real images, calibration, repair
 and search, and for qsens the guard and the intervals, which NNCF does not have. One processor.
 """

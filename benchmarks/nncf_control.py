@@ -1,16 +1,17 @@
 """NNCF's quantization with accuracy control over a sweep's own samples and score, its work counted.
 
 Needs the packages `nncf` and `openvino`. NNCF takes a score of which more is better, so that it is given the
-negated Fréchet distance. It asks the function for a single image first; a distance of one image does not
-exist, and NNCF falls back to ranking groups of quantizers by the error of their pictures, as it would for
-anybody's FID. The function hands over the pictures that it scored, so that NNCF need not run them again.
+negated Fréchet distance. It asks the function for a single image first, of which there is no such distance:
+where the function fails there, NNCF 3.4 ranks groups of quantizers by the error of their pictures and takes
+those back first whose return leaves the largest. So that it ranks by the score, a single image gets a number
+of its own, which also tells NNCF the images to rank on.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import nncf
@@ -25,8 +26,6 @@ from qsens.scoring.extractors import features_of_images
 from qsens.scoring.frechet import Reference, frechet_distance
 from qsens.scoring.pictures import picture_output, pictures_from_values
 
-# NNCF's own default for ranking: `nncf.quantization.algorithms.accuracy_control.ranker`.
-RANKED_SAMPLES = 300
 WEIGHTED = (
     "Convolution",
     "GroupConvolution",
@@ -68,13 +67,17 @@ class PictureScore:
 
     def __call__(self, values: Sequence[Array]) -> float:
         """FID of the picture output of samples, in batches. Raises `ScoreError` for a single sample."""
+        return frechet_distance(self.reference, self.features(values))
+
+    def features(self, values: Sequence[Array]) -> Array:
+        """Features (N, D) of the picture output of samples, in batches."""
         assert self.opened.extractor is not None, "FID reads features"
         together = np.concatenate(values)
         parts = [
             self.opened.extractor.run(pictures_from_values(batch, self.opened.spec.output))
             for batch in np.array_split(together, -(-len(together) // PICTURES_PER_RUN))
         ]
-        return frechet_distance(self.reference, np.concatenate(parts))
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,17 +94,19 @@ class _Validation:
     """NNCF's validation function."""
 
     score: PictureScore
+    samples: int
     work: Work
-    scores: list[float] = field(default_factory=list)
 
-    def __call__(
-        self, compiled: openvino.CompiledModel, feeds: Iterable[Feed]
-    ) -> tuple[float, list[list[Array]]]:
-        values = [run(compiled, feed, self.score.picture) for feed in feeds]
-        distance = self.score(values)
-        self.work.full += 1
-        self.work.frames += len(values)
-        return -distance, [[value] for value in values]
+    def __call__(self, compiled: openvino.CompiledModel, feeds: Iterable[Feed]) -> tuple[float, list[float]]:
+        """The negated distance, and that of each image's features to the mean of the real ones."""
+        features = self.score.features([run(compiled, feed, self.score.picture) for feed in feeds])
+        singly = -np.square(features - self.score.reference.mean).sum(axis=1)
+        if len(features) == 1:
+            return float(singly[0]), singly.tolist()
+        self.work.frames += len(features)
+        self.work.full += len(features) == self.samples
+        self.work.partial += len(features) < self.samples
+        return -frechet_distance(self.score.reference, features), singly.tolist()
 
 
 def accuracy_controlled(opened: OpenedSweep, *, is_signed: bool, share: float) -> Controlled:
@@ -112,30 +117,21 @@ def accuracy_controlled(opened: OpenedSweep, *, is_signed: bool, share: float) -
     """
     work = Work()
     cpu, wall = time.process_time(), time.perf_counter()
-    validation = _Validation(PictureScore.of(opened), work)
+    validation = _Validation(PictureScore.of(opened), len(opened.evaluation), work)
     calibration, evaluation = (
         list(InputCache(samples, opened.graph, 1).singly())
         for samples in (opened.calibration, opened.evaluation)
     )
-    ranked: list[Feed] = []
-
-    def counted(feed: Feed) -> dict[str, Array]:
-        ranked.append(feed)
-        return dict(feed)
-
     model = nncf.quantize_with_accuracy_control(
         openvino_model(opened.graph, calibration[0]),
         calibration_dataset=nncf.Dataset(calibration, dict),
-        validation_dataset=nncf.Dataset(evaluation, counted),
+        validation_dataset=nncf.Dataset(evaluation, dict),
         validation_fn=validation,
         max_drop=share,
         drop_type=nncf.DropType.RELATIVE,
-        subset_size=len(calibration),
         advanced_quantization_parameters=_parameters(is_signed=is_signed),
     )
     work.cpu_s, work.wall_s = time.process_time() - cpu, time.perf_counter() - wall
-    work.frames += len(ranked)
-    work.partial = len(ranked) // min(RANKED_SAMPLES, len(evaluation))
     return Controlled(model, int8_layers(model, opened.graph), work)
 
 
