@@ -14,6 +14,7 @@ from qsens.report.figures.block_axis import cut_middle, short_names
 from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_lines
 from qsens.report.figures.sensitivity import Effect, Sensitivity
 from qsens.report.figures.tradeoff import Family, tradeoff
+from qsens.report.figures.yardstick_axis import yardstick_ticks
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import outcome_note, score_text, time_text
 
@@ -107,6 +108,9 @@ def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
         if curve is None
         else [{"label": line.label, "trial": line.trial} for line in curve.references],
         "floor": None if floor is None else {"label": floor.label, "value": floor.value},
+        "yardsticks": [
+            [tick.title, tick.value, format_value(tick.value)] for tick in yardstick_ticks(study, metric)
+        ],
         "fronts": [_front(content, metric, place) for place in range(-1, len(content.timings))],
         "effects": [] if effects is None else _effects(effects),
     }

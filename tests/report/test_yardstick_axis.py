@@ -15,6 +15,8 @@ from qsens.report.figures.yardstick_axis import (
     tick_labels,
     yardstick_ticks,
 )
+from qsens.report.interactive_data import run_data
+from qsens.report.page_content import PageContent
 from qsens.report.page_tables import score_table
 from qsens.selection.yardsticks import place_sentence
 
@@ -63,3 +65,10 @@ def test_the_page_tells_what_maps_cost_in_familiar_alterations(study):
 
     assert "<td>FP32 after noise of 1 level</td>" in row
     assert told.startswith("INT8 everywhere costs more than JPEG 95")
+
+
+def test_charts_that_move_have_them_too(study):
+    content = PageContent("run", study, None, "", (), (), {}, {}, "today")
+    metric = next(entry for entry in run_data(content)["metrics"] if entry["name"] == study.metrics[0])
+
+    assert [title for title, *_ in metric["yardsticks"]] == ["JPEG 95", "noise of 1 level"]

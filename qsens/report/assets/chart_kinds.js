@@ -118,6 +118,21 @@ function referenceTraces(place, last, lowest) {
   return lines;
 }
 
+// Ticks at the right end of the chart: what FP32's own pictures score after familiar alterations.
+function yardstickTraces(place, right, lowest) {
+  const metric = metricOf(data.runs[place]);
+  const shown = metric.yardsticks.filter((entry) => !view.isLog || entry[1] > 0);
+  if (!shown.length || view.isOverlay) {
+    return [];
+  }
+  return [{
+    type: "scatter", mode: "markers", name: "FP32 after alterations", hoverinfo: "text",
+    x: shown.map(() => 1.04 * right), y: shown.map((entry) => heightOf(entry[1], lowest)),
+    text: shown.map(([title, , value]) => plain(`FP32 after ${title}: ${value}`)),
+    marker: { symbol: "line-ew-open", size: 14, color: cssColour("--faint"), line: { width: 2, color: cssColour("--faint") } },
+  }];
+}
+
 // Bands behind the chart, one a run of layers of the same block, named where there is room.
 function blockBands(run, width, offset = 0) {
   const shapes = [], annotations = [];
@@ -160,6 +175,7 @@ function boundaryChart(places, layout) {
       }
     });
     traces.push(...(view.isOverlay ? [] : referenceTraces(place, run.layers.length, lowest)));
+    traces.push(...yardstickTraces(place, run.layers.length, lowest));
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
   layout.xaxis.title = { text: "boundary b (layers 0 to b-1 lie before it)" };
@@ -200,6 +216,7 @@ function tradeoffChart(places, layout) {
     if (chosen) {
       traces.push({ ...star(place, run.chosen, costOf(chosen), lowest), showlegend: !view.isOverlay });
     }
+    traces.push(...yardstickTraces(place, Math.max(...shown.map(costOf)), lowest));
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
   layout.xaxis.title = { text: view.cost < 0
