@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from qsens.core.errors import BudgetError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.core.trial import Study
+from qsens.core.trial import Study, Yardstick
 from qsens.run.choice import Aim, choose_map_of_run
 from qsens.run.floors import REAL, Floor, KeptFloors, keep_floors
 from qsens.run.folder import RunPaths
@@ -61,3 +62,21 @@ def test_a_map_that_is_no_worse_holds_any_share(tmp_path):
     )
     study = replace(STUDY, trials=(*STUDY.trials[:3], replace(STUDY.trials[3], scores=better)))
     assert not any("cannot be held" in note for note in chosen(tmp_path, "8%", 9.5, study).notes)
+
+
+@pytest.mark.parametrize("budget", ["jpeg:95", "0"])
+def test_a_score_that_hears_what_nobody_sees_is_said_to_also_where_no_map_is_good_enough(tmp_path, budget):
+    fp32 = STUDY.trials[0]
+    noise = Yardstick("noise:1", STUDY.trials[2].scores)
+    fp32 = replace(fp32, yardsticks=(*fp32.yardsticks, noise))
+    is_met = budget == "jpeg:95"
+    others = STUDY.trials[1:] if is_met else STUDY.trials[2:]
+    study = replace(STUDY, trials=(fp32, *others))
+    if is_met:
+        told = " ".join(chosen(tmp_path, budget, 0.0, study).notes)
+    else:
+        with pytest.raises(BudgetError) as refused:
+            chosen(tmp_path, budget, 0.0, study)
+        told = refused.value.hint
+
+    assert "Noise of 1 level, which nobody sees, uses up the budget (fid 13.5, allowed 10" in told
