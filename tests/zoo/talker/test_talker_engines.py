@@ -62,8 +62,7 @@ def talker(request, tmp_path_factory):
         "strategy_options": {},
         "threads": 1,
     }
-    for key in ("reference", "budget"):
-        values.pop(key)
+    values.pop("reference")
     opened = open_sweep(SweepSpec.from_mapping(values))
     with RunFolder.open(folder / "run", opened.spec) as run:
         work = calibrated_workload(opened, run, lambda *_: None)
