@@ -144,7 +144,7 @@ NETWORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "style": _style,
     "superresolution": superresolution_values,
 }
-_LEFT_OUT = ("reference", "strategy_options", "strategy", "budget")
+_LEFT_OUT = ("reference", "strategy_options", "strategy", "budget", "target")
 
 
 def _shared_values(images: int, threads: int) -> dict[str, Any]:

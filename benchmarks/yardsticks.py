@@ -71,6 +71,7 @@ def demo_spec(name: str, sets: Path) -> SweepSpec:
     """The demo's spec with the metrics of the table, unrepaired."""
     values = dict(create("demos", name, {}).spec_values(sets))
     values.pop("strategy_options", None)
+    values.pop("target", None)
     values |= {
         "metrics": list(METRICS),
         "threads": 1,

@@ -81,7 +81,7 @@ def silent(done: int, total: int, label: str) -> None:
 
 def demo(values: Mapping[str, object], folder: Path) -> Trained:
     """A demo's generator on its own sets, calibrated as its spec says."""
-    kept = {key: value for key, value in values.items() if key not in {"reference", "budget"}}
+    kept = {key: value for key, value in values.items() if key not in {"reference", "budget", "target"}}
     counts = {"calibration_samples": SAMPLES, "evaluation_samples": SAMPLES}
     fixed = {"placement": "residual", "metrics": ["psnr"], "threads": 1}
     spec = SweepSpec.from_mapping({**kept, **counts, **fixed})

@@ -22,7 +22,7 @@ NEEDS_STUDENT = frozenset({"table1", "figure3", "figure4"})
 # The paper fixes these; other choices would be another experiment.
 _FIXED = ("model", "model_options", "strategy", "layer_order", "pinned", "output")
 # What the demo decides for itself, beside its generator and its sets.
-_OF_THE_DEMO = frozenset({"strategy", "strategy_options", "layer_order", "budget"})
+_OF_THE_DEMO = frozenset({"strategy", "strategy_options", "layer_order", "budget", "placement", "target"})
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,10 @@ def values_for_sweeps(given: Mapping[str, Any]) -> dict[str, Any]:
                 "leave it out here; `qsens sweep` takes it",
             )
     if given.get("calibration") and given.get("evaluation"):
-        base: dict[str, Any] = {"model": "wav2lip", "placement": "dense", "metrics": list(METRICS)}
+        base: dict[str, Any] = {"model": "wav2lip", "metrics": list(METRICS)}
     else:
         demo = TalkerDemo().spec_values(user_cache_folder() / "demo")
         base = {key: value for key, value in demo.items() if key not in _OF_THE_DEMO}
     if given.get("evaluation") and Path(given["evaluation"]).is_dir():
         base["reference"] = given["evaluation"]
-    return {**merge_values(base, given), "metrics_are_chosen": "metrics" in given}
+    return {"placement": "dense", **merge_values(base, given), "metrics_are_chosen": "metrics" in given}

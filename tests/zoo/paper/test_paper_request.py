@@ -134,15 +134,16 @@ def test_a_file_that_is_no_checkpoint_is_refused_before_any_sweep(tmp_path):
         request(tmp_path, student=None, parts=("table2",), teacher=tmp_path / "page.pt").check_weights()
 
 
-def test_sets_of_the_demo_are_taken_without_its_strategy(monkeypatch):
+def test_sets_of_the_demo_are_taken_without_its_strategy_and_target(monkeypatch):
     monkeypatch.setattr(
         TalkerDemo,
         "spec_values",
-        lambda *_: {"model": "wav2lip", "calibration": "c", "strategy": "boundary+ends", "budget": "5%"},
+        lambda *_: {"model": "wav2lip", "calibration": "c", "strategy": "ends", "target": "openvino"},
     )
     values = values_for_sweeps({"seed": 4})
     assert (values["calibration"], values["seed"]) == ("c", 4)
-    assert not {"strategy", "budget"} & values.keys()
+    assert values["placement"] == "dense"
+    assert not {"strategy", "target"} & values.keys()
 
 
 def test_mouth_sync_is_left_out_where_the_true_mouth_is_not_known(tmp_path):

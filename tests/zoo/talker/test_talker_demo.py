@@ -9,6 +9,7 @@ def test_the_spec_is_one_that_a_sweep_takes(tmp_path):
     values = demo.TalkerDemo().spec_values(tmp_path)
     spec = spec_from_values(values, "the demo", {})
     assert spec.model == "wav2lip"
+    assert (spec.target, spec.placement, spec.grid) == ("openvino", "residual", "unsigned")
     assert spec.evaluation == spec.reference
     assert not list(tmp_path.iterdir())
 

@@ -62,7 +62,8 @@ def talker(request, tmp_path_factory):
         "strategy_options": {},
         "threads": 1,
     }
-    values.pop("reference")
+    for key in ("reference", "target"):
+        values.pop(key)
     opened = open_sweep(SweepSpec.from_mapping(values))
     with RunFolder.open(folder / "run", opened.spec) as run:
         work = calibrated_workload(opened, run, lambda *_: None)
