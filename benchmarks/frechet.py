@@ -91,7 +91,7 @@ def parsed_options() -> argparse.Namespace:
 def other_distance(mean: Rows, covariance: Rows) -> tuple[str, Distance]:
     """pytorch-fid's distance, or the same formula where SciPy no longer has what pytorch-fid calls."""
     if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
-        from qsens.zoo.training.pytorch_fid import import_torchvision
+        from qsens.scoring.cpu_torchvision import import_torchvision
 
         import_torchvision()
         from pytorch_fid.fid_score import calculate_frechet_distance

@@ -19,7 +19,7 @@ from qsens.device.machine import this_cpu_saturates
 
 OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
 # Plug-ins of these groups may need more of the machine than that they can be imported.
-ASKED = ("backends", "extractors")
+ASKED = ("backends", "extractors", "metrics")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 
 

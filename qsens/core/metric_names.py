@@ -31,6 +31,8 @@ BUILT_IN = {
     "kid-fp32": MetricFacts(interval_method=_SECOND_ORDER),
     "psnr": MetricFacts("PSNR", "{0} against the FP32 outputs (dB)", _HEAVY_TAILS, Role.DECIBELS),
     "ssim": MetricFacts("SSIM", "{0} against the FP32 outputs", _HEAVY_TAILS),
+    "jod": MetricFacts("JOD", "{0} against the FP32 outputs (10: no visible difference)", _HEAVY_TAILS),
+    "flip": MetricFacts("FLIP", "{0} against the FP32 outputs", _HEAVY_TAILS),
     "flicker": MetricFacts(),
     "mouth-sync": MetricFacts(),
     "lse-d": MetricFacts("LSE-D"),

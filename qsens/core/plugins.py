@@ -47,6 +47,8 @@ _EXTRA_OF_MODULE = {
     "av": "video",
     "dlib": "faces",
     "distributed": "cluster",
+    "flip_evaluator": "flip",
+    "pycvvdp": "jod",
 }
 
 

@@ -59,6 +59,25 @@ def structural_similarities(images: Images, baseline: Images) -> FloatArray:
     return np.array([_similarity(*pair) for pair in zip(images, baseline, strict=True)])
 
 
+def check_pair(batch: ScoredBatch) -> None:
+    """Check that both sides of a batch are pictures of one size, uint8 (N, 3, H, W).
+
+    Raises:
+        ScoreError: if the two sides differ in shape.
+        DataError: for images that are not uint8.
+    """
+    if batch.images.shape != batch.baseline.shape:
+        raise ScoreError(
+            f"images of shape {batch.images.shape} against FP32 images of {batch.baseline.shape}",
+            "the map changed the output size: check the generator",
+        )
+    if batch.images.dtype != np.uint8 or batch.images.ndim != 4:
+        raise DataError(
+            f"images of shape {batch.images.shape} and dtype {batch.images.dtype}",
+            "pass uint8 (N, 3, H, W)",
+        )
+
+
 class Psnr(Metric):
     """Peak signal-to-noise ratio in dB of the pooled error: mean over all images first, then the log.
 
@@ -75,8 +94,8 @@ class Psnr(Metric):
     def label(self, context: ScoringContext) -> str:
         return self.name
 
-    def start(self, context: ScoringContext) -> _ImageAccumulator:
-        return _ImageAccumulator(self.name, context, mean_squared_errors, _pooled_psnr)
+    def start(self, context: ScoringContext) -> ImageAccumulator:
+        return ImageAccumulator(self, context, mean_squared_errors, _pooled_psnr)
 
 
 class Ssim(Metric):
@@ -91,12 +110,12 @@ class Ssim(Metric):
     def label(self, context: ScoringContext) -> str:
         return self.name
 
-    def start(self, context: ScoringContext) -> _ImageAccumulator:
-        return _ImageAccumulator(self.name, context, structural_similarities, _mean_similarity)
+    def start(self, context: ScoringContext) -> ImageAccumulator:
+        return ImageAccumulator(self, context, structural_similarities, _mean_similarity)
 
 
 @dataclass(frozen=True, eq=False)
-class _Pooled:
+class Pooled:
     """A score of all images; `at_equality` is its value for equal images where that is a proper number."""
 
     value: float
@@ -104,17 +123,17 @@ class _Pooled:
     at_equality: float | None
 
 
-class _ImageAccumulator:
+class ImageAccumulator:
     """Measures every image by itself, then pools."""
 
     def __init__(
         self,
-        name: str,
+        metric: Metric,
         context: ScoringContext,
         measure: Callable[[Images, Images], FloatArray],
-        pool: Callable[[FloatArray], _Pooled],
+        pool: Callable[[FloatArray], Pooled],
     ) -> None:
-        self._name = name
+        self._metric = metric
         self._context = context
         self._measure = measure
         self._pool = pool
@@ -123,16 +142,7 @@ class _ImageAccumulator:
 
     def update(self, batch: ScoredBatch) -> None:
         """Raises `ScoreError` if the two sides differ in shape, `DataError` for images that are not uint8."""
-        if batch.images.shape != batch.baseline.shape:
-            raise ScoreError(
-                f"images of shape {batch.images.shape} against FP32 images of {batch.baseline.shape}",
-                "the map changed the output size: check the generator",
-            )
-        if batch.images.dtype != np.uint8 or batch.images.ndim != 4:
-            raise DataError(
-                f"images of shape {batch.images.shape} and dtype {batch.images.dtype}",
-                "pass uint8 (N, 3, H, W)",
-            )
+        check_pair(batch)
         self._start = batch.start if self._start is None else self._start
         self._parts.append(self._measure(batch.images, batch.baseline))
 
@@ -144,11 +154,11 @@ class _ImageAccumulator:
         error = heavy_tailed_error(pooled.influence, self._clusters(len(values)))
         has_difference = pooled.at_equality is not None
         score = Score(
-            metric=self._name,
+            metric=self._metric.label(self._context),
             value=pooled.value,
             images=len(values),
             against=f"fp32 evaluation={self._context.evaluation_digest}",
-            lower_is_better=False,
+            lower_is_better=self._metric.lower_is_better,
             standard_error=error,
             difference=pooled.value - pooled.at_equality if pooled.at_equality is not None else None,
             difference_standard_error=error if has_difference else None,
@@ -162,18 +172,18 @@ class _ImageAccumulator:
         return self._context.clusters[start : start + count]
 
 
-def _pooled_psnr(errors: FloatArray) -> _Pooled:
+def _pooled_psnr(errors: FloatArray) -> Pooled:
     mean = float(errors.mean())
     value = psnr_of_error(mean)
     if value == PSNR_CAP_DB:
-        return _Pooled(value, np.zeros(len(errors)), None)
+        return Pooled(value, np.zeros(len(errors)), None)
     influence = -10.0 / np.log(10.0) * (errors - mean) / mean
-    return _Pooled(value, influence, None)
+    return Pooled(value, influence, None)
 
 
-def _mean_similarity(similarities: FloatArray) -> _Pooled:
+def _mean_similarity(similarities: FloatArray) -> Pooled:
     mean = float(similarities.mean())
-    return _Pooled(mean, similarities - mean, 1.0)
+    return Pooled(mean, similarities - mean, 1.0)
 
 
 def _similarity(image: Images, baseline: Images) -> float:

@@ -261,7 +261,7 @@ def test_distance_agrees_with_pytorch_fid():
     scipy = pytest.importorskip("scipy")
     if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 18):
         pytest.skip("pytorch-fid's distance calls sqrtm(disp=...), which SciPy 1.18 removed")
-    from qsens.zoo.training.pytorch_fid import import_torchvision
+    from qsens.scoring.cpu_torchvision import import_torchvision
 
     import_torchvision()
     from pytorch_fid.fid_score import calculate_frechet_distance

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
+from qsens.scoring.consecutive import ClipFrames, clip_frames
 from qsens.scoring.intervals import standard_error
-from qsens.zoo.metrics.consecutive import ClipFrames, clip_frames
 
 Difference = NDArray[np.int16]
 

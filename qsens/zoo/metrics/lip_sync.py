@@ -15,10 +15,10 @@ from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import Measurement, Metric, SampleSet, ScoredBatch, ScoringContext
 from qsens.core.metric_names import BUILT_IN
 from qsens.core.trial import Score
+from qsens.scoring.consecutive import FrameRun, annotated_set, clip_frames
 from qsens.scoring.fid import LastResults
 from qsens.scoring.intervals import standard_error
 from qsens.zoo.audio.wave import SAMPLE_RATE, read_wave
-from qsens.zoo.metrics.consecutive import FrameRun, annotated_set, clip_frames
 from qsens.zoo.syncnet.lse import FRAME_RATE, FRAMES_IN_WINDOW, SyncScore, window_count
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.interfaces import Measurement, Metric, SampleSet, ScoredBatch, ScoringContext
 from qsens.core.trial import Score
+from qsens.scoring.consecutive import annotated_set
 from qsens.scoring.intervals import standard_error
-from qsens.zoo.metrics.consecutive import annotated_set
 from qsens.zoo.metrics.mouth_reader import STATES, MouthReader, shipped_reader
 
 FloatArray = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from qsens.zoo.training.pytorch_fid import import_torchvision
+from qsens.scoring.cpu_torchvision import import_torchvision
 
 # Lightning imports torchvision where it is installed, and a wheel linked to CUDA fails beside a CPU torch.
 with suppress(ModuleNotFoundError):

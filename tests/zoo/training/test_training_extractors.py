@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from qsens.core.errors import LoadError
+from qsens.scoring.cpu_torchvision import import_torchvision
 from qsens.zoo.training import extractors
 from qsens.zoo.training.extractors import Vgg16Stages, open_extractor
-from qsens.zoo.training.pytorch_fid import import_torchvision
 
 PICTURES = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -2,7 +2,7 @@ import pytest
 from annotated_sets import FrameSet
 
 from qsens.core.errors import SpecError
-from qsens.zoo.metrics.consecutive import FrameRun, clip_frames
+from qsens.scoring.consecutive import FrameRun, clip_frames
 
 
 def places(*pairs):

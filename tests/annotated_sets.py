@@ -1,4 +1,4 @@
-"""Evaluation sets in memory whose samples are frames of clips, for tests of the zoo's metrics."""
+"""Evaluation sets in memory whose samples are frames of clips."""
 
 import numpy as np
 
