@@ -132,7 +132,7 @@ def superresolution_values(folder: Path, **size: int) -> dict[str, Any]:
     return {
         "checkpoint": str(write_trained(folder, training, **size)),
         "model": "search_superresolution:SuperResolution",
-        "model_options": size,
+        "model_options": {"arguments": size},
         "input_shapes": {"image": [1, 3, LOW_SIDE, LOW_SIDE]},
         "calibration": str(write_low_resolution(folder / "low", inputs)),
         "placement": "dense",
