@@ -314,7 +314,7 @@ class Role(StrEnum):
     DECIBELS = "closeness to the FP32 outputs in dB, infinite for equal pictures"
 
 
-INTERVAL_METHOD = "influence function, clustered by clip, Student's t"
+INTERVAL_METHOD = "influence function (by clip where there are clips), Student's t"
 
 
 @dataclass(frozen=True)
@@ -324,8 +324,8 @@ class MetricFacts:
     `short_name` is how running text calls it, empty for its name. `title` says what it is measured against,
     for an axis; `{0}` stands for the short name with the extractor in brackets, `{1}` for these alone.
     `interval_method` is how its 95 % interval is made. A score without a `role` is shown, and a budget is on
-    it only where it is named. `is_frechet`: a Fréchet distance of the features, which few images bias
-    upwards.
+    it only where it is named. `is_frechet`: a Fréchet distance, which few images bias upwards. `of_fp32` is
+    the score of pictures against themselves, `None` where FP32's has to be measured.
     """
 
     short_name: str = ""
@@ -333,6 +333,7 @@ class MetricFacts:
     interval_method: str = INTERVAL_METHOD
     role: Role | None = None
     is_frechet: bool = False
+    of_fp32: float | None = None
 
 
 class Accumulator(Protocol):

@@ -25,14 +25,23 @@ _HEAVY_TAILS = f"{INTERVAL_METHOD} with degrees of freedom from the kurtosis"
 BUILT_IN = {
     "fid": MetricFacts("FID", "{0} against real images", _FRECHET, Role.REAL_DISTANCE, is_frechet=True),
     "fid-fp32": MetricFacts(
-        "FID-FP32", "FID{1} against the FP32 outputs", _FRECHET, Role.FP32_DISTANCE, is_frechet=True
+        "FID-FP32",
+        "FID{1} against the FP32 outputs",
+        _FRECHET,
+        Role.FP32_DISTANCE,
+        is_frechet=True,
+        of_fp32=0.0,
     ),
     "kid": MetricFacts("KID", interval_method=_SECOND_ORDER),
-    "kid-fp32": MetricFacts(interval_method=_SECOND_ORDER),
-    "psnr": MetricFacts("PSNR", "{0} against the FP32 outputs (dB)", _HEAVY_TAILS, Role.DECIBELS),
-    "ssim": MetricFacts("SSIM", "{0} against the FP32 outputs", _HEAVY_TAILS),
-    "jod": MetricFacts("JOD", "{0} against the FP32 outputs (10: no visible difference)", _HEAVY_TAILS),
-    "flip": MetricFacts("FLIP", "{0} against the FP32 outputs", _HEAVY_TAILS),
+    "kid-fp32": MetricFacts(interval_method=_SECOND_ORDER, of_fp32=0.0),
+    "psnr": MetricFacts(
+        "PSNR", "{0} against the FP32 outputs (dB)", _HEAVY_TAILS, Role.DECIBELS, of_fp32=math.inf
+    ),
+    "ssim": MetricFacts("SSIM", "{0} against the FP32 outputs", _HEAVY_TAILS, of_fp32=1.0),
+    "jod": MetricFacts(
+        "JOD", "{0} against the FP32 outputs (10: no visible difference)", _HEAVY_TAILS, of_fp32=10.0
+    ),
+    "flip": MetricFacts("FLIP", "{0} against the FP32 outputs", _HEAVY_TAILS, of_fp32=0.0),
     "flicker": MetricFacts(),
     "mouth-sync": MetricFacts(),
     "lse-d": MetricFacts("LSE-D"),
@@ -72,7 +81,7 @@ def interval_method(metric: str) -> str:
     """The way in which this version makes the 95% interval of a score of that name.
 
     >>> interval_method("flicker")
-    "influence function, clustered by clip, Student's t"
+    "influence function (by clip where there are clips), Student's t"
     """
     return facts_of(metric).interval_method
 

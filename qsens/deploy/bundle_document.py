@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,8 @@ def bundle_document(facts: BundleFacts) -> dict[str, Any]:
     document = {
         "schema_version": SCHEMA_VERSION,
         "qsens": __version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        # That of the run: two exports of it are the same bytes.
+        "date": run.provenance.created,
         "target": facts.target.name,
         "runtime": bundle.runtime,
         "flavour": bundle.flavour,

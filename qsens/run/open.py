@@ -1,6 +1,5 @@
 """Opens all that a spec names, and refuses early what would otherwise fail after hours of work."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,13 +21,11 @@ from qsens.core.interfaces import (
     InputSpec,
     Metric,
     OutputRule,
-    Role,
     SampleSet,
     ScoringContext,
     Strategy,
 )
 from qsens.core.maps import pin_layers
-from qsens.core.metric_names import base_name, first_of_role, role_of
 from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
@@ -38,16 +35,15 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
+from qsens.run.limits import check_limits, limit_texts
 from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
 from qsens.run.scored_layers import scored_graph
 from qsens.scoring.extractors import default_extractor_name, load_extractor
 from qsens.scoring.feature_session import user_cache_folder
 from qsens.scoring.fid import sample_size_warning
-from qsens.scoring.pictures import check_output, picture_outputs, settled_output
+from qsens.scoring.pictures import check_output, picture_outputs, range_warnings, settled_output
 from qsens.scoring.sheets import several_outputs_note
 from qsens.search.enumerations import Chain
-from qsens.selection.budget import Budget, parse_guard
-from qsens.selection.choose import guard_without_score
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
 _SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
@@ -60,31 +56,6 @@ def check_before_calibrating(
     check_output(graph.outputs, spec.output)
     names = [metric.name for metric in metrics]
     check_limits(spec.budget, spec.guard, names)
-
-
-def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) -> None:
-    """Check that a budget and a guard can be read on the scores of `metrics`, before anything is scored.
-
-    Raises:
-        SpecError: for an amount that cannot be read, a share of a score that FP32 does not have, or a guard
-            without the score it is on.
-    """
-    if guard is not None and first_of_role(metrics, Role.FP32_DISTANCE) is None:
-        raise guard_without_score(guard)
-    headline = first_of_role(metrics, *Role)
-    of_fp32 = {Role.FP32_DISTANCE: 0.0, Role.DECIBELS: math.inf}
-    parts = [] if budget is None else list(Budget.parse(budget).parts)
-    parts += filter(None, [parse_guard(guard)])
-    for part in parts:
-        metric = headline if part.metric is None else base_name(part.metric)
-        if part.metric is not None and metric not in metrics:
-            raise SpecError(
-                f"a budget on {part.metric!r}, which is not scored",
-                f"scored: {', '.join(metrics)}; distances to real images need --reference",
-            )
-        role = None if metric is None else role_of(metric)
-        if metric is not None and role in of_fp32 and part.alteration is None:
-            part.points(metric, of_fp32[role])
 
 
 def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:
@@ -405,6 +376,8 @@ def opening_notes(opened: OpenedSweep) -> list[str]:
     batching = batching_note(opened.evaluation, opened.graph, opened.spec.batch_size)
     generator = opened.generator
     several = several_outputs_note(opened.spec.output, opened.metrics)
+    warnings = (*range_warnings(opened.graph.example_outputs, opened.spec.output), *sample_warnings(opened))
     said = (generator.weights_read, generator.notice, *opened.graph.notes, several, batching)
     notes = [f"Note: {line}" for line in said if line]
-    return [*notes, *(f"Warning: {line}" for line in sample_warnings(opened))]
+    notes += [f"Limit: {line}" for line in limit_texts(opened.spec.budget, opened.metrics)]
+    return [*notes, *(f"Warning: {line}" for line in warnings)]

@@ -17,6 +17,9 @@ from qsens.core.picture_layout import (
     sides_text,
 )
 
+# Shares of white: pictures of 0..1 overshoot black by less, those of -1..1 reach no further.
+FAR_BELOW = 0.25
+FAR_BEYOND = 1.25
 FEW_LEVELS = 16
 LARGE_CLIPPED_SHARE = 0.4
 BYTE_RANGE = (0.0, 255.0)
@@ -153,6 +156,26 @@ def refuse_one_level(images: Array, output: str | None = None) -> None:
             "against which every map would be perfect",
             "check --output, --output-range and --value-range, and the samples",
         )
+
+
+def range_warnings(outputs: Mapping[str, Array], rule: OutputRule) -> list[str]:
+    """A sentence for each picture of float values that look like -1..1 and are shown as if 0 were black.
+
+    That is: some values lie well below black, and none much further from 0 than white.
+    """
+    low, high = rule.pixel_range
+    found = []
+    for name in picture_outputs(outputs, rule):
+        values = outputs[name]
+        least, most = float(values.min()), float(values.max())
+        is_dark = low == 0 and least < -FAR_BELOW * high
+        if values.dtype.kind == "f" and is_dark and max(-least, most) <= FAR_BEYOND * high:
+            found.append(
+                f"values of output {name!r} go from {least:.2g} to {most:.2g} and are shown as {low:g} to "
+                f"{high:g}: {float(np.mean(values < 0)):.0%} of them become black; where the generator ends "
+                f"with tanh, add --output-range -{high:g}..{high:g}"
+            )
+    return found
 
 
 def picture_warning(images: Array) -> str | None:

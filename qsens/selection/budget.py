@@ -79,13 +79,16 @@ class Budget:
         name = "" if self.metric is None else f"{self.metric}="
         return f"{name}{amount if self.alteration is None else self.alteration}"
 
-    def points(self, metric: str, baseline: float) -> float:
+    def points(self, metric: str, baseline: float, *, lower_is_better: bool) -> float:
         """The budget in points of the metric, where it is points or a share.
 
         Raises:
-            SpecError: for a share of a score that is zero or infinite.
+            SpecError: for a share of a score that is zero or infinite, or points that would leave less than
+                half of a score that should be large: more likely they are the least acceptable score.
         """
         if not self.is_share:
+            if not lower_is_better and math.isfinite(baseline) and self.amount > abs(baseline) / 2:
+                raise _likely_a_level(self.amount, metric, baseline)
             return self.amount
         if baseline == 0 or not math.isfinite(baseline):
             hint = "give it in points, for example 2.0"
@@ -93,6 +96,34 @@ class Budget:
                 hint = "give the least acceptable score in points, for example 35 (dB)"
             raise SpecError(f"{100 * self.amount:g}% of FP32's {metric} ({baseline:g}) is no amount", hint)
         return self.amount * abs(baseline)
+
+
+def limit_text(part: Budget, metric: str, *, lower_is_better: bool, of_fp32: float | None) -> str:
+    """A budget on one score as it is read; `of_fp32` is FP32's own score where that is known before a run.
+
+    >>> limit_text(Budget.parse("ssim=0.01"), "ssim", lower_is_better=False, of_fp32=1.0)
+    'ssim at least 0.99'
+    >>> limit_text(Budget.parse("5%"), "fid", lower_is_better=True, of_fp32=None)
+    "fid at most 5% above FP32's"
+    """
+    word, beside = ("at most", "above") if lower_is_better else ("at least", "below")
+    if part.alteration is not None:
+        return f"{metric} no worse than after {part.alteration}"
+    if part.is_level or of_fp32 == math.inf:
+        return f"{metric} {word} {part.amount:g}"
+    if part.is_share or of_fp32 is None:
+        amount = f"{100 * part.amount:g}%" if part.is_share else f"{part.amount:g}"
+        return f"{metric} at most {amount} {beside} FP32's"
+    return f"{metric} {word} {of_fp32 + (part.amount if lower_is_better else -part.amount):g}"
+
+
+def _likely_a_level(amount: float, metric: str, baseline: float) -> SpecError:
+    name = metric.partition("[")[0]
+    return SpecError(
+        f"{name}={amount:g} would allow {amount:g} less than FP32's {baseline:.4g}",
+        f"for a score of at least {amount:g} write {name}:{amount:g}; for a loss of points write {name}=X, "
+        f"with X up to {abs(baseline) / 2:.3g}",
+    )
 
 
 def _read_part(part: str, text: str) -> Budget:

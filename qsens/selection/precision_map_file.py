@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +152,7 @@ def precision_map_document(
     document = {
         "schema_version": SCHEMA_VERSION,
         "qsens": __version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": provenance.created,
         "spec_digest": study.spec_digest,
         "model": _model(spec, provenance),
         "trial": selection.trial.number,

@@ -46,6 +46,15 @@ def test_every_file_is_there_and_covered_by_a_checksum(ort_bundle):
     assert not list(folder.parent.glob(".*.partial"))
 
 
+def test_exports_of_one_run_are_the_same_bytes(reopened, tmp_path):
+    long_ago = replace(reopened.provenance, created="2020-02-02T02:02:02+00:00")
+    old = replace(reopened, provenance=long_ago)
+    one, other = (export(old, tmp_path / name) for name in ("one", "other"))
+    assert one.digest == other.digest
+    for name in ("bundle.json", "precision_map.json"):
+        assert json.loads((one.folder / name).read_text())["date"] == long_ago.created
+
+
 def test_the_document_keeps_to_the_published_schema_and_names_what_was_scored(ort_bundle, reopened):
     document = json.loads((ort_bundle.folder / "bundle.json").read_text())
     check_schema(document, "bundle", "bundle.json")

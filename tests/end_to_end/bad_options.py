@@ -113,6 +113,12 @@ def budget_on_a_score_that_is_not_measured(bench):
 
 
 @case
+def value_of_a_score_that_would_be_a_loss_of_nearly_all_of_it(bench):
+    arguments = swept(bench, "--metric", "ssim", "--budget", "ssim=0.99")
+    return Bad(arguments, "0.99 less than FP32's 1", "ssim:0.99", exit_code=2)
+
+
+@case
 def guard_without_its_score(bench):
     return Bad(swept(bench, "--budget", "30", "--guard", "2"), "guard", "--metric fid-fp32", exit_code=2)
 

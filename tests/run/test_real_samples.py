@@ -247,6 +247,23 @@ def test_a_state_takes_its_stated_size(tmp_path, values, shape):
     assert opened.graph.can_batch
 
 
+def test_the_first_lines_say_how_limits_are_read_and_that_a_tanh_needs_its_range(tmp_path):
+    loud = {"w2": 9 * normal(3, 4, 1, 1, seed=1)}
+    model = generator(helper.make_node("Relu", ["first"], ["middle"]), weights=loud)
+    model.graph.node[-1].op_type = "Tanh"
+    values = {
+        "calibration": str(write_photos(tmp_path / "photos")),
+        "metrics": ["psnr", "ssim"],
+        "budget": "psnr=45, ssim=0.01",
+    }
+    said = opening_notes(open_sweep(spec_of(tmp_path, model, **values)))
+    assert {"Limit: psnr at least 45", "Limit: ssim at least 0.99"} <= set(said)
+    assert any("--output-range -1..1" in line for line in said)
+    ranged = {**values, "output": {"name": "picture", "value_range": [-1.0, 1.0]}}
+    said = opening_notes(open_sweep(spec_of(tmp_path, model, **ranged)))
+    assert not any("--output-range" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("stated", "message", "hint"),
     [

@@ -7,6 +7,7 @@ from qsens.scoring.pictures import (
     picture_output,
     picture_warning,
     pictures_from_values,
+    range_warnings,
     refuse_one_level,
     settled_output,
 )
@@ -82,6 +83,23 @@ def test_pictures_of_a_wrong_range_are_warned_about():
     assert "2 of 256 levels" in str(picture_warning(as_bytes))
     tanh = pictures_from_values(unit * 2 - 1, OutputRule())
     assert "black or white" in str(picture_warning(tanh))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value_range", "is_warned"),
+    [
+        (-1.0, 1.0, None, True),
+        (-0.5, 0.9, None, True),
+        (-1.0, 1.0, (-1.0, 1.0), False),
+        (-0.1, 1.1, None, False),
+        (0.0, 1.0, None, False),
+        (-4.0, 4.0, None, False),
+    ],
+)
+def test_values_of_a_tanh_that_are_shown_from_0_on_are_warned_about(low, high, value_range, is_warned):
+    values = np.linspace(low, high, 768, dtype=np.float32).reshape(1, 3, 16, 16)
+    found = range_warnings({"rgb": values}, OutputRule(value_range=value_range))
+    assert [("'rgb'" in text, "--output-range -1..1" in text) for text in found] == [(True, True)] * is_warned
 
 
 @pytest.mark.parametrize(

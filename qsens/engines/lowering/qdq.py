@@ -247,7 +247,7 @@ class _QdqLowering:
         form = FORMS[flavour]
         if placed.options.grid is Grid.UNSIGNED and not form.has_unsigned:
             raise BuildError(
-                f"flavour {flavour} has no unsigned INT8, which this map is scored with",
+                "this target has no unsigned INT8, which this map is scored with",
                 "sweep again for the target that you export to: --for NAME",
             )
         self.placed = placed
