@@ -48,7 +48,7 @@ def on_grid_of(
 
 
 def scored_workload(run: ReopenedRun, backend: Backend, folder: Path, progress: Progress) -> Workload:
-    """What maps of a reopened run are scored on by `backend`; features are kept in `folder`."""
+    """The work of scoring maps of a reopened run on `backend`; features are kept in `folder`."""
     opened = run.opened
     features = None
     if opened.reference is not None and opened.extractor is not None:

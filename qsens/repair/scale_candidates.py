@@ -32,7 +32,7 @@ class ChannelGroup:
     largest: float
 
     def room(self, amax: float) -> float:
-        """How often its values can be doubled before one exceeds `amax`, at most `LARGEST_EXPONENT`."""
+        """The doublings that its values take before one exceeds `amax`, at most `LARGEST_EXPONENT`."""
         doublings = np.log2(amax / self.largest) if self.largest > 0 else 0.0
         return float(np.clip(doublings, 0, LARGEST_EXPONENT))
 

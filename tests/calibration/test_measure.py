@@ -53,7 +53,10 @@ def test_a_tensor_of_unknown_size_is_not_taken_for_a_small_one(monkeypatch):
 
 def test_placements_ask_for_what_they_quantize():
     plan = prepared(residual_generator()).plan
-    inputs, residual, dense = (set(plan.calibrated_tensors(placement)) for placement in Placement)
+    inputs, residual, dense = (
+        set(plan.calibrated_tensors(placement))
+        for placement in (Placement.INPUTS, Placement.RESIDUAL, Placement.DENSE)
+    )
     assert inputs <= residual < dense
     assert {"image", "r0", "r1", "r2", "r3"} <= inputs
     assert "c4" in dense - residual  # the last pre-activation

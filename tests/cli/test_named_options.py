@@ -36,6 +36,7 @@ FOREIGN = {
         "--overlap",
         "--requeue",
     ),  # SLURM, kubectl
+    *("--generators", "--weights", "--placements", "--recipes", "--budgets", "--grids"),  # benchmarks
     "--epochs",  # the script that fits the mouth reader
 }
 
