@@ -31,7 +31,7 @@ def check_limits(budget: str | None, guard: str | None, metrics: Sequence[str]) 
         of_fp32 = None if metric is None else facts_of(metric).of_fp32
         if metric is not None and of_fp32 is not None and part.alteration is None and not part.is_level:
             # Pictures against themselves have the best score there is.
-            part.points(metric, of_fp32, lower_is_better=of_fp32 == 0.0)
+            part.points(metric, of_fp32)
 
 
 def limit_texts(budget: str | None, metrics: Sequence[Metric]) -> list[str]:

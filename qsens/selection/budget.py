@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from qsens.core.alterations import KINDS, Alteration, alterations_text
 from qsens.core.errors import SpecError
+from qsens.core.metric_names import base_name, facts_of
 from qsens.core.plugins import names
 from qsens.core.schema import shown
 from qsens.core.spec import SweepSpec
@@ -79,16 +80,17 @@ class Budget:
         name = "" if self.metric is None else f"{self.metric}="
         return f"{name}{amount if self.alteration is None else self.alteration}"
 
-    def points(self, metric: str, baseline: float, *, lower_is_better: bool) -> float:
+    def points(self, metric: str, baseline: float) -> float:
         """The budget in points of the metric, where it is points or a share.
 
         Raises:
             SpecError: for a share of a score that is zero or infinite, or points that would leave less than
-                half of a score that should be large: more likely they are the least acceptable score.
+                half of the best score that there is: more likely they are the least acceptable score.
         """
         if not self.is_share:
-            if not lower_is_better and math.isfinite(baseline) and self.amount > abs(baseline) / 2:
-                raise _likely_a_level(self.amount, metric, baseline)
+            best = facts_of(metric).of_fp32
+            if best is not None and math.isfinite(best) and self.amount > best / 2 > 0:
+                raise _likely_a_level(self.amount, metric, best)
             return self.amount
         if baseline == 0 or not math.isfinite(baseline):
             hint = "give it in points, for example 2.0"
@@ -117,12 +119,12 @@ def limit_text(part: Budget, metric: str, *, lower_is_better: bool, of_fp32: flo
     return f"{metric} {word} {of_fp32 + (part.amount if lower_is_better else -part.amount):g}"
 
 
-def _likely_a_level(amount: float, metric: str, baseline: float) -> SpecError:
-    name = metric.partition("[")[0]
+def _likely_a_level(amount: float, metric: str, best: float) -> SpecError:
+    name = base_name(metric)
     return SpecError(
-        f"{name}={amount:g} would allow {amount:g} less than FP32's {baseline:.4g}",
+        f"{name}={amount:g} would allow {amount:g} less than FP32's {best:.4g}",
         f"for a score of at least {amount:g} write {name}:{amount:g}; for a loss of points write {name}=X, "
-        f"with X up to {abs(baseline) / 2:.3g}",
+        f"with X up to {best / 2:.3g}",
     )
 
 

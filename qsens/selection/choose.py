@@ -181,7 +181,7 @@ def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, b
     metric, lower_is_better = score.metric, score.lower_is_better
     share = budget.amount if budget.is_share else None
     if budget.alteration is None and not budget.is_level:
-        points = budget.points(metric, baseline, lower_is_better=lower_is_better)
+        points = budget.points(metric, baseline)
         return Limit(metric, baseline, points, lower_is_better, share=share)
     alteration = budget.alteration
     level = budget.amount if alteration is None else _score_after(yardsticks, alteration, metric)
@@ -219,7 +219,7 @@ def _guard(study: Study, limits: Sequence[Limit], guard: Budget | None) -> Limit
         raise guard_without_score(str(guard))
     if guard.alteration is None:
         of = real or limits[0]
-        guard = Budget(guard.points(of.metric, of.baseline, lower_is_better=True))
+        guard = Budget(guard.points(of.metric, of.baseline))
     return replace(_limit_on(study, damage, guard), is_guard=True)
 
 

@@ -16,6 +16,9 @@ def created(name):
         plugins.load_plugin("metrics", name)
     except PluginError as error:
         pytest.skip(error.message)
+    missing = plugins.machine_problem("metrics", name)
+    if missing:
+        pytest.skip(missing)
     return plugins.create("metrics", name, {})
 
 

@@ -16,7 +16,7 @@ from qsens.core.metric_names import (
     short_name,
     shown_value,
 )
-from qsens.core.plugins import create, names
+from qsens.core.plugins import load_plugin, names
 from qsens.core.trial import Score
 from qsens.report.page_tables import score_text
 
@@ -71,7 +71,7 @@ def test_a_score_whose_plugin_is_not_installed_goes_by_its_name():
 
 def test_the_metrics_that_come_with_qsens_say_what_the_table_says():
     installed = [name for name in names("metrics") if not name.startswith("acme")]
-    assert {name: create("metrics", name, {}).facts for name in installed} == {
+    assert {name: load_plugin("metrics", name).facts for name in installed} == {
         name: BUILT_IN[name] for name in installed
     }
 
