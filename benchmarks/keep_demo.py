@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 KEPT = ("trials.csv", "sensitivity.csv", "layers.csv", "precision_map.json", "figures/*.png")
 LARGEST_BYTES = 300_000
 
@@ -17,12 +19,18 @@ def main() -> None:
     shutil.rmtree(kept, ignore_errors=True)
     for pattern in KEPT:
         for path in sorted(run.glob(pattern)):
-            if path.stat().st_size > LARGEST_BYTES:
-                print(f"left out, {path.stat().st_size:,} bytes: {path}")
-                continue
+            if path.name == "samples.png":
+                continue  # pictures whose colours are what one looks at
             to = kept / path.relative_to(run)
             to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, to)
+            if path.suffix == ".png":
+                # Lines and letters on white: 256 colours are enough, at half the size.
+                Image.open(path).convert("RGB").quantize(256).save(to, optimize=True)
+            else:
+                shutil.copyfile(path, to)
+            if to.stat().st_size > LARGEST_BYTES:
+                print(f"left out, {to.stat().st_size:,} bytes: {path}")
+                to.unlink()
 
 
 if __name__ == "__main__":
