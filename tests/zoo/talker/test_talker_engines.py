@@ -99,8 +99,9 @@ def test_optimised_onnxruntime_is_as_scored_and_names_its_float_layers(talker):
     for wanted in maps(talker.work.plan.graph.layers).values():
         simulated = talker.psnr(OnnxRuntimeBackend(threads=1), wanted)
         pictures, audit = talker.pictures(backend, wanted)
-        # Values beyond the calibrated ranges are kept here and cut there: as scored, or a little better.
-        assert simulated - 0.1 <= decibels(pictures, talker.float_pictures) <= simulated + 0.5
+        # Values beyond the calibrated ranges are kept here and cut there: as scored, or a little better, by
+        # up to 0.6 dB with the tighter ranges that a repair takes.
+        assert simulated - 0.1 <= decibels(pictures, talker.float_pictures) <= simulated + 0.8
         assert all(row.actual in ("int8", "fp32") for row in audit)
         kinds = {layer.name: layer.kind for layer in talker.work.plan.graph.layers}
         upward = [row for row in audit if kinds[row.layer] == "ConvTranspose" and row.expected == "int8"]
