@@ -172,7 +172,9 @@ def _magnitude(values: Values) -> float:
 
 def _ends_in_half(tensor: str, topology: Topology) -> bool:
     """Whether the fused chain that starts at `tensor` is rounded to FP16 at its end."""
-    while (node := topology.only_consumer(tensor)) is not None:
+    # Tensors on the way may be handed out too, for maps that share them.
+    while len(readers := topology.consumers.get(tensor, ())) == 1:
+        (node,) = readers
         if node.op_type == "Cast":
             return bool(attribute_of(node, "to") == TensorProto.FLOAT16)
         if node.op_type not in ACTIVATIONS | {"Add"}:

@@ -254,6 +254,31 @@ def random_networks(draw):
     )
 
 
+def test_a_sum_that_is_handed_out_leaves_its_layer_in_fp16():
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], name="one", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu"),
+        helper.make_node("Conv", ["x", "w1"], ["c1"], name="two", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["r0", "c1"], ["sum"], name="add"),
+        helper.make_node("Conv", ["sum", "w2"], ["picture"], name="out"),
+    ]
+    weights = {
+        "w0": normal(4, 4, 3, 3, seed=0),
+        "w1": normal(4, 4, 3, 3, seed=1),
+        "w2": normal(3, 4, 1, 1, seed=2),
+    }
+    model = onnx_model(
+        nodes, inputs={"x": ["n", 4, 5, 5]}, outputs={"picture": ["n", 3, 5, 5]}, weights=weights
+    )
+    subject = Subject(prepared(model), batches(3, 2, {"x": (4, 5, 5)}), Placement.INPUTS)
+    maps = [
+        PrecisionMap.over({"one": INT8, "two": INT8, "out": FP32}),
+        PrecisionMap.over({"one": INT8, "two": FP16, "out": FP32}),
+        PrecisionMap.over({"one": INT8, "two": FP16, "out": FP32}),
+    ]
+    check_same(subject, maps)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     model=random_networks(),
