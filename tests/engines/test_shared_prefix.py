@@ -274,7 +274,7 @@ def test_a_sum_that_is_handed_out_leaves_its_layer_in_fp16():
     maps = [
         PrecisionMap.over({"one": INT8, "two": INT8, "out": FP32}),
         PrecisionMap.over({"one": INT8, "two": FP16, "out": FP32}),
-        PrecisionMap.over({"one": INT8, "two": FP16, "out": FP32}),
+        PrecisionMap.over({"one": FP32, "two": FP16, "out": FP32}),
     ]
     check_same(subject, maps)
 
