@@ -151,13 +151,15 @@ class SweepSpec:
         Of paths only the last part counts: a moved project is the same run, and the content of files is
         compared by `RunFolder.record_provenance`.
         """
-        values = {**self.to_mapping(), "repair": self.stages_of_repair}
-        kept = {key: value for key, value in values.items() if key not in NO_EFFECT_ON_RESULTS}
-        kept = {key: value for key, value in kept.items() if CAME_LATER.get(key) != value}
-        for key in PATH_FIELDS & kept.keys():
-            if is_path(key, kept[key]):
-                kept[key] = Path(kept[key]).name
+        values = {key: value for key, value in self.of_results.items() if CAME_LATER.get(key) != value}
+        kept = without_folders(values)
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def of_results(self) -> dict[str, Any]:
+        """`to_mapping` without what no result depends on."""
+        values = {**self.to_mapping(), "repair": self.stages_of_repair}
+        return {key: value for key, value in values.items() if key not in NO_EFFECT_ON_RESULTS}
 
     @property
     def grid(self) -> str:
@@ -192,10 +194,15 @@ def is_path(key: str, text: str) -> bool:
     return key in PATH_FIELDS and text != "noise" and _FACTORY.fullmatch(text) is None
 
 
+def without_folders(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a spec by key, paths by their last part."""
+    return {key: Path(value).name if is_path(key, value) else value for key, value in values.items()}
+
+
 def difference(old: SweepSpec, new: SweepSpec) -> list[str]:
     """Lines `key: old -> new` for every value that changes results."""
-    before, after = (_flat({**spec.to_mapping(), "repair": spec.stages_of_repair}) for spec in (old, new))
-    keys = [key for key in dict.fromkeys([*before, *after]) if key not in NO_EFFECT_ON_RESULTS]
+    before, after = _flat(old.of_results), _flat(new.of_results)
+    keys = dict.fromkeys([*before, *after])
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
         for key in keys

@@ -299,7 +299,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     check_before_calibrating(spec, graph, strategy, metrics)
     check_annotations(metrics, evaluation)
     extractor = open_extractor(spec, metrics)
-    if extractor is not None:
+    if extractor is not None and spec.extractor == "auto":
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
         spec = replace(spec, extractor=extractor.name)
     opened = OpenedSweep(

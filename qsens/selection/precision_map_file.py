@@ -14,7 +14,7 @@ from qsens.core.maps import anchor_trial
 from qsens.core.other_work import share_in_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
-from qsens.core.spec import SweepSpec
+from qsens.core.spec import SweepSpec, without_folders
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of
@@ -147,7 +147,7 @@ def precision_map_document(
 
     Infinite scores become `None`.
     """
-    values = {**spec.to_mapping(), "repair": spec.stages_of_repair, "grid": spec.grid}
+    values = {**without_folders(spec.of_results), "grid": spec.grid}
     anchors = {str(precision): anchor_trial(study, precision) for precision in Precision}
     document = {
         "schema_version": SCHEMA_VERSION,

@@ -4,10 +4,9 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper, numpy_helper
+from extractor_files import network
 from PIL import Image
 
 from qsens.cli.main import main
@@ -16,24 +15,6 @@ from qsens.scoring.extractors import load_extractor
 from qsens.scoring.onnx_extractor import Preprocessing, preprocessing_model
 
 STATEMENT = 'name = "mine"\n'
-
-
-def network(path: Path, *, batch: int | str = "n", side: int = 8, scale: float = 1.0) -> Path:
-    """`features`, (N, 3): the mean of each channel, times `scale`; `maps` are the pictures."""
-    nodes = [
-        helper.make_node("Mul", ["pictures", "scale"], ["maps"]),
-        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["features"]),
-    ]
-    pictures = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, [batch, 3, side, side])
-    outputs = [
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, 3]),
-        helper.make_tensor_value_info("maps", TensorProto.FLOAT, [batch, 3, side, side]),
-    ]
-    weights = [numpy_helper.from_array(np.float32(scale), "scale")]
-    graph = helper.make_graph(nodes, "g", [pictures], outputs, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    return path
 
 
 def stated(path: Path, text: str = "", output: str = "features") -> str:
