@@ -1,8 +1,7 @@
 """Whether ranges hold: tensors that calibration never moved, and values of other samples that leave them."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,8 @@ from qsens.calibration.batches import InputCache
 from qsens.calibration.measure import Observer, groups_of_tensors
 from qsens.calibration.ranges import Ranges, TensorRange
 from qsens.calibration.splits import SampleView
-from qsens.core.files import write_atomically
+from qsens.core.files import keep_record, kept_record
 from qsens.core.interfaces import SampleSet
-from qsens.core.schema import read_value
-from qsens.device.plain_values import parse_json
-from qsens.device.special_files import read_file
 from qsens.graph.editable_graph import tensors_read
 from qsens.graph.graph import Graph
 
@@ -197,13 +193,9 @@ def fixed_tensors(graph: Graph, promised: Mapping[str, tuple[float, float]]) -> 
 
 def save_range_check(path: Path, check: RangeCheck) -> None:
     """Write a check as JSON. Raises `RunFolderError` if it cannot be written."""
-    write_atomically(path, (json.dumps(asdict(check)) + "\n").encode())
+    keep_record(path, check)
 
 
 def read_range_check(path: Path) -> RangeCheck | None:
     """The check in a file; `None` where there is none, as in runs of older versions, or it is damaged."""
-    try:
-        found: RangeCheck = read_value(RangeCheck, parse_json(read_file(path)), "range check")
-        return found
-    except (OSError, ValueError):
-        return None
+    return kept_record(RangeCheck, path)

@@ -1,18 +1,14 @@
 """Samples of the calibration set that are in the evaluation set too, found by what they hold."""
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from qsens.core.files import write_atomically
+from qsens.core.files import keep_record, kept_record
 from qsens.core.interfaces import Progress, SampleSet
-from qsens.core.schema import read_value
-from qsens.device.plain_values import parse_json
-from qsens.device.special_files import read_file
 
 _SHOWN = 3
 
@@ -95,13 +91,9 @@ def _name(samples: SampleSet, index: int) -> str:
 
 def save_shared_samples(path: Path, shared: SharedSamples) -> None:
     """Write what was found as JSON. Raises `RunFolderError` if it cannot be written."""
-    write_atomically(path, (json.dumps(asdict(shared)) + "\n").encode())
+    keep_record(path, shared)
 
 
 def read_shared_samples(path: Path) -> SharedSamples | None:
     """The contents of a file; `None` where there is none, as in runs of older versions, or it is damaged."""
-    try:
-        found: SharedSamples = read_value(SharedSamples, parse_json(read_file(path)), "shared samples")
-        return found
-    except (OSError, ValueError):
-        return None
+    return kept_record(SharedSamples, path)

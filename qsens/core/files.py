@@ -1,21 +1,39 @@
-"""Files that are either complete or absent, and what a full disk is called."""
+"""Files that are either complete or absent, records in them, and what a full disk is called."""
 
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from qsens.core.errors import QsensWarning, RunFolderError
+from qsens.core.schema import read_record
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import is_left, process_mark
-from qsens.device.special_files import special_kind
+from qsens.device.plain_values import parse_json
+from qsens.device.special_files import read_file, special_kind
 
+Record = TypeVar("Record")
 _PARTIAL = ".partial"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def keep_record(path: Path, record: Any) -> None:
+    """Write a dataclass of plain values as JSON. Raises `RunFolderError` if it cannot be written."""
+    write_atomically(path, (json.dumps(asdict(record)) + "\n").encode())
+
+
+def kept_record(kind: type[Record], path: Path) -> Record | None:
+    """The record in a file; `None` where there is none, as in runs of older versions, or it is damaged."""
+    try:
+        return read_record(kind, parse_json(read_file(path)))
+    except (OSError, ValueError):
+        return None
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

@@ -1,16 +1,12 @@
 """The changes of a repair, for people: each layer alone in INT8 before and after, and each tensor's range."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from qsens.calibration.splits import SampleView, spread_places
-from qsens.core.files import write_atomically
+from qsens.core.files import keep_record, kept_record
 from qsens.core.precision import Precision
-from qsens.core.schema import read_value
-from qsens.device.plain_values import parse_json
-from qsens.device.special_files import read_file
 from qsens.repair.repair import Repair
 from qsens.repair.stages import Subject
 
@@ -62,17 +58,13 @@ def effect_of(subject: Subject, repair: Repair, path: Path) -> RepairEffect | No
     if kept is not None and kept.key == repair.digest:
         return kept
     found = _measured(subject, repair)
-    write_atomically(path, (json.dumps(asdict(found)) + "\n").encode())
+    keep_record(path, found)
     return found
 
 
 def read_effect(path: Path) -> RepairEffect | None:
     """The contents of a file; `None` where there is none, as in runs of older versions, or it is damaged."""
-    try:
-        found: RepairEffect = read_value(RepairEffect, parse_json(read_file(path)), "effect of a repair")
-        return found
-    except (OSError, ValueError):
-        return None
+    return kept_record(RepairEffect, path)
 
 
 def _measured(subject: Subject, repair: Repair) -> RepairEffect:

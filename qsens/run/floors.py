@@ -6,25 +6,21 @@ to each other at the same number of images; a distance to the FP32 outputs is pu
 itself moves when other inputs are drawn. Kernel distances are unbiased: their floor is zero at any number.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qsens.core.errors import ScoreError
-from qsens.core.files import is_as_written, write_atomically
+from qsens.core.files import is_as_written, keep_record, kept_record
 from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import facts_of
 from qsens.core.precision import Precision
-from qsens.core.schema import read_record
 from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
-from qsens.device.plain_values import parse_json
-from qsens.device.special_files import read_file
 from qsens.run.evidence import is_features, load_evidence
 from qsens.run.folder import RunPaths, digest_in, read_run_spec, read_study
 from qsens.scoring.influence import measure_pair
@@ -65,15 +61,12 @@ class KeptFloors:
 
 def read_floors(run: Path) -> KeptFloors | None:
     """The floors kept in a run folder; `None` where none were computed yet or the file is damaged."""
-    try:
-        return read_record(KeptFloors, parse_json(read_file(_path(run))))
-    except (OSError, ValueError):
-        return None
+    return kept_record(KeptFloors, _path(run))
 
 
 def keep_floors(run: Path, kept: KeptFloors) -> None:
     """Write the floors into the evidence folder. Raises `RunFolderError` if that is impossible."""
-    write_atomically(_path(run), json.dumps(asdict(kept)).encode())
+    keep_record(_path(run), kept)
 
 
 def _path(run: Path) -> Path:
