@@ -18,8 +18,6 @@ from qsens.core.targets import declared_targets
 from qsens.device.machine import this_cpu_saturates
 
 OPTIONAL_LIBRARIES = ("torch", "torchvision", "openvino", "tensorrt", "tensorrt-rtx-cu12-libs")
-# Plug-ins of these groups may need more of the machine than that they can be imported.
-ASKED = ("backends", "extractors", "metrics")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 
 
@@ -115,15 +113,11 @@ def _library(name: str, *, is_required: bool) -> Finding:
 
 
 def _plugins(records: tuple[PluginRecord, ...]) -> list[Finding]:
-    problems = [record.problem or _machine_problem(record) for record in records]
+    problems = [record.problem or machine_problem(record.group, record.name) for record in records]
     return [
         Finding(record.group, record.name, problem is None, problem or record.distribution)
         for record, problem in zip(records, problems, strict=True)
     ]
-
-
-def _machine_problem(record: PluginRecord) -> str | None:
-    return machine_problem(record.group, record.name) if record.group in ASKED else None
 
 
 def _targets(backends: Sequence[Finding]) -> list[Finding]:

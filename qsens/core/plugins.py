@@ -153,7 +153,8 @@ def machine_problem(group: str, name: str) -> str | None:
     Raises:
         SpecError, PluginError: as `load_plugin`.
     """
-    module = sys.modules.get(load_plugin(group, name).__module__)
+    # A table of commands is of no module.
+    module = sys.modules.get(getattr(load_plugin(group, name), "__module__", ""))
     ask = getattr(module, "problem", None)
     return None if ask is None else ask()
 

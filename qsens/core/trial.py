@@ -49,6 +49,11 @@ class Yardstick:
         return next((score for score in self.scores if score.metric == metric), None)
 
 
+def yardstick_of(yardsticks: Iterable[Yardstick], alteration: object) -> Yardstick | None:
+    """The yardstick of that alteration, by its name, or `None`."""
+    return next((entry for entry in yardsticks if entry.alteration == str(alteration)), None)
+
+
 class Outcome(StrEnum):
     """The end of a trial: scored on all samples, on those of the screen only, or not at all."""
 

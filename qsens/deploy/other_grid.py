@@ -15,8 +15,7 @@ from qsens.deploy.chosen_map import ChosenMap
 from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.plan import Grid
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.evaluate import Evaluator, reference_features
-from qsens.run.open import scoring_context
+from qsens.run.evaluate import Evaluator, plain_workload
 from qsens.run.reopen import ReopenedRun
 from qsens.run.stages import Workload
 from qsens.selection.choose import limit_of_points
@@ -49,22 +48,8 @@ def on_grid_of(
 
 def scored_workload(run: ReopenedRun, backend: Backend, folder: Path, progress: Progress) -> Workload:
     """The work of scoring maps of a reopened run on `backend`; features are kept in `folder`."""
-    opened = run.opened
-    features = None
-    if opened.reference is not None and opened.extractor is not None:
-        path = folder / "reference-features.npz"
-        features = reference_features(opened.reference, opened.extractor, path=path, progress=progress)
-    return Workload(
-        plan=run.plan,
-        ranges=run.ranges,
-        options=run.options,
-        backend=backend,
-        samples=opened.evaluation,
-        output=run.spec.output,
-        metrics=opened.metrics,
-        context=scoring_context(opened, features),
-        batch_size=run.spec.batch_size,
-    )
+    workload = plain_workload(run.opened, run, folder / "reference-features.npz", progress)
+    return replace(workload, backend=backend)
 
 
 def _scored_again(run: ReopenedRun, precision_map: PrecisionMap) -> Trial:

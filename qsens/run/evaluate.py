@@ -345,14 +345,23 @@ def calibrated_workload(opened: OpenedSweep, folder: RunPaths, progress: Progres
 def workload_of(
     opened: OpenedSweep, calibrated: CalibratedGraph, folder: RunPaths, progress: Progress
 ) -> Workload:
-    """The workload that every map of a calibrated graph is scored on."""
-    spec, features = opened.spec, None
+    """The workload that every map of a calibrated graph is scored on, in the order of the sweep."""
+    return replace(
+        plain_workload(opened, calibrated, folder.reference_features_path, progress),
+        screen_samples=opened.spec.screen_samples,
+        expected=() if opened.planned is None else opened.planned.in_order,
+        target=target_maps(opened, calibrated),
+    )
+
+
+def plain_workload(
+    opened: OpenedSweep, calibrated: CalibratedGraph, features_path: Path, progress: Progress
+) -> Workload:
+    """The same for single maps, scored as they are; `features_path` keeps features of real images."""
+    features = None
     if opened.reference is not None and opened.extractor is not None:
         features = reference_features(
-            opened.reference,
-            opened.extractor,
-            path=folder.reference_features_path,
-            progress=progress,
+            opened.reference, opened.extractor, path=features_path, progress=progress
         )
     return Workload(
         plan=calibrated.plan,
@@ -360,13 +369,10 @@ def workload_of(
         options=calibrated.options,
         backend=opened.backend,
         samples=opened.evaluation,
-        output=spec.output,
+        output=opened.spec.output,
         metrics=opened.metrics,
         context=scoring_context(opened, features),
-        batch_size=spec.batch_size,
-        screen_samples=spec.screen_samples,
-        expected=() if opened.planned is None else opened.planned.in_order,
-        target=target_maps(opened, calibrated),
+        batch_size=opened.spec.batch_size,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -111,16 +112,15 @@ class Ssim(Metric):
         return self.name
 
     def start(self, context: ScoringContext) -> ImageAccumulator:
-        return ImageAccumulator(self, context, structural_similarities, _mean_similarity)
+        return ImageAccumulator(self, context, structural_similarities, mean_of)
 
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """A score of all images; `at_equality` is its value for equal images where that is a proper number."""
+    """A score of all images, and the influence of each on it."""
 
     value: float
     influence: FloatArray
-    at_equality: float | None
 
 
 class ImageAccumulator:
@@ -150,20 +150,9 @@ class ImageAccumulator:
         if not self._parts:
             raise ScoreError("no image was scored", "pass at least one batch")
         values = np.concatenate(self._parts)
-        pooled = self._pool(values)
-        error = heavy_tailed_error(pooled.influence, self._clusters(len(values)))
-        has_difference = pooled.at_equality is not None
-        score = Score(
-            metric=self._metric.label(self._context),
-            value=pooled.value,
-            images=len(values),
-            against=f"fp32 evaluation={self._context.evaluation_digest}",
-            lower_is_better=self._metric.lower_is_better,
-            standard_error=error,
-            difference=pooled.value - pooled.at_equality if pooled.at_equality is not None else None,
-            difference_standard_error=error if has_difference else None,
+        return measured_beside_fp32(
+            self._metric, self._context, self._pool(values), self._clusters(len(values))
         )
-        return Measurement(score, pooled.influence)
 
     def _clusters(self, count: int) -> NDArray[Any] | None:
         if self._context.clusters is None:
@@ -172,18 +161,46 @@ class ImageAccumulator:
         return self._context.clusters[start : start + count]
 
 
+def measured_beside_fp32(
+    metric: Metric,
+    context: ScoringContext,
+    pooled: Pooled,
+    clusters: NDArray[Any] | None,
+    against: str = "fp32",
+) -> Measurement:
+    """The measurement of a pooled score against the FP32 outputs, with its interval.
+
+    Its difference from FP32 is that from the score of equal pictures, where this is a proper number.
+    """
+    error = heavy_tailed_error(pooled.influence, clusters)
+    best = metric.facts.of_fp32
+    difference = None if best is None or math.isinf(best) else pooled.value - best
+    score = Score(
+        metric=metric.label(context),
+        value=pooled.value,
+        images=len(pooled.influence),
+        against=f"{against} evaluation={context.evaluation_digest}",
+        lower_is_better=metric.lower_is_better,
+        standard_error=error,
+        difference=difference,
+        difference_standard_error=None if difference is None else error,
+    )
+    return Measurement(score, pooled.influence)
+
+
+def mean_of(values: FloatArray) -> Pooled:
+    """The mean over images."""
+    mean = float(values.mean())
+    return Pooled(mean, values - mean)
+
+
 def _pooled_psnr(errors: FloatArray) -> Pooled:
     mean = float(errors.mean())
     value = psnr_of_error(mean)
     if value == PSNR_CAP_DB:
-        return Pooled(value, np.zeros(len(errors)), None)
+        return Pooled(value, np.zeros(len(errors)))
     influence = -10.0 / np.log(10.0) * (errors - mean) / mean
-    return Pooled(value, influence, None)
-
-
-def _mean_similarity(similarities: FloatArray) -> Pooled:
-    mean = float(similarities.mean())
-    return Pooled(mean, similarities - mean, 1.0)
+    return Pooled(value, influence)
 
 
 def _similarity(image: Images, baseline: Images) -> float:

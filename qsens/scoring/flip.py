@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from qsens.core.interfaces import Metric, ScoringContext
 from qsens.core.metric_names import BUILT_IN
-from qsens.scoring.fidelity import FloatArray, ImageAccumulator, Images, Pooled
+from qsens.scoring.fidelity import FloatArray, ImageAccumulator, Images, mean_of
 
 
 class Flip(Metric):
@@ -28,7 +28,7 @@ class Flip(Metric):
         return self.name
 
     def start(self, context: ScoringContext) -> ImageAccumulator:
-        return ImageAccumulator(self, context, mean_differences, _mean_difference)
+        return ImageAccumulator(self, context, mean_differences, mean_of)
 
 
 def mean_differences(images: Images, baseline: Images) -> FloatArray:
@@ -42,8 +42,3 @@ def difference_map(image: Images, baseline: Images) -> NDArray[np.float32]:
     sides = [np.ascontiguousarray(side.transpose(1, 2, 0), np.float32) / 255 for side in (baseline, image)]
     found: NDArray[np.float32] = flip_evaluator.evaluate(*sides, "LDR", applyMagma=False)[0]
     return found[..., 0]
-
-
-def _mean_difference(differences: FloatArray) -> Pooled:
-    mean = float(differences.mean())
-    return Pooled(mean, differences - mean, 0.0)

@@ -15,19 +15,17 @@ import numpy as np
 from qsens.core.errors import LoadError, ScoreError, SpecError, install_hint
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import BUILT_IN
-from qsens.core.trial import Score
 from qsens.scoring.consecutive import FrameRun, clip_frames
 from qsens.scoring.cpu_torchvision import import_torchvision
-from qsens.scoring.fidelity import Images, check_pair
-from qsens.scoring.intervals import heavy_tailed_error
+from qsens.scoring.fidelity import Images, check_pair, mean_of, measured_beside_fp32
 
 PACKAGE = "pycvvdp"
-NO_VISIBLE_DIFFERENCE = 10.0
+_HINT = install_hint("jod")
 
 
 def problem() -> str | None:
     """The reason that this metric cannot be had here, `None` where it can."""
-    return None if find_spec(PACKAGE) else f"no {PACKAGE}: {install_hint('jod')}"
+    return None if find_spec(PACKAGE) else f"no {PACKAGE}: {_HINT}"
 
 
 def display_names() -> tuple[str, ...]:
@@ -41,9 +39,6 @@ def display_names() -> tuple[str, ...]:
         raise LoadError(f"the metric 'jod' needs the package {PACKAGE}, which is not installed", _HINT)
     models = json.loads((Path(found.origin).parent / "vvdp_data" / "display_models.json").read_text())
     return tuple(name for name, model in models.items() if "colorspace" not in model)
-
-
-_HINT = install_hint("jod")
 
 
 class Jod(Metric):
@@ -150,22 +145,9 @@ class _JodAccumulator:
         if not self._seen:
             raise ScoreError("no image was scored", "pass at least one batch")
         values = np.array([self._values[place] for place in self._seen])
-        value = float(values.mean())
-        influence = values - value
-        error = heavy_tailed_error(influence, self._clusters())
         moving = sum(place in self._video_of for place in self._seen)
-        evaluation = self._context.evaluation_digest
-        score = Score(
-            metric=self._metric.name,
-            value=value,
-            images=len(values),
-            against=f"fp32 {self._metric.viewing} moving={moving} evaluation={evaluation}",
-            lower_is_better=False,
-            standard_error=error,
-            difference=value - NO_VISIBLE_DIFFERENCE,
-            difference_standard_error=error,
-        )
-        return Measurement(score, influence)
+        against = f"fp32 {self._metric.viewing} moving={moving}"
+        return measured_beside_fp32(self._metric, self._context, mean_of(values), self._clusters(), against)
 
     def _judge(self, video: FrameRun) -> None:
         """The frames of a video that have come, which wait no longer."""

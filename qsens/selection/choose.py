@@ -12,7 +12,7 @@ from qsens.core.layer import macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, role_of
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Score, Study, Trial, Yardstick
+from qsens.core.trial import Score, Study, Trial, Yardstick, yardstick_of
 from qsens.selection.budget import Budget, Limit, told_apart, two_budgets
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def limit_from(yardsticks: Sequence[Yardstick], score: Score, baseline: float, b
 
 def _score_after(yardsticks: Sequence[Yardstick], alteration: Alteration, metric: str) -> float:
     """The score of FP32's pictures after an alteration. Raises `SpecError` where that was not scored."""
-    found = next((entry for entry in yardsticks if entry.alteration == str(alteration)), None)
+    found = yardstick_of(yardsticks, alteration)
     score = None if found is None else found.score(metric)
     if score is not None and math.isfinite(score.value):
         return score.value

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from qsens.core.maps import anchor_trial
 from qsens.core.precision import Precision
+from qsens.core.schema import in_words
 from qsens.core.trial import Study, Trial
 from qsens.selection.budget import Limit
 from qsens.selection.evidence_of_limits import LimitCheck, Limits, MapTrial, layers_in_int8, map_trials
@@ -162,8 +163,7 @@ class Neighbourhood:
         """Layers in words: at most three by name, else their block, else how many."""
         layers = [layer for layer in self.study.layers if layer.name in chosen]
         if len(layers) <= MOST_NAMED:
-            names = [layer.name for layer in layers]
-            return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+            return in_words([layer.name for layer in layers])
         blocks = {layer.block for layer in layers}
         where = f" of {blocks.pop()}" if len(blocks) == 1 else f" ({layers[0].name} to {layers[-1].name})"
         return f"{len(layers)} layers{where}"

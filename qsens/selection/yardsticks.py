@@ -14,7 +14,8 @@ from qsens.core.metric_names import (
     role_of,
     shown_value,
 )
-from qsens.core.trial import Score, Study, Trial, Yardstick
+from qsens.core.schema import in_words
+from qsens.core.trial import Score, Study, Trial, Yardstick, yardstick_of
 from qsens.selection.budget import DEFAULT_BUDGET, Limit
 
 # Nobody sees noise of so many grey levels, or rounding to 8 bits, which is a third of one.
@@ -93,7 +94,7 @@ def hearing_sentence(study: Study, limits: Sequence[Limit]) -> str | None:
 def _instead(study: Study, noise: Yardstick, heard: Sequence[Limit]) -> str:
     deaf = {limit.metric for limit in heard}
     word = next((str(limit.alteration) for limit in heard if limit.alteration), DEFAULT_BUDGET)
-    allowed = next((entry for entry in study.yardsticks if entry.alteration == word), None)
+    allowed = yardstick_of(study.yardsticks, word)
     fitting = [
         score.metric
         for score in noise.scores
@@ -103,14 +104,14 @@ def _instead(study: Study, noise: Yardstick, heard: Sequence[Limit]) -> str:
         and abs(_cost(score)) < abs(_cost(most))
     ]
     if fitting:
-        return f"Of the scores of this run {_joined(fitting)} would do: --budget {fitting[0]}={word}."
+        return f"Of the scores of this run {in_words(fitting)} would do: --budget {fitting[0]}={word}."
     return "Score with --metric psnr or another --extractor too, and put the budget there."
 
 
 def fineness_notes(study: Study, limits: Sequence[Limit]) -> Iterator[str]:
     """A sentence on each limit by an alteration that these images cannot tell from FP32."""
     for limit in limits:
-        found = next((y for y in study.yardsticks if y.alteration == str(limit.alteration)), None)
+        found = yardstick_of(study.yardsticks, limit.alteration)
         score = None if found is None else found.score(limit.metric)
         if limit.alteration is None or score is None or not math.isfinite(limit.baseline):
             continue
@@ -129,8 +130,7 @@ def fineness_notes(study: Study, limits: Sequence[Limit]) -> Iterator[str]:
 
 
 def _is_unseen(entry: Yardstick) -> bool:
-    kind, _, amount = entry.alteration.partition(":")
-    return kind == "noise" and Alteration.parse(f"{kind}:{amount}").amount <= _UNSEEN_LEVELS
+    return _kind(entry) == "noise" and Alteration.parse(entry.alteration).amount <= _UNSEEN_LEVELS
 
 
 def _is_beyond(entry: Yardstick, limit: Limit) -> bool:
@@ -160,7 +160,3 @@ def _cost(score: Score) -> float:
 def _error(score: Score) -> float:
     error = score.difference_standard_error or score.standard_error or 0.0
     return error if math.isfinite(error) else 0.0
-
-
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
