@@ -16,6 +16,7 @@ from qsens.device.leftovers import temporary_folder
 from qsens.engines.lowering.plan import Grid
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.evaluate import Evaluator, plain_workload
+from qsens.run.loop import silent
 from qsens.run.reopen import ReopenedRun
 from qsens.run.stages import Workload
 from qsens.selection.choose import limit_of_points
@@ -55,7 +56,7 @@ def scored_workload(run: ReopenedRun, backend: Backend, folder: Path, progress: 
 def _scored_again(run: ReopenedRun, precision_map: PrecisionMap) -> Trial:
     with temporary_folder() as folder:
         backend = OnnxRuntimeBackend(threads=run.spec.threads)
-        workload = scored_workload(run, backend, folder, _silent)
+        workload = scored_workload(run, backend, folder, silent)
         return Evaluator(workload, evidence=folder, samples=folder, fp32=None)(1, precision_map)
 
 
@@ -98,7 +99,3 @@ def _both(before: Trial, after: Trial) -> str:
 def _value_of(trial: Trial, metric: str) -> str:
     score: Score | None = trial.score(metric)
     return "unknown" if score is None else format_value(score.value)
-
-
-def _silent(done: int, total: int, label: str) -> None:
-    """A `Progress` of a step that `export` announces itself."""

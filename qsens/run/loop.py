@@ -116,6 +116,10 @@ class PlannedMaps:
         return (*self.maps, *self.screens)
 
 
+def silent(done: int, total: int, label: str) -> None:
+    """A `Progress` that says nothing, for steps that are announced otherwise or take a moment."""
+
+
 def expecting(planned: PlannedMaps | None, progress: Progress) -> Progress:
     """`progress`, told from the start of as many maps as are planned."""
     least = 0 if planned is None else len(planned.in_order)

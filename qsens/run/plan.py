@@ -20,7 +20,7 @@ from qsens.repair.cost import Pace, repair_seconds
 from qsens.repair.stages import stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths
-from qsens.run.loop import PlannedMaps, plan_maps
+from qsens.run.loop import PlannedMaps, plan_maps, silent
 from qsens.run.open import OpenedSweep, lowering_options, sample_warnings, scoring_context
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.stages import screen_samples
@@ -88,7 +88,7 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
             opened.spec,
             promised=promised_ranges(opened.calibration, opened.evaluation),
             path=RunPaths(folder).ranges_path,
-            progress=_silent,
+            progress=silent,
         )
         sample_s = (time.perf_counter() - start) / len(few)
     opened = fitted(opened, CalibratedGraph(opened.spec, plan, ranges, options))
@@ -171,7 +171,3 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 def _reference_count(opened: OpenedSweep) -> int:
     return 0 if opened.reference is None else len(opened.reference)
-
-
-def _silent(done: int, total: int, label: str) -> None:
-    """A `Progress` for steps that are over in a moment."""

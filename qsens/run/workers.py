@@ -17,6 +17,7 @@ from qsens.run.evaluate import Evaluator, RunnerFactory, calibrated_workload
 from qsens.run.evidence import load_baseline
 from qsens.run.folder import RunFolder, RunPaths, read_provenance
 from qsens.run.in_order import TrialRunner, WorkersGoneError, attempt_trial
+from qsens.run.loop import silent
 from qsens.run.open import OpenedSweep, linear_algebra_threads, open_sweep
 from qsens.run.target import fitted_to_target
 from qsens.run.versions import cpu_model, library_versions
@@ -82,7 +83,7 @@ def _opened(job: Job) -> Evaluator:
     if changed:
         raise _refusal([f"another {name}" for name in changed])
     paths = RunPaths(Path(job.out))
-    workload = calibrated_workload(fitted_to_target(opened, paths, _silent), paths, _silent)
+    workload = calibrated_workload(fitted_to_target(opened, paths, silent), paths, silent)
     return Evaluator(workload, evidence=paths.evidence, samples=paths.samples, fp32=None)
 
 
@@ -106,10 +107,6 @@ def _refusal(problems: list[str]) -> RunFolderError:
         f"the worker on {socket.gethostname()} has {'; '.join(problems)}",
         "give every worker the driver's files at the same paths (a shared folder) and the same libraries",
     )
-
-
-def _silent(done: int, total: int, label: str) -> None:
-    """A `Progress` that shows nothing: the driver tells what is done."""
 
 
 class WorkerRunner(TrialRunner):
