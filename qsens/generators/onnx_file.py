@@ -31,9 +31,8 @@ def load_external_data(model: onnx.ModelProto, checkpoint: Path) -> None:
         LoadError: for data that is no plain file below the folder, does not suit the tensor, or is larger
             than this machine's memory.
     """
-    outside = [tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     try:
-        total_bytes = sum(_checked_bytes(tensor, checkpoint.parent) for tensor in outside)
+        total_bytes = sum(_checked_bytes(tensor, checkpoint.parent) for tensor in external_tensors(model))
         _refuse_more_than_memory(total_bytes)
         onnx.load_external_data_for_model(model, str(checkpoint.parent))
     except (OSError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
@@ -111,19 +110,33 @@ class OnnxFile(Generator):
         return self._model
 
 
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file without its external data.
+
+    Raises:
+        LoadError: for a file that is missing, no ONNX model, or damaged.
+    """
+    refuse_other_files(path)
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise damaged(path, "an ONNX file is never larger than 2 GiB: its weights would lie beside it")
+    try:
+        return onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise damaged(path, f"not an ONNX model ({first_sentence(error)})") from error
+
+
+def external_tensors(model: onnx.ModelProto) -> list[TensorProto]:
+    """Tensors whose data lie in other files, wherever in the model they are."""
+    return [tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
+
+
 def open_onnx(checkpoint: Path, *, name: str | None = None) -> OnnxFile:
     """Read an ONNX file; `name` defaults to the file's.
 
     Raises:
         LoadError: for a file that is missing, no ONNX model, damaged, or without its external data.
     """
-    refuse_other_files(checkpoint)
-    if checkpoint.stat().st_size > LARGEST_FILE_BYTES:
-        raise damaged(checkpoint, "an ONNX file is never larger than 2 GiB: its weights would lie beside it")
-    try:
-        model = onnx.load(checkpoint, load_external_data=False)
-    except DecodeError as error:
-        raise damaged(checkpoint, f"not an ONNX model ({first_sentence(error)})") from error
+    model = read_onnx(checkpoint)
     load_external_data(model, checkpoint)
     try:
         return OnnxFile(name or checkpoint.stem, model)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from qsens.core.errors import LoadError, ScoreError, SpecError
 from qsens.core.interfaces import Extractor
+from qsens.core.schema import parse_toml
 from qsens.device.errors import reason_of
+from qsens.device.special_files import read_file
+from qsens.generators.onnx_file import external_tensors, read_onnx
+from qsens.scoring.convolution_graph import IR_VERSION, OPSET, ConvolutionGraph
 from qsens.scoring.feature_session import IMAGES_PER_RUN, check_images, open_session
 from qsens.scoring.weights import file_digest
-
-if TYPE_CHECKING:
-    import onnx
 
 RESIZES = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"}
 COLOUR_ORDERS = ("rgb", "bgr")
@@ -136,10 +137,6 @@ def open_onnx_extractor(path: Path, *, threads: int = 0) -> Extractor:
 
 def preprocessing_model(rules: Preprocessing) -> onnx.ModelProto:
     """A graph from `images`, uint8 (N, 3, H, W), to float32 (N, 3, height, width) as the network reads it."""
-    import onnx  # deferred: half a second, and only such extractors need it
-
-    from qsens.scoring.convolution_graph import IR_VERSION, OPSET, ConvolutionGraph
-
     graph = ConvolutionGraph()
     resized = graph.resized(rules.size, antialias=rules.antialias, mode=RESIZES[rules.resize])
     if rules.colour_order == "bgr":
@@ -169,8 +166,8 @@ def read_statement(path: Path, model: onnx.ModelProto) -> FileStatement:
             f"write {path.name} beside it, for instance:\n{example}",
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = parse_toml(read_file(path))
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path} cannot be read: {reason_of(error)}", f"write:\n{example}") from None
     try:
         return _checked(values, model)
@@ -255,13 +252,8 @@ def _inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
 
 
 def _read_model(path: Path) -> onnx.ModelProto:
-    import onnx  # deferred as above
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # a parser raises types of its own
-        raise LoadError(f"{path} is no ONNX file: {reason_of(error)}", "export the network again") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    model = read_onnx(path)
+    if external_tensors(model):
         raise LoadError(
             f"{path} keeps weights in another file, which its digest does not cover",
             "save it as one file: onnx.save(onnx.load(PATH), PATH)",

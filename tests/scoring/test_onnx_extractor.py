@@ -1,12 +1,15 @@
 """Extractors that somebody brings as an ONNX file with a TOML file beside it."""
 
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from extractor_files import network
+from onnx import TensorProto, helper
 from PIL import Image
 
 from qsens.cli.main import main
@@ -115,6 +118,26 @@ def test_features_that_are_no_numbers_are_named(tmp_path):
 def test_a_file_that_is_no_network_is_named(tmp_path):
     (tmp_path / "n.onnx").write_text("no network")
     with pytest.raises(LoadError, match=r"n\.onnx"):
+        load_extractor(str(tmp_path / "n.onnx"))
+
+
+def test_weights_in_other_files_are_refused_wherever_they_are(tmp_path):
+    """A runtime would read any file that they name."""
+    name = stated(tmp_path / "n.onnx")
+    model = onnx.load(name)
+    outside = helper.make_tensor("t", TensorProto.FLOAT, [1], np.zeros(1, np.float32).tobytes(), raw=True)
+    outside.ClearField("raw_data")
+    outside.data_location = TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="secret.bin")
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["unused"], value=outside))
+    (tmp_path / "n.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(LoadError, match="weights in another file"):
+        load_extractor(name)
+
+
+def test_a_pipe_is_no_extractor(tmp_path):
+    os.mkfifo(tmp_path / "n.onnx")
+    with pytest.raises(LoadError, match="pipe"):
         load_extractor(str(tmp_path / "n.onnx"))
 
 
