@@ -3,7 +3,8 @@
 python benchmarks/gpu/latency.py [--generators teacher student] [--batches 1 16] [--repeats 100]
     [--backend tensorrt]
 
-Writes a latency file for each generator (`qsens bench --json`'s form) to results/ and prints the medians.
+Writes a latency file for each generator (`qsens bench --latency-json`'s form) to results/,
+and prints the medians.
 Weights are seeded noise: speed does not depend on them. MIX is INT8 in the first half of the layers.
 """
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from qsens.cli.options import PluginOption, gathered, parse_plugin_option, whole_number
+from qsens.cli.option_values import PluginOption, parse_plugin_option
+from qsens.cli.options import gathered, whole_number
 from qsens.cli.progress import ProgressLine
-from qsens.cli.text import ms_text, text_table
+from qsens.cli.text import echo_json, ms_text, text_table
 from qsens.core.errors import SpecError
 from qsens.core.files import write_error
 from qsens.core.precision import Precision, PrecisionMap
@@ -182,7 +183,8 @@ class BenchFlags:
     threads: int | None
     options: tuple[PluginOption, ...]
     layers: bool
-    json_file: Path | None
+    latency_json: Path | None
+    as_json: bool
     trust_checkpoint: bool
 
     def backend_name(self, target: str | None) -> str:
@@ -225,10 +227,20 @@ class BenchFlags:
 )
 @click.option("--trial", "trials", type=click.IntRange(min=0), multiple=True, help="FP32 and these instead.")
 @click.option(
-    "--batch", "batches", type=parse_batches, default="1", show_default=True, help="Sizes, for example 1,16."
+    "--batch",
+    "batches",
+    type=parse_batches,
+    default="1",
+    show_default=True,
+    metavar="N,N,...",
+    help="Samples that run at once, for example 1,16.",
 )
 @click.option(
-    "--repeats", type=click.IntRange(min=3, max=1_000_000), default=DEFAULT_REPEATS, show_default=True
+    "--repeats",
+    type=click.IntRange(min=3, max=1_000_000),
+    default=DEFAULT_REPEATS,
+    show_default=True,
+    help="Timed runs of each map.",
 )
 @click.option("--threads", type=whole_number("threads"), help="CPU threads; 0 leaves it to the runtime.")
 @click.option(
@@ -240,7 +252,13 @@ class BenchFlags:
     help="Option of the backend.",
 )
 @click.option("--layers", is_flag=True, help="Time single layers too, where the runtime can.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option(
+    "--latency-json",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the numbers to this file too, for `qsens select RUN --latency FILE`.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, one line a folder.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @gathered(BenchFlags, "asked")
 def bench(folders: tuple[Path, ...], *, asked: BenchFlags) -> None:
@@ -248,16 +266,17 @@ def bench(folders: tuple[Path, ...], *, asked: BenchFlags) -> None:
 
     All maps are timed in turn, in one process, and no second bench runs at the same time. A run keeps the
     numbers in its folder latency/, where `qsens report` finds them (those of an earlier bench of the same
-    device and runtime go to latency/earlier/); --json FILE writes them there as well,
-    for `qsens select RUN --latency FILE` on another machine. Ctrl-C keeps what is measured.
+    device and runtime go to latency/earlier/). Ctrl-C keeps what is measured.
     """
     # numpy, onnx and the runtime take seconds to load.
     from qsens.deploy.bench import alone
 
-    if asked.json_file is not None and len(folders) > 1:
-        raise SpecError("--json FILE holds one folder's numbers", "give one folder, or leave out --json")
-    if asked.json_file is not None and not asked.json_file.absolute().parent.is_dir():
-        raise SpecError(f"no folder {asked.json_file.parent} to write to", "make it, or give another --json")
+    if asked.latency_json is not None and len(folders) > 1:
+        raise SpecError("--latency-json FILE holds one folder's numbers", "give one folder, or leave it out")
+    if asked.latency_json is not None and not asked.latency_json.absolute().parent.is_dir():
+        raise SpecError(
+            f"no folder {asked.latency_json.parent} to write to", "make it, or give another --latency-json"
+        )
     load = load_average()
     with alone(_warn):
         if load is not None and load >= BUSY:
@@ -356,11 +375,14 @@ class _Measured:
         is_complete = document.pop("is_complete")
         for place in places:
             _write(place, document)
-        click.echo(f"{device_text(document)}\n\n{bench_table(document, macs)}\n")
-        if self.asked.layers:
-            click.echo(f"{layers_tables(document)}\n")
+        if self.asked.as_json:
+            echo_json(document, indent=None)
+        else:
+            click.echo(f"{device_text(document)}\n\n{bench_table(document, macs)}\n")
+            if self.asked.layers:
+                click.echo(f"{layers_tables(document)}\n")
         for place in places:
-            click.echo(f"Written: {place}")
+            click.echo(f"Written: {place}", err=self.asked.as_json)
         if not is_complete:
             count = len(document["measurements"])
             raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")
@@ -382,7 +404,7 @@ def _keep_earlier(place: Path) -> None:
 
 
 def _wished(asked: BenchFlags) -> list[Path]:
-    return [] if asked.json_file is None else [asked.json_file]
+    return [] if asked.latency_json is None else [asked.latency_json]
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

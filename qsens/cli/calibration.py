@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from qsens.cli.options import largest_picture_option, parse_range
+from qsens.cli.option_values import parse_range
+from qsens.cli.options import largest_picture_option
 from qsens.cli.text import echo_json
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 

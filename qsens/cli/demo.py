@@ -9,13 +9,9 @@ import numpy as np
 
 from qsens.calibration.files import list_set_files
 from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
-from qsens.cli.options import (
-    SweepOptions,
-    WorkerOptions,
-    spec_from_options,
-    sweep_options,
-    worker_options,
-)
+from qsens.cli.options import sweep_options, worker_options
+from qsens.cli.sections import SectionedCommand
+from qsens.cli.sweep_flags import SweepOptions, WorkerOptions, spec_from_options
 from qsens.core.errors import DataError, SpecError, install_hint
 
 # Photographs inside the scikit-image wheel; nothing is downloaded. Every second crop is held out as a
@@ -156,7 +152,7 @@ def _write_image(path: Path, pixels: Array) -> None:
     Image.fromarray(pixels).save(path)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.option("--generator", "name", metavar="NAME", help="Which demo: talker (the default) or style.")
 @sweep_options
 @worker_options

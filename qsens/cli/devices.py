@@ -24,7 +24,7 @@ STEM = "devices"
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write table and figure there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def devices(files: tuple[Path, ...], *, all_maps: bool, out: Path | None, as_json: bool) -> None:
-    """Compare devices by the latency files that `qsens bench RUN --json FILE` wrote on them.
+    """Compare devices by the latency files that `qsens bench RUN --latency-json FILE` wrote on them.
 
     Prints milliseconds, images a second and the speed-up over FP32, as Table 4 of Kim et al. 2023 does, and
     with --out draws them (its Figure 5). MIX is the map that `qsens select` chose.
@@ -33,7 +33,7 @@ def devices(files: tuple[Path, ...], *, all_maps: bool, out: Path | None, as_jso
 
     groups = device_groups([read_latency_table(path) for path in files], all_maps=all_maps)
     if not any(group.rows for group in groups):
-        raise SpecError("the files hold no measurements", "measure with: qsens bench RUN --json FILE")
+        raise SpecError("the files hold no measurements", "measure with: qsens bench RUN --latency-json FILE")
     if out is not None:
         _write(out, groups)
     if as_json:

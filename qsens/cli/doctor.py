@@ -13,7 +13,7 @@ import click
 
 from qsens import __version__
 from qsens.cli.text import echo_json, text_table
-from qsens.core.plugins import PluginRecord, list_plugins, machine_problem
+from qsens.core.plugins import PluginRecord, list_plugins
 from qsens.core.targets import declared_targets
 from qsens.device.machine import this_cpu_saturates
 
@@ -113,10 +113,9 @@ def _library(name: str, *, is_required: bool) -> Finding:
 
 
 def _plugins(records: tuple[PluginRecord, ...]) -> list[Finding]:
-    problems = [record.problem or machine_problem(record.group, record.name) for record in records]
     return [
-        Finding(record.group, record.name, problem is None, problem or record.distribution)
-        for record, problem in zip(records, problems, strict=True)
+        Finding(record.group, record.name, record.problem is None, record.problem or record.distribution)
+        for record in records
     ]
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qsens.cli.options import PluginOption, SweepOptions, parse_plugin_option, spec_from_options
+from qsens.cli.option_values import PluginOption, parse_plugin_option
 from qsens.cli.repeated_options import one_value_each
+from qsens.cli.sweep_flags import SweepOptions, spec_from_options
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer

@@ -1,18 +1,23 @@
-"""The options that `sweep`, `plan` and `demo` share, and how they become a `SweepSpec`."""
+"""The options that `sweep`, `plan` and `demo` share, as their help shows them."""
 
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from qsens.cli.repeated_options import one_value_each
+from qsens.cli.option_values import (
+    OPTION_GROUPS,
+    parse_named_shape,
+    parse_plugin_option,
+    parse_range,
+    parse_size,
+)
+from qsens.cli.sections import SectionOption, in_section
+from qsens.cli.sweep_flags import SweepOptions, WorkerOptions
 from qsens.core.alterations import NO_YARDSTICKS, parse_alterations
-from qsens.core.errors import SpecError
 from qsens.core.schema import load_schema
 from qsens.core.spec import (
     COLOUR_ORDERS,
@@ -23,21 +28,10 @@ from qsens.core.spec import (
     RANGE_METHODS,
     WEIGHT_SCALES,
     SweepSpec,
-    merge_values,
-    read_spec_values,
-    spec_from_values,
 )
-from qsens.device.plain_values import parse_json
+from qsens.selection.budget import DEFAULT_BUDGET
 
 Command = Callable[..., Any]
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
-# More digits than any size has would take int() long, or end it.
-_SIDES = re.compile(r"[0-9]{1,12}(x[0-9]{1,12})*")
-LARGEST_SIDE = 8192
-_OPTION_GROUPS = ("model", "backend", "strategy")
-_IMAGE_RULE = ("resize", "crop", "value_range", "colour_order")
-_SPEC_KEYS = {entry.name for entry in fields(SweepSpec)}
 
 
 def whole_number(key: str) -> click.IntRange:
@@ -46,59 +40,10 @@ def whole_number(key: str) -> click.IntRange:
     return click.IntRange(min=entry["minimum"], max=entry["maximum"])
 
 
-def parse_range(text: str) -> list[float]:
-    """Read `LOW..HIGH`, for example `-1..1`."""
-    match = _RANGE.fullmatch(text.strip())
-    if match is None or not float(match[1]) < float(match[2]) < math.inf:
-        raise click.BadParameter(f"{text!r} is not a range: write LOW..HIGH, for example -1..1 or 0..255")
-    return [float(match[1]), float(match[2])]
-
-
-def parse_size(text: str) -> list[int]:
-    """Read `HxW` in pixels."""
-    sides = [int(side) for side in text.split("x")] if _SIDES.fullmatch(text) else []
-    if len(sides) != 2 or min(sides) < 1 or max(sides) > LARGEST_SIDE:
-        raise click.BadParameter(
-            f"{text!r} is not a size: write HxW in pixels, for example 256x256, at most {LARGEST_SIDE}"
-        )
-    return sides
-
-
-def parse_named_shape(text: str) -> tuple[str, list[int]]:
-    """Read `NAME=1x3x256x256`."""
-    name, _, shape = text.rpartition("=")
-    if not name or not _SIDES.fullmatch(shape):
-        raise click.BadParameter(f"{text!r} is not a named shape: write NAME=1x3x256x256")
-    return name, [int(side) for side in shape.split("x")]
-
-
-@dataclass(frozen=True)
-class PluginOption:
-    """One option of the `model`, `backend` or `strategy` plug-in."""
-
-    group: str
-    name: str
-    value: Any
-
-
-def parse_plugin_option(text: str) -> PluginOption:
-    """Read `GROUP.KEY=VALUE`; the value is JSON where it can be read as such, else text."""
-    key, separator, value = text.partition("=")
-    group, _, name = key.partition(".")
-    if not separator or not name or group not in _OPTION_GROUPS:
-        groups = ", ".join(_OPTION_GROUPS)
-        raise click.BadParameter(f"{text!r} is not an option: write GROUP.KEY=VALUE with GROUP in {groups}")
-    try:
-        return PluginOption(group, name, parse_json(value))
-    except ValueError:
-        return PluginOption(group, name, value)
-
-
 _PATH = click.Path(path_type=Path)
 # Those that come with qsens; plug-ins declare more, which takes too long to load for a help text.
 TARGETS_TEXT = "openvino, onnxruntime, tensorrt or tensorrt-legacy"
 MOST_WORKERS = 1024
-_range_option = partial(click.option, type=parse_range, metavar="LOW..HIGH")
 largest_picture_option = partial(
     click.option,
     "--largest-picture",
@@ -121,192 +66,216 @@ def _listed(context: click.Context, option: click.Parameter, text: str | None) -
     return [] if text.strip() == NO_YARDSTICKS else [str(one) for one in parse_alterations(text.split(","))]
 
 
-budget_option = partial(click.option, "--budget", multiple=True, callback=_joined, metavar="[NAME=]X")
+def _default(key: str) -> str:
+    """The end of a help text: what a spec has without the option, `SweepSpec` asked."""
+    value = next(entry.default for entry in fields(SweepSpec) if entry.name == key)
+    text = ", ".join(value) if isinstance(value, tuple) else value
+    return f"  [default: {text}]"
+
+
+budget_option = partial(
+    click.option, "--budget", cls=SectionOption, section="Scoring", multiple=True, callback=_joined,
+    metavar="[NAME=]X",
+)  # fmt: skip
+_run, _generator, _inputs, _pictures, _scoring, _search, _int8, _process = (
+    in_section(name)
+    for name in ("Run", "Generator", "Inputs", "Pictures", "Scoring", "Search", "INT8", "Process")
+)
 _OPTIONS = (
-    click.option("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
-    click.option("--out", type=_PATH, help="Run folder to make or to resume."),
-    click.option("--model", metavar="NAME", help="Generator plug-in or package.module:factory."),
-    click.option("--calibration", metavar="SET", help="Folder, 'noise' or package.module:factory."),
-    click.option("--evaluation", metavar="SET", help="The same; held out from calibration if absent."),
-    click.option("--reference", metavar="FOLDER", help="Real images for FID and KID."),
-    click.option(
-        "--calibration-samples",
-        type=whole_number("calibration_samples"),
-        help="Samples that ranges are measured on.",
+    _run("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
+    _run("--out", type=_PATH, help="Run folder to make or to resume.  [default: reports/, then the name]"),
+    _run(
+        "--seed", metavar="N", type=whole_number("seed"), help=f"Seed of everything random.{_default('seed')}"
     ),
-    click.option(
-        "--evaluation-samples",
-        type=whole_number("evaluation_samples"),
-        help="Samples that maps are scored on.",
+    _generator(
+        "--model",
+        metavar="NAME",
+        plugins="generators",
+        help="Generator plug-in or package.module:factory; files tell by themselves.",
     ),
-    click.option(
-        "--screen-samples",
-        type=whole_number("screen_samples"),
-        help="Samples of a first, cheap score, for strategies that screen; 0: none.",
-    ),
-    click.option("--strategy", metavar="NAME", help="Which maps to try; several joined by +."),
-    click.option("--by", type=click.Choice(("layer", "block")), help="What the strategy moves together."),
-    click.option("--for", "target", metavar="TARGET", help=f"What the map is for: {TARGETS_TEXT}."),
-    click.option("--backend", metavar="NAME", help="What builds and runs the maps."),
-    click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Score; repeat for several."),
-    click.option(
-        "--extractor",
-        metavar="NAME|FILE.onnx",
-        help="Feature extractor of FID and KID, or 'auto'; a file has its preprocessing in a TOML beside it.",
-    ),
-    click.option("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
-    budget_option(
-        help="Allowed loss: what an alteration of FP32's pictures costs (jpeg:95), points (2.0), a share of "
-        "FP32's score (5%), or least dB of PSNR; repeat with the names of scores for several (fid=5%), all "
-        "of which hold."
-    ),
-    click.option("--guard", metavar="X", help="The same for the distance from the FP32 outputs."),
-    click.option(
-        "--yardsticks",
-        callback=_listed,
-        metavar="LIST",
-        help="Alterations of FP32's pictures to score for comparison, by commas (jpeg:90,noise:2,blur:0.5,"
-        "brightness:0.99); none: only those that a budget names.",
-    ),
-    click.option(
-        "--delivery",
-        metavar="X",
-        help="What happens to pictures on their way to a viewer (jpeg:85): as much damage is free, where no "
-        "budget is given.",
-    ),
-    click.option(
-        "--pin", "pinned", multiple=True, metavar="PATTERN=PRECISION", help="Keep layers as they are."
-    ),
-    click.option("--ranges", "range_method", type=click.Choice(RANGE_METHODS), help="How ranges are chosen."),
-    click.option(
-        "--repair",
-        metavar="STAGES",
-        help="Make INT8 better before maps are tried: auto, none, stages (ranges,scales,weights), or "
-        "compare, which scores some maps without it too.",
-    ),
-    click.option("--placement", type=click.Choice(PLACEMENTS), help="Which tensors INT8 layers quantize."),
-    click.option("--weight-scales", type=click.Choice(WEIGHT_SCALES), help="Granularity of weight scales."),
-    click.option(
-        "--layer-order",
-        type=click.Choice(LAYER_ORDERS),
-        help="Order of the layers: as they run, or as the generator defines them.",
-    ),
-    click.option(
+    _generator(
         "--input-shape",
         "input_shapes",
         multiple=True,
         type=parse_named_shape,
         metavar="NAME=SHAPE",
-        help="Batch axis included.",
+        help="Full shape of an input, batch axis included: image=1x3x256x256. Repeatable.",
     ),
-    click.option("--resize", type=parse_size, metavar="HxW", help="Resize input images."),
-    click.option("--crop", type=click.Choice(CROPS), help="Crop input images to the aspect ratio first."),
-    click.option(
+    _generator(
+        "--option",
+        "options",
+        multiple=True,
+        type=parse_plugin_option,
+        metavar="GROUP.KEY=VALUE",
+        help=f"Option of a plug-in; GROUP is {', '.join(OPTION_GROUPS)}. Repeatable.",
+    ),
+    _generator("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
+    _inputs(
+        "--calibration", metavar="SET", plugins="sets", help="Folder, 'noise' or package.module:factory."
+    ),
+    _inputs("--evaluation", metavar="SET", help="The same; held out from calibration if absent."),
+    _inputs("--reference", metavar="FOLDER", help="Real images for FID and KID."),
+    _inputs(
+        "--calibration-samples",
+        metavar="N",
+        type=whole_number("calibration_samples"),
+        help=f"Samples that ranges are measured on.{_default('calibration_samples')}",
+    ),
+    _inputs(
+        "--evaluation-samples",
+        metavar="N",
+        type=whole_number("evaluation_samples"),
+        help=f"Samples that maps are scored on.{_default('evaluation_samples')}",
+    ),
+    _inputs("--resize", type=parse_size, metavar="HxW", help="Resize input images."),
+    _inputs(
+        "--crop",
+        type=click.Choice(CROPS),
+        help="Crop input images to the aspect ratio first.  [default: none]",
+    ),
+    _inputs(
         "--value-range",
         type=parse_range,
         metavar="LOW..HIGH",
-        help="What 0..255 becomes in the generator's input.",
+        help="What 0..255 becomes in the generator's input.  [default: 0..1]",
     ),
-    click.option("--colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the input."),
-    largest_picture_option(),
-    click.option(
+    _inputs(
+        "--colour-order",
+        type=click.Choice(COLOUR_ORDERS),
+        help="Colour order of the input.  [default: rgb]",
+    ),
+    largest_picture_option(cls=SectionOption, section="Inputs"),
+    _pictures(
         "--output",
         "output_name",
         multiple=True,
         metavar="NAME",
         help="Output that is the picture; of several, the worst decides. Repeatable.",
     ),
-    click.option(
-        "--output-range", type=parse_range, metavar="LOW..HIGH", help="Output values that become 0..255."
+    _pictures(
+        "--output-range",
+        type=parse_range,
+        metavar="LOW..HIGH",
+        help="Output values that become 0..255.  [default: 0..1]",
     ),
-    click.option(
-        "--output-colour-order", type=click.Choice(COLOUR_ORDERS), help="Colour order of the output."
+    _pictures(
+        "--output-colour-order",
+        type=click.Choice(COLOUR_ORDERS),
+        help="Colour order of the output.  [default: rgb]",
     ),
-    click.option(
-        "--option",
-        "options",
+    _scoring(
+        "--metric",
+        "metrics",
         multiple=True,
-        type=parse_plugin_option,
-        metavar="GROUP.KEY=VALUE",
-        help="Option of a plug-in.",
+        metavar="NAME",
+        plugins="metrics",
+        help=f"Score; repeat for several.{_default('metrics')}",
     ),
-    click.option("--seed", type=whole_number("seed"), help="Seed of everything random."),
-    click.option("--batch-size", type=whole_number("batch_size"), help="Samples that run at once."),
-    click.option("--threads", type=whole_number("threads"), help="CPU threads; 0 leaves it to the backend."),
-    click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
+    _scoring(
+        "--extractor",
+        metavar="NAME|FILE.onnx",
+        plugins="extractors",
+        help="Feature extractor of FID and KID; a file has its preprocessing in a TOML beside it."
+        f"{_default('extractor')}",
+    ),
+    _scoring("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
+    budget_option(
+        help="Allowed loss: what an alteration of FP32's pictures costs (jpeg:95), points (2.0), a share of "
+        "FP32's score (5%), or least dB of PSNR; repeat with the names of scores for several (fid=5%), all "
+        f"of which hold.  [default: {DEFAULT_BUDGET}]"
+    ),
+    _scoring("--guard", metavar="X", help="The same for the distance from the FP32 outputs."),
+    _scoring(
+        "--yardsticks",
+        callback=_listed,
+        metavar="LIST",
+        help="Alterations of FP32's pictures to score for comparison, by commas (jpeg:90,noise:2,blur:0.5,"
+        f"brightness:0.99); none: only those that a budget names.{_default('yardsticks')}",
+    ),
+    _scoring(
+        "--delivery",
+        metavar="X",
+        help="What happens to pictures on their way to a viewer (jpeg:85): as much damage is free, where no "
+        "budget is given.",
+    ),
+    _search(
+        "--strategy",
+        metavar="NAME",
+        plugins="strategies",
+        help=f"Which maps to try; several joined by +.{_default('strategy')}",
+    ),
+    _search("--by", type=click.Choice(("layer", "block")), help="What the strategy moves together."),
+    _search(
+        "--screen-samples",
+        metavar="N",
+        type=whole_number("screen_samples"),
+        help=f"Samples of a first, cheap score, for strategies that screen; 0: none."
+        f"{_default('screen_samples')}",
+    ),
+    _search(
+        "--pin",
+        "pinned",
+        multiple=True,
+        metavar="PATTERN=PRECISION",
+        help="Keep layers as they are: face_*=fp16. Repeatable.",
+    ),
+    _search(
+        "--layer-order",
+        type=click.Choice(LAYER_ORDERS),
+        help=f"Order of the layers: as they run, or as the generator defines them.{_default('layer_order')}",
+    ),
+    _int8("--for", "target", metavar="TARGET", help=f"What the map is for: {TARGETS_TEXT}."),
+    _int8(
+        "--backend",
+        metavar="NAME",
+        plugins="backends",
+        help=f"What builds and runs the maps.{_default('backend')}",
+    ),
+    _int8(
+        "--ranges",
+        "range_method",
+        type=click.Choice(RANGE_METHODS),
+        help=f"How ranges are chosen.{_default('range_method')}",
+    ),
+    _int8(
+        "--repair",
+        metavar="STAGES",
+        help="Make INT8 better before maps are tried: auto, none, stages (ranges,scales,weights), or "
+        f"compare, which scores some maps without it too.{_default('repair')}",
+    ),
+    _int8(
+        "--placement",
+        type=click.Choice(PLACEMENTS),
+        help="Which tensors INT8 layers quantize.  [default: what the target's kernels need, else residual]",
+    ),
+    _int8(
+        "--weight-scales",
+        type=click.Choice(WEIGHT_SCALES),
+        help=f"Granularity of weight scales.{_default('weight_scales')}",
+    ),
+    _process(
+        "--batch-size",
+        metavar="N",
+        type=whole_number("batch_size"),
+        help=f"Samples that run at once.{_default('batch_size')}",
+    ),
+    _process(
+        "--threads",
+        metavar="N",
+        type=whole_number("threads"),
+        help=f"CPU threads; 0 leaves it to the backend.{_default('threads')}",
+    ),
 )
 # No part of a spec: results do not depend on them.
 _WORKER_OPTIONS = (
-    click.option(
+    _process(
         "--workers",
         type=click.IntRange(min=1, max=MOST_WORKERS),
         metavar="N",
         help="Processes here that score maps side by side.",
     ),
-    click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do, tcp://host:8786."),
+    _process("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do, tcp://host:8786."),
 )
-
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """The shared options; `None` or empty where one was not given: defaults live in `SweepSpec` only."""
-
-    spec: Path | None = None
-    out: Path | None = None
-    model: str | None = None
-    calibration: str | None = None
-    evaluation: str | None = None
-    reference: str | None = None
-    calibration_samples: int | None = None
-    evaluation_samples: int | None = None
-    screen_samples: int | None = None
-    strategy: str | None = None
-    by: str | None = None
-    target: str | None = None
-    backend: str | None = None
-    metrics: tuple[str, ...] = ()
-    extractor: str | None = None
-    inception_weights: str | None = None
-    budget: str | None = None
-    guard: str | None = None
-    yardsticks: list[str] | None = None
-    delivery: str | None = None
-    pinned: tuple[str, ...] = ()
-    range_method: str | None = None
-    repair: str | None = None
-    placement: str | None = None
-    weight_scales: str | None = None
-    layer_order: str | None = None
-    input_shapes: tuple[tuple[str, list[int]], ...] = ()
-    resize: list[int] | None = None
-    crop: str | None = None
-    value_range: list[float] | None = None
-    colour_order: str | None = None
-    largest_picture_megapixels: int | None = None
-    output_name: tuple[str, ...] = ()
-    output_range: list[float] | None = None
-    output_colour_order: str | None = None
-    options: tuple[PluginOption, ...] = ()
-    seed: int | None = None
-    batch_size: int | None = None
-    threads: int | None = None
-    trust_checkpoint: bool = False
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """The processes that score maps: that many here, or the workers of the cluster at an address.
-
-    Raises:
-        SpecError: where both are given.
-    """
-
-    workers: int | None
-    cluster: str | None
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.cluster is not None:
-            raise SpecError("--workers and --cluster exclude each other", "a cluster has workers of its own")
 
 
 def gathered(kind: type, name: str) -> Callable[[Command], Command]:
@@ -338,67 +307,3 @@ def worker_options(command: Command) -> Command:
     for option in reversed(_WORKER_OPTIONS):
         command = option(command)
     return command
-
-
-def spec_from_options(
-    checkpoint: str | None, options: SweepOptions, base: Mapping[str, Any] | None = None
-) -> SweepSpec:
-    """The spec of a command line: `base`, then the file of `--spec`, then the flags; later ones win.
-
-    `--out` and `--trust-checkpoint` are no part of a spec: the command reads them itself.
-
-    Raises:
-        SpecError: naming the key that is unknown or wrong.
-    """
-    values = values_from_options(checkpoint, options)
-    from_file = {} if options.spec is None else read_spec_values(options.spec)
-    return spec_from_values(values, "command line", merge_values(base or {}, from_file))
-
-
-def values_from_options(checkpoint: str | None, options: SweepOptions) -> dict[str, Any]:
-    """Spec values of the flags that were given, absent ones left out."""
-    # the same pattern twice: the later pin would win
-    one_value_each("--pin", ((pin.rpartition("=")[0], pin) for pin in options.pinned))
-    values: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        **{name: value for name, value in vars(options).items() if name in _SPEC_KEYS},
-        "input_shapes": one_value_each("--input-shape", options.input_shapes),
-        "image_rule": _given({name: getattr(options, name) for name in _IMAGE_RULE}),
-        "output": _given(
-            {
-                "value_range": options.output_range,
-                "colour_order": options.output_colour_order,
-                "name": options.output_name,
-            }
-        ),
-        **_plugin_options(options),
-    }
-    return _given(values)
-
-
-def default_out(spec: SweepSpec) -> Path:
-    """The run folder without `--out`: `reports/`, then the name of the checkpoint or the model.
-
-    Raises:
-        SpecError: if there is neither.
-    """
-    text = spec.checkpoint or spec.model
-    if text is None:
-        raise SpecError("no generator", "give a CHECKPOINT, or --model NAME")
-    return Path("reports") / re.sub(r"[^\w.-]+", "-", Path(text).stem)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are there, repeated ones as lists, as a TOML file has them."""
-    present = {key: value for key, value in values.items() if value is not None and value not in ((), {})}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in present.items()}
-
-
-def _plugin_options(options: SweepOptions) -> dict[str, dict[str, Any]]:
-    by = () if options.by is None else (PluginOption("strategy", "by", options.by),)
-    given = (*options.options, *by)
-    values = one_value_each("--option", ((f"{one.group}.{one.name}", one.value) for one in given))
-    return {
-        f"{group}_options": {one.name: values[f"{group}.{one.name}"] for one in given if one.group == group}
-        for group in _OPTION_GROUPS
-    }

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import SweepOptions, spec_from_options, sweep_options
+from qsens.cli.options import sweep_options
+from qsens.cli.sections import SectionedCommand
+from qsens.cli.sweep_flags import SweepOptions, spec_from_options
 from qsens.cli.text import echo_json, text_table
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from qsens.run.plan import SweepPlan
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @sweep_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import (
-    SweepOptions,
-    WorkerOptions,
-    default_out,
-    spec_from_options,
-    sweep_options,
-    worker_options,
-)
+from qsens.cli.options import sweep_options, worker_options
 from qsens.cli.progress import ProgressLine
+from qsens.cli.sections import SectionedCommand
+from qsens.cli.sweep_flags import SweepOptions, WorkerOptions, default_out, spec_from_options
 from qsens.cli.text import echo_json, text_table
 from qsens.core.alterations import Alteration
 from qsens.core.errors import QsensError, SpecError
@@ -43,7 +38,7 @@ class PlannedRun:
     trust_checkpoint: bool
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", type=click.Path(path_type=Path))
 @sweep_options
 @worker_options

@@ -2,7 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -13,6 +17,7 @@ from qsens.selection.choose_by_latency import MEASURE_MORE
 from qsens.selection.timings import SAME_SHARE, LatencyChoice, MeasuredMap
 
 MOST_NAMED = 6
+LONG_WORD = 24
 
 
 def echo_json(value: Any, *, indent: int | None = 2) -> None:
@@ -23,6 +28,8 @@ def echo_json(value: Any, *, indent: int | None = 2) -> None:
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Columns padded to their widest cell, two spaces apart; the columns in `right` are right-aligned.
 
+    On a terminal too narrow for it the widest cells go on in the next line, between words.
+
     >>> print(text_table(("map", "share"), [("all INT8", "100%"), ("FP32", "0%")], right=(1,)))
     map       share
     all INT8   100%
@@ -30,13 +37,42 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
     """
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    if sys.stdout.isatty():
+        widths = _fitted(lines, widths, shutil.get_terminal_size().columns)
     return "\n".join(
         "  ".join(
             cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            for column, (cell, width) in enumerate(zip(part, widths, strict=True))
         ).rstrip()
         for line in lines
+        for part in _parts(line, widths)
     )
+
+
+def _fitted(lines: Sequence[Sequence[str]], widths: Sequence[int], room: int) -> list[int]:
+    """The widths, the widest made smaller until the line has room; only words over `LONG_WORD` are broken."""
+    least = [
+        min(
+            width, max(min(len(word), LONG_WORD) for line in lines for word in (line[column].split() or [""]))
+        )
+        for column, width in enumerate(widths)
+    ]
+    fitted = list(widths)
+    while sum(fitted) + 2 * (len(fitted) - 1) > room:
+        shrinkable = [column for column, width in enumerate(fitted) if width > least[column]]
+        if not shrinkable:
+            break
+        fitted[max(shrinkable, key=fitted.__getitem__)] -= 1
+    return fitted
+
+
+def _parts(line: Sequence[str], widths: Sequence[int]) -> Iterator[tuple[str, ...]]:
+    """The lines that a row takes, each a cell a column."""
+    wrapped = [
+        [cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)
+        for cell, width in zip(line, widths, strict=True)
+    ]
+    return zip_longest(*wrapped, fillvalue="")
 
 
 def shown_ms(measured: MeasuredMap | None) -> str:

@@ -141,7 +141,7 @@ def option_names(group: str, name: str) -> tuple[str, ...]:
 
 
 def list_plugins() -> tuple[PluginRecord, ...]:
-    """Every installed plug-in of every group, imported to see whether it can be used."""
+    """Every installed plug-in of every group, imported and asked whether this machine can use it."""
     return tuple(_record(group, entry) for group in GROUPS for entry in sorted(_entries(group), key=_order))
 
 
@@ -327,8 +327,7 @@ def _check_numbers(who: str, plugin: Any, options: Mapping[str, object]) -> None
 
 def _record(group: str, entry: EntryPoint) -> PluginRecord:
     try:
-        load_plugin(group, entry.name)
-        problem = None
+        problem = machine_problem(group, entry.name)
     except PluginError as error:
         problem = f"{error.message} ({error.hint})"
     return PluginRecord(group, entry.name, entry.value, _distribution(entry), problem)

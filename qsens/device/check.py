@@ -106,7 +106,7 @@ class BundleReport:
         }
 
     def latency_json(self) -> dict[str, Any] | None:
-        """The latency file of this one map, as `qsens bench --json` writes it; `None` if not measured."""
+        """The latency file of this map, as `qsens bench --latency-json` writes it; `None` if not measured."""
         if self.latency is None:
             return None
         document = self.bundle.document

@@ -270,7 +270,7 @@ def read_latency(path: Path) -> dict[str, Any]:
     Raises:
         DeviceError: if it cannot be read or is no latency file of this version.
     """
-    hint = "write one with: qsens bench RUN --json FILE"
+    hint = "write one with: qsens bench RUN --latency-json FILE"
     try:
         document = parse_json(read_file(path))
         # Halves of characters, which JSON can hold, go into no report.

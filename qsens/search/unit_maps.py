@@ -43,7 +43,7 @@ def read_layer_times(path: Path) -> LayerTimes:
             return LayerTimes(saved, slow.ms)
     raise SpecError(
         f"{path} has no map with INT8 and one without at the same batch size",
-        "measure both: qsens bench RUN --maps anchors --json FILE",
+        "measure both: qsens bench RUN --maps anchors --latency-json FILE",
     )
 
 
@@ -53,7 +53,7 @@ def check_times(saved_ms: Mapping[str, float], layers: Sequence[Layer]) -> None:
     if foreign:
         raise SpecError(
             f"the latency file has no layer {foreign[0]!r}: it is of another generator",
-            "measure this run's maps: qsens bench RUN --maps anchors --json FILE",
+            "measure this run's maps: qsens bench RUN --maps anchors --latency-json FILE",
         )
 
 

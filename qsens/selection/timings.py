@@ -150,12 +150,12 @@ def check_table(table: LatencyTable, study: Study, graph: str | None) -> None:
         raise SpecError(
             f"{table.path} is of another generator: it has {len(table.layers)} layers, the run "
             f"{len(study.layers)}; {foreign[0]!r} is in one of them only",
-            "measure this run's maps: qsens bench RUN --json FILE",
+            "measure this run's maps: qsens bench RUN --latency-json FILE",
         )
     if graph is not None and table.graph != graph:
         raise SpecError(
             f"{table.path} was measured on graph {table.graph}, the run was scored on graph {graph}",
-            "measure this run's maps: qsens bench RUN --json FILE",
+            "measure this run's maps: qsens bench RUN --latency-json FILE",
         )
 
 
@@ -170,7 +170,7 @@ def _measured(entry: Mapping[str, Any], layers: tuple[str, ...], path: Path) -> 
     if unknown:
         raise SpecError(
             f"{path}: a map names {unknown[0]!r}, which is not among 'layers'",
-            "measure again: qsens bench RUN --json FILE",
+            "measure again: qsens bench RUN --latency-json FILE",
         )
     latency = Latency(
         entry["runs"],

@@ -13,6 +13,7 @@ import qsens
 from qsens.cli import main as main_module
 from qsens.cli.main import COMMANDS, main
 from qsens.core.errors import BudgetError, BuildError, RunFolderError, SpecError, VerificationError
+from qsens.core.spec import SweepSpec
 from qsens.run.loop import StoppedError
 
 HEAVY_FOR_HELP = ("torch", "onnx", "pandas", "matplotlib", "scipy")
@@ -172,3 +173,13 @@ def test_the_module_runs():
 def test_only_expected_errors_have_a_failure():
     assert main_module.failure_of(ValueError("bug")) is None
     assert main_module.failure_of(OSError(errno.EIO, "Input/output error")) is None
+
+
+def test_the_help_of_a_sweep_has_sections_defaults_and_the_names_of_plugins():
+    text = " ".join(CliRunner().invoke(main, ["sweep", "--help"]).stdout.split())
+    sections = ("Generator:", "Inputs:", "Scoring:", "Search:", "INT8:", "Other:")
+    assert [text.index(name) for name in sections] == sorted(text.index(name) for name in sections)
+    for said in (f"[default: {SweepSpec().repair}]", f"[default: {SweepSpec().strategy}]"):
+        assert said in text
+    assert "one-at-a-time" in text[text.index("--strategy") : text.index("--by")]
+    assert "lite0" in text[text.index("--extractor") : text.index("--inception-weights")]

@@ -77,3 +77,26 @@ def test_a_backend_that_the_machine_cannot_use_says_why_and_what_still_works(mon
     assert found["target", "tensorrt"]["detail"].startswith("written here; compiled as a check")
     assert found["target", "tensorrt-legacy"]["detail"] == "written here; built and checked on the device"
     assert found["target", "onnxruntime"]["detail"] == "written, built and checked here"
+
+
+def test_plugins_and_doctor_say_the_same_of_every_plugin():
+    listed = json.loads(CliRunner().invoke(main, ["plugins", "--json"]).stdout)
+    found = {
+        (entry["topic"], entry["name"]): entry
+        for entry in json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
+    }
+    for record in listed:
+        entry = found[record["group"], record["name"]]
+        assert entry["is_usable"] is (record["problem"] is None)
+        assert entry["detail"] == (record["problem"] or record["distribution"])
+
+
+def test_a_table_fits_the_terminal_between_words(monkeypatch):
+    rows = [("face_decoder.6.conv", "INT8 except the last two blocks of the decoder, which stay", "1.25")]
+    whole = text_table(("layer", "because", "share"), rows, right=(2,))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "50")
+    lines = text_table(("layer", "because", "share"), rows, right=(2,)).splitlines()
+    assert max(map(len, lines)) <= 50 < max(map(len, whole.splitlines()))
+    assert sorted(" ".join(lines).split()) == sorted(whole.split())
+    assert lines[1].endswith("1.25")

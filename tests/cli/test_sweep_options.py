@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from qsens.cli.main import main
-from qsens.cli.options import SweepOptions, default_out, spec_from_options, sweep_options
+from qsens.cli.options import sweep_options
+from qsens.cli.sweep_flags import SweepOptions, default_out, spec_from_options
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputRule, OutputRule
 from qsens.core.spec import Options, SweepSpec

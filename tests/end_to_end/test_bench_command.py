@@ -14,7 +14,7 @@ QUICK = ("--backend", "onnxruntime", "--repeats", "3", "--threads", "1")
 
 def test_the_front_is_measured_written_twice_and_can_be_chosen_from(run, tmp_path):
     target = tmp_path / "times.json"
-    result = qsens("bench", run, *QUICK, "--batch", "1,2", "--json", target)
+    result = qsens("bench", run, *QUICK, "--batch", "1,2", "--latency-json", target)
     assert result.exit_code == 0, result.stderr
     for text in ("FP32", "FP16", "INT8", "trial", "speed-up", "mismatches"):
         assert text in result.stdout
@@ -39,7 +39,7 @@ def test_the_times_of_an_earlier_bench_are_kept(run):
 
 
 def test_a_file_in_a_folder_that_is_not_there_is_refused_before_measuring(run, tmp_path):
-    result = qsens("bench", run, *QUICK, "--json", tmp_path / "absent" / "times.json")
+    result = qsens("bench", run, *QUICK, "--latency-json", tmp_path / "absent" / "times.json")
     assert result.exit_code == 2
     assert "absent to write to" in result.stderr
     assert not (tmp_path / "absent").exists()
@@ -109,7 +109,7 @@ def test_a_wrong_flag_is_one_clear_error(run, arguments, code, text):
 
 
 def test_one_json_file_holds_one_folder(run, tmp_path):
-    result = qsens("bench", run, run, "--json", tmp_path / "t.json")
+    result = qsens("bench", run, run, "--latency-json", tmp_path / "t.json")
     assert result.exit_code == 2
     assert "one folder" in result.stderr
 
@@ -118,3 +118,9 @@ def test_a_folder_that_is_no_run_is_one_clear_error(tmp_path):
     result = qsens("bench", tmp_path)
     assert result.exit_code == 1
     assert "not a run folder" in result.stderr
+
+
+def test_json_prints_the_latency_file(run):
+    result = qsens("bench", run, *QUICK, "--maps", "anchors", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == json.loads(next((run / "latency").glob("*.json")).read_text())

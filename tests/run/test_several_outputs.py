@@ -14,7 +14,7 @@ from tiny_photos import write_photos
 
 from qsens.api import export, run_sweep
 from qsens.cli.main import main
-from qsens.cli.options import SweepOptions, spec_from_options
+from qsens.cli.sweep_flags import SweepOptions, spec_from_options
 from qsens.core.errors import ScoreError, SpecError
 from qsens.core.interfaces import OutputRule
 from qsens.core.precision import Precision, PrecisionMap

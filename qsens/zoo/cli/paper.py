@@ -7,15 +7,17 @@ from typing import Any
 
 import click
 
-from qsens.cli.options import SweepOptions, sweep_options, values_from_options
+from qsens.cli.options import sweep_options
 from qsens.cli.progress import ProgressLine
+from qsens.cli.sections import SectionedCommand
+from qsens.cli.sweep_flags import SweepOptions, values_from_options
 from qsens.core.errors import SpecError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 DEFAULT_OUT = Path("reports/paper")
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("checkpoint", required=False, type=FILE)
 @click.option("--teacher", type=FILE, help="Weights of a teacher, for its rows and pictures.")
 @click.option("--checkpoints", type=FILE, help="TOML file with weights for rows of Table 2.")
@@ -23,7 +25,7 @@ DEFAULT_OUT = Path("reports/paper")
     "--latency",
     multiple=True,
     type=FILE,
-    help="File of `qsens bench --json`, for Table 4; repeat for several.",
+    help="File of `qsens bench --latency-json`, for Table 4; repeat for several.",
 )
 @click.option("--only", metavar="PART,...", help="Of figure1, table1, table2, figure3, figure4, table4.")
 @sweep_options
@@ -50,7 +52,7 @@ def paper(
     parts = parts_from_text(only)
     if parts == ("table4",) and not latency:
         raise SpecError(
-            "Table 4 is made of latency files", "add --latency FILE of: qsens bench RUN --json FILE"
+            "Table 4 is made of latency files", "add --latency FILE of: qsens bench RUN --latency-json FILE"
         )
     request = PaperRequest(
         out=options.out or DEFAULT_OUT,

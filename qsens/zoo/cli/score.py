@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from qsens import __version__
-from qsens.cli.options import PluginOption, gathered, parse_plugin_option
+from qsens.cli.option_values import PluginOption, parse_plugin_option
+from qsens.cli.options import gathered
 from qsens.cli.repeated_options import one_value_each
 from qsens.cli.shown_text import steering
 from qsens.cli.text import echo_json, text_table

@@ -30,7 +30,7 @@ class PaperRequest:
     """Parts to make, and their sources. `values` are spec values for every sweep, the user's among them.
 
     `student` is `None` for the talker that qsens ships; `checkpoints` holds weights by row of Table 2;
-    `latency` are files of `qsens bench --json`, without which Table 4 is left out.
+    `latency` are files of `qsens bench --latency-json`, without which Table 4 is left out.
     """
 
     out: Path

@@ -1,4 +1,4 @@
-"""Table 4 and Figure 5: latency of the precisions on devices, from files of `qsens bench --json`."""
+"""Table 4 and Figure 5: latency of the precisions on devices, from files of `qsens bench --latency-json`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,8 +12,8 @@ _CAPTION = (
     "beside ours, and is no expectation for another device."
 )
 _NOTE = (
-    "The paper's milliseconds are not known to us. To fill a row, run `qsens bench RUN --json FILE` on the "
-    "device, and add `--latency FILE`."
+    "The paper's milliseconds are not known to us. To fill a row, run "
+    "`qsens bench RUN --latency-json FILE` on the device, and add `--latency FILE`."
 )
 _MISMATCH = "Some engines run layers in another precision than they should: see the column of mismatches."
 

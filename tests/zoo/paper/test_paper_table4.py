@@ -45,4 +45,4 @@ def test_the_page_has_the_table_with_what_is_published_and_the_figure(times, tmp
 def test_table_4_without_files_says_how_to_get_them(tmp_path):
     result = paper("--only", "table4", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "qsens bench RUN --json FILE" in result.stderr
+    assert "qsens bench RUN --latency-json FILE" in result.stderr
