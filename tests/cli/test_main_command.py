@@ -181,5 +181,5 @@ def test_the_help_of_a_sweep_has_sections_defaults_and_the_names_of_plugins():
     assert [text.index(name) for name in sections] == sorted(text.index(name) for name in sections)
     for said in (f"[default: {SweepSpec().repair}]", f"[default: {SweepSpec().strategy}]"):
         assert said in text
-    assert "one-at-a-time" in text[text.index("--strategy") : text.index("--by")]
+    assert "guided" in text[text.index("--strategy") : text.index("--by")]
     assert "lite0" in text[text.index("--extractor") : text.index("--inception-weights")]
