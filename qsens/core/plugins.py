@@ -13,6 +13,7 @@ from typing import Any, Protocol, get_args, get_type_hints
 
 from qsens.core.errors import PluginError, SpecError, install_hint
 from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy
+from qsens.core.own_code import LENT, failure_in_own_code, is_reference, lent_object, object_named
 
 _NUMBERS = {int: "whole number", float: "number"}
 GROUPS = (
@@ -69,12 +70,14 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def load_plugin(group: str, name: str) -> Any:
-    """The object that the plug-in's entry point names.
+    """The object that the plug-in's entry point names, or `package.module:name`.
 
     Raises:
         SpecError: if no plug-in has that name.
         PluginError: if two distributions claim the name, or the plug-in cannot be imported.
     """
+    if is_reference(name) and not name.startswith(LENT):
+        return object_named(name)
     found = [entry for entry in _entries(group) if entry.name == name]
     if not found:
         raise SpecError(f"no {_noun(group)} named {name!r}", _unknown_name_hint(group, name))
@@ -101,6 +104,9 @@ def create(
         SpecError: for an unknown plug-in, an option it does not know, or one it needs and was not given.
         PluginError: if it cannot be imported.
     """
+    if name.startswith(LENT):
+        lent = lent_object(name)
+        return with_defaults(_CONTRACTS[group], lent) if group in _CONTRACTS else lent
     plugin = load_plugin(group, name)
     allowed = _keywords(plugin, len(arguments))
     if allowed is not None:
@@ -137,7 +143,7 @@ def with_defaults(contract: type, plugin: Any) -> Any:
 
 def option_names(group: str, name: str) -> tuple[str, ...]:
     """Options of a plug-in that takes nothing else; empty where it takes any."""
-    return tuple(_keywords(load_plugin(group, name), 0) or ())
+    return () if name.startswith(LENT) else tuple(_keywords(load_plugin(group, name), 0) or ())
 
 
 def list_plugins() -> tuple[PluginRecord, ...]:
@@ -176,7 +182,7 @@ def failure_in_plugin(error: BaseException) -> PluginError | None:
         (None, None),
     )
     if group is None or entry is None:
-        return None
+        return failure_in_own_code(error)
     own = [
         (frame, line)
         for (frame, line), package in zip(frames, packages, strict=True)
@@ -261,7 +267,10 @@ def _unknown_name_hint(group: str, name: str) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listed = ", ".join(known) or "none"
     first = f"did you mean {close[0]!r}?" if close else f"installed: {listed};"
-    return f"{first} a new entry point shows only after its package is installed again (see: qsens plugins)"
+    return (
+        f"{first} your own is named package.module:Class, and a new entry point shows only after its package "
+        "is installed again (see: qsens plugins)"
+    )
 
 
 def _import(group: str, entry: EntryPoint) -> Any:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Generator
+from qsens.core.own_code import object_named
 from qsens.generators.checkpoint import read_tensors, state_digest
 from qsens.generators.fitting_weights import fitting_weights
 from qsens.generators.refusals import first_sentence
@@ -103,26 +102,7 @@ def make_module(factory: str, arguments: Mapping[str, object]) -> torch.nn.Modul
 
 
 def _find(factory: str) -> Callable[..., object]:
-    module_name, _, attribute = factory.partition(":")
-    if not module_name or not attribute:
-        raise SpecError(f"not a factory: {factory!r}", "write it as package.module:function")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        missing = error.name or module_name
-        raise SpecError(
-            f"cannot import {module_name!r}: {first_sentence(error)}",
-            f"install the package that holds {missing!r}, or start qsens in the folder that holds it",
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            close = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "check the spelling after the colon"
-            raise SpecError(f"{module_name!r} has no {attribute!r}", hint)
-        found = getattr(found, part)
+    found = object_named(factory)
     if not callable(found):
         raise SpecError(f"{factory} is not a function or class", "write it as package.module:function")
     return found  # type: ignore[no-any-return]

@@ -36,11 +36,10 @@ def run_with(monkeypatch):
     """Runs `qsens plugins` with a body that raises."""
 
     def run_with(error, *arguments):
-        @click.command()
-        def failing():
-            raise error
-
-        monkeypatch.setattr("qsens.cli.main.plugins", failing)
+        # As a line of qsens, not as one of a user's own code.
+        ours = {"__name__": "qsens.failing", "error": error}
+        exec("def failing(): raise error", ours)
+        monkeypatch.setattr("qsens.cli.main.plugins", click.command()(ours["failing"]))
         return CliRunner().invoke(main, [*arguments, "plugins"])
 
     return run_with
