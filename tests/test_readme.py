@@ -8,23 +8,26 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click import Context
 from click.testing import CliRunner
 from lowered_models import residual_generator
 from PIL import Image
 
+from qsens.calibration.rules import ANY_IMAGE, rules_for_images
 from qsens.cli.main import COMMANDS, main
+from qsens.core.interfaces import InputSpec
+from qsens.core.spec import read_spec
 
 README = Path(__file__).parents[1] / "README.md"
 ZOO = README.parent / "qsens" / "zoo"
 TEXT = README.read_text(encoding="utf-8")
-ENGINES = README.parent / "docs" / "engines.md"
-COMPARING = README.parent / "docs" / "comparing.md"
+DOCS = README.parent / "docs"
 PAGES = (
     README,
     README.parent / "benchmarks" / "README.md",
     README.parent / "reports" / "README.md",
     README.parent / "CHANGELOG.md",
-    *sorted((README.parent / "docs").rglob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
 )
 
 
@@ -46,36 +49,57 @@ def test_python_example_does_what_it_shows():
 
 
 def test_commands_and_options_of_the_readme_exist():
-    commands = commands_of(TEXT)
+    commands = {name for name, _ in calls_in(TEXT)}
     assert {"layers", "plan", "sweep", "select", "report", "export", "verify", "bench"} <= commands
     check_commands(TEXT)
 
 
-def test_commands_and_options_of_the_guide_to_engines_exist():
-    text = ENGINES.read_text(encoding="utf-8")
-    assert {"export", "verify", "bench", "devices"} <= commands_of(text)
-    check_commands(text)
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_commands_and_options_of_a_guide_exist(page):
+    check_commands(page.read_text(encoding="utf-8"))
 
 
-def test_commands_and_options_of_the_guide_to_comparing_exist():
-    text = COMPARING.read_text(encoding="utf-8")
-    assert {"sweep", "compare"} <= commands_of(text)
-    check_commands(text)
+def test_the_spec_of_the_guide_to_inputs_feeds_its_generator(tmp_path):
+    text = (DOCS / "inputs.md").read_text(encoding="utf-8")
+    (tmp_path / "generator.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    spec = read_spec(tmp_path / "generator.toml")
+    inputs = [
+        InputSpec("image", (3, 8, 8), "float32", is_batched=True),
+        InputSpec("z", (4,), "float32", is_batched=True),
+        InputSpec("strength", (1,), "float32", is_batched=False),
+    ]
+    rules = rules_for_images(inputs, {**dict(spec.inputs), ANY_IMAGE: spec.image_rule})
+    assert (rules["image"].source, rules["image"].value_range) == ("image", (-1.0, 1.0))
+    assert (rules["z"].source, rules["strength"].value) == ("normal", (0.7,))
 
 
-def commands_of(text: str) -> set[str]:
-    return set(re.findall(r"^(?:\S*bin/)?qsens ([a-z]+)", text, re.MULTILINE))
+def test_messages_of_the_guide_to_refusals_are_those_of_the_code():
+    """Each heading quotes parts of one; an f-string between them stands for what differs."""
+    code = " ".join(path.read_text(encoding="utf-8") for path in (README.parent / "qsens").rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    headings = re.findall(r"^### (.*)", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.M)
+    quoted = [part for heading in headings for part in re.findall(r"`([^`]+)`", heading)]
+    assert len(quoted) > 15
+    assert [part for part in quoted if part not in code] == []
+
+
+def calls_in(text: str) -> list[tuple[str, list[str]]]:
+    """The commands with their options, of lines of blocks and of inline code that begin with `qsens`."""
+    calls = re.findall(r"(?:^|`)(?:\S*bin/)?qsens ([a-z]+)\b([^`\n#]*)", text, re.MULTILINE)
+    return [(name, re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) for name, rest in calls]
 
 
 def check_commands(text: str) -> None:
-    assert commands_of(text) <= set(COMMANDS)
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)):
-        assert option in all_help(), option
+    for name, options in calls_in(text):
+        if name in COMMANDS:  # others are the zoo's
+            assert [option for option in options if option not in help_of(name)] == [], name
 
 
 @cache
-def all_help() -> str:
-    return " ".join(CliRunner().invoke(main, [name, "--help"]).output for name in COMMANDS)
+def help_of(name: str) -> str:
+    command = main.get_command(Context(main), name)
+    parts = [[name, part] for part in getattr(command, "commands", {})]
+    return " ".join(CliRunner().invoke(main, [*words, "--help"]).output for words in ([name], *parts))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(README.parent).as_posix())
