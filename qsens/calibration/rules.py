@@ -1,6 +1,5 @@
 """Rules that say where each graph input comes from: given ones are checked, missing ones inferred."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from qsens.calibration.images import (
     size_text,
 )
 from qsens.calibration.manifest import Manifest, is_range
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.core.interfaces import InputRule, InputSpec
 from qsens.core.picture_layout import is_channels_last, layout_fault, layout_hint, sides_text
 
@@ -29,8 +28,7 @@ def check_rules(rules: Mapping[str, InputRule], inputs: Sequence[InputSpec]) -> 
     names = [spec.name for spec in inputs]
     for name, rule in rules.items():
         if name not in names and name != ANY_IMAGE:
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"the graph's inputs are {', '.join(names)}"
+            hint = name_hint(name, names, f"the graph's inputs are {', '.join(names)}")
             raise SpecError(f"a rule for input {name!r}, which the graph does not have", hint)
         _check_rule(name, rule)
 

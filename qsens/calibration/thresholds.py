@@ -1,13 +1,12 @@
 """From a histogram of magnitudes to the clipping threshold (amax) of a tensor."""
 
-import difflib
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 
 BINS = 2048
 LEVELS = 128
@@ -50,8 +49,7 @@ def parse_method(text: str) -> Method:
     try:
         return Method(text)
     except ValueError:
-        close = difflib.get_close_matches(text, list(Method), n=1, cutoff=0.5)
-        hint = f"did you mean {str(close[0])!r}?" if close else f"use {', '.join(Method)}"
+        hint = name_hint(text, Method, f"use {', '.join(Method)}")
         raise SpecError(f"no calibration method named {text!r}", hint) from None
 
 

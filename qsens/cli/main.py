@@ -1,7 +1,6 @@
 """The `qsens` command and `qsens plugins`: subcommands load when used, errors become two lines."""
 
 import contextlib
-import difflib
 import errno
 import importlib
 import sys
@@ -17,7 +16,7 @@ from qsens.cli.process import CommandProcess
 from qsens.cli.repeated_options import refuse_repeats
 from qsens.cli.shown_text import only_shown, said_warnings
 from qsens.cli.text import echo_json, text_table
-from qsens.core.errors import QsensError, SpecError
+from qsens.core.errors import QsensError, SpecError, name_hint
 from qsens.core.plugins import list_plugins
 
 # Name of a subcommand: the module and attribute that hold it, and one line of help.
@@ -90,8 +89,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         is_option = not args or args[0].startswith("-")
         if not is_option and args[0] not in self._built_in and args[0] not in self.table():
-            close = difflib.get_close_matches(args[0], self.table(), n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(self.table())}"
+            hint = name_hint(args[0], self.table(), f"commands: {', '.join(self.table())}")
             raise SpecError(f"no command named {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
 

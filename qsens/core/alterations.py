@@ -4,11 +4,10 @@ One vocabulary for `--yardsticks`, `--budget`, `--guard` and `--delivery`. What 
 `qsens.scoring.alterations`; here are names alone, so that choosing needs no tensors.
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.core.schema import shown
 
 # Scored in every run that says nothing else: what nobody sees (98, 95), what many see (75), and noise of one
@@ -56,9 +55,8 @@ class Alteration:
         kind = KINDS.get(name)
         amount = _number(number)
         if kind is None or not separator:
-            close = difflib.get_close_matches(name, KINDS, n=1)
-            guess = f"did you mean {close[0]!r}? " if close else ""
-            raise SpecError(f"no alteration {shown(text)}", f"{guess}There are: {alterations_text()}")
+            hint = f"{name_hint(name, KINDS, '')} There are: {alterations_text()}".lstrip()
+            raise SpecError(f"no alteration {shown(text)}", hint)
         if amount is None or not kind.least <= amount <= kind.most or (kind.is_whole and amount % 1):
             raise SpecError(
                 f"{shown(text)}: {name} takes a {kind.amount}", f"there are: {alterations_text()}"

@@ -1,5 +1,8 @@
 """Errors a user can act on: a message with the value in it, a hint, and the exit code of the command line."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class QsensError(Exception):
     """Something the user can fix. `hint` says how; `exit_code` is what the command line returns."""
@@ -14,6 +17,16 @@ class QsensError(Exception):
 
 class QsensWarning(UserWarning):
     """Something the user should know of a result; the command line says it in one line."""
+
+
+def name_hint(given: str, known: Iterable[str], otherwise: str) -> str:
+    """The known name that was probably meant, as a question; `otherwise` where none is like the given one.
+
+    >>> name_hint("ssmi", ("psnr", "ssim"), "scored: psnr, ssim")
+    "did you mean 'ssim'?"
+    """
+    close = difflib.get_close_matches(given, [str(name) for name in known], n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else otherwise
 
 
 def install_hint(extra: str) -> str:

@@ -1,6 +1,5 @@
 """Layers whose precision can be chosen: blocks of them, patterns that name them, and `layers.csv`."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
 from qsens.core.csv_text import csv_records, csv_text
-from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.errors import RunFolderError, SpecError, name_hint
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
 from qsens.core.schema import shown
 from qsens.device.plain_values import LARGEST
@@ -80,8 +79,7 @@ def match_layers(pattern: str, layers: Sequence[Layer]) -> tuple[Layer, ...]:
         found = [layer for layer in layers if layer.node in listed]
     if not found:
         names = [layer.name for layer in layers] + [layer.block for layer in layers]
-        close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"layers are named like {names[0]!r}"
+        hint = name_hint(pattern, names, f"layers are named like {names[0]!r}")
         raise SpecError(f"pattern {pattern!r} matches no layer", hint)
     return tuple(found)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 from typing import cast
 
-from qsens.core.errors import PluginError, SpecError
+from qsens.core.errors import PluginError, SpecError, name_hint
 from qsens.core.interfaces import INTERVAL_METHOD, Metric, MetricFacts, Role
 from qsens.core.plugins import load_plugin
 from qsens.core.trial import Study
@@ -171,4 +171,11 @@ def find_metric(study: Study, name: str) -> str:
     for known in study.metrics:
         if name in (known, base_name(known)):
             return known
-    raise SpecError(f"no score named {name!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")
+    raise no_such_score(name, study.metrics)
+
+
+def no_such_score(name: str, known: Sequence[str]) -> SpecError:
+    """The error for the name of a score that is none of those that were made."""
+    return SpecError(
+        f"no score named {name!r}", name_hint(name, known, f"scored: {', '.join(known) or 'nothing yet'}")
+    )

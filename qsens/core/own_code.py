@@ -1,6 +1,5 @@
 """A user's own metrics, strategies and extractors without packaging: by `module:Class`, or as an object."""
 
-import difflib
 import importlib
 import re
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qsens.core.errors import PluginError, SpecError
+from qsens.core.errors import PluginError, SpecError, name_hint
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A spec's name of an object that only the process that was given it has.
@@ -49,8 +48,7 @@ def object_named(text: str) -> Any:
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            close = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "check the spelling after the colon"
+            hint = name_hint(part, dir(found), "check the spelling after the colon")
             raise SpecError(f"{module_name!r} has no {attribute!r}", hint)
         found = getattr(found, part)
     return found

@@ -1,6 +1,5 @@
 """Finds plug-ins through entry points and loads one when it is used."""
 
-import difflib
 import inspect
 import sys
 import traceback
@@ -11,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, get_args, get_type_hints
 
-from qsens.core.errors import PluginError, SpecError, install_hint
+from qsens.core.errors import PluginError, SpecError, install_hint, name_hint
 from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy
 from qsens.core.own_code import LENT, failure_in_own_code, is_reference, lent_object, object_named
 
@@ -264,9 +263,7 @@ def _noun(group: str) -> str:
 
 def _unknown_name_hint(group: str, name: str) -> str:
     known = names(group)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listed = ", ".join(known) or "none"
-    first = f"did you mean {close[0]!r}?" if close else f"installed: {listed};"
+    first = name_hint(name, known, f"installed: {', '.join(known) or 'none'};")
     return (
         f"{first} your own is named package.module:Class, and a new entry point shows only after its package "
         "is installed again (see: qsens plugins)"
@@ -307,9 +304,8 @@ def _keywords(plugin: Any, positional: int) -> dict[str, bool] | None:
 def _check_options(who: str, allowed: Mapping[str, bool], options: Mapping[str, object]) -> None:
     for name in options:
         if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
             listed = f"options: {', '.join(allowed)}" if allowed else "it has no options"
-            hint = f"did you mean {close[0]!r}? {listed}" if close else listed
+            hint = f"{name_hint(name, allowed, '')} {listed}".lstrip()
             raise SpecError(f"the {who} has no option {name!r}", hint)
     missing = [name for name, is_required in allowed.items() if is_required and name not in options]
     if missing:

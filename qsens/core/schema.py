@@ -1,6 +1,5 @@
 """Plain values from TOML and JSON: parsed within bounds, checked against published schemas or our records."""
 
-import difflib
 import json
 import math
 import re
@@ -13,7 +12,7 @@ from importlib.resources import files
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.device.plain_values import check_plain
 
 Record = TypeVar("Record")
@@ -82,8 +81,7 @@ def _spec_error(error: Any, where: str) -> SpecError:
 def _unknown_key(error: Any, parent: str, where: str) -> SpecError:
     allowed = list(error.schema.get("properties", {}))
     unknown = next(name for name in error.instance if name not in allowed)
-    close = difflib.get_close_matches(unknown, allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(allowed)}"
+    hint = name_hint(unknown, allowed, f"known keys: {', '.join(allowed)}")
     return SpecError(f"{where}: no key named {_joined(parent, unknown)!r}", hint)
 
 

@@ -1,13 +1,12 @@
 """Deployment targets: each backend declares those that bundles of its engines are exported for."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from qsens.core.errors import PluginError, SpecError
+from qsens.core.errors import PluginError, SpecError, name_hint
 from qsens.core.plugins import load_plugin, machine_problem, names
 
 
@@ -102,9 +101,6 @@ def target_named(name: str) -> DeclaredTarget:
     """The target of that name. Raises `SpecError` where no backend declares it."""
     known = declared_targets()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         listed = f"there are {', '.join(sorted(known))}"
-        raise SpecError(
-            f"no target named {name!r}", f"did you mean {close[0]!r}? {listed}" if close else listed
-        )
+        raise SpecError(f"no target named {name!r}", f"{name_hint(name, known, '')} {listed}".lstrip())
     return known[name]

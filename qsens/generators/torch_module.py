@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.core.interfaces import Generator
 from qsens.core.own_code import object_named
 from qsens.generators.checkpoint import read_tensors, state_digest
@@ -146,8 +145,7 @@ def _from_shapes(
 
     for name in shapes:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"its parameters are {', '.join(names)}"
+            hint = name_hint(name, names, f"its parameters are {', '.join(names)}")
             raise SpecError(f"forward has no parameter named {name!r}", hint)
     for name in required:
         if name not in shapes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qsens.core.errors import LoadError, ScoreError, SpecError, install_hint
+from qsens.core.errors import LoadError, ScoreError, SpecError, install_hint, name_hint
 from qsens.core.interfaces import Measurement, Metric, ScoredBatch, ScoringContext
 from qsens.core.metric_names import BUILT_IN
 from qsens.scoring.consecutive import FrameRun, clip_frames
@@ -64,8 +63,7 @@ class Jod(Metric):
     def __init__(self, display: str = "standard_4k", frames_per_second: float = 25.0) -> None:
         known = display_names()
         if display not in known:
-            close = difflib.get_close_matches(display, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"displays: {', '.join(known)}"
+            hint = name_hint(display, known, f"displays: {', '.join(known)}")
             raise SpecError(f"the metric 'jod' knows no display {display!r}", hint)
         if not frames_per_second > 0:
             raise SpecError(f"jod's frames_per_second={frames_per_second}", "state the speed of the clips")

@@ -1,13 +1,12 @@
 """From a generator's output tensor to the uint8 RGB images a viewer sees, rounded once."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from qsens.core.errors import ScoreError, SpecError
+from qsens.core.errors import ScoreError, SpecError, name_hint
 from qsens.core.interfaces import FLOAT_RANGE, OutputRule
 from qsens.core.picture_layout import (
     is_channels_last,
@@ -30,8 +29,7 @@ def check_output(outputs: Sequence[str], rule: OutputRule) -> None:
     """Raise `SpecError` if the rule names an output that is not there."""
     for name in rule.names:
         if name not in outputs:
-            close = difflib.get_close_matches(name, outputs, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"its outputs are {', '.join(outputs)}"
+            hint = name_hint(name, outputs, f"its outputs are {', '.join(outputs)}")
             raise SpecError(f"the generator has no output {name!r}", hint)
 
 

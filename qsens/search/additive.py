@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import Role, Strategy
 from qsens.core.layer import Layer
-from qsens.core.metric_names import base_name, first_of_role, role_of
+from qsens.core.metric_names import base_name, first_of_role, no_such_score, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial, untried
 from qsens.search.enumerations import checked_direction, units_of
@@ -172,7 +172,7 @@ def _metric_of(trials: Sequence[Trial], wished: str | None) -> str | None:
     names = list(dict.fromkeys(score.metric for trial in trials for score in trial.scores))
     by_base = {base_name(name): name for name in reversed(names)}
     if wished is not None and names and wished not in names and wished not in by_base:
-        raise SpecError(f"no score named {wished!r} to add up", f"scored: {', '.join(names)}")
+        raise no_such_score(wished, names)
     if wished is not None:
         return wished if wished in names else by_base.get(wished)
     return first_of_role(names, Role.FP32_DISTANCE, Role.DECIBELS) or next(iter(names), None)

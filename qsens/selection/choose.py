@@ -10,7 +10,7 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Role
 from qsens.core.layer import macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share
-from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, role_of
+from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, no_such_score, role_of
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial, Yardstick, yardstick_of
 from qsens.selection.budget import Budget, Limit, told_apart, two_budgets
@@ -253,7 +253,7 @@ def _score_of_metric(study: Study, metric: str) -> Score:
     trials = [trial for trial in (anchor_trial(study, Precision.FP32), *study.scored()) if trial is not None]
     score = next((score for trial in trials if (score := trial.score(metric)) is not None), None)
     if score is None:
-        raise SpecError(f"no score named {metric!r}", f"scored: {', '.join(study.metrics) or 'nothing yet'}")
+        raise no_such_score(metric, study.metrics)
     return score
 
 

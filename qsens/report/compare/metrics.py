@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qsens.core.errors import SpecError
-from qsens.core.metric_names import base_name, facts_of
+from qsens.core.metric_names import base_name, facts_of, no_such_score
 from qsens.core.trial import Score
 from qsens.report.comparable import is_against_fp32, reference_of
 from qsens.report.compare.runs import ComparedRun, short_digest
@@ -79,7 +79,7 @@ def _is_asked(name: str, asked: Sequence[str]) -> bool:
 def _check_asked(wanted: str, names: Sequence[str], reasons: dict[str, str | None]) -> None:
     found = [name for name in names if _is_asked(name, (wanted,))]
     if not found:
-        raise SpecError(f"no score named {wanted!r}", f"scored: {', '.join(names) or 'nothing yet'}")
+        raise no_such_score(wanted, names)
     if all(reasons[name] is not None for name in found):
         texts = "; ".join(f"{name}: {reasons[name]}" for name in found)
         possible = [name for name in names if reasons[name] is None]

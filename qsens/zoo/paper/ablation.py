@@ -1,12 +1,11 @@
 """Rows of Table 2: the trainings of the paper, specs that repeat them, and files with their weights."""
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.device.errors import reason_of
 
 _PATHS = "--expert expert/expert.safetensors --data CLIPS --validation HELD_OUT"
@@ -68,8 +67,7 @@ def read_checkpoints(path: Path) -> dict[str, Path]:
 def _checked(name: str, value: object, path: Path) -> Path:
     known = [training.name for training in TRAININGS]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+        hint = name_hint(name, known, f"there are {', '.join(known)}")
         raise SpecError(f"{path}: Table 2 has no row {name!r}", hint)
     if not isinstance(value, str):
         raise SpecError(f"{path}: {name} is {value!r}", "write the path of a checkpoint in quotes")

@@ -1,12 +1,11 @@
 """A request to `qsens zoo paper`, checked, and the sweeps that follow from it."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.core.spec import merge_values
 from qsens.scoring.feature_session import user_cache_folder
 from qsens.zoo.paper.ablation import TRAININGS
@@ -111,9 +110,8 @@ def parts_from_text(text: str | None) -> tuple[str, ...]:
     wanted = [part.strip() for part in text.split(",") if part.strip()]
     for part in wanted:
         if part not in PARTS:
-            close = difflib.get_close_matches(part, PARTS, n=1, cutoff=0.5)
-            first = f"did you mean {close[0]!r}? " if close else ""
-            raise SpecError(f"the paper has no part {part!r} here", f"{first}there are {', '.join(PARTS)}")
+            hint = f"{name_hint(part, PARTS, '')} there are {', '.join(PARTS)}".lstrip()
+            raise SpecError(f"the paper has no part {part!r} here", hint)
     if not wanted:
         raise SpecError("--only names no part", f"there are {', '.join(PARTS)}")
     return tuple(part for part in PARTS if part in wanted)

@@ -1,11 +1,10 @@
 """The generators of Kim et al. 2023 by name, orders of their layers, and the paper's mixed precisions."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import SpecError, name_hint
 from qsens.zoo.wav2lip.architecture import (
     TEACHER,
     Architecture,
@@ -145,5 +144,4 @@ def fp16_after(architecture: Architecture, boundary: int, *, order: str = "execu
 
 
 def _hint(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    return name_hint(name, known, f"there are {', '.join(known)}")
