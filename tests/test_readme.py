@@ -2,19 +2,16 @@
 
 import doctest
 import re
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click import Context
-from click.testing import CliRunner
 from lowered_models import residual_generator
 from PIL import Image
 
 from qsens.calibration.rules import ANY_IMAGE, rules_for_images
-from qsens.cli.main import COMMANDS, main
+from qsens.cli.main import COMMANDS
 from qsens.core.interfaces import InputSpec
 from qsens.core.spec import read_spec
 
@@ -48,15 +45,12 @@ def test_python_example_does_what_it_shows():
     assert results.failed == 0
 
 
-def test_commands_and_options_of_the_readme_exist():
-    commands = {name for name, _ in calls_in(TEXT)}
-    assert {"layers", "plan", "sweep", "select", "report", "export", "verify", "bench"} <= commands
-    check_commands(TEXT)
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
-def test_commands_and_options_of_a_guide_exist(page):
-    check_commands(page.read_text(encoding="utf-8"))
+def test_the_readme_names_the_commands_of_the_journey():
+    """That all commands and options which are named exist is checked by tests/cli/test_named_options.py."""
+    named = set(re.findall(r"^qsens ([a-z]+)", TEXT, re.MULTILINE))
+    assert (
+        {"layers", "plan", "sweep", "select", "report", "export", "verify", "bench"} <= named <= set(COMMANDS)
+    )
 
 
 def test_the_spec_of_the_guide_to_inputs_feeds_its_generator(tmp_path):
@@ -81,25 +75,6 @@ def test_messages_of_the_guide_to_refusals_are_those_of_the_code():
     quoted = [part for heading in headings for part in re.findall(r"`([^`]+)`", heading)]
     assert len(quoted) > 15
     assert [part for part in quoted if part not in code] == []
-
-
-def calls_in(text: str) -> list[tuple[str, list[str]]]:
-    """The commands with their options, of lines of blocks and of inline code that begin with `qsens`."""
-    calls = re.findall(r"(?:^|`)(?:\S*bin/)?qsens ([a-z]+)\b([^`\n#]*)", text, re.MULTILINE)
-    return [(name, re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) for name, rest in calls]
-
-
-def check_commands(text: str) -> None:
-    for name, options in calls_in(text):
-        if name in COMMANDS:  # others are the zoo's
-            assert [option for option in options if option not in help_of(name)] == [], name
-
-
-@cache
-def help_of(name: str) -> str:
-    command = main.get_command(Context(main), name)
-    parts = [[name, part] for part in getattr(command, "commands", {})]
-    return " ".join(CliRunner().invoke(main, [*words, "--help"]).output for words in ([name], *parts))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(README.parent).as_posix())
