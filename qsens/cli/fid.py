@@ -11,6 +11,7 @@ import click
 from qsens.cli.options import largest_picture_option
 from qsens.cli.shown_text import steering
 from qsens.cli.text import echo_json
+from qsens.core.own_code import use_own_code
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.visible_text import visible_name
 
@@ -83,9 +84,9 @@ def score_text(score: "Score", counts: Mapping[str, int]) -> str:
 def _open_extractor(name: str | None, weights: Path | None, *, download: bool) -> "Extractor":
     from qsens.scoring.extractors import default_extractor_name, load_extractor  # deferred as above
 
-    return load_extractor(
-        name or default_extractor_name(weights), inception_weights=weights, download=download
-    )
+    name = name or default_extractor_name(weights)
+    use_own_code("extractors", name)
+    return load_extractor(name, inception_weights=weights, download=download)
 
 
 def _features(folder: Path, extractor: "Extractor", largest_megapixels: int) -> "Array":

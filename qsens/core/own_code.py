@@ -17,12 +17,29 @@ from qsens.core.errors import PluginError, SpecError, name_hint
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A spec's name of an object that only the process that was given it has.
 LENT = "object:"
+# What this process may import, by group: a file that is only read must not choose code (docs/trust.md).
+_in_use: set[tuple[str, str]] = set()
 _lent: ContextVar[Mapping[str, Any]] = ContextVar("lent", default=MappingProxyType({}))
 
 
 def is_reference(text: str) -> bool:
     """True for `package.module:Class`."""
     return _REFERENCE.fullmatch(text) is not None
+
+
+def use_own_code(group: str, *names: str) -> None:
+    """Let plug-ins be named `module:name` from here on: a person typed them, or runs a spec that has them."""
+    _in_use.update((group, name) for name in names if is_reference(name))
+
+
+def own_plugin(group: str, name: str) -> Any:
+    """The object that `package.module:name` names. Raises `SpecError` unless it was named for `group`."""
+    if (group, name) not in _in_use:
+        raise SpecError(
+            f"{name!r} is code, and only a sweep, or what runs its maps again, runs code that a file names",
+            "see docs/trust.md",
+        )
+    return object_named(name)
 
 
 def object_named(text: str) -> Any:

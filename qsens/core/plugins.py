@@ -12,7 +12,7 @@ from typing import Any, Protocol, get_args, get_type_hints
 
 from qsens.core.errors import PluginError, SpecError, install_hint, name_hint
 from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy
-from qsens.core.own_code import LENT, failure_in_own_code, is_reference, lent_object, object_named
+from qsens.core.own_code import LENT, failure_in_own_code, is_reference, lent_object, own_plugin
 
 _NUMBERS = {int: "whole number", float: "number"}
 GROUPS = (
@@ -72,11 +72,11 @@ def load_plugin(group: str, name: str) -> Any:
     """The object that the plug-in's entry point names, or `package.module:name`.
 
     Raises:
-        SpecError: if no plug-in has that name.
+        SpecError: if no plug-in has that name, or nobody asked for that code (`use_own_code`).
         PluginError: if two distributions claim the name, or the plug-in cannot be imported.
     """
     if is_reference(name) and not name.startswith(LENT):
-        return object_named(name)
+        return own_plugin(group, name)
     found = [entry for entry in _entries(group) if entry.name == name]
     if not found:
         raise SpecError(f"no {_noun(group)} named {name!r}", _unknown_name_hint(group, name))

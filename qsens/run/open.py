@@ -26,6 +26,7 @@ from qsens.core.interfaces import (
     Strategy,
 )
 from qsens.core.maps import pin_layers
+from qsens.core.own_code import use_own_code
 from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
@@ -130,7 +131,7 @@ def open_strategy(spec: SweepSpec) -> Strategy:
     Raises:
         SpecError, PluginError: for an unknown name, or an option that no strategy knows.
     """
-    wished = [name.strip() for name in spec.strategy.split("+")]
+    wished = names_of_strategies(spec)
     options = spec.strategy_options.to_dict()
     known = {name: option_names("strategies", name) for name in wished}
     for option in options:
@@ -141,6 +142,11 @@ def open_strategy(spec: SweepSpec) -> Strategy:
             )
     members = [_open_one_strategy(name, spec, known[name], takes_all=len(wished) == 1) for name in wished]
     return members[0] if len(members) == 1 else Chain(members)
+
+
+def names_of_strategies(spec: SweepSpec) -> list[str]:
+    """The strategies that are joined by `+`."""
+    return [name.strip() for name in spec.strategy.split("+")]
 
 
 def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, takes_all: bool) -> Strategy:
@@ -281,6 +287,9 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     Raises:
         SpecError, LoadError, DataError, PluginError: with what is wrong and what to do.
     """
+    use_own_code("metrics", *spec.metrics)
+    use_own_code("strategies", *names_of_strategies(spec))
+    use_own_code("extractors", spec.extractor)
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     model = generator.export()
     inputs = graph_inputs(model, _as_tuples(dict(spec.input_shapes)))

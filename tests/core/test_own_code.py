@@ -6,7 +6,9 @@ import pytest
 
 from qsens.core import plugins
 from qsens.core.errors import SpecError
-from qsens.core.own_code import failure_in_own_code, is_reference, lending, name_of_own
+from qsens.core.interfaces import MetricFacts
+from qsens.core.metric_names import facts_of
+from qsens.core.own_code import failure_in_own_code, is_reference, lending, name_of_own, use_own_code
 
 MODULE = """
 class Loudness:
@@ -32,6 +34,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "acme_own", raising=False)
+    use_own_code("metrics", "acme_own:Loudness", "acme_own:Loudnes")
     return "acme_own:Loudness"
 
 
@@ -69,3 +72,12 @@ def test_a_failure_is_said_with_its_own_line_alone(own):
     assert "return 1 / (self.gain - 1)" in failure.message
     assert "loop.py" not in failure.message
     assert failure_in_own_code(ValueError("of nobody")) is None
+
+
+@pytest.mark.parametrize(("group", "name"), [("sets", "acme_own:Loudness"), ("metrics", "acme_own:Other")])
+def test_code_that_only_a_file_names_is_refused(own, group, name):
+    """A set's manifest names its opener, a journal its scores, a spec what made a run that is looked at."""
+    with pytest.raises(SpecError, match="is code, and only a sweep"):
+        plugins.load_plugin(group, name)
+    assert facts_of("acme_own:Other[lite0]") == MetricFacts()
+    assert "acme_own" not in sys.modules

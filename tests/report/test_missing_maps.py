@@ -48,3 +48,10 @@ def test_where_scores_decide_the_plan_only_its_beginning_can_be_missing(tmp_path
 def test_a_strategy_that_is_not_installed_tells_nothing(tmp_path):
     run_of(tmp_path, "somebodys")
     assert missing_maps(tmp_path, study_of([])) is None
+
+
+def test_code_that_a_run_folder_names_is_not_run_to_look_at_it(tmp_path, monkeypatch):
+    (tmp_path / "crafted_code.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.chdir(tmp_path)
+    run_of(tmp_path, "crafted_code:Strategy")
+    assert missing_maps(tmp_path, study_of([])) is None
