@@ -28,6 +28,7 @@ from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.checked_ranges import checked_workload
 from qsens.run.choice import Aim, choose_map_of_run
+from qsens.run.connections import keep_connections
 from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
 from qsens.run.evidence import load_audit, shown_pictures_warning
@@ -176,6 +177,7 @@ def score_maps(
             hear(line)
         folder.write_layers(job.graph.layers)
         folder.write_other_work(job.graph.other_work)
+        keep_connections(out, job.graph)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
         calibrate = cache(lambda: checked_workload(job, folder, progress))

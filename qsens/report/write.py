@@ -44,9 +44,11 @@ def make_report(
         RunFolderError, SpecError: as `qsens.report.write.write_report`.
     """
     # pandas, matplotlib and SciPy take a second to load
+    from qsens.run.connections import connect_older_run
     from qsens.run.floors import floors_of
 
     floors_of(run)
+    connect_older_run(run)
     return write_report(run, open_browser=open_browser, latency=latency, is_static=is_static)
 
 
