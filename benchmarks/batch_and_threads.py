@@ -80,7 +80,7 @@ def main() -> int:
 def bench_of(name: str, images: int) -> Iterator[Bench]:
     """The style network on the demo's photographs; others on smooth random fields."""
     generator = BUILDERS[name]()
-    spec = SweepSpec(metrics=METRICS, extractor="lite0", threads=1)
+    spec = SweepSpec(metrics=METRICS, extractor=("lite0",), threads=1)
     if name != "style":
         with opened(generator, images=images, spec=spec) as bench:
             yield bench

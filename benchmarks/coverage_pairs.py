@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from qsens.core.interfaces import Measurement, ScoringContext
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.run.evidence import save_evidence
+from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.paired_errors import paired_errors
 from qsens.scoring.intervals import heavy_tailed_error
 
@@ -102,7 +102,7 @@ def _kept_trials(
         influences = {
             entry.score.metric: entry.influence for entry in found.values() if entry.influence is not None
         }
-        save_evidence(folder, number, None, influences, clusters=clusters)
+        save_evidence(folder, number, Evidence(None, influences, clusters))
         scores = tuple(entry.score for entry in found.values())
         trials.append(Trial(number, _ANY_MAP, _ANY_MAP, Outcome.SCORED, scores))
     return trials

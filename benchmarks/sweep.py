@@ -91,7 +91,7 @@ def opened_generator(name: str, images: int, options: argparse.Namespace) -> Ite
     spec = SweepSpec(
         batch_size=options.batch_size,
         threads=options.threads,
-        extractor="lite0",
+        extractor=("lite0",),
         metrics=METRICS,
         strategy="boundary",
         strategy_options=Options.of({"by": options.by, "direction": "int8-first"}),

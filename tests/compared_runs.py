@@ -9,7 +9,7 @@ from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.run.evidence import save_evidence
+from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.folder import RunFolder
 from qsens.testing import example_layers
 
@@ -81,7 +81,7 @@ def write_compared_run(
             folder.journal.append(trial)
             if has_evidence:
                 influences = {"fid[lite0]": influence_of(number, images=images)}
-                save_evidence(folder.evidence, number, None, influences)
+                save_evidence(folder.evidence, number, Evidence(None, influences))
     return path
 
 

@@ -173,10 +173,11 @@ _OPTIONS = (
     ),
     _scoring(
         "--extractor",
+        multiple=True,
         metavar="NAME|FILE.onnx",
         plugins="extractors",
-        help="Feature extractor of FID and KID; a file has its preprocessing in a TOML beside it."
-        f"{_default('extractor')}",
+        help="Feature extractor of FID and KID; a file has its preprocessing in a TOML beside it; by several "
+        f"a map must hold in all. Repeatable.{_default('extractor')}",
     ),
     _scoring("--inception-weights", metavar="FILE", help="Inception weights of pytorch-fid."),
     budget_option(

@@ -33,7 +33,7 @@ class SweepOptions:
     target: str | None = None
     backend: str | None = None
     metrics: tuple[str, ...] = ()
-    extractor: str | None = None
+    extractor: tuple[str, ...] = ()
     inception_weights: str | None = None
     budget: str | None = None
     guard: str | None = None

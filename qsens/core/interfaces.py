@@ -245,7 +245,10 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Extractor:
-    """Identity of a feature extractor; `run` maps uint8 (N, 3, H, W) RGB images to float32 (N, dimension)."""
+    """Identity of a feature extractor; `run` maps uint8 (N, 3, H, W) RGB images to float32 (N, dimension).
+
+    `parts`: the extractors whose features it puts side by side, in order; none for a single one.
+    """
 
     name: str
     dimension: int
@@ -253,10 +256,18 @@ class Extractor:
     preprocessing: str
     weights_sha256: str
     run: Any
+    parts: tuple[Extractor, ...] = ()
+
+    @property
+    def each(self) -> tuple[Extractor, ...]:
+        """Its parts, or itself."""
+        return self.parts or (self,)
 
     @property
     def identity(self) -> str:
         """A text that statistics must share to be compared."""
+        if self.parts:
+            return " + ".join(part.identity for part in self.parts)
         return f"{self.name}/{self.preprocessing}/{self.weights_sha256[:16]}"
 
 

@@ -135,11 +135,23 @@ def axis_title(metric: str) -> str:
     return facts_of(metric).title.format(short_name(metric), metric[len(base_name(metric)) :])
 
 
+def by_all_extractors(metrics: Iterable[str], name: str) -> tuple[str, ...]:
+    """The score of that name by every extractor that it was scored with, in the order of `metrics`.
+
+    >>> by_all_extractors(("fid[lite0]", "psnr", "fid[dinov2]"), "fid[dinov2]")
+    ('fid[lite0]', 'fid[dinov2]')
+    """
+    return tuple(known for known in metrics if base_name(known) == base_name(name))
+
+
 def headline_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Distance to real images, distance to FP32 and PSNR where they were scored, else the first three."""
+    """Distance to real images, distance to FP32 and PSNR where they were scored, else the first three.
+
+    Of several extractors, the distances by each.
+    """
     chosen = [first_of_role(metrics, role) for role in Role]
-    found = tuple(name for name in chosen if name is not None)
-    return found or tuple(metrics[:3])
+    found = [known for name in chosen if name is not None for known in by_all_extractors(metrics, name)]
+    return tuple(found) or tuple(metrics[:3])
 
 
 def format_value(value: float | None, digits: int = 4) -> str:
@@ -166,12 +178,24 @@ def headline_metric(study: Study) -> str:
     return first_of_role(study.metrics, *Role) or study.metrics[0]
 
 
+def find_metrics(study: Study, name: str) -> tuple[str, ...]:
+    """The scored metrics that a name stands for: `fid` that of every extractor, `fid[lite0]` itself.
+
+    Raises:
+        SpecError: if there is none.
+    """
+    if name == base_name(name):
+        found = by_all_extractors(study.metrics, name)
+    else:
+        found = (name,) if name in study.metrics else ()
+    if not found:
+        raise no_such_score(name, study.metrics)
+    return found
+
+
 def find_metric(study: Study, name: str) -> str:
-    """The scored metric of that name; `fid` finds `fid[lite0]`. Raises `SpecError` if there is none."""
-    for known in study.metrics:
-        if name in (known, base_name(known)):
-            return known
-    raise no_such_score(name, study.metrics)
+    """The first metric that a name stands for. Raises `SpecError` if there is none."""
+    return find_metrics(study, name)[0]
 
 
 def no_such_score(name: str, known: Sequence[str]) -> SpecError:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from qsens.core.errors import SpecError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import InputRule, OutputRule
 from qsens.core.schema import check_schema, parse_toml
+from qsens.core.spec_paths import portable_path, with_absolute_paths, with_paths, without_folders
 from qsens.core.targets import target_named
 from qsens.device.errors import reason_of
 from qsens.device.special_files import read_file
@@ -25,9 +26,6 @@ RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
 CROPS = ("none", "center")
 LAYER_ORDERS = ("execution", "definition")
-PATH_FIELDS = frozenset(
-    {"checkpoint", "inception_weights", "extractor", "calibration", "evaluation", "reference"}
-)
 NO_EFFECT_ON_RESULTS = frozenset(
     {"threads", "budget", "guard", "yardsticks", "delivery", "largest_picture_megapixels"}
 )
@@ -37,7 +35,6 @@ LARGEST_PICTURE_MEGAPIXELS = 50
 CAME_LATER = {"repair": "none"}
 # A part of `repair` that no map depends on: some are scored without repair beside them.
 COMPARE = "compare"
-_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -96,7 +93,8 @@ class SweepSpec:
     that a budget names; `delivery` is what happens to pictures on their way to a viewer, the budget where
     none is stated.
     Larger pictures than `largest_picture_megapixels` are refused by their header. `target` names what the
-    map is for: layers that it cannot run in INT8 are not offered.
+    map is for: layers that it cannot run in INT8 are not offered. Features are those of each `extractor`; a
+    budget holds by all of them.
     """
 
     checkpoint: str | None = None
@@ -126,7 +124,7 @@ class SweepSpec:
     strategy: str = "boundary"
     strategy_options: Options = Options()
     metrics: tuple[str, ...] = ("fid", "fid-fp32", "kid", "psnr", "ssim")
-    extractor: str = "auto"
+    extractor: tuple[str, ...] = ("auto",)
     inception_weights: str | None = None
     seed: int = 0
     batch_size: int = 8
@@ -187,18 +185,6 @@ class SweepSpec:
         return cls(**{name: _READERS.get(name, _as_is)(value) for name, value in values.items()})
 
 
-def is_path(key: str, text: str) -> bool:
-    """True where the value of a spec key is a path, not `noise`, `package.module:factory` or a plug-in."""
-    if key == "extractor":
-        return text.endswith(".onnx")
-    return key in PATH_FIELDS and text != "noise" and _FACTORY.fullmatch(text) is None
-
-
-def without_folders(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a spec by key, paths by their last part."""
-    return {key: Path(value).name if is_path(key, value) else value for key, value in values.items()}
-
-
 def difference(old: SweepSpec, new: SweepSpec) -> list[str]:
     """Lines `key: old -> new` for every value that changes results."""
     before, after = _flat(old.of_results), _flat(new.of_results)
@@ -235,6 +221,8 @@ def _plain(name: str, value: Any) -> Any:
         return {key: _plain_rule(rule) for key, rule in value}
     if name == "input_shapes":
         return {key: list(shape) for key, shape in value}
+    if name == "extractor" and len(value) == 1:
+        return value[0]
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -268,6 +256,11 @@ def _read_output_rule(value: Mapping[str, Any]) -> OutputRule:
     return OutputRule(**_with_tuples(value))
 
 
+def _read_names(value: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or a list of them."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _with_tuples(value: Mapping[str, Any]) -> dict[str, Any]:
     numbers = ("value_range", "value")
     return {
@@ -297,6 +290,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "image_rule": _read_input_rule,
     "output": _read_output_rule,
     "metrics": tuple,
+    "extractor": _read_names,
     "pinned": tuple,
     "yardsticks": tuple,
     "percentile": float,
@@ -367,16 +361,6 @@ def merge_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def with_absolute_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The same values with every path made absolute, relative ones from `folder`."""
-    absolute = dict(values)
-    for key in PATH_FIELDS & absolute.keys():
-        if is_path(key, absolute[key]):
-            joined = folder.absolute() / Path(absolute[key]).expanduser()
-            absolute[key] = _normalized(joined).as_posix()
-    return absolute
-
-
 def write_spec(path: Path, spec: SweepSpec) -> None:
     """Write every value, defaults included; keys without a value are named in a comment.
 
@@ -387,10 +371,7 @@ def write_spec(path: Path, spec: SweepSpec) -> None:
     """
     import tomli_w  # only needed where a run begins
 
-    values = spec.to_mapping()
-    for key in PATH_FIELDS & values.keys():
-        if is_path(key, values[key]):
-            values[key] = _portable(Path(values[key]), path.parent.absolute())
+    values = with_paths(spec.to_mapping(), lambda file: portable_path(file, path.parent.absolute()))
     absent = [name for name in SweepSpec.__dataclass_fields__ if name not in values]
     header = f"# Written by qsens {__version__}. Not set: {', '.join(absent) or 'nothing'}.\n"
     write_atomically(path, (header + tomli_w.dumps(values)).encode())
@@ -404,25 +385,3 @@ def _check_texts(values: Any, where: str) -> None:
     elif isinstance(values, str) and _NO_TEXT.search(values):
         fault = "holds a NUL" if "\0" in values else "is no UTF-8"
         raise SpecError(f"{where}: {visible_name(values)} {fault}", "rename it, or give a link to it")
-
-
-def _normalized(path: Path) -> Path:
-    parts: list[str] = []
-    for part in path.parts:
-        if part == "..":
-            parts[1:] = parts[1:-1]
-        else:
-            parts.append(part)
-    return Path(*parts)
-
-
-def _portable(path: Path, folder: Path) -> str:
-    here = Path.cwd()
-    if not (path.is_relative_to(here) and folder.is_relative_to(here)):
-        return path.as_posix()
-    shared = 0
-    for one, other in zip(path.parts, folder.parts, strict=False):
-        if one != other:
-            break
-        shared += 1
-    return Path(*[".."] * (len(folder.parts) - shared), *path.parts[shared:]).as_posix()

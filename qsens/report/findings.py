@@ -7,7 +7,7 @@ from enum import StrEnum
 from qsens.calibration.range_check import RangeCheck
 from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
-from qsens.core.metric_names import Z95, extractor_name, facts_of, first_of_role, format_value, short_name
+from qsens.core.metric_names import Z95, extractor_name, facts_of, format_value, role_of, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
@@ -187,10 +187,14 @@ def _unfinished(study: Study, missing: int | None) -> Iterable[Finding]:
 
 
 def _masking(study: Study, chosen: Trial | None) -> Iterable[Finding]:
-    real = first_of_role(study.metrics, Role.REAL_DISTANCE)
-    baseline = first_of_role(study.metrics, Role.FP32_DISTANCE)
-    if real is None or baseline is None:
-        return
+    for real in study.metrics:
+        for baseline in study.metrics:
+            is_pair = role_of(real) is Role.REAL_DISTANCE and role_of(baseline) is Role.FP32_DISTANCE
+            if is_pair and extractor_name(real) == extractor_name(baseline):
+                yield from _masking_by(study, real, baseline, chosen)
+
+
+def _masking_by(study: Study, real: str, baseline: str, chosen: Trial | None) -> Iterable[Finding]:
     trials = [trial for trial in study.scored() if masks_damage(trial, real, baseline)]
     if not trials:
         return

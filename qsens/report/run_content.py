@@ -11,7 +11,8 @@ import numpy as np
 from qsens.core.errors import QsensError
 from qsens.core.files import is_as_written
 from qsens.core.metric_names import images_needed
-from qsens.core.spec import SweepSpec, is_path
+from qsens.core.spec import SweepSpec
+from qsens.core.spec_paths import with_paths
 from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
 from qsens.repair.effect import read_effect
@@ -242,17 +243,15 @@ def provenance_groups(run: Path, study: Study) -> dict[str, dict[str, str]]:
 def _spec_pairs(spec: SweepSpec, run: Path) -> dict[str, str]:
     command = f"qsens sweep --spec {run.name}/spec.toml --out {run.name}"
     pairs = {"command": command, "digest": spec.digest}
-    for key, value in spec.to_mapping().items():
+    for key, value in with_paths(spec.to_mapping(), _short_path).items():
         if value not in ({}, []):
-            shown = value if isinstance(value, str) else json.dumps(value)
-            pairs[key] = _short_path(shown) if is_path(key, shown) else shown
+            pairs[key] = value if isinstance(value, str) else json.dumps(value)
     return pairs
 
 
-def _short_path(text: str) -> str:
+def _short_path(path: Path) -> str:
     """The last two parts: a page that is passed on need not show where its author keeps files."""
-    parts = Path(text).parts
-    return text if len(parts) <= 2 else str(Path("…", *parts[-2:]))
+    return str(path if len(path.parts) <= 2 else Path("…", *path.parts[-2:]))
 
 
 def _score_pairs(study: Study) -> dict[str, str]:

@@ -68,6 +68,7 @@ from qsens.run.stages import (
 from qsens.run.target import target_maps
 from qsens.scoring.extractors import features_of_images
 from qsens.scoring.pictures import refuse_one_level
+from qsens.scoring.several_extractors import by_each_extractor, widths_of
 from qsens.scoring.sheets import Sheet, pictures_of
 
 # What evaluates maps elsewhere, made once the run folder is open.
@@ -240,7 +241,8 @@ class Evaluator:
             for metric, accumulator in zip(metrics, accumulators, strict=True)
         ]
         clusters = stage.context.clusters
-        evidence = Evidence(seen.joined_features(), influences_of(measurements), clusters)
+        widths = widths_of(self.workload.context.extractor)
+        evidence = Evidence(seen.joined_features(), influences_of(measurements), clusters, widths)
         if baseline is None:
             images = seen.images_at(stage.places)
             if self._sheet is None:
@@ -250,7 +252,7 @@ class Evaluator:
             self._baseline = baseline = keep_baseline(
                 self.evidence, images, evidence, values_of(measurements)
             )
-        save_evidence(self.evidence, number, evidence.features, evidence.influences, clusters=clusters)
+        save_evidence(self.evidence, number, evidence)
         if stage is not self._all:
             return with_differences(measurements, stage, baseline), ()
         shown = seen.images_at(spread_places(len(stage.places), SHOWN_SAMPLES))
@@ -370,7 +372,7 @@ def plain_workload(
         backend=opened.backend,
         samples=opened.evaluation,
         output=opened.spec.output,
-        metrics=opened.metrics,
+        metrics=by_each_extractor(opened.metrics, opened.extractor),
         context=scoring_context(opened, features),
         batch_size=opened.spec.batch_size,
     )

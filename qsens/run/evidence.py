@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +59,31 @@ class Evidence:
     """Features (N, D) of the outputs, or `None`; the influence (N,) of each sample on a score, by label.
 
     `clusters`: integer labels (N,) of the clips that the samples come from; `None` for independent samples,
-    and in files of versions that did not keep them.
+    and in files of versions that did not keep them. `widths`: the number of features by extractor, in their
+    order side by side; empty where one extractor made all.
     """
 
     features: Array | None
     influences: Mapping[str, Array]
     clusters: Array | None = None
+    widths: Mapping[str, int] = field(default_factory=dict)
 
 
-def save_evidence(
-    folder: Path,
-    number: int,
-    features: Array | None,
-    influences: Mapping[str, Array],
-    *,
-    clusters: Array | None = None,
-) -> None:
+def save_evidence(folder: Path, number: int, evidence: Evidence) -> None:
     """Write the evidence of trial `number`, replacing an earlier file of that trial.
 
     Raises:
         RunFolderError: if the file cannot be written.
     """
     # Labels such as `fid[lite0]` are data: as member names they would have to be valid file names.
+    influences = evidence.influences
     arrays = {f"influence_{index}": values for index, values in enumerate(influences.values())}
-    if features is not None:
-        arrays["features"] = features
-    if clusters is not None:
-        arrays["clusters"] = clusters
+    if evidence.features is not None:
+        arrays["features"] = evidence.features
+    if evidence.clusters is not None:
+        arrays["clusters"] = evidence.clusters
+    if evidence.widths:
+        arrays["widths"] = np.array(json.dumps(dict(evidence.widths)))
     labels = np.array(json.dumps(list(influences)))
     write_atomically(
         evidence_path(folder, number),
@@ -103,7 +101,8 @@ def load_evidence(folder: Path, number: int, digest: str | None = None) -> Evide
     try:
         arrays = read_arrays(evidence_path(folder, number))
         labels = read_value(tuple[str, ...], parse_json(str(arrays.get("labels"))), "labels")
-        found = Evidence(arrays.get("features"), _influences(arrays, labels), arrays.get("clusters"))
+        widths = read_value(Mapping[str, int], parse_json(str(arrays.get("widths", "{}"))), "widths")
+        found = Evidence(arrays.get("features"), _influences(arrays, labels), arrays.get("clusters"), widths)
     except (OSError, ValueError):
         return None
     return found if _is_sound(found) else None

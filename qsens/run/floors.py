@@ -6,7 +6,7 @@ to each other at the same number of images; a distance to the FP32 outputs is pu
 itself moves when other inputs are drawn. Kernel distances are unbiased: their floor is zero at any number.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from qsens.core.errors import ScoreError
 from qsens.core.files import is_as_written, keep_record, kept_record
 from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial
-from qsens.core.metric_names import facts_of
+from qsens.core.metric_names import extractor_name, facts_of
 from qsens.core.precision import Precision
 from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
 from qsens.run.evidence import is_features, load_evidence
 from qsens.run.folder import RunPaths, digest_in, read_run_spec, read_study
+from qsens.scoring import inception
 from qsens.scoring.influence import measure_pair
+from qsens.scoring.several_extractors import columns_of
 
 REAL = "real against real"
 REDRAWN = "FP32 against other inputs"
@@ -117,20 +119,33 @@ def floor_of_features(features: Array, images: int) -> tuple[float, int] | None:
 
 
 def _measured(evidence: Path, fp32: Trial) -> Iterator[tuple[str, Floor]]:
+    own = load_evidence(evidence, fp32.number, fp32.digest_of("evidence"))
+    features = {REAL: _reference_features(evidence), REDRAWN: None if own is None else own.features}
     for score in fp32.scores:
         kind = _kind(score.metric)
-        features = None if kind is None else _features(evidence, fp32, kind)
-        if kind is None or features is None:
+        found = None if kind is None else features[kind]
+        # Bare names are those of Inception.
+        columns = columns_of(
+            {} if own is None else own.widths, extractor_name(score.metric) or inception.NAME
+        )
+        if kind is None or found is None or columns is None:
             continue
-        images = _images_a_side(score, kind, len(features))
-        try:
-            found = [floor_of_features(part, images) for part in _each_output(features, kind, evidence)]
-        except ScoreError:
-            continue
-        known = [floor for floor in found if floor is not None]
-        if known:
-            value, measured = max(known)
-            yield score.metric, Floor(kind, value, images, measured)
+        parts = [part[:, columns] for part in _each_output(found, kind, evidence)]
+        floor = _worst_floor(parts, kind, _images_a_side(score, kind, len(found)))
+        if floor is not None:
+            yield score.metric, floor
+
+
+def _worst_floor(parts: Sequence[Array], kind: str, images: int) -> Floor | None:
+    try:
+        found = [floor_of_features(part, images) for part in parts]
+    except ScoreError:
+        return None
+    known = [floor for floor in found if floor is not None]
+    if not known:
+        return None
+    value, measured = max(known)
+    return Floor(kind, value, images, measured)
 
 
 def _each_output(features: Array, kind: str, evidence: Path) -> list[Array]:
@@ -152,10 +167,7 @@ def _images_a_side(score: Score, kind: str, reference_images: int) -> int:
     return round(2.0 / (1.0 / score.images + 1.0 / reference_images))
 
 
-def _features(evidence: Path, fp32: Trial, kind: str) -> Array | None:
-    if kind == REDRAWN:
-        found = load_evidence(evidence, fp32.number, fp32.digest_of("evidence"))
-        return None if found is None else found.features
+def _reference_features(evidence: Path) -> Array | None:
     path = RunPaths(evidence.parent).reference_features_path
     if not is_as_written(path, digest_in(evidence.parent, path)):
         return None

@@ -39,7 +39,7 @@ from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.run.limits import check_limits, limit_texts
 from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
 from qsens.run.scored_layers import scored_graph
-from qsens.scoring.extractors import default_extractor_name, load_extractor
+from qsens.scoring.extractors import AUTO, load_extractors
 from qsens.scoring.feature_session import user_cache_folder
 from qsens.scoring.fid import sample_size_warning
 from qsens.scoring.pictures import check_output, picture_outputs, range_warnings, settled_output
@@ -180,13 +180,16 @@ def open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
 
 
 def open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | None:
-    """The extractor of the spec, its weights fetched if need be; `None` where no metric reads features."""
+    """The extractors of the spec side by side, weights fetched; `None` where no metric reads features."""
     if not any(metric.needs_features for metric in metrics):
         return None
     weights = None if spec.inception_weights is None else Path(spec.inception_weights)
-    name = default_extractor_name(weights) if spec.extractor == "auto" else spec.extractor
-    return load_extractor(
-        name, inception_weights=weights, threads=spec.threads, cache=user_cache_folder(), download=True
+    return load_extractors(
+        spec.extractor,
+        inception_weights=weights,
+        threads=spec.threads,
+        cache=user_cache_folder(),
+        download=True,
     )
 
 
@@ -289,7 +292,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     """
     use_own_code("metrics", *spec.metrics)
     use_own_code("strategies", *names_of_strategies(spec))
-    use_own_code("extractors", spec.extractor)
+    use_own_code("extractors", *spec.extractor)
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     model = generator.export()
     inputs = graph_inputs(model, _as_tuples(dict(spec.input_shapes)))
@@ -308,9 +311,12 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     check_before_calibrating(spec, graph, strategy, metrics)
     check_annotations(metrics, evaluation)
     extractor = open_extractor(spec, metrics)
-    if extractor is not None and spec.extractor == "auto":
+    if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
-        spec = replace(spec, extractor=extractor.name)
+        opened_names = zip(spec.extractor, extractor.each, strict=True)
+        spec = replace(
+            spec, extractor=tuple(part.name if name == AUTO else name for name, part in opened_names)
+        )
     opened = OpenedSweep(
         spec=spec,
         generator=generator,
@@ -374,7 +380,7 @@ def sample_warnings(opened: OpenedSweep) -> list[str]:
     found = [too_few_maps_warning(opened.graph.layers, opened.strategy.name, planned)]
     total, few = len(opened.evaluation), opened.spec.screen_samples
     if opened.extractor is not None:
-        found.append(sample_size_warning(total, opened.extractor))
+        found += [sample_size_warning(total, part) for part in opened.extractor.each]
     if total <= few and planned is not None and planned.screens:
         found.append(f"screens of {few} samples would be no smaller than the {total} there are: none is made")
     return [line for line in found if line is not None]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsens.calibration.real_images import RealImages
-from qsens.core.errors import PluginError
+from qsens.core.errors import PluginError, SpecError
 from qsens.core.interfaces import Extractor, Progress
 from qsens.core.plugins import create
 from qsens.scoring import inception, lite0
 from qsens.scoring.feature_session import IMAGES_PER_RUN
 from qsens.scoring.onnx_extractor import is_onnx_file, open_onnx_extractor
+from qsens.scoring.several_extractors import side_by_side
+
+AUTO = "auto"
 
 
 def features_of_images(
@@ -47,6 +50,39 @@ def _batches_of_one_size(images: RealImages) -> Iterator[NDArray[np.uint8]]:
             batch = []
         batch.append(image)
     yield np.stack(batch)
+
+
+def load_extractors(
+    names: Sequence[str],
+    *,
+    inception_weights: Path | None = None,
+    threads: int = 0,
+    cache: Path | None = None,
+    download: bool = False,
+) -> Extractor:
+    """Open extractors as `load_extractor` does, `auto` for the default one; several are put side by side.
+
+    Raises:
+        SpecError: for two of one name too, which scores could not tell apart.
+    """
+    found = [
+        load_extractor(
+            default_extractor_name(inception_weights) if name == AUTO else name,
+            inception_weights=inception_weights,
+            threads=threads,
+            cache=cache,
+            download=download,
+        )
+        for name in names
+    ]
+    shown = [extractor.name for extractor in found]
+    twice = next((name for name in shown if shown.count(name) > 1), None)
+    if twice is not None:
+        raise SpecError(
+            f"two extractors are named {twice!r}: {', '.join(names)}",
+            "name each once; a file's name is the 'name' in the TOML file beside it",
+        )
+    return found[0] if len(found) == 1 else side_by_side(found)
 
 
 def default_extractor_name(inception_weights: Path | None = None) -> str:

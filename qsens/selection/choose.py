@@ -1,7 +1,7 @@
 """Chooses a precision map: the cheapest within a budget, and the Pareto front."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,17 @@ from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Role
 from qsens.core.layer import macs_share
 from qsens.core.maps import anchor_trial, built_map, int8_share
-from qsens.core.metric_names import Z95, find_metric, first_of_role, headline_metric, no_such_score, role_of
+from qsens.core.metric_names import (
+    Z95,
+    by_all_extractors,
+    extractor_name,
+    find_metric,
+    find_metrics,
+    first_of_role,
+    headline_metric,
+    no_such_score,
+    role_of,
+)
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial, Yardstick, yardstick_of
 from qsens.selection.budget import Budget, Limit, told_apart, two_budgets
@@ -136,7 +146,9 @@ def candidates_of(study: Study, metric: str) -> tuple[Trial, ...]:
 
 
 def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | None) -> tuple[Limit, ...]:
-    """The limits of the budget, that on `metric` or the headline first, and the guard where it is measured.
+    """The limits of the budget, that on `metric` or the headline first, and guards where they are measured.
+
+    Of several extractors each has its limit, unless the budget names one (`fid[lite0]=5%`).
 
     Raises:
         SpecError: for two budgets on one score, or one on a score that was not measured.
@@ -144,13 +156,14 @@ def limits_of(study: Study, budget: Budget, guard: Budget | None, metric: str | 
     headline = headline_metric(study) if metric is None else find_metric(study, metric)
     limits: list[Limit] = []
     for part in budget.parts:
-        limit = _limit_on(study, headline if part.metric is None else find_metric(study, part.metric), part)
-        if limit.metric in [other.metric for other in limits]:
-            raise two_budgets(limit.metric, budget)
-        limits.append(limit)
+        wished = part.metric
+        found = by_all_extractors(study.metrics, headline) if wished is None else find_metrics(study, wished)
+        for name in found:
+            if name in [other.metric for other in limits]:
+                raise two_budgets(name, budget)
+            limits.append(_limit_on(study, name, part))
     limits.sort(key=lambda limit: limit.metric != headline)
-    guarding = _guard(study, limits, guard)
-    return (*limits, *([] if guarding is None else [guarding]))
+    return (*limits, *_guards(study, limits, guard))
 
 
 def has_scored(study: Study, budget: str) -> bool:
@@ -206,17 +219,25 @@ def _score_after(yardsticks: Sequence[Yardstick], alteration: Alteration, metric
     )
 
 
-def _guard(study: Study, limits: Sequence[Limit], guard: Budget | None) -> Limit | None:
-    """The limit on the distance from the FP32 outputs; without a guard, as much as to real images."""
+def _guards(study: Study, limits: Sequence[Limit], guard: Budget | None) -> Iterator[Limit]:
+    """The limits on the distance from the FP32 outputs, one an extractor."""
     damage = first_of_role(study.metrics, Role.FP32_DISTANCE)
-    real = next((limit for limit in limits if role_of(limit.metric) is Role.REAL_DISTANCE), None)
+    if damage is not None:
+        found = (_guard(study, name, limits, guard) for name in by_all_extractors(study.metrics, damage))
+        yield from (limit for limit in found if limit is not None)
+    elif guard is not None:
+        raise guard_without_score(str(guard))
+
+
+def _guard(study: Study, damage: str, limits: Sequence[Limit], guard: Budget | None) -> Limit | None:
+    """The limit on one such distance; without a guard, as much as to real images by the same extractor."""
+    to_real = [limit for limit in limits if role_of(limit.metric) is Role.REAL_DISTANCE]
+    real = next((limit for limit in to_real if extractor_name(limit.metric) == extractor_name(damage)), None)
     if guard is None:
         # points of another score than a Fréchet distance are no amount of the guard's
-        if damage is None or real is None or damage in [limit.metric for limit in limits]:
+        if real is None or damage in [limit.metric for limit in limits]:
             return None
         guard = Budget(real.points, alteration=real.alteration)
-    elif damage is None:
-        raise guard_without_score(str(guard))
     if guard.alteration is None:
         of = real or limits[0]
         guard = Budget(guard.points(of.metric, of.baseline))

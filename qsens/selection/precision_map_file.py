@@ -14,7 +14,8 @@ from qsens.core.maps import anchor_trial
 from qsens.core.other_work import share_in_layers
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema, finite
-from qsens.core.spec import SweepSpec, without_folders
+from qsens.core.spec import SweepSpec
+from qsens.core.spec_paths import without_folders
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.audit import LayerAudit
 from qsens.device.errors import reason_of

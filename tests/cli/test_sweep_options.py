@@ -62,7 +62,7 @@ def test_every_flag_reaches_its_key(parse, tmp_path):
         strategy="ends",
         strategy_options=Options.of({"by": "block", "step": 2}),
         metrics=("psnr", "ssim"),
-        extractor="lite0",
+        extractor=("lite0",),
         inception_weights=str(tmp_path / "w.pth"),
         calibration=str(tmp_path / "images"),
         evaluation="noise",

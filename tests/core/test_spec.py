@@ -22,11 +22,11 @@ from qsens.core.spec import (
     Options,
     SweepSpec,
     difference,
-    is_path,
     read_spec,
     spec_from_values,
     write_spec,
 )
+from qsens.core.spec_paths import is_path
 
 FULL = SweepSpec(
     checkpoint="/data/generator.onnx",

@@ -16,7 +16,7 @@ def test_a_run_with_a_file_as_its_extractor_resumes_and_ships(generator, photos,
     first = sweep(generator, photos, run, *scores)
     assert first.exit_code == 0, first.stderr
     assert "fid-fp32[mine]" in first.stdout
-    assert read_run_spec(run).extractor == str(file)
+    assert read_run_spec(run).extractor == (str(file),)
     journal = (run / "journal.jsonl").read_bytes()
     again = sweep(generator, photos, run, *scores)
     assert again.exit_code == 0, again.stderr

@@ -7,7 +7,7 @@ from report_studies import IMAGES, pictures
 
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
-from qsens.run.evidence import save_evidence
+from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_study
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
@@ -24,7 +24,7 @@ def write_run(path: Path, study: Study, *, budget: str | None = None, spec: Swee
         for trial in study.trials:
             folder.journal.append(trial)
         for trial in study.scored():
-            save_evidence(folder.evidence, trial.number, None, influences_of(trial.number))
+            save_evidence(folder.evidence, trial.number, Evidence(None, influences_of(trial.number)))
         for number, images in pictures(study, count=2, size=32).items():
             np.savez_compressed(folder.samples / f"trial-{number:04d}.npz", images=images)
     if budget is not None:

@@ -9,7 +9,7 @@ from report_studies import METRICS, boundary_study, student_layers
 
 from qsens.report.figures.boundary import boundary_curve, boundary_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
-from qsens.run.evidence import load_evidence, save_evidence
+from qsens.run.evidence import Evidence, load_evidence, save_evidence
 from qsens.run.floors import Floor, floors_of
 from qsens.run.folder import RunPaths
 
@@ -23,7 +23,7 @@ def run(tmp_path):
     folder = write_run(tmp_path / "run", STUDY)
     features = np.random.default_rng(0).standard_normal((600, 6)).astype(np.float32)
     evidence = RunPaths(folder).evidence
-    save_evidence(evidence, 0, features[:512], load_evidence(evidence, 0).influences)
+    save_evidence(evidence, 0, Evidence(features[:512], load_evidence(evidence, 0).influences))
     np.savez(evidence / "reference-features.npz", features=features, digest=np.array("d"))
     return folder
 

@@ -22,7 +22,7 @@ from report_studies import (
 from qsens.core.maps import Direction, IsolationKind
 from qsens.core.trial import Study
 from qsens.report.figures.sensitivity import STEP_ORIGINS, sensitivity_of
-from qsens.run.evidence import save_evidence
+from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.paired_errors import paired_errors
 
 LAYERS = student_layers()
@@ -93,7 +93,7 @@ def test_nothing_to_say_gives_none():
 def test_paired_errors_keep_only_what_two_trials_do_not_share(tmp_path):
     study = boundary_study(LAYERS)
     for number in (3, 5):
-        save_evidence(tmp_path, number, None, influences_of(number))
+        save_evidence(tmp_path, number, Evidence(None, influences_of(number)))
     error = paired_errors(tmp_path)(FID, study.trials[3], study.trials[5])
     one, other = (influences_of(number)[FID] for number in (3, 5))
     own = [study.trials[number].score(FID).standard_error for number in (3, 5)]
@@ -108,7 +108,7 @@ def test_paired_errors_keep_only_what_two_trials_do_not_share(tmp_path):
 def test_steps_use_paired_errors_where_there_is_evidence(tmp_path):
     study = boundary_study(LAYERS)
     for entry in study.trials:
-        save_evidence(tmp_path, entry.number, None, influences_of(entry.number))
+        save_evidence(tmp_path, entry.number, Evidence(None, influences_of(entry.number)))
     assert all(effect.is_paired for effect in sensitivity_of(study, FID, paired_errors(tmp_path)).effects)
     assert not any(effect.is_paired for effect in sensitivity_of(study, FID).effects)
 

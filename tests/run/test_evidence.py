@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from qsens.core.errors import RunFolderError
-from qsens.run.evidence import evidence_path, load_evidence, save_evidence
+from qsens.run.evidence import Evidence, evidence_path, load_evidence, save_evidence
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 INFLUENCES = {"fid[lite0]": np.linspace(-1, 1, 4), "a/b c": np.zeros(4)}
 
 
 def test_evidence_survives_its_file(tmp_path):
-    save_evidence(tmp_path, 3, FEATURES, INFLUENCES)
+    save_evidence(tmp_path, 3, Evidence(FEATURES, INFLUENCES))
     found = load_evidence(tmp_path, 3)
     np.testing.assert_array_equal(found.features, FEATURES)
     assert found.features.dtype == np.float32
@@ -24,16 +24,16 @@ def test_evidence_survives_its_file(tmp_path):
 
 
 def test_features_may_be_absent(tmp_path):
-    save_evidence(tmp_path, 0, None, {})
+    save_evidence(tmp_path, 0, Evidence(None, {}))
     found = load_evidence(tmp_path, 0)
     assert found.features is None
     assert found.influences == {}
 
 
 def test_clips_are_kept_where_there_are_any(tmp_path):
-    save_evidence(tmp_path, 0, None, INFLUENCES, clusters=np.array([0, 0, 1, 1]))
+    save_evidence(tmp_path, 0, Evidence(None, INFLUENCES, np.array([0, 0, 1, 1])))
     np.testing.assert_array_equal(load_evidence(tmp_path, 0).clusters, [0, 0, 1, 1])
-    save_evidence(tmp_path, 0, None, INFLUENCES)
+    save_evidence(tmp_path, 0, Evidence(None, INFLUENCES))
     assert load_evidence(tmp_path, 0).clusters is None
 
 
@@ -51,7 +51,7 @@ def test_absent_evidence_is_none(tmp_path):
 
 
 def test_evidence_torn_anywhere_is_none(tmp_path):
-    save_evidence(tmp_path, 0, FEATURES, INFLUENCES)
+    save_evidence(tmp_path, 0, Evidence(FEATURES, INFLUENCES))
     path = evidence_path(tmp_path, 0)
     whole = path.read_bytes()
     for end in range(0, len(whole) - 1, 7):
@@ -60,7 +60,7 @@ def test_evidence_torn_anywhere_is_none(tmp_path):
 
 
 def test_evidence_with_a_flipped_byte_is_none_or_the_same_labels(tmp_path):
-    save_evidence(tmp_path, 0, FEATURES, INFLUENCES)
+    save_evidence(tmp_path, 0, Evidence(FEATURES, INFLUENCES))
     path = evidence_path(tmp_path, 0)
     whole = path.read_bytes()
     for place in range(0, len(whole), 5):
@@ -74,14 +74,14 @@ def test_evidence_with_a_flipped_byte_is_none_or_the_same_labels(tmp_path):
     [OSError(errno.ENOSPC, "No space left on device"), OSError("55296 requested and 12160 written")],
 )
 def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch, error):
-    save_evidence(tmp_path, 0, FEATURES, {})
+    save_evidence(tmp_path, 0, Evidence(FEATURES, {}))
 
     def full(*_, **__):
         raise error
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(RunFolderError, match="no space left"):
-        save_evidence(tmp_path, 0, FEATURES + 1, {})
+        save_evidence(tmp_path, 0, Evidence(FEATURES + 1, {}))
     np.testing.assert_array_equal(load_evidence(tmp_path, 0).features, FEATURES)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -105,7 +105,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("changes", DAMAGE.values(), ids=DAMAGE.keys())
 def test_evidence_of_another_type_or_shape_is_none(tmp_path, changes):
-    save_evidence(tmp_path, 0, FEATURES, INFLUENCES, clusters=np.arange(4))
+    save_evidence(tmp_path, 0, Evidence(FEATURES, INFLUENCES, np.arange(4)))
     path = evidence_path(tmp_path, 0)
     np.savez(path, **{**np.load(path), **changes})
     assert load_evidence(tmp_path, 0) is None

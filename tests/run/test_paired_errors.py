@@ -7,7 +7,7 @@ import pytest
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Trial
-from qsens.run.evidence import save_evidence
+from qsens.run.evidence import Evidence, save_evidence
 from qsens.run.paired_errors import Term, contrast_errors, paired_errors
 from qsens.scoring.intervals import few_groups_factor, standard_error
 
@@ -20,7 +20,7 @@ def plain_error(values):
 
 def keep(folder, number, values, factor=1.0):
     folder.mkdir(exist_ok=True)
-    save_evidence(folder, number, None, {"fid": values})
+    save_evidence(folder, number, Evidence(None, {"fid": values}))
     score = Score("fid", 1.0, N, "x", True, factor * plain_error(values))
     shape = PrecisionMap(Precision.INT8)
     return Trial(number, shape, shape, Outcome.SCORED, (score,))
@@ -70,7 +70,7 @@ def test_nothing_is_known_without_evidence_or_with_another_number_of_images(tmp_
 
 def keep_frames(folder, number, values, error, clips):
     folder.mkdir(exist_ok=True)
-    save_evidence(folder, number, None, {"fid": values}, clusters=clips)
+    save_evidence(folder, number, Evidence(None, {"fid": values}, clips))
     shape = PrecisionMap(Precision.INT8)
     return Trial(number, shape, shape, Outcome.SCORED, (Score("fid", 1.0, len(values), "x", True, error),))
 

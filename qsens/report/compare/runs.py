@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsens.core.spec import SweepSpec, is_path
+from qsens.core.spec import SweepSpec
+from qsens.core.spec_paths import is_path
 from qsens.core.trial import Study, Trial
 from qsens.run.floors import Floor
 from qsens.selection.choose import Selection
