@@ -14,7 +14,9 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 # More digits than any size has would take int() long, or end it.
 _SIDES = re.compile(r"[0-9]{1,12}(x[0-9]{1,12})*")
 LARGEST_SIDE = 8192
-OPTION_GROUPS = ("model", "backend", "strategy")
+OPTION_GROUPS = ("model", "backend", "strategy", "metric", "extractor")
+# Of these a run has several, and an option says whose it is: metric.jod.display.
+NAMED_GROUPS = ("metric", "extractor")
 
 
 def parse_range(text: str) -> list[float]:
@@ -45,7 +47,7 @@ def parse_named_shape(text: str) -> tuple[str, list[int]]:
 
 @dataclass(frozen=True)
 class PluginOption:
-    """One option of the `model`, `backend` or `strategy` plug-in."""
+    """One option of a plug-in; of those in `NAMED_GROUPS` the name is `PLUGIN.KEY`."""
 
     group: str
     name: str
@@ -59,6 +61,10 @@ def parse_plugin_option(text: str) -> PluginOption:
     if not separator or not name or group not in OPTION_GROUPS:
         groups = ", ".join(OPTION_GROUPS)
         raise click.BadParameter(f"{text!r} is not an option: write GROUP.KEY=VALUE with GROUP in {groups}")
+    if group in NAMED_GROUPS and not all(name.partition(".")):
+        raise click.BadParameter(
+            f"{text!r} does not say whose option it is: write {group}.NAME.KEY=VALUE with the {group}'s name"
+        )
     try:
         return PluginOption(group, name, parse_json(value))
     except ValueError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from qsens.cli.option_values import OPTION_GROUPS, PluginOption
+from qsens.cli.option_values import NAMED_GROUPS, OPTION_GROUPS, PluginOption
 from qsens.cli.repeated_options import one_value_each
 from qsens.core.errors import SpecError
 from qsens.core.spec import SweepSpec, merge_values, read_spec_values, spec_from_values
@@ -135,7 +135,11 @@ def _plugin_options(options: SweepOptions) -> dict[str, dict[str, Any]]:
     by = () if options.by is None else (PluginOption("strategy", "by", options.by),)
     given = (*options.options, *by)
     values = one_value_each("--option", ((f"{one.group}.{one.name}", one.value) for one in given))
-    return {
-        f"{group}_options": {one.name: values[f"{group}.{one.name}"] for one in given if one.group == group}
-        for group in OPTION_GROUPS
-    }
+    tables: dict[str, dict[str, Any]] = {f"{group}_options": {} for group in OPTION_GROUPS}
+    for one in given:
+        table, key = tables[f"{one.group}_options"], one.name
+        if one.group in NAMED_GROUPS:
+            plugin, _, key = one.name.partition(".")
+            table = table.setdefault(plugin, {})
+        table[key] = values[f"{one.group}.{one.name}"]
+    return tables

@@ -34,6 +34,8 @@ BUILT_IN = {
     ),
     "kid": MetricFacts("KID", interval_method=_SECOND_ORDER),
     "kid-fp32": MetricFacts(interval_method=_SECOND_ORDER, of_fp32=0.0),
+    "cmmd": MetricFacts("CMMD", interval_method=_SECOND_ORDER),
+    "cmmd-fp32": MetricFacts(interval_method=_SECOND_ORDER, of_fp32=0.0),
     "psnr": MetricFacts(
         "PSNR", "{0} against the FP32 outputs (dB)", _HEAVY_TAILS, Role.DECIBELS, of_fp32=math.inf
     ),

@@ -32,7 +32,7 @@ NO_EFFECT_ON_RESULTS = frozenset(
 # Phones take up to 50; a picture of that size takes a second and a gigabyte to decode and resize.
 LARGEST_PICTURE_MEGAPIXELS = 50
 # Keys that runs begun earlier do not have, with what those runs did: their digests stay.
-CAME_LATER = {"repair": "none"}
+CAME_LATER: dict[str, Any] = {"repair": "none", "metric_options": {}, "extractor_options": {}}
 # A part of `repair` that no map depends on: some are scored without repair beside them.
 COMPARE = "compare"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -94,7 +94,7 @@ class SweepSpec:
     none is stated.
     Larger pictures than `largest_picture_megapixels` are refused by their header. `target` names what the
     map is for: layers that it cannot run in INT8 are not offered. Features are those of each `extractor`; a
-    budget holds by all of them.
+    budget holds by all of them. `metric_options` and `extractor_options` are tables of options by plug-in.
     """
 
     checkpoint: str | None = None
@@ -124,7 +124,9 @@ class SweepSpec:
     strategy: str = "boundary"
     strategy_options: Options = Options()
     metrics: tuple[str, ...] = ("fid", "fid-fp32", "kid", "psnr", "ssim")
+    metric_options: Options = Options()
     extractor: tuple[str, ...] = ("auto",)
+    extractor_options: Options = Options()
     inception_weights: str | None = None
     seed: int = 0
     batch_size: int = 8
@@ -285,6 +287,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "model_options": Options.of,
     "backend_options": Options.of,
     "strategy_options": Options.of,
+    "metric_options": Options.of,
+    "extractor_options": Options.of,
     "input_shapes": _read_shapes,
     "inputs": _read_inputs,
     "image_rule": _read_input_rule,

@@ -15,6 +15,8 @@ def is_path(key: str, text: str) -> bool:
     """True where the value of a spec key is a path, not `noise`, `package.module:factory` or a plug-in."""
     if key == "extractor":
         return text.endswith(".onnx")
+    if key.startswith("extractor_options."):
+        return key.endswith(".weights")
     return key in PATH_FIELDS and text != "noise" and _FACTORY.fullmatch(text) is None
 
 
@@ -27,11 +29,14 @@ def with_paths(values: Mapping[str, Any], change: Callable[[Path], str]) -> dict
     """The values of a spec by key, each path as `change` writes it, those of lists too."""
 
     def changed(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: changed(f"{key}.{name}", entry) for name, entry in value.items()}
         if isinstance(value, list | tuple):
             return [changed(key, entry) for entry in value]
         return change(Path(value)) if is_path(key, value) else value
 
-    return {key: changed(key, value) if key in PATH_FIELDS else value for key, value in values.items()}
+    holders = (*PATH_FIELDS, "extractor_options")
+    return {key: changed(key, value) if key in holders else value for key, value in values.items()}
 
 
 def with_absolute_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -167,7 +167,9 @@ def open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
         SpecError: for a metric asked for by name that needs real images where there are none.
         PluginError: for an unknown name.
     """
-    metrics: list[Metric] = [create("metrics", name, {}) for name in spec.metrics]
+    options = spec.metric_options.to_dict()
+    _check_owners("metric", options, spec.metrics)
+    metrics: list[Metric] = [create("metrics", name, options.get(name, {})) for name in spec.metrics]
     if spec.reference is not None:
         return tuple(metrics)
     without = [metric for metric in metrics if not metric.needs_reference]
@@ -179,6 +181,15 @@ def open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
     return tuple(without)
 
 
+def _check_owners(kind: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse options of a plug-in that the run does not have. Raises `SpecError`."""
+    for name in options:
+        if name not in names:
+            raise SpecError(
+                f"options for the {kind} {name!r}, which the run does not have", f"it has {', '.join(names)}"
+            )
+
+
 def open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | None:
     """The extractors of the spec side by side, weights fetched; `None` where no metric reads features."""
     if not any(metric.needs_features for metric in metrics):
@@ -186,6 +197,7 @@ def open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | No
     weights = None if spec.inception_weights is None else Path(spec.inception_weights)
     return load_extractors(
         spec.extractor,
+        spec.extractor_options.to_dict(),
         inception_weights=weights,
         threads=spec.threads,
         cache=user_cache_folder(),

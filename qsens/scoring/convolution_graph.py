@@ -103,9 +103,13 @@ class ConvolutionGraph:
         )
 
     def model(self, pooled: str, dimension: int) -> onnx.ModelProto:
-        """The checked model whose features are `pooled`, (N, D, h, w), averaged over the last two axes."""
+        """The same of `pooled`, (N, D, h, w), averaged over the last two axes."""
         average = self.add("GlobalAveragePool", [pooled])
-        self.nodes.append(onnx.helper.make_node("Flatten", [average], ["features"], "features"))
+        return self.model_of_vectors(self.add("Flatten", [average]), dimension)
+
+    def model_of_vectors(self, vectors: str, dimension: int) -> onnx.ModelProto:
+        """The checked model whose features are `vectors`, (N, D)."""
+        self.nodes.append(onnx.helper.make_node("Identity", [vectors], ["features"], "features"))
         images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["n", 3, "h", "w"])
         features = onnx.helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", dimension])
         graph = onnx.helper.make_graph(self.nodes, "extractor", [images], [features], self.constants)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ def _batches_of_one_size(images: RealImages) -> Iterator[NDArray[np.uint8]]:
 
 def load_extractors(
     names: Sequence[str],
+    options: Mapping[str, Mapping[str, object]],
     *,
     inception_weights: Path | None = None,
     threads: int = 0,
@@ -62,19 +64,24 @@ def load_extractors(
 ) -> Extractor:
     """Open extractors as `load_extractor` does, `auto` for the default one; several are put side by side.
 
+    `options` are those of the extractors that have any, by name.
+
     Raises:
-        SpecError: for two of one name too, which scores could not tell apart.
+        SpecError: for two of one name too, which scores could not tell apart, or options of another one.
     """
-    found = [
-        load_extractor(
-            default_extractor_name(inception_weights) if name == AUTO else name,
-            inception_weights=inception_weights,
-            threads=threads,
-            cache=cache,
-            download=download,
+    known = [default_extractor_name(inception_weights) if name == AUTO else name for name in names]
+    stray = next((name for name in options if name not in known), None)
+    if stray is not None:
+        raise SpecError(
+            f"options for the extractor {stray!r}, which the run does not have", f"it has {', '.join(known)}"
         )
-        for name in names
-    ]
+    offered = {
+        "inception_weights": inception_weights,
+        "threads": threads,
+        "cache": cache,
+        "download": download,
+    }
+    found = [_opened(name, options.get(name, {}), offered) for name in known]
     shown = [extractor.name for extractor in found]
     twice = next((name for name in shown if shown.count(name) > 1), None)
     if twice is not None:
@@ -109,15 +116,20 @@ def load_extractor(
         LoadError: if the weights are missing, damaged or cannot be read; no other extractor is used instead.
         PluginError: for a plug-in that makes something else.
     """
+    return load_extractors(
+        [name],
+        {},
+        inception_weights=inception_weights,
+        threads=threads,
+        cache=cache,
+        download=download,
+    )
+
+
+def _opened(name: str, options: Mapping[str, object], offered: Mapping[str, object]) -> Extractor:
     if is_onnx_file(name):
-        return open_onnx_extractor(Path(name), threads=threads)
-    offered = {
-        "inception_weights": inception_weights,
-        "threads": threads,
-        "cache": cache,
-        "download": download,
-    }
-    made = create("extractors", name, {}, offered=offered)
+        return open_onnx_extractor(Path(name), threads=cast("int", offered["threads"]))
+    made = create("extractors", name, options, offered=offered)
     if not isinstance(made, Extractor):
         raise PluginError(
             f"the extractor {name!r} is a {type(made).__name__}",

@@ -45,6 +45,12 @@ class SessionFeatures:
         self._threads = threads
         self._session = open_session(graph, threads)
 
+    @property
+    def dimension(self) -> int:
+        """The number of features."""
+        (features,) = self._session.get_outputs()
+        return int(features.shape[1])
+
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
         check_images(images)
         parts = [

@@ -8,7 +8,6 @@ The graph is built from the weights file, so neither torchvision nor pytorch-fid
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from qsens.core.errors import LoadError, install_hint
 from qsens.core.interfaces import Extractor
 from qsens.scoring.convolution_graph import ConvolutionGraph, FoldedConvolution, Weights
 from qsens.scoring.feature_session import SessionFeatures, built_graph, user_cache_folder
-from qsens.scoring.weights import check_digest, fetch_file, load_weights
+from qsens.scoring.weights import check_digest, fetch_file, load_weights, torch_hub_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -35,9 +34,7 @@ VALID = (0, 0, 0, 0)
 
 def torch_cache_path() -> Path:
     """The file in which torch hub, and so pytorch-fid, keeps the weights."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints" / WEIGHTS_FILE
+    return torch_hub_folder() / WEIGHTS_FILE
 
 
 def weights_are_at_hand(inception_weights: Path | None = None) -> bool:

@@ -25,7 +25,7 @@ RESIZES = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"}
 COLOUR_ORDERS = ("rgb", "bgr")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Names of which scores mean a certain network with certain weights.
-TAKEN = ("inception", "lite0")
+TAKEN = ("inception", "lite0", "dinov2", "clip")
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import importlib.util
+import os
 import pickle
 import shutil
 import struct
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,66 @@ def check_digest(path: Path, expected_prefix: str, hint: str) -> str:
             hint,
         )
     return digest
+
+
+def torch_hub_folder() -> Path:
+    """The folder in which torch hub keeps weights."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weights file that its authors published: its address, its sha256, and where it is kept.
+
+    `folder` makes the folder in which their own package keeps it; `option` is the one that names a path.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    size: str
+    folder: Callable[[], Path]
+    option: str
+
+    @property
+    def path(self) -> Path:
+        """The place where it is looked for, and fetched to."""
+        return self.folder() / self.name
+
+    @property
+    def advice(self) -> str:
+        """The ways to have it."""
+        return (
+            f"put {self.name} ({self.size}, {self.url}) at {self.path} or name it with "
+            f"--option {self.option}=PATH"
+        )
+
+    def located(self, named: str | None = None, *, download: bool = False) -> Path:
+        """The path that was named, else the one where it is kept, fetched with `download`.
+
+        Raises:
+            LoadError: if it is not there, or what was fetched is another file.
+        """
+        path = self.path if named is None else Path(named)
+        if not path.is_file():
+            if named is not None or not download:
+                raise LoadError(f"no weights at {path}", self.advice)
+            fetch_file(self.url, path, self.sha256)
+        return path
+
+    def checked(self, path: Path, sha256: str) -> str:
+        """The sha256 of a file. Raises `LoadError` if it is not the one expected."""
+        return check_digest(path, sha256, self.advice)
+
+    def problem(self) -> str | None:
+        """The reason that it cannot be used here without a download; `None` where it can."""
+        if importlib.util.find_spec("torch") is None:
+            return f"no torch: {install_hint('fid')}"
+        if self.path.is_file():
+            return None
+        return f"no weights at {self.path}; --option {self.option}=PATH names another place"
 
 
 def load_weights(path: Path) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from qsens.scoring.fidelity import Psnr, Ssim
 from qsens.scoring.frechet import Reference, frechet_distance
 from qsens.scoring.influence import measure_pair, second_order_factor
 from qsens.scoring.intervals import paired_standard_error, standard_error
-from qsens.scoring.kid import Kid, evenly_chosen, mean_kernel_between_rows, paired_kernel_distance
+from qsens.scoring.kid import Cmmd, Kid, evenly_chosen, mean_kernel_between_rows, paired_kernel_distance
 
 IMAGES, DIMENSION = 40, 16
 GENERATOR = np.random.default_rng(0)
@@ -22,7 +22,7 @@ QUANTIZED = (FP32 * 1.2 + 0.3 * GENERATOR.standard_normal(FP32.shape)).astype(np
 REAL = GENERATOR.standard_normal((90, DIMENSION)).astype(np.float32) + np.float32(0.2)
 PICTURES = GENERATOR.integers(0, 256, (IMAGES, 3, 16, 16), dtype=np.uint8)
 
-METRICS = [Fid(), FidAgainstFp32(), Kid(), Psnr(), Ssim()]
+METRICS = [Fid(), FidAgainstFp32(), Kid(), Cmmd(), Psnr(), Ssim()]
 
 
 def extractor(name: str) -> Extractor:
@@ -89,6 +89,7 @@ def test_metrics_survive_pickling(metric):
         (FidAgainstFp32(), "lite0", "fid-fp32[lite0]"),
         (Kid(), "inception", "kid"),
         (Kid(), "lite0", "kid[lite0]"),
+        (Cmmd(), "clip", "cmmd[clip]"),
         (Psnr(), "inception", "psnr"),
         (Ssim(), "lite0", "ssim"),
     ],
@@ -253,3 +254,21 @@ def test_two_sets_have_an_error_from_both_sides():
 def test_few_images_warn():
     assert "15 images, fewer than the 16 features of lite0" in sample_size_warning(15, extractor("lite0"))
     assert sample_size_warning(16, extractor("lite0")) is None
+
+
+@pytest.mark.parametrize("reference", [REAL, None])
+def test_cmmd_is_the_papers_without_pairs_of_a_picture_with_itself(reference):
+    """Jayasumana et al. 2024, their code written out: rows of length 1, sigma 10, times 1000."""
+    own, other = (
+        side / np.linalg.norm(side, axis=1, keepdims=True)
+        for side in (np.float64(QUANTIZED), np.float64(FP32 if reference is None else reference))
+    )
+
+    def mean(one, two, *, is_paired):
+        squares = ((one[:, None] - two[None]) ** 2).sum(-1)
+        kernel = 1000 * np.exp(-squares / (2 * 10**2))
+        return kernel[~np.eye(len(one), dtype=bool)].mean() if is_paired else kernel.mean()
+
+    expected = mean(own, own, is_paired=True) + mean(other, other, is_paired=True)
+    expected -= 2 * mean(own, other, is_paired=reference is None)
+    assert measure(Cmmd(), QUANTIZED, reference_features=reference).score.value == pytest.approx(expected)
