@@ -19,6 +19,11 @@ sys.dont_write_bytecode = False
 gc.disable()
 
 
+def pytest_collection_modifyitems(items):
+    # A long one that starts last is waited for alone.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
