@@ -17,7 +17,7 @@ from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision
 from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.targets import Target, declared_targets, target_named
-from qsens.core.trial import Study
+from qsens.core.trial import Study, Trial
 from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
 from qsens.deploy.chosen_map import chosen_maps, map_to_ship
 from qsens.deploy.verify import checked_files, verify_engine
@@ -32,6 +32,7 @@ from qsens.run.connections import keep_connections
 from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
 from qsens.run.evidence import load_audit, shown_pictures_warning
+from qsens.run.finalists import score_finalists
 from qsens.run.folder import (
     RunFolder,
     RunPaths,
@@ -198,8 +199,16 @@ def score_maps(
                 calibrate(), folder, wanted_alterations(job.spec), job.spec.seed, progress, hear
             ),
         )
+        study = score_finalists(
+            calibrate(), folder, study, lambda tried: _chosen_trial(tried, job.spec, out), progress
+        )
         write_decisions(folder.decisions_path, decisions_of(job.strategy, study.layers, study.trials))
         return replace(study, other_work=job.graph.other_work, repair=summary_of(stages))
+
+
+def _chosen_trial(study: Study, spec: SweepSpec, out: Path) -> Trial | None:
+    selection = choose_within_budget(study, spec, out)
+    return None if selection is None else selection.trial
 
 
 def finish_run(

@@ -360,7 +360,9 @@ class Metric(Protocol):
 
     `needs_features` and `needs_reference` say what the context must hold, `needs_annotations` which
     annotations every sample must have. `facts` are read from the class, so that a report can be written
-    without a metric being made: a class that states its own inherits `Metric`.
+    without a metric being made: a class that states its own inherits `Metric`. One that `is_slow` scores most
+    maps on the samples of a screen, and all samples of FP32, FP16 and INT8 everywhere, of yardsticks and of
+    the map that is chosen.
     """
 
     name: str
@@ -368,6 +370,7 @@ class Metric(Protocol):
     needs_features: bool
     needs_reference: bool
     needs_annotations: Sequence[str] = ()
+    is_slow: bool = False
     facts: MetricFacts = MetricFacts()
 
     @abstractmethod

@@ -20,6 +20,7 @@ from qsens.run.folder import RunPaths, read_run_spec
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
+from qsens.run.slow_metrics import metrics_on_few
 from qsens.selection.budget import Budget, parse_guard, stated_or_default
 from qsens.selection.choose import Selection, cheapest_within, half_interval, limits_of
 from qsens.selection.choose_by_latency import best_within_time, fastest_within
@@ -67,6 +68,7 @@ def choose_map_of_run(
         *_saving_notes(study, spec, selection),
         *_floor_notes(run, selection),
         *fineness_notes(study, selection.limits),
+        *_few_samples_notes(study, selection),
         *filter(None, [hearing_sentence(study, selection.limits)]),
     )
     return replace(selection, notes=(*notes, *told))
@@ -174,6 +176,17 @@ def _more_saving(spec: SweepSpec, share: float, reach: float) -> str:
     if spec.strategy_options.get("by") == "block":
         return "--by layer may find more: the same sweep into a new folder."
     return "The search found no more within these limits: allow more, or try other --ranges or --placement."
+
+
+def _few_samples_notes(study: Study, selection: Selection) -> Iterator[str]:
+    """A sentence on each slow score of the map that is of a few samples so far."""
+    for metric in metrics_on_few(study, selection.trial):
+        score = selection.trial.score(metric)
+        if score is not None:
+            yield (
+                f"{metric} of this map is of {score.images} samples, as it is slow: the same sweep with this "
+                "budget scores it on all, and no other map again."
+            )
 
 
 def _floor_notes(run: Path, selection: Selection) -> Iterator[str]:

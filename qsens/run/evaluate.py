@@ -13,22 +13,20 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.batches import run_feeds
-from qsens.calibration.real_images import RealImages
 from qsens.calibration.splits import spread_places
 from qsens.core.errors import QsensError, QsensWarning, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
     Engine,
-    Extractor,
     Measurement,
     Metric,
     Progress,
     ScoredBatch,
 )
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, requested_map
 from qsens.device.audit import mismatches
-from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.lower import LoweredGraph
 from qsens.engines.lowering.tensor_graph import graph_identity
 from qsens.run.calibrated_graph import CalibratedGraph, calibrated_graph
@@ -36,7 +34,6 @@ from qsens.run.evidence import (
     Baseline,
     Evidence,
     ScoredGraphs,
-    is_features,
     keep_baseline,
     load_baseline,
     samples_path,
@@ -49,6 +46,7 @@ from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError
 from qsens.run.open import OpenedSweep, scoring_context
 from qsens.run.other_outputs import OtherOutputs
+from qsens.run.slow_metrics import quick_metrics
 from qsens.run.stages import (
     MapEngines,
     Seen,
@@ -59,6 +57,7 @@ from qsens.run.stages import (
     context_with,
     influences_of,
     measured_by,
+    reference_features,
     screen_samples,
     stage_of,
     values_of,
@@ -66,7 +65,6 @@ from qsens.run.stages import (
     with_every_picture,
 )
 from qsens.run.target import target_maps
-from qsens.scoring.extractors import features_of_images
 from qsens.scoring.pictures import refuse_one_level
 from qsens.scoring.several_extractors import by_each_extractor, widths_of
 from qsens.scoring.sheets import Sheet, pictures_of
@@ -77,27 +75,6 @@ RunnerFactory = Callable[["OpenedSweep", "RunFolder"], "TrialRunner"]
 BASELINE = 0
 SHOWN_SAMPLES = 6
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
-    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
-
-    Raises:
-        DataError: for a file that is no image.
-        RunFolderError: if they cannot be written.
-    """
-    digest = f"{images.digest}/{extractor.identity}"
-    try:
-        kept = read_arrays(path, ("digest", "features"))
-        if str(kept["digest"]) == digest and is_features(kept["features"]):
-            return np.asarray(kept["features"])
-    except (OSError, ValueError):
-        pass  # absent or damaged: compute them again
-    features = features_of_images(images, extractor, progress)
-    write_atomically(
-        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
-    )
-    return features
 
 
 class Evaluator:
@@ -120,6 +97,8 @@ class Evaluator:
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
         self._metrics_of_few: tuple[Metric, ...] = ()
+        self._usual = replace(self._all, metrics=quick_metrics(workload.metrics, self._all.context, few))
+        self._anchors = frozenset(anchor_maps(workload.plan.graph.layers).values())
         self._engines = MapEngines(workload)
         self._others = OtherOutputs(self._all.inputs, workload)
         self.use_baseline(fp32)
@@ -153,10 +132,10 @@ class Evaluator:
         else:
             self._scored.forget(number)
             self.baseline()
-        stage = self._few if isinstance(request, Screen) and self._few is not None else self._all
+        stage = self._stage_for(request)
         lowered = self._engines.lowered(self.workload.scored_map(requested))
         graph = graph_identity(lowered)
-        outcome = Outcome.SCORED if stage is self._all else Outcome.SCREENED
+        outcome = Outcome.SCREENED if stage is self._few else Outcome.SCORED
         trial = None
         # FP32 makes the pictures that all others are compared with.
         if requested != PrecisionMap(Precision.FP32):
@@ -168,6 +147,28 @@ class Evaluator:
         if requested == PrecisionMap(Precision.FP32):
             trial = with_images_digest(self.evidence, trial)
         return replace(trial, duration_s=time.perf_counter() - start)
+
+    def _stage_for(self, request: Request) -> Stage:
+        if isinstance(request, Screen) and self._few is not None:
+            return self._few
+        return self._all if requested_map(request) in self._anchors else self._usual
+
+    def slow_scores(self, requested: PrecisionMap) -> tuple[Score, ...]:
+        """The scores of slow metrics on all samples, of a map that has all others.
+
+        Raises:
+            BuildError: if the backend cannot build it.
+            ScoreError: if its outputs cannot be scored.
+        """
+        baseline = self.baseline()
+        context = context_with(self._all, baseline)
+        started = [(metric, metric.start(context)) for metric in self.workload.metrics if metric.is_slow]
+        with self._engines.build(self._engines.lowered(self.workload.scored_map(requested))) as engine:
+            for batch in self._batches(engine, self._all, baseline):
+                for _, accumulator in started:
+                    accumulator.update(batch)
+        measured = [measured_by(metric, accumulator) for metric, accumulator in started]
+        return with_differences(measured, self._all, baseline)
 
     def baseline(self) -> Baseline:
         """FP32's outputs, made again where their files are gone or changed.
@@ -228,9 +229,9 @@ class Evaluator:
         self, number: int, engine: Engine, stage: Stage
     ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
         """Scores on the samples of the stage; of a score on all samples also those on the few."""
-        baseline = self._baseline if stage is self._all else self._screen_baseline()
+        baseline = self._screen_baseline() if stage is self._few else self._baseline
         seen = Seen(self._kept_places(stage, baseline))
-        metrics = self.workload.metrics if stage is self._all else self._metrics_of_few
+        metrics = self._metrics_of_few if stage is self._few else stage.metrics
         accumulators = [metric.start(context_with(stage, baseline)) for metric in metrics]
         for batch in self._batches(engine, stage, baseline):
             for accumulator in accumulators:
@@ -253,7 +254,7 @@ class Evaluator:
                 self.evidence, images, evidence, values_of(measurements)
             )
         save_evidence(self.evidence, number, evidence)
-        if stage is not self._all:
+        if stage is self._few:
             return with_differences(measurements, stage, baseline), ()
         shown = seen.images_at(spread_places(len(stage.places), SHOWN_SAMPLES))
         write_atomically(

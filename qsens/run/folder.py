@@ -21,6 +21,7 @@ from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.run.journal import Journal, check_numbers, check_order, read_journal
 from qsens.run.lock import locked
+from qsens.run.slow_metrics import with_full_scores
 from qsens.run.versions import versions_here
 from qsens.run.yardsticks import with_yardsticks
 
@@ -105,6 +106,10 @@ class RunPaths:
     @property
     def yardsticks_path(self) -> Path:
         return self.evidence / "yardsticks.json"
+
+    @property
+    def full_scores_path(self) -> Path:
+        return self.evidence / "full-scores.json"
 
     @property
     def made_once(self) -> tuple[Path, ...]:
@@ -263,7 +268,7 @@ def read_study(path: Path) -> Study:
     from qsens.repair.repair import kept_stages, summary_of  # loads onnx, which help texts do without
 
     repair = summary_of(kept_stages(paths.repair_path))
-    trials = with_yardsticks(journal.trials, paths.yardsticks_path)
+    trials = with_yardsticks(with_full_scores(journal.trials, paths.full_scores_path), paths.yardsticks_path)
     return Study(journal.spec_digest, layers, trials, work, repair)
 
 

@@ -2,21 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qsens.calibration.batches import Feed, InputCache
 from qsens.calibration.ranges import Ranges
+from qsens.calibration.real_images import RealImages
 from qsens.calibration.splits import SampleView
 from qsens.core.errors import PluginError, ScoreError
+from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
     Accumulator,
     Backend,
     Engine,
+    Extractor,
     Measurement,
     Metric,
     OutputRule,
+    Progress,
     SampleSet,
     ScoredBatch,
     ScoringContext,
@@ -24,10 +29,12 @@ from qsens.core.interfaces import (
 from qsens.core.plugins import with_defaults
 from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Request, Score, requested_map
+from qsens.device.npz_sizes import read_arrays
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
-from qsens.run.evidence import Baseline
+from qsens.run.evidence import Baseline, is_features
 from qsens.run.target import TargetMaps
+from qsens.scoring.extractors import features_of_images
 from qsens.scoring.intervals import paired_standard_error
 from qsens.scoring.sheets import Sheet, WorstPicture
 
@@ -44,11 +51,15 @@ def screen_samples(wished: int, total: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Samples of a score: those at `places` of the evaluation set, with the context of scoring them alone."""
+    """Samples of a score: those at `places` of the evaluation set, with the context of scoring them alone.
+
+    `metrics` are those that score them.
+    """
 
     inputs: InputCache
     context: ScoringContext
     places: tuple[int, ...]
+    metrics: Sequence[Metric]
 
 
 def context_with(stage: Stage, baseline: Baseline | None) -> ScoringContext:
@@ -121,6 +132,8 @@ def _with_difference(measured: Measurement, stage: Stage, baseline: Baseline) ->
     influence = baseline.evidence.influences.get(label)
     # A score of FP32 against itself does not vary: such a score already is a difference from FP32.
     if measured.influence is None or influence is None or not np.any(influence):
+        return measured.score
+    if len(measured.influence) != len(influence):  # a slow metric's, on a few samples
         return measured.score
     return replace(
         measured.score,
@@ -231,6 +244,27 @@ def with_every_picture(workload: Workload, sheet: Sheet | None) -> Workload:
     )
 
 
+def reference_features(images: RealImages, extractor: Extractor, *, path: Path, progress: Progress) -> Array:
+    """Features float32 (M, D) of real images, kept in `path` with what they depend on.
+
+    Raises:
+        DataError: for a file that is no image.
+        RunFolderError: if they cannot be written.
+    """
+    digest = f"{images.digest}/{extractor.identity}"
+    try:
+        kept = read_arrays(path, ("digest", "features"))
+        if str(kept["digest"]) == digest and is_features(kept["features"]):
+            return np.asarray(kept["features"])
+    except (OSError, ValueError):
+        pass  # absent or damaged: compute them again
+    features = features_of_images(images, extractor, progress)
+    write_atomically(
+        path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)
+    )
+    return features
+
+
 def stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
     """The stage of the samples at `places` of the evaluation set."""
     context, samples = workload.context, workload.samples
@@ -243,7 +277,8 @@ def stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
             clusters=None if context.clusters is None else context.clusters[list(places)],
             samples=samples,
         )
-    return Stage(InputCache(samples, workload.plan.graph, workload.batch_size), context, places)
+    inputs = InputCache(samples, workload.plan.graph, workload.batch_size)
+    return Stage(inputs, context, places, workload.metrics)
 
 
 class MapEngines:

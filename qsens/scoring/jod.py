@@ -58,6 +58,7 @@ class Jod(Metric):
     lower_is_better = False
     needs_features = False
     needs_reference = False
+    is_slow = True
     facts = BUILT_IN["jod"]
 
     def __init__(self, display: str = "standard_4k", frames_per_second: float = 25.0) -> None:
@@ -143,7 +144,8 @@ class _JodAccumulator:
         if not self._seen:
             raise ScoreError("no image was scored", "pass at least one batch")
         values = np.array([self._values[place] for place in self._seen])
-        moving = sum(place in self._video_of for place in self._seen)
+        frames = sum(place in self._video_of for place in self._seen)
+        moving = "all" if frames == len(self._seen) else frames
         against = f"fp32 {self._metric.viewing} moving={moving}"
         return measured_beside_fp32(self._metric, self._context, mean_of(values), self._clusters(), against)
 

@@ -86,6 +86,7 @@ class OfExtractor(Metric):
         self.needs_features = metric.needs_features
         self.needs_reference = metric.needs_reference
         self.needs_annotations = metric.needs_annotations
+        self.is_slow = metric.is_slow
         self._metric = metric
         self._extractor = extractor
         self._columns = columns

@@ -99,7 +99,7 @@ class _Builder:
             current = self._normed(current, "norm_pre")
         for prefix in self._blocks():
             current = self._block(current, prefix)
-        picked = self.graph.add("Gather", [current, self.graph.constant(np.int64(0))], axis=1)
+        picked = self.graph.add("Gather", [current, self.graph.constant(np.array(0, np.int64))], axis=1)
         features = self._normed(picked, "norm")
         if "head" in self.weights:
             features = self.graph.add("MatMul", [features, self.graph.constant(self.weights["head"])])

@@ -11,7 +11,7 @@ from tiny_photos import write_photos
 from qsens.api import score_maps
 from qsens.calibration.splits import SampleView, spread_places
 from qsens.core.errors import ScoreError
-from qsens.core.interfaces import Strategy
+from qsens.core.interfaces import Metric, Strategy
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Screen, Trial, untried
@@ -156,7 +156,7 @@ def test_a_full_score_answers_a_screen_but_not_the_other_way_round():
     assert untried(requests, [scored, failed]) == []
 
 
-class OnlyOnAll:
+class OnlyOnAll(Metric):
     """A metric that cannot be had on few samples."""
 
     name = "only-on-all"
