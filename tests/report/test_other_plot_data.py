@@ -15,10 +15,18 @@ from report_studies import (
 )
 
 from qsens.core.layer import macs_share
-from qsens.core.precision import Precision
-from qsens.core.trial import Study
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.report.figures.ends import ends_grid
-from qsens.report.figures.strip import StripChoice, amplification_for, image_strip, strip_choices
+from qsens.report.figures.strip import (
+    LEVELS,
+    StripChoice,
+    amplification_for,
+    difference_of,
+    image_strip,
+    strip_choices,
+    strip_figure,
+)
 from qsens.report.figures.tradeoff import Family, tradeoff
 
 LAYERS = student_layers()
@@ -111,6 +119,24 @@ def test_errors_are_the_mean_absolute_difference_over_colours():
     strip = image_strip([StripChoice(0, "FP32"), StripChoice(5, "x")], {0: dark, 5: other}, 0)
     assert strip.columns[0].errors.max() == 0
     assert strip.columns[1].errors.tolist() == [[[0, 11], [0, 0]]]
+
+
+def test_errors_are_flips_where_the_run_scored_it():
+    pytest.importorskip("flip_evaluator")
+    from qsens.scoring.flip import difference_map
+
+    scored = Trial(
+        0, PrecisionMap(Precision.FP32), None, Outcome.SCORED, scores=(Score("flip", 0.0, 1, "x", True),)
+    )
+    assert difference_of(Study("s", LAYERS, ())) is LEVELS
+    difference = difference_of(Study("s", LAYERS, (scored,)))
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 1, 3, 16, 16), dtype=np.uint8)
+    strip = image_strip([StripChoice(0, "FP32"), StripChoice(5, "x")], {0: first, 5: second}, 0, difference)
+    assert strip.columns[0].errors.max() == 0
+    np.testing.assert_array_equal(strip.columns[1].errors[0], difference_map(second[0], first[0]))
+    texts = [axes.get_ylabel() for axes in strip_figure(strip, "title").axes]
+    assert "FLIP x1" in texts
+    assert "against FP32: FLIP error, 0 to 1" in texts
 
 
 def test_strips_leave_out_what_cannot_be_compared():

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from report_studies import boundary_study, student_layers
+from report_studies import boundary_study, ends_study, isolating_study, student_layers
 
+from qsens.core.maps import IsolationKind
 from qsens.core.trial import Yardstick
 from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.ends import ends_figure, ends_grid
+from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.style import new_figure
 from qsens.report.figures.tradeoff import tradeoff
 from qsens.report.figures.yardstick_axis import (
@@ -45,6 +48,34 @@ def test_the_boundary_figure_names_them_with_their_values(study):
     texts = [text.get_text() for text in figure.axes[0].texts]
 
     assert any(text.startswith("noise of 1 level  ") for text in texts)
+
+
+def with_yardsticks(study):
+    fp32, *others = study.trials
+    yardsticks = (Yardstick("jpeg:95", others[1].scores), Yardstick("noise:1", others[-2].scores))
+    return replace(study, trials=(replace(fp32, yardsticks=yardsticks), *others))
+
+
+def test_the_heat_map_of_ends_has_them_beside_its_scale():
+    study = with_yardsticks(ends_study(student_layers()))
+    grid = ends_grid(study, study.metrics[0])
+    assert grid.yardsticks == yardstick_ticks(study, study.metrics[0])
+    texts = [text.get_text() for axes in ends_figure([grid], "title").axes for text in axes.texts]
+    assert any(text.startswith("JPEG 95  ") for text in texts)
+
+
+def test_sensitivity_bars_have_what_they_cost_where_bars_start_from_fp32():
+    study = with_yardsticks(isolating_study(student_layers()))
+    metric = study.metrics[0]
+    found = sensitivity_of(study, metric)
+    own = study.anchors["fp32"].score(metric).value
+    assert [tick.value for tick in found.yardsticks] == [
+        tick.value - own for tick in yardstick_ticks(study, metric)
+    ]
+    panels = sensitivity_figure(found, "title").axes
+    named = [[text.get_text() for text in panel.texts] for panel in panels]
+    assert any("JPEG 95" in texts for texts in named)
+    assert not named[found.labels.index(str(IsolationKind.ALL_BUT_INT8))]
 
 
 def test_labels_keep_apart_and_those_beyond_the_axis_are_left_out():

@@ -16,7 +16,7 @@ from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundar
 from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.repair import repair_figure
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
-from qsens.report.figures.strip import image_strip, strip_choices, strip_figure
+from qsens.report.figures.strip import LEVELS, difference_of, image_strip, strip_choices, strip_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
 from qsens.run.floors import Floor
 from qsens.selection.choose import PairedError, no_paired_error
@@ -160,10 +160,12 @@ def _latency_figures(study: Study, chosen: int | None, timings: Sequence[Timings
 def _strip_figures(study: Study, chosen: int | None, samples: "Mapping[int, Array]") -> Iterator[NamedFigure]:
     baseline = anchor_trial(study, Precision.FP32)
     choices = strip_choices(study, headline_metrics(study.metrics)[0], chosen)
-    strip = image_strip(choices, samples, None if baseline is None else baseline.number)
+    number = None if baseline is None else baseline.number
+    strip = image_strip(choices, samples, number, difference_of(study))
     if strip is not None:
         title = "The same inputs under several maps"
-        caption = f"Every second row is the error against FP32, amplified x{strip.amplification}."
+        seen = "the error" if strip.difference is LEVELS else f"{strip.difference.name}'s error"
+        caption = f"Every second row is {seen} against FP32, amplified x{strip.amplification}."
         yield NamedFigure("samples", "Pictures", caption, strip_figure(strip, title))
 
 

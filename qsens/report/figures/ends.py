@@ -26,9 +26,18 @@ from qsens.report.figures.style import (
     new_figure,
     plain_number,
 )
+from qsens.report.figures.yardstick_axis import (
+    NOTE,
+    YardstickTick,
+    draw_side_labels,
+    tick_labels,
+    yardstick_ticks,
+)
 
 _MOST_TEXT = 12
 _EMPTY = "#eeeeee"
+_SIDE_LABELS = 1.2
+_SHORTEST = 1.5
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,10 @@ class EndsCell:
 
 @dataclass(frozen=True)
 class EndsGrid:
-    """All cells of one metric; `firsts` and `lasts` are the axis values in order, counts of layers."""
+    """All cells of one metric; `firsts` and `lasts` are the axis values in order, counts of layers.
+
+    `yardsticks`: what the metric shows of FP32's own pictures after alterations.
+    """
 
     metric: str
     lower_is_better: bool
@@ -52,6 +64,7 @@ class EndsGrid:
     cells: tuple[EndsCell, ...]
     scale: str
     chosen: EndsCell | None
+    yardsticks: tuple[YardstickTick, ...] = ()
 
 
 def ends_grid(study: Study, metric: str, chosen: int | None = None) -> EndsGrid | None:
@@ -88,6 +101,7 @@ def ends_grid(study: Study, metric: str, chosen: int | None = None) -> EndsGrid 
         cells,
         axis_scale([cell.value for cell in cells], is_ratio=lower),
         next((cell for cell in cells if cell.trial == chosen), None),
+        yardstick_ticks(study, metric),
     )
 
 
@@ -96,7 +110,8 @@ def ends_figure(grids: Sequence[EndsGrid], title: str) -> Figure:
     rows = max(len(grid.firsts) for grid in grids)
     columns = max(len(grid.lasts) for grid in grids)
     side = 0.52 if max(rows, columns) <= _MOST_TEXT else 0.3
-    width = max(side * columns + 1.9, 3.6)
+    has_yardsticks = any(grid.yardsticks for grid in grids)
+    width = max(side * columns + 1.9, 3.6) + (_SIDE_LABELS if has_yardsticks else 0.0)
     figure = new_figure(max(width * len(grids), 5.5), max(side * rows, 1.5) + 2.2)
     panels = figure.subplots(1, len(grids), squeeze=False)[0]
     for panel, grid in zip(panels, grids, strict=True):
@@ -105,7 +120,8 @@ def ends_figure(grids: Sequence[EndsGrid], title: str) -> Figure:
     entries = {"not scored": marker_handle("s", "#bbbbbb", _EMPTY, 9)}
     if has_chosen:
         entries["chosen map"] = marker_handle("s", CHOSEN, "white", 9)
-    add_header(figure, title, entries, "Layers between the two ends run INT8. Dark cells are worse.")
+    note = "Layers between the two ends run INT8. Dark cells are worse."
+    add_header(figure, title, entries, f"{note} {NOTE}" if has_yardsticks else note)
     return figure
 
 
@@ -135,6 +151,9 @@ def _draw_grid(figure: Figure, axes: Axes, grid: EndsGrid) -> None:
     axes.set_title(axis_title(grid.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
     bar = figure.colorbar(picture, ax=axes, shrink=0.9, format=lambda value, _: plain_number(value))
     bar.ax.tick_params(labelsize=SMALL)
+    if grid.yardsticks:
+        bar.ax.yaxis.set_ticks_position("left")
+        draw_side_labels(bar.ax, tick_labels(bar.ax, grid.yardsticks), max(_SHORTEST, 0.3 * values.shape[0]))
 
 
 def _norm(grid: EndsGrid) -> Normalize:

@@ -36,6 +36,7 @@ from qsens.report.figures.style import (
     new_figure,
     plain_number,
 )
+from qsens.report.figures.yardstick_axis import YardstickTick, draw_top_ticks, yardstick_effects
 from qsens.selection.choose import PairedError, no_paired_error
 
 STEP_ORIGINS = {
@@ -75,12 +76,16 @@ class Effect:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Effects of one metric, in execution order within each label."""
+    """Effects of one metric, in execution order within each label.
+
+    `yardsticks`: what alterations of FP32's own pictures change the score by.
+    """
 
     metric: str
     lower_is_better: bool
     is_from_steps: bool
     effects: tuple[Effect, ...]
+    yardsticks: tuple[YardstickTick, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -128,7 +133,8 @@ def sensitivity_of(
     kinds = [*map(str, IsolationKind), *STEP_ORIGINS.values()]
     effects.sort(key=lambda effect: (kinds.index(effect.origin), effect.is_screen, effect.start, effect.unit))
     record = (*scored, *screened)[0].record
-    return Sensitivity(metric, record.lower_is_better, not has_inner, tuple(effects))
+    ticks = yardstick_effects(study, metric)
+    return Sensitivity(metric, record.lower_is_better, not has_inner, tuple(effects), ticks)
 
 
 def _isolated(study: Study, entries: Iterable[Scored]) -> list[_Isolated]:
@@ -260,6 +266,8 @@ def _draw_panel(axes: Axes, sensitivity: Sensitivity, label: str, names: Sequenc
     axes.axvline(0.0, color=INK, linewidth=1.0, zorder=4)
     axes.tick_params(axis="y", length=0)
     _scale_values(axes, [abs(effect.value) for effect in effects])
+    if effects[0].origin != IsolationKind.ALL_BUT_INT8:
+        draw_top_ticks(axes, sensitivity.yardsticks)
     axes.set_title(_panel_title(effects[0].origin), fontsize=TEXT, loc="left", color=INK)
     axes.set_xlabel(_axis_label(sensitivity, effects[0]), fontsize=TEXT - 0.5, color=INK)
 
@@ -305,6 +313,8 @@ def _note(sensitivity: Sensitivity, panels: Sequence[Axes]) -> str:
         text += "Linear within the grey band, logarithmic beyond it. "
     if sensitivity.screen_images is not None:
         text += f"On {sensitivity.screen_images} images: scored on a screen's images only. "
+    if sensitivity.yardsticks:
+        text += "Dotted: what alterations of FP32's own pictures cost. "
     errors = [effect.is_paired for effect in sensitivity.effects if effect.standard_error is not None]
     if not errors:
         return text + "No standard errors were measured."

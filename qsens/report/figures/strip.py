@@ -1,8 +1,9 @@
 """Image strips: the same inputs under several maps, with amplified error maps against FP32."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,11 +42,49 @@ class StripChoice:
 
 
 @dataclass(frozen=True, eq=False)
-class StripColumn:
-    """One map's pictures. images: uint8 (K, 3, H, W), 0 to 255, RGB.
+class Difference:
+    """A way to see how pictures differ from FP32's: both uint8 (K, 3, H, W) to float32 (K, H, W).
 
-    errors: float32 (K, H, W), absolute difference to FP32 averaged over colours, in 8-bit levels.
+    `name` heads a row of its maps, `title` says what they are; 0 to `full_scale`, in `unit`.
     """
+
+    name: str
+    title: str
+    unit: str
+    full_scale: float
+    of: "Callable[[Array, Array], Array]"
+
+
+def _in_levels(images: "Array", reference: "Array") -> "Array":
+    return np.asarray(np.abs(images.astype(np.float32) - reference.astype(np.float32)).mean(axis=1))
+
+
+def _by_flip(images: "Array", reference: "Array") -> "Array":
+    from qsens.scoring.flip import difference_map  # its package is an extra
+
+    return np.stack([difference_map(*pair) for pair in zip(images, reference, strict=True)])
+
+
+LEVELS = Difference(
+    "error",
+    "absolute difference to FP32 averaged over colours",
+    "absolute error, 8-bit levels",
+    255.0,
+    _in_levels,
+)
+FLIP = Difference(
+    "FLIP", "what a person sees who flips between the picture and FP32's", "FLIP error, 0 to 1", 1.0, _by_flip
+)
+
+
+def difference_of(study: Study) -> Difference:
+    """FLIP where the run scored it and its package is here, else the absolute difference."""
+    return FLIP if "flip" in study.metrics and find_spec("flip_evaluator") else LEVELS
+
+
+@dataclass(frozen=True, eq=False)
+class StripColumn:
+    """One map's pictures. images: uint8 (K, 3, H, W), 0 to 255, RGB; errors: float32 (K, H, W)."""
 
     choice: StripChoice
     images: "Array"
@@ -54,10 +93,11 @@ class StripColumn:
 
 @dataclass(frozen=True, eq=False)
 class ImageStrip:
-    """Columns of the same inputs; errors are drawn times `amplification`, full scale 255."""
+    """Columns of the same inputs; errors, which `difference` makes, are drawn times `amplification`."""
 
     columns: tuple[StripColumn, ...]
     amplification: int
+    difference: Difference = LEVELS
 
 
 def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple[StripChoice, ...]:
@@ -83,7 +123,10 @@ def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple
 
 
 def image_strip(
-    choices: Iterable[StripChoice], samples: "Mapping[int, Array]", baseline: int | None
+    choices: Iterable[StripChoice],
+    samples: "Mapping[int, Array]",
+    baseline: int | None,
+    difference: Difference = LEVELS,
 ) -> ImageStrip | None:
     """Columns of the choices that have pictures; `None` without FP32's pictures.
 
@@ -99,9 +142,9 @@ def image_strip(
         if images is None or images[:MOST_INPUTS].shape != reference.shape:
             continue
         images = images[:MOST_INPUTS]
-        errors = np.abs(images.astype(np.float32) - reference.astype(np.float32)).mean(axis=1)
-        columns.append(StripColumn(choice, images, errors))
-    return ImageStrip(tuple(columns), amplification_for([column.errors for column in columns]))
+        columns.append(StripColumn(choice, images, difference.of(images, reference)))
+    levels = [column.errors * (255.0 / difference.full_scale) for column in columns]
+    return ImageStrip(tuple(columns), amplification_for(levels), difference)
 
 
 def amplification_for(errors: "Sequence[Array]") -> int:
@@ -144,7 +187,8 @@ def strip_figure(strip: ImageStrip, title: str) -> Figure:
     figure = new_figure(max((width + 0.08) * columns + 1.4, 6.0), (height + 0.08) * rows + 1.5)
     set_layout(figure, w_pad=0.02, h_pad=0.02, hspace=0.0, wspace=0.0)
     panels = figure.subplots(rows, columns, squeeze=False)
-    norm = Normalize(0, 255 / strip.amplification)
+    difference = strip.difference
+    norm = Normalize(0, difference.full_scale / strip.amplification)
     for place, column in enumerate(strip.columns):
         panels[0, place].set_title(_column_title(column), fontsize=SMALL, color=INK)
         for index in range(count):
@@ -152,13 +196,15 @@ def strip_figure(strip: ImageStrip, title: str) -> Figure:
             _show(panels[2 * index + 1, place], column.errors[index], norm)
     for index in range(count):
         panels[2 * index, 0].set_ylabel(f"input {index}", fontsize=SMALL, color=INK)
-        panels[2 * index + 1, 0].set_ylabel(f"error x{strip.amplification}", fontsize=SMALL, color=FAINT)
+        panels[2 * index + 1, 0].set_ylabel(
+            f"{difference.name} x{strip.amplification}", fontsize=SMALL, color=FAINT
+        )
     source = ScalarMappable(norm, colormaps[_COLOURS])
     bar = figure.colorbar(source, ax=panels, extend="max", shrink=min(1.0, 6 / rows), aspect=25, pad=0.01)
-    bar.set_label("absolute error against FP32, 8-bit levels", fontsize=TEXT - 1)
+    bar.set_label(f"against FP32: {difference.unit}", fontsize=TEXT - 1)
     bar.ax.tick_params(labelsize=SMALL)
     note = (
-        f"Error maps: absolute difference to FP32 averaged over colours, amplified x{strip.amplification} "
+        f"Error maps: {difference.title}, amplified x{strip.amplification} "
         "(full scale is the top of the colour bar; larger errors are clipped)."
     )
     add_header(figure, title, {}, note)

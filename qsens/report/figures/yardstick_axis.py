@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 
 from qsens.core.alterations import title_of
 from qsens.core.metric_names import format_value, shown_value
+from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.figures.style import FAINT, SMALL, spread
 
 NOTE = "At the right: FP32's own pictures after familiar alterations."
 _LABEL_GAP_INCHES = 0.16
+# Of a panel's width.
+_LEAST_APART = 0.04
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,39 @@ def yardstick_ticks(study: Study, metric: str) -> tuple[YardstickTick, ...]:
         for entry, score in found
         if score is not None and math.isfinite(shown_value(metric, score.value))
     )
+
+
+def yardstick_effects(study: Study, metric: str) -> tuple[YardstickTick, ...]:
+    """What each yardstick changes a score by, where FP32's own is a number."""
+    fp32 = study.anchors.get(Precision.FP32)
+    own = None if fp32 is None else fp32.score(metric)
+    if own is None or not math.isfinite(shown_value(metric, own.value)):
+        return ()
+    ticks = yardstick_ticks(study, metric)
+    return tuple(YardstickTick(tick.title, tick.value - own.value) for tick in ticks)
+
+
+def draw_top_ticks(axes: Axes, ticks: Sequence[YardstickTick]) -> None:
+    """Dotted lines at the ticks that lie within a horizontal value axis, named where there is room."""
+    low, high = sorted(axes.get_xlim())
+    last = -math.inf
+    for tick in sorted(ticks, key=lambda tick: tick.value):
+        if not low <= tick.value <= high:
+            continue
+        axes.axvline(tick.value, color=FAINT, linewidth=0.8, linestyle=":", zorder=2)
+        place = float(axes.transAxes.inverted().transform(axes.transData.transform((tick.value, 0.0)))[0])
+        if place - last >= _LEAST_APART:
+            axes.annotate(
+                tick.title,
+                xy=(place, 0.99),
+                xycoords="axes fraction",
+                rotation=90,
+                ha="right",
+                va="top",
+                fontsize=SMALL - 1,
+                color=FAINT,
+            )
+            last = place
 
 
 def tick_labels(axes: Axes, ticks: Sequence[YardstickTick]) -> list[SideLabel]:
