@@ -24,7 +24,7 @@ from machine import limit_math_threads, print_machine
 from search_networks import CALIBRATION_SAMPLES, superresolution_values
 from search_scores import DAMAGE
 
-from qsens.api import run_sweep
+from qsens import sweep
 from qsens.core.maps import anchor_trial, int8_share
 from qsens.core.plugins import option_names
 from qsens.core.precision import Precision
@@ -35,6 +35,11 @@ SIZES = {"alike": {"blocks": 7, "channels": 24}, "deep": {"blocks": 48, "channel
 # INT8 everywhere keeps to it, so that a search ends with its first three maps.
 _NO_LIMIT = "fid-fp32=1000000"
 _ANCHORS = 3
+
+
+def scored(**values: Any) -> Study:
+    """The study of a sweep."""
+    return sweep(progress=False, **values).study
 
 
 def main() -> None:
@@ -51,7 +56,7 @@ def main() -> None:
 def print_table(network: str, cache: Path, options: argparse.Namespace) -> None:
     """One line for each strategy and budget."""
     values = {**superresolution_values(cache / "files", **SIZES[network]), **shared_values(options)}
-    anchors = run_sweep(out=cache / f"{network}-anchors", strategy="guided", budget=_NO_LIMIT, **values)
+    anchors = scored(out=cache / f"{network}-anchors", strategy="guided", budget=_NO_LIMIT, **values)
     int8 = anchor_trial(anchors, Precision.INT8)
     assert int8 is not None, "it is among the first maps of any sweep"
     promised = Allowance.of(len(anchors.layers))
@@ -67,7 +72,7 @@ def print_table(network: str, cache: Path, options: argparse.Namespace) -> None:
                 own = {"out": cache / f"{network}-{strategy}-{share:g}", "budget": f"fid-fp32={limit:.9f}"}
             else:
                 own = {"out": cache / f"{network}-{strategy}"}
-            study = run_sweep(strategy=strategy, **own, **values)
+            study = scored(strategy=strategy, **own, **values)
             print(f"{strategy:<10} {share:>6.0%} {described(study, limit, options)}", flush=True)
 
 

@@ -1,13 +1,12 @@
 """The journey, told once: sweep a generator, choose a map, write it down, write the report, ship a bundle.
 
-The command line, the demos, the zoo and the Python interface all come through here.
+The command line, the demos, the zoo and the functions of `qsens.python` all come through here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from qsens.calibration.shared_samples import read_shared_samples
 from qsens.core.errors import BudgetError, SpecError
@@ -15,38 +14,33 @@ from qsens.core.interfaces import Decision, Progress
 from qsens.core.maps import anchor_trial, int8_share
 from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision
-from qsens.core.spec import SweepSpec, spec_from_values
+from qsens.core.spec import SweepSpec
 from qsens.core.targets import Target, declared_targets, target_named
 from qsens.core.trial import Study, Trial
 from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
 from qsens.deploy.chosen_map import chosen_maps, map_to_ship
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
-from qsens.graph.graph import Graph
 from qsens.repair.repair import kept_stages, stage_texts, summary_of
 from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.checked_ranges import checked_workload
-from qsens.run.choice import Aim, choose_map_of_run
+from qsens.run.choice import Aim, choice_document, choose_map_of_run
 from qsens.run.connections import keep_connections
 from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
-from qsens.run.evidence import load_audit, shown_pictures_warning
+from qsens.run.evidence import shown_pictures_warning
 from qsens.run.finalists import score_finalists
 from qsens.run.folder import (
     RunFolder,
     RunPaths,
-    read_provenance,
     read_run_spec,
-    read_study,
     spec_for_folder,
 )
 from qsens.run.loop import StoppedError, expecting, try_maps
 from qsens.run.open import (
     OpenedSweep,
     linear_algebra_threads,
-    load_graph,
-    open_generator,
     open_strategy,
     open_sweep,
     opening_notes,
@@ -57,13 +51,12 @@ from qsens.run.scored_layers import unscored_notes
 from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
 from qsens.run.without_repair import score_without_repair
 from qsens.run.worker_pools import WorkerPool
-from qsens.run.workers import open_pool, runner_on, with_fixed_threads
+from qsens.run.workers import runner_on, with_fixed_threads
 from qsens.run.yardsticks import wanted_alterations
 from qsens.selection.budget import stated_or_default
 from qsens.selection.choose import Selection, has_scored
-from qsens.selection.precision_map_file import write_precision_map
+from qsens.selection.precision_map_file import write_document
 
-__all__ = ["choose_map", "export", "open_graph", "run_sweep", "sweep", "verify", "write_report"]
 Hear = Callable[[str], None]
 
 
@@ -231,11 +224,8 @@ def finish_run(
             # A map of an earlier budget must not be taken for one that meets this budget.
             paths.precision_map_path.unlink(missing_ok=True)
         if selection is not None:
-            audit = load_audit(paths.evidence, selection.trial.number, selection.trial.digest_of("audit"))
             within = replace(spec, budget=stated_or_default(spec))
-            write_precision_map(
-                paths.precision_map_path, selection, study, within, read_provenance(out), audit
-            )
+            write_document(paths.precision_map_path, choice_document(out, study, within, selection))
         compare(selection)
         decisions = read_decisions(paths.decisions_path)
         end = decisions[-1] if decisions else None
@@ -309,76 +299,3 @@ def verify(bundle: str | Path, *, digest: str | None = None, repeats: int = 50) 
         QsensError: if files are not what was exported, or the engine cannot be built here.
     """
     return verify_engine(checked_files(Path(bundle), digest), repeats=repeats)
-
-
-# The Python interface.
-
-
-def open_graph(
-    checkpoint: str | Path | None = None,
-    *,
-    model: str | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    **model_options: Any,
-) -> Graph:
-    """Open a generator and prepare its graph; `graph.layers` are the layers whose precision can be chosen.
-
-    `checkpoint` and `model` are as for `qsens sweep`; `input_shapes` are full shapes by input name.
-
-    Raises:
-        LoadError, SpecError: with what is wrong and what to do.
-    """
-    options = {**model_options, **({"input_shapes": dict(input_shapes)} if input_shapes else {})}
-    generator = open_generator(None if checkpoint is None else Path(checkpoint), model, options)
-    return load_graph(generator, input_shapes)
-
-
-def run_sweep(
-    checkpoint: str | Path | None = None,
-    *,
-    out: str | Path,
-    trust_checkpoint: bool = False,
-    workers: int | None = None,
-    **values: Any,
-) -> Study:
-    """Run or resume a sweep in the folder `out`: the scores alone, without a choice or a report.
-
-    That many `workers`, processes on this machine, score maps side by side; without them this process
-    does. They import the calling script, which must start nothing unless `__name__ == "__main__"`.
-
-    `values` are keys of the spec as in its TOML file (`calibration`, `reference`, `strategy`,
-    `strategy_options`, `evaluation_samples`, ...).
-
-    Raises:
-        QsensError: with what is wrong and what to do; trials that ended are in the folder.
-    """
-    if checkpoint is not None:
-        values["checkpoint"] = str(checkpoint)
-    spec = spec_from_values(values, "arguments")
-    with open_pool(workers, None) as pool:
-        job = _opened(spec, Path(out), pool, trust_checkpoint=trust_checkpoint)
-        runner = None if pool is None else runner_on(pool, trust_checkpoint=trust_checkpoint)
-        return score_maps(job, Path(out), runner=runner)
-
-
-def choose_map(run: str | Path, *, budget: str | None = None, guard: str | None = None) -> Selection:
-    """The cheapest map of a run within `budget`, by default that of the run, else `"jpeg:95"`.
-
-    A budget is what an alteration of FP32's pictures costs (`"jpeg:95"`), points (`"2.0"`) or a share of
-    FP32's score (`"5%"`). Several name their scores: `"fid=jpeg:95, psnr=45"`. `notes` of the result are
-    sentences to read with it. Nothing is written.
-
-    Raises:
-        BudgetError: if no map is within it, or none that saves anything and no search was made for it.
-        SpecError: for an alteration that the run has not scored, with how to have it scored.
-    """
-    path = Path(run)
-    study, own = read_study(path), read_run_spec(path)
-    limits = (stated_or_default(own), own.guard) if budget is None else (budget, guard)
-    spec = replace(own, budget=limits[0], guard=guard or limits[1])
-    return choose_map_of_run(path, study, spec, Aim(headline_metric(study)))
-
-
-def write_report(run: str | Path) -> Path:
-    """Write tables, figures and `report.html` of a run; returns the page's path. Raises `RunFolderError`."""
-    return make_report(Path(run))

@@ -67,14 +67,12 @@ def finished_run(tmp_path_factory):
     import onnx
     from lowered_models import residual_generator
     from tiny_photos import write_photos
-    from tiny_sweeps import SMALL_SWEEP
-
-    from qsens.api import run_sweep
+    from tiny_sweeps import SMALL_SWEEP, score_run
 
     project = tmp_path_factory.mktemp("project")
     onnx.save(residual_generator(), project / "generator.onnx")
     photos = write_photos(project / "photos")
-    run_sweep(project / "generator.onnx", out=project / "run", calibration=str(photos), **SMALL_SWEEP)
+    score_run(project / "generator.onnx", out=project / "run", calibration=str(photos), **SMALL_SWEEP)
     return project
 
 

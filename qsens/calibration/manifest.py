@@ -162,6 +162,16 @@ def check_manifest(files: SetFiles, manifest: Manifest) -> None:
         )
 
 
+def checked_manifest(folder: Path) -> Manifest:
+    """The manifest of a set whose files are as it says. Raises `DataError` where they are not."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        list_set_files(folder)
+        raise DataError(f"{folder} has no manifest", f"write one: qsens calibration add {folder}")
+    check_manifest(list_nested_files(folder) if manifest.opener else list_set_files(folder), manifest)
+    return manifest
+
+
 def _manifest_from_values(values: dict[str, Any]) -> Manifest:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in values.items()

@@ -1,40 +1,28 @@
 """`qsens bench`: latency, memory, size and energy of maps on this machine, and tables of them."""
 
-import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qsens.cli.option_values import PluginOption, parse_plugin_option
 from qsens.cli.options import gathered, whole_number
-from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json, ms_text, text_table
 from qsens.core.errors import SpecError
-from qsens.core.files import write_error
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.targets import target_named
-from qsens.core.trial import Study
-from qsens.device.machine import load_average
+from qsens.python.progress import ProgressLine
 from qsens.run.loop import StoppedError
+
+if TYPE_CHECKING:
+    from qsens.deploy.bench_folder import BenchedFolder
 
 UNTOLD = "-"
 _LONGEST_NAME = 44
 Entry = Mapping[str, Any]
-BUNDLE_FILE = "bundle.json"
-EARLIER = "earlier"
 DEFAULT_REPEATS = 50
-BUSY = 1.0
-
-
-def macs_by_layer(study: Study) -> dict[str, int]:
-    """Multiply-accumulates by layer, from which the share follows that an engine runs in INT8."""
-    return {layer.name: layer.macs for layer in study.layers}
 
 
 def device_text(document: Entry) -> str:
@@ -187,33 +175,6 @@ class BenchFlags:
     as_json: bool
     trust_checkpoint: bool
 
-    def backend_name(self, target: str | None) -> str:
-        """The backend that was asked for, else that of the run's target, OpenVINO or ONNX Runtime if here."""
-        if self.backend is not None:
-            return self.backend
-        other = "openvino" if find_spec("openvino") else "onnxruntime"
-        if target is None:
-            return other
-        declared = target_named(target)
-        if declared.problem is None:
-            return declared.backend
-        _warn(f"the run is for {target}, which cannot run here ({declared.problem}): {other} is measured")
-        return other
-
-    def backend_options(self) -> dict[str, Any]:
-        """Options of the backend.
-
-        Raises:
-            SpecError: for an option of something else.
-        """
-        foreign = [option.group for option in self.options if option.group != "backend"]
-        if foreign:
-            raise SpecError(f"a bench has no {foreign[0]} options", "write --option backend.KEY=VALUE")
-        found: dict[str, Any] = {}
-        if self.threads is not None:
-            found["threads"] = self.threads
-        return found | {option.name: option.value for option in self.options}
-
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN|BUNDLE...")
@@ -269,159 +230,40 @@ def bench(folders: tuple[Path, ...], *, asked: BenchFlags) -> None:
     device and runtime go to latency/earlier/). Ctrl-C keeps what is measured.
     """
     # numpy, onnx and the runtime take seconds to load.
-    from qsens.deploy.bench import alone
+    from qsens.deploy.bench_folder import BenchWishes, bench_folders
 
-    if asked.latency_json is not None and len(folders) > 1:
-        raise SpecError("--latency-json FILE holds one folder's numbers", "give one folder, or leave it out")
-    if asked.latency_json is not None and not asked.latency_json.absolute().parent.is_dir():
-        raise SpecError(
-            f"no folder {asked.latency_json.parent} to write to", "make it, or give another --latency-json"
-        )
-    load = load_average()
-    with alone(_warn):
-        if load is not None and load >= BUSY:
-            _warn(f"the load average is {load:g}: other programs run, and the times are longer for it")
-        for folder in folders:
-            if (folder / BUNDLE_FILE).is_file():
-                _bench_bundle(folder, asked)
-            else:
-                _bench_run(folder, asked)
+    values = {**vars(asked), "options": _backend_options(asked.options)}
+    as_json = values.pop("as_json")
+    wishes = BenchWishes(**values)
+    with ProgressLine() as progress:
+        for found in bench_folders(folders, wishes, progress=progress, hear=_hear):
+            progress.close()
+            _show(found, shows_layers=asked.layers, as_json=as_json)
 
 
-def _bench_run(folder: Path, asked: BenchFlags) -> None:
-    from qsens.core.plugins import create
-    from qsens.deploy.bench_subjects import Maps, measured_graph, run_inputs, run_subjects, trials_to_measure
-    from qsens.run.folder import read_run_spec, read_study
-    from qsens.run.reopen import reopen_run
-    from qsens.selection.timings import FOLDER
-
-    name, study = asked.backend_name(read_run_spec(folder).target), read_study(folder)
-    trials = trials_to_measure(folder, study, Maps(asked.maps), asked.trials)
-    # Where a backend has an optimised mode, that is what ships.
-    backend = create("backends", name, asked.backend_options(), offered={"optimised": True})
-    reopened = reopen_run(folder, trust_checkpoint=asked.trust_checkpoint)
-    subjects, inputs = run_subjects(reopened, backend, trials), run_inputs(reopened)
-    bench = _Measured(subjects, inputs, measured_graph(reopened), asked)
-    document = bench.document(name)
-    place = folder / FOLDER / f"{_slug(document['device']['name'])}-{_slug(name)}.json"
-    _keep_earlier(place)
-    bench.finish(document, [place, *_wished(asked)], macs_by_layer(study))
+def _hear(line: str) -> None:
+    click.echo(line, err=True)
 
 
-def _bench_bundle(folder: Path, asked: BenchFlags) -> None:
-    from dataclasses import replace
-
-    from qsens.deploy.bench_subjects import bundle_subject
-    from qsens.deploy.verify import checked_files
-
-    bundle = checked_files(folder).bundle
-    subject, inputs, graph = bundle_subject(bundle)
-    if asked.backend not in (None, bundle.runtime):
-        raise SpecError(
-            f"{folder} is a bundle for {bundle.runtime}, not for {asked.backend}", "leave out --backend"
-        )
-    if asked.batches != (bundle.batch,):
-        _warn(f"the bundle is for batch {bundle.batch}, which is measured")
-    bench = _Measured([subject], inputs, graph, replace(asked, batches=(bundle.batch,)))
-    bench.finish(bench.document(bundle.runtime), _wished(asked), {})
+def _backend_options(given: Sequence[PluginOption]) -> dict[str, Any]:
+    """Options of the backend. Raises `SpecError` for an option of something else."""
+    foreign = [option.group for option in given if option.group != "backend"]
+    if foreign:
+        raise SpecError(f"a bench has no {foreign[0]} options", "write --option backend.KEY=VALUE")
+    return {option.name: option.value for option in given}
 
 
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """A bench about to run, and what is done with its result."""
-
-    subjects: Sequence[Any]
-    inputs: Any
-    graph: Any
-    asked: BenchFlags
-
-    def document(self, backend: str) -> dict[str, Any]:
-        """Measure, and put the numbers together as the file holds them.
-
-        Raises:
-            StoppedError: if it was stopped before anything was measured.
-        """
-        from qsens.deploy.bench import BenchSettings, bench
-        from qsens.device.latency import latency_document
-        from qsens.device.machine import describe_device
-
-        asked, load = self.asked, load_average()
-        settings = BenchSettings(asked.batches, asked.repeats, profiles_layers=asked.layers)
-        with ProgressLine() as progress:
-            result = bench(
-                self.subjects,
-                self.inputs.feeds,
-                settings,
-                on_gpu=backend.startswith(("tensorrt", "torch2trt")),
-                progress=progress,
-            )
-        for label, reason in result.skipped.items():
-            _warn(f"not measured: {label}: {reason}")
-        if not result.measured:
-            raise StoppedError("stopped before anything was measured", "")
-        threads = {} if asked.threads is None else {"threads": str(asked.threads)}
-        runtime = {**result.runtime, "backend": backend, "inputs": self.inputs.kind, **threads}
-        # Clocks as they are under load, the load as it was without us.
-        device = {**describe_device(backend), "load_average": load}
-        document = latency_document(result.measured, device=device, runtime=runtime, graph=self.graph)
-        return {**document, "is_complete": result.is_complete}
-
-    def finish(self, document: dict[str, Any], places: Sequence[Path], macs: Mapping[str, int]) -> None:
-        """Write the files and show the tables.
-
-        Raises:
-            StoppedError: if the bench was stopped, after what it measured is written.
-        """
-        is_complete = document.pop("is_complete")
-        for place in places:
-            _write(place, document)
-        if self.asked.as_json:
-            echo_json(document, indent=None)
-        else:
-            click.echo(f"{device_text(document)}\n\n{bench_table(document, macs)}\n")
-            if self.asked.layers:
-                click.echo(f"{layers_tables(document)}\n")
-        for place in places:
-            click.echo(f"Written: {place}", err=self.asked.as_json)
-        if not is_complete:
-            count = len(document["measurements"])
-            raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")
-
-
-def _keep_earlier(place: Path) -> None:
-    """Move an earlier file of this device aside: times of two sessions are not compared in one table."""
-    if not place.exists():
-        return
-    kept = place.parent / EARLIER
-    numbers = (number for number in itertools.count(1) if not (kept / f"{place.stem}-{number}.json").exists())
-    target = kept / f"{place.stem}-{next(numbers)}.json"
-    try:
-        kept.mkdir(exist_ok=True)
-        place.rename(target)
-    except OSError as error:
-        raise write_error(target, error) from error
-    _warn(f"the times of an earlier bench are now {target}")
-
-
-def _wished(asked: BenchFlags) -> list[Path]:
-    return [] if asked.latency_json is None else [asked.latency_json]
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    from qsens.core.errors import RunFolderError
-    from qsens.device.errors import DeviceError
-    from qsens.device.latency import write_latency
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_latency(path, document)
-    except DeviceError as error:
-        raise RunFolderError(error.message, error.hint) from error
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "device"
-
-
-def _warn(text: str) -> None:
-    click.echo(f"Warning: {text}", err=True)
+def _show(found: "BenchedFolder", *, shows_layers: bool, as_json: bool) -> None:
+    """Print the numbers of a folder. Raises `StoppedError` where some are missing."""
+    document = found.document
+    if as_json:
+        echo_json(document, indent=None)
+    else:
+        click.echo(f"{device_text(document)}\n\n{bench_table(document, found.macs)}\n")
+        if shows_layers:
+            click.echo(f"{layers_tables(document)}\n")
+    for place in found.files:
+        click.echo(f"Written: {place}", err=as_json)
+    if not found.is_complete:
+        count = len(document["measurements"])
+        raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")

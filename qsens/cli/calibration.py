@@ -76,15 +76,9 @@ def add(
 def check(folder: Path, *, as_json: bool) -> None:
     """Compare the files of FOLDER with its manifest.toml."""
     # As above.
-    from qsens.calibration.files import list_nested_files, list_set_files
-    from qsens.calibration.manifest import check_manifest, read_manifest
-    from qsens.core.errors import DataError
+    from qsens.calibration.manifest import checked_manifest
 
-    manifest = read_manifest(folder)
-    if manifest is None:
-        list_set_files(folder)
-        raise DataError(f"{folder} has no manifest", f"write one: qsens calibration add {folder}")
-    check_manifest(list_nested_files(folder) if manifest.opener else list_set_files(folder), manifest)
+    manifest = checked_manifest(folder)
     if as_json:
         echo_json(manifest.to_json())
         return

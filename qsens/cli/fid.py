@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from qsens.cli.options import largest_picture_option
-from qsens.cli.shown_text import steering
 from qsens.cli.text import echo_json
 from qsens.core.own_code import use_own_code
+from qsens.core.shown_text import steering
 from qsens.core.spec import LARGEST_PICTURE_MEGAPIXELS
 from qsens.device.visible_text import visible_name
 

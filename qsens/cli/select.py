@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from qsens.core.maps import anchor_trial, int8_share, int8_share_of_all, map_tit
 from qsens.core.metric_names import (
     Z95,
     base_name,
-    find_metric,
-    headline_metric,
     images_needed,
     role_of,
     shown_value,
@@ -27,15 +24,14 @@ from qsens.core.other_work import of_all_work, other_work_text
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.device.visible_text import visible_name
-from qsens.run.evidence import load_audit
-from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
-from qsens.selection.budget import Limit, stated_or_default
+from qsens.run.folder import RunPaths, read_run_spec, read_study
+from qsens.selection.budget import Limit
 from qsens.selection.choose import Selection, has_scored, is_interval_within, pareto_front
 from qsens.selection.choose_by_latency import latency_front
-from qsens.selection.precision_map_file import read_precision_map, selection_document, write_document
+from qsens.selection.precision_map_file import read_precision_map, write_document
 from qsens.selection.reason_groups import fold_reasons
 from qsens.selection.reasons import reasons_of_selection
-from qsens.selection.timings import Timings, check_table, read_latency_table, timings_of
+from qsens.selection.timings import Timings
 from qsens.selection.yardsticks import place_sentences
 
 
@@ -94,26 +90,19 @@ def select(
     JPEG 95 does to FP32's pictures; where a run has not scored that, the maps worth choosing from are
     listed. Nothing is written without --write. Exit code 3: no map is within it.
     """
-    study, spec = read_study(run), read_run_spec(run)
-    # a time limit takes the place of the run's own budget
-    own = (None, None) if latency_limit is not None else (spec.budget, spec.guard)
-    stated = budget or own[0]
-    default = stated_or_default(spec) if stated is None and latency_limit is None else None
-    is_open = default is not None and not has_scored(study, default)
-    spec = replace(spec, budget=stated if is_open else stated or default, guard=guard or own[1])
-    name = headline_metric(study) if metric is None else find_metric(study, metric)
-    timings = WantedTimes(latency, batch, latency_limit).read(run, study)
-    if spec.budget is None and latency_limit is None:
-        _warn_of_missing(run, study)
-        _show_front(study, name, timings, as_json=as_json)
-        if default is not None:
-            _tell_of_default(run, default)
-        return
-    from qsens.run.choice import Aim, choose_map_of_run  # loads what a sweep loads
+    from qsens.run.choice import ChoiceWishes, choice_document, choose_map_of_run  # loads what a sweep loads
 
-    selection = choose_map_of_run(run, study, spec, Aim(name, timings, latency_limit))
-    audit = load_audit(RunPaths(run).evidence, selection.trial.number, selection.trial.digest_of("audit"))
-    document = selection_document(selection, study, spec, read_provenance(run), audit)
+    study, own = read_study(run), read_run_spec(run)
+    wishes = ChoiceWishes(budget, guard, metric, latency, batch, latency_limit)
+    spec, aim = wishes.of_run(own), wishes.aim(run, study)
+    is_default = (budget or own.budget or latency_limit) is None
+    if is_default and spec.budget is not None and not has_scored(study, spec.budget):
+        _warn_of_missing(run, study)
+        _show_front(study, aim.metric, aim.timings, as_json=as_json)
+        _tell_of_default(run, spec.budget)
+        return
+    selection = choose_map_of_run(run, study, spec, aim)
+    document = choice_document(run, study, spec, selection)
     _warn_of_missing(run, study)
     outcome = outcome_line(run, document, is_written=write)
     if write:
@@ -147,26 +136,6 @@ def outcome_line(run: Path, document: Mapping[str, Any], *, is_written: bool) ->
         return f"Written: {path}, where there was {before}"
     how = f"; the same command with --write puts trial {document['trial']} there"
     return f"Not written: {path} holds {before}{'' if before.startswith('this map') else how}"
-
-
-@dataclass(frozen=True)
-class WantedTimes:
-    """The measured times that the flags name."""
-
-    latency: Path | None
-    batch: int | None
-    latency_limit: float | None
-
-    def read(self, run: Path, study: Study) -> Timings | None:
-        """The times to choose by. Raises `SpecError` for a file that is not of this run."""
-        if self.latency is None:
-            if self.batch is not None or self.latency_limit is not None:
-                flag = "--batch" if self.batch is not None else "--latency-limit"
-                raise SpecError(f"{flag} needs measured times", "add --latency FILE of: qsens bench RUN")
-            return None
-        table = read_latency_table(self.latency)
-        check_table(table, study, read_provenance(run).contents.get("graph"))
-        return timings_of(study, table, self.batch)
 
 
 def selection_text(study: Study, selection: Selection) -> str:

@@ -1,43 +1,17 @@
-"""The text that a command writes to its terminal: nothing in a name or a message steers it."""
+"""The outputs of a command: nothing in a name or a message steers its terminal, warnings are one line."""
 
 import codecs
 import contextlib
 import io
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from qsens.core.errors import QsensWarning
-from qsens.device.visible_text import visible_text
-
-
-class ShownText:
-    """A text stream that shows control characters as escapes, and characters that it cannot write."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        """Write the text; returns its length."""
-        encoding = self.stream.encoding or "utf-8"
-        self.stream.write(visible_text(text).encode(encoding, "backslashreplace").decode(encoding))
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def steering(stream: TextIO) -> TextIO:
-    """The stream that steers the terminal: for a line that is written over."""
-    return stream.stream if isinstance(stream, ShownText) else stream
+from qsens.core.shown_text import ShownText, steering
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qsens.cli.options import sweep_options, worker_options
-from qsens.cli.progress import ProgressLine
 from qsens.cli.sections import SectionedCommand
 from qsens.cli.sweep_flags import SweepOptions, WorkerOptions, default_out, spec_from_options
 from qsens.cli.text import echo_json, text_table
@@ -19,6 +18,7 @@ from qsens.core.maps import map_title
 from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
+from qsens.python.progress import ProgressLine
 from qsens.run.folder import RunPaths
 from qsens.selection.budget import stated_or_default
 

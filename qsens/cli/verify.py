@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from qsens.cli.options import gathered
-from qsens.cli.progress import ProgressLine
 from qsens.cli.text import echo_json, text_table
 from qsens.core.errors import SpecError, VerificationError
+from qsens.python.progress import ProgressLine
 
 if TYPE_CHECKING:
     from qsens.deploy.verify import CheckedFiles, ComparedScore
@@ -85,11 +85,7 @@ def _check(checked: "CheckedFiles", asked: VerifyFlags) -> list[str]:
     if not asked.as_json:
         click.echo(report_text(report))
     scores = _scored(checked, asked) if asked.scores else ()
-    failures = report_problems(report) + [
-        f"{score.metric} is {score.found:.4g}, the run scored {score.expected:.4g}"
-        for score in scores
-        if score.is_worse
-    ]
+    failures = report_problems(report) + [score.text for score in scores if score.is_worse]
     if asked.as_json:
         found = [{**asdict(score), "is_worse": score.is_worse} for score in scores]
         exit_code = VerificationError.exit_code if failures else 0

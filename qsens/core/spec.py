@@ -368,7 +368,8 @@ def merge_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
 def write_spec(path: Path, spec: SweepSpec) -> None:
     """Write every value, defaults included; keys without a value are named in a comment.
 
-    Paths below the working folder are written relative to the file, so that a project can be moved.
+    Paths below the working folder are written relative to the file, so that a project can be moved; so are
+    those beside the file.
 
     Raises:
         RunFolderError: if the file cannot be written.

@@ -55,7 +55,9 @@ def _normalized(path: Path) -> Path:
 
 
 def portable_path(path: Path, folder: Path) -> str:
-    """A path below the working folder relative to `folder`, if that is below it too; others as they are."""
+    """A path relative to `folder`, where it is in that, or both are below the working folder."""
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
     here = Path.cwd()
     if not (path.is_relative_to(here) and folder.is_relative_to(here)):
         return path.as_posix()

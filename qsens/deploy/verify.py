@@ -56,6 +56,11 @@ class ComparedScore:
         excess = self.found - self.expected if self.lower_is_better else self.expected - self.found
         return not excess <= self.allowance
 
+    @property
+    def text(self) -> str:
+        """Both in a sentence."""
+        return f"{self.metric} is {self.found:.4g}, the run scored {self.expected:.4g}"
+
 
 def run_of_bundle(
     bundle: Bundle, run: Path | None, data: Path | None, *, trust_checkpoint: bool

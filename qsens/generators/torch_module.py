@@ -122,8 +122,8 @@ def example_inputs(
     Raises:
         SpecError: if neither the shapes nor the module say what goes in.
     """
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    names = [entry.name for entry in parameters if entry.kind is not inspect.Parameter.VAR_KEYWORD]
+    names = input_names(module)
+    parameters = inspect.signature(module.forward).parameters.values()
     required = [entry.name for entry in parameters if entry.default is inspect.Parameter.empty]
     if input_shapes:
         return _from_shapes(input_shapes, names, [name for name in required if name in names])
@@ -136,6 +136,12 @@ def example_inputs(
             f"give a shape for each input, for example --input-shape {first}=1x3x96x96",
         )
     return _by_name(given, names)
+
+
+def input_names(module: torch.nn.Module) -> list[str]:
+    """The parameters of `forward`, which are the inputs of the graph."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [entry.name for entry in parameters if entry.kind is not inspect.Parameter.VAR_KEYWORD]
 
 
 def _from_shapes(

@@ -8,15 +8,17 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from qsens.core.errors import BudgetError, QsensError
+from qsens.core.errors import BudgetError, QsensError, SpecError
 from qsens.core.layer import macs_share, uniform_map
-from qsens.core.metric_names import headline_metric
+from qsens.core.metric_names import find_metric, headline_metric
 from qsens.core.precision import Precision
 from qsens.core.spec import Options, SweepSpec
 from qsens.core.trial import Study, untried
+from qsens.run.evidence import load_audit
 from qsens.run.floors import Floor, floors_of
-from qsens.run.folder import RunPaths, read_run_spec
+from qsens.run.folder import RunPaths, read_provenance, read_run_spec
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
@@ -24,11 +26,54 @@ from qsens.run.slow_metrics import metrics_on_few
 from qsens.selection.budget import Budget, parse_guard, stated_or_default
 from qsens.selection.choose import Selection, cheapest_within, half_interval, limits_of
 from qsens.selection.choose_by_latency import best_within_time, fastest_within
-from qsens.selection.timings import SAME_SHARE, Timings
+from qsens.selection.precision_map_file import selection_document
+from qsens.selection.timings import SAME_SHARE, Timings, check_table, read_latency_table, timings_of
 from qsens.selection.yardsticks import fineness_notes, hearing_sentence
 
 # A map with a smaller share of the multiply-accumulates in INT8 saves no time that anybody would notice.
 LEAST_SAVING = 0.05
+
+
+@dataclass(frozen=True)
+class ChoiceWishes:
+    """The wishes of a caller for a choice; `None` is left to the run.
+
+    `latency` is a file of measured times, at `batch` samples; `latency_limit` is in milliseconds.
+    """
+
+    budget: str | None = None
+    guard: str | None = None
+    metric: str | None = None
+    latency: Path | None = None
+    batch: int | None = None
+    latency_limit: float | None = None
+
+    def of_run(self, spec: SweepSpec) -> SweepSpec:
+        """The spec of a run with the limits that are wished for, else its own.
+
+        A time limit takes the place of the run's own budget.
+        """
+        own = (stated_or_default(spec), spec.guard) if self.latency_limit is None else (None, None)
+        return replace(spec, budget=self.budget or own[0], guard=self.guard or own[1])
+
+    def aim(self, run: Path, study: Study) -> "Aim":
+        """The score and the times to choose by. Raises `SpecError` for a file that is not of this run."""
+        metric = headline_metric(study) if self.metric is None else find_metric(study, self.metric)
+        if self.latency is None:
+            if self.batch is not None or self.latency_limit is not None:
+                flag = "--batch" if self.batch is not None else "--latency-limit"
+                raise SpecError(f"{flag} needs measured times", "add --latency FILE of: qsens bench RUN")
+            return Aim(metric)
+        table = read_latency_table(self.latency)
+        check_table(table, study, read_provenance(run).contents.get("graph"))
+        return Aim(metric, timings_of(study, table, self.batch), self.latency_limit)
+
+
+def choice_document(run: Path, study: Study, spec: SweepSpec, selection: Selection) -> dict[str, Any]:
+    """The content of `precision_map.json` for a choice within the limits of `spec`."""
+    trial = selection.trial
+    audit = load_audit(RunPaths(run).evidence, trial.number, trial.digest_of("audit"))
+    return selection_document(selection, study, spec, read_provenance(run), audit)
 
 
 @dataclass(frozen=True)

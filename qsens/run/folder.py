@@ -88,6 +88,11 @@ class RunPaths:
         return self.path / "report.html"
 
     @property
+    def given(self) -> Path:
+        """A generator and samples that a program gave from memory."""
+        return self.path / "given"
+
+    @property
     def evidence(self) -> Path:
         return self.path / "evidence"
 
@@ -159,7 +164,7 @@ class RunFolder(RunPaths):
                 spec (the differences are named), its journal is corrupt, or it cannot be written.
         """
         paths = RunPaths(path)
-        _check_is_free_or_run(paths)
+        check_is_free_or_run(paths)
         _make_folder(path)
         with locked(path):
             _check_same_spec(paths, spec)
@@ -396,12 +401,14 @@ def _check_is_run(paths: RunPaths) -> None:
         )
 
 
-def _check_is_free_or_run(paths: RunPaths) -> None:
+def check_is_free_or_run(paths: RunPaths) -> None:
+    """Refuse a folder that holds something else than a run. Raises `RunFolderError`."""
     if paths.path.exists() and not paths.path.is_dir():
         raise RunFolderError(f"{paths.path} is a file", "give a folder with --out")
     if not paths.path.exists() or paths.spec_path.exists():
         return
-    foreign = sorted(entry.name for entry in paths.path.iterdir() if not entry.name.startswith("."))
+    entries = (entry for entry in paths.path.iterdir() if entry != paths.given)
+    foreign = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     if foreign:
         raise RunFolderError(
             f"{paths.path} is not empty and is not a run folder (it holds {foreign[0]!r})",

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from lowered_models import residual_generator
 from tiny_photos import write_photos
+from tiny_sweeps import score_run
 
-from qsens.api import run_sweep
 from qsens.cli.main import main
 from qsens.device.bundle_files import write_checksums
 
@@ -26,7 +26,7 @@ def swept(tmp_path_factory):
     """A run with the default placement of a generator with five layers, its trial 2 INT8 everywhere."""
     project = tmp_path_factory.mktemp("swept")
     onnx.save(residual_generator(), project / "generator.onnx")
-    run_sweep(
+    score_run(
         project / "generator.onnx",
         out=project / "run",
         calibration=str(write_photos(project / "photos")),

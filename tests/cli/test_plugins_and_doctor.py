@@ -4,10 +4,10 @@ import json
 
 from click.testing import CliRunner
 
-from qsens.cli.doctor import cpu_flags, usable_cpus
 from qsens.cli.main import main
 from qsens.cli.text import text_table
 from qsens.core.plugins import PluginRecord
+from qsens.python.machine import cpu_flags, usable_cpus
 
 
 def test_plugins_lists_builtins_with_their_origin():

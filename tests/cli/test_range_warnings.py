@@ -6,8 +6,9 @@ import onnx
 from lowered_models import residual_generator
 from PIL import Image
 from tiny_photos import write_photos
+from tiny_sweeps import score_run
 
-from qsens.api import FinishedRun, run_sweep
+from qsens.api import FinishedRun
 from qsens.calibration.range_check import read_range_check
 from qsens.cli.sweep import _json_of, text_of
 from qsens.core.spec import SweepSpec
@@ -30,7 +31,7 @@ def test_a_calibration_unlike_the_evaluation_is_told(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos", 3)
     (tmp_path / "black").mkdir()
     Image.new("RGB", (8, 8)).save("black/black.png")
-    study = run_sweep(out="run", **SPEC)
+    study = score_run(out="run", **SPEC)
     finished = FinishedRun(study, SweepSpec(), tmp_path / "run", tmp_path / "report.html", None, None)
     printed = text_of(finished)
     assert "Warning: Calibration never moved 1 of 6 tensors" in printed
@@ -46,5 +47,5 @@ def test_a_calibration_unlike_the_evaluation_is_told(tmp_path, monkeypatch):
     }
     assert told["Made-up ranges"] is told["Values beyond the calibrated ranges"] is Severity.WARNING
     before = path.stat().st_mtime_ns
-    run_sweep(out="run", **SPEC)
+    score_run(out="run", **SPEC)
     assert path.stat().st_mtime_ns == before

@@ -128,7 +128,7 @@ def test_a_budget_that_was_not_searched_for_is_no_budget_for_fp16_everywhere(mak
     assert "no search was made for --budget 0.1, that of this run was for 100" in result.stderr
     assert f"qsens sweep --spec {run}/spec.toml --out {run} --budget 0.1" in result.stderr
     with pytest.raises(BudgetError, match=r"no search was made for --budget 0\.1"):
-        qsens.choose_map(run, budget="0.1")
+        qsens.select(run, budget="0.1")
 
 
 def test_a_map_with_int8_for_a_budget_that_was_not_searched_for_says_so(make_run):
@@ -137,7 +137,7 @@ def test_a_map_with_int8_for_a_budget_that_was_not_searched_for_says_so(make_run
     result = select(run, "--budget", "2", "--guard", "3", "--write")
     assert text in result.stdout
     assert text in verdict_text(read_precision_map(RunPaths(run).precision_map_path).document)
-    assert text in qsens.choose_map(run, budget="2", guard="3").notes[0]
+    assert text in qsens.select(run, budget="2", guard="3").notes[0]
     assert "No search was made" not in select(run, "--budget", "100").stdout
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from qsens.cli.main import run
 from qsens.cli.process import CommandProcess
-from qsens.cli.progress import ProgressLine
-from qsens.cli.shown_text import only_shown, steering
+from qsens.cli.shown_text import only_shown
+from qsens.core.shown_text import steering
+from qsens.python.progress import ProgressLine
 
 HOSTILE = b"a\x1b]0;title\x07\x1b[2J\r\x9b\xff\xe2\x80\xae".decode(errors="surrogateescape")
 

@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_models import normal, onnx_model
 from tiny_photos import write_photos
+from tiny_sweeps import score_run
 
-from qsens.api import run_sweep
 from qsens.core.targets import declared_targets
 from qsens.deploy.bundle import ExportOptions, export_bundle
 from qsens.deploy.chosen_map import map_of_trial
@@ -47,7 +47,7 @@ def resizing_generator() -> onnx.ModelProto:
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fixed")
     onnx.save(resizing_generator(), folder / "generator.onnx")
-    run_sweep(
+    score_run(
         folder / "generator.onnx",
         out=folder / "run",
         calibration=str(write_photos(folder / "photos")),

@@ -6,6 +6,7 @@ import json
 import pytest
 from tiny_runs import (
     SMALL,
+    end_with_the_choice,
     keep_trials,
     loud,
     qsens,
@@ -135,8 +136,10 @@ def test_json_holds_the_choice_and_every_trial(run, generator, photos):
     assert [trial["number"] for trial in values["trials"]] == list(range(MAPS))
 
 
-def test_python_and_the_command_line_share_their_runs(run, generator, photos, tmp_path):
+def test_python_and_the_command_line_share_their_runs(run, generator, photos, tmp_path, monkeypatch):
+    end_with_the_choice(monkeypatch)
     values = {
+        "progress": False,
         "calibration": str(photos),
         "metrics": ["psnr"],
         "calibration_samples": 2,
@@ -144,15 +147,13 @@ def test_python_and_the_command_line_share_their_runs(run, generator, photos, tm
         "batch_size": 4,
         "range_method": "minmax",
     }
-    same = package.run_sweep(generator, out=run, **values)
+    same = package.sweep(generator, out=run, **values).study
     assert same == study_of(run)
-    package.run_sweep(generator, out=tmp_path / "other", threads=1, **values)
+    package.sweep(generator, out=tmp_path / "other", threads=1, **values)
     assert without_durations(tmp_path / "other") == without_durations(run)
     assert sweep(generator, photos, tmp_path / "other").exit_code == 0
-    assert [layer.name for layer in package.open_graph(generator).layers] == [
-        layer.name for layer in same.layers
-    ]
-    assert package.choose_map(run, budget="40").int8_macs_share == 1.0
+    assert [layer.name for layer in package.layers(generator).layers] == [layer.name for layer in same.layers]
+    assert package.select(run, budget="40").int8_macs_share == 1.0
 
 
 def test_doctor_and_plugins_know_what_a_sweep_uses():

@@ -8,8 +8,8 @@ import pytest
 from lowered_models import residual_generator
 from tiny_photos import write_photos
 from tiny_runs import qsens, write_no_report
+from tiny_sweeps import score_run
 
-from qsens.api import run_sweep
 from qsens.core.errors import SpecError
 from qsens.core.precision import Precision
 from qsens.engines.lowering.plan import Grid
@@ -122,7 +122,7 @@ def test_bench_measures_what_the_run_is_for_and_counts_what_runs_in_int8(run):
 def test_a_resumed_run_keeps_its_layers_and_asks_nothing_again(run, monkeypatch):
     before = (run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()
     monkeypatch.setattr("qsens.run.target.fitted", None)
-    run_sweep(out=run, target="onnxruntime", **VALUES)
+    score_run(out=run, target="onnxruntime", **VALUES)
     assert ((run / "layers.csv").read_bytes(), (run / "journal.jsonl").read_bytes()) == before
 
 
@@ -165,7 +165,7 @@ def test_another_target_is_another_run(run):
 
 @pytest.mark.slow
 def test_workers_score_the_same_maps(project, swept):
-    there = run_sweep(out="run", target="onnxruntime", workers=1, **VALUES)
+    there = score_run(out="run", target="onnxruntime", workers=1, **VALUES)
     alone = read_study(swept[0] / "run")
     assert alone.layers == there.layers
     assert [trial.scores for trial in alone.trials] == [trial.scores for trial in there.trials]
@@ -206,7 +206,7 @@ def test_a_target_that_is_not_here_is_said_and_only_lowered(project, monkeypatch
     planned = qsens("plan", *SWEEP[1:-2], "--for", "tensorrt-legacy")
     assert planned.exit_code == 0, planned.stderr
     assert "TensorRT 8.5 to 10 could not be asked which layers it runs in INT8: no GPU" in planned.stdout
-    study = run_sweep(out="run", target="tensorrt-legacy", **VALUES)
+    study = score_run(out="run", target="tensorrt-legacy", **VALUES)
     assert all(Precision.INT8 in layer.allowed for layer in study.layers)
 
 
@@ -225,4 +225,4 @@ def test_a_sweep_for_no_target_says_what_each_would_leave_before_anybody_exports
 
 def test_the_python_interface_takes_the_target(project):
     with pytest.raises(SpecError, match="no target named 'tensort'"):
-        run_sweep(out="other", target="tensort", **VALUES)
+        score_run(out="other", target="tensort", **VALUES)

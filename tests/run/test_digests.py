@@ -5,9 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_sweeps import SMALL_SWEEP
+from tiny_sweeps import SMALL_SWEEP, score_run
 
-from qsens.api import run_sweep, write_report
+import qsens
 from qsens.core.errors import BuildError, QsensWarning, RunFolderError
 from qsens.core.trial import Outcome
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
@@ -18,7 +18,7 @@ from qsens.run.reopen import reopen_run
 
 
 def sweep(project, photos, out):
-    return run_sweep(project / "generator.onnx", out=out, calibration=str(photos), **SMALL_SWEEP)
+    return score_run(project / "generator.onnx", out=out, calibration=str(photos), **SMALL_SWEEP)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_replaced_evidence_and_pictures_are_left_out_of_the_report(run, no_figur
     shutil.copy(paths.evidence / "trial-00003.npz", paths.evidence / "trial-00002.npz")
     shutil.copy(samples_path(paths.samples, 3), samples_path(paths.samples, 2))
     with pytest.warns(QsensWarning, match=r"trial-0000?2\.npz is not the file") as caught:
-        write_report(run)
+        qsens.write_report(run)
     assert {"trial-00002.npz", "trial-0002.npz"} == {
         name for name in ("trial-00002.npz", "trial-0002.npz") if any(name in str(w.message) for w in caught)
     }

@@ -158,13 +158,13 @@ def test_journals_without_graphs_are_read(tmp_path):
 
 @pytest.mark.slow
 def test_workers_write_the_same(tmp_path, sweep, files):
-    from qsens.api import run_sweep
+    from tiny_sweeps import score_run
 
     model, photos = files
     trials = {}
     for workers in (None, 2):
         out = tmp_path / str(workers)
-        run_sweep(
+        score_run(
             model,
             out=out,
             workers=workers,

@@ -8,8 +8,9 @@ import pytest
 from onnx import helper
 from tiny_models import normal, onnx_model
 from tiny_photos import write_photos
+from tiny_sweeps import score_run
 
-from qsens.api import run_sweep, score_maps
+from qsens.api import score_maps
 from qsens.core.errors import SpecError
 from qsens.core.layer import ALL_PRECISIONS, layers_to_csv
 from qsens.core.maps import pin_layers
@@ -129,7 +130,7 @@ def values(tmp_path):
 
 
 def test_no_map_of_a_sweep_has_them_in_int8(values, tmp_path):
-    study = run_sweep(out=tmp_path / "run", **values)
+    study = score_run(out=tmp_path / "run", **values)
     for name in ("cut", "mask", "remember"):
         assert all(trial.requested[name] is not Precision.INT8 for trial in study.trials)
     assert any(trial.requested["draw"] is Precision.INT8 for trial in study.trials)
@@ -145,13 +146,13 @@ def as_before_digests(paths, layers):
 
 def test_a_run_that_began_with_all_layers_offered_goes_on_so(values, tmp_path):
     run = tmp_path / "run"
-    before = run_sweep(out=run, **values, pinned=["cut=int8"])
+    before = score_run(out=run, **values, pinned=["cut=int8"])
     layers = [
         replace(layer, float_reason="", allowed=ALL_PRECISIONS) if layer.float_reason else layer
         for layer in before.layers
     ]
     as_before_digests(RunPaths(run), layers)
-    study = run_sweep(out=run, **values, pinned=["cut=int8"])
+    study = score_run(out=run, **values, pinned=["cut=int8"])
     assert study.trials[: len(before.trials)] == before.trials
     assert study.layers == tuple(layers)
     assert any(trial.requested["mask"] is Precision.INT8 for trial in study.trials)
@@ -171,7 +172,7 @@ def test_a_run_says_what_it_does_not_offer_and_one_from_before_does_not(values, 
 
 
 def test_trials_tell_what_maps_do_to_outputs_that_are_not_scored(values, tmp_path):
-    study = run_sweep(out=tmp_path / "run", **values, pinned=["cut=int8"])
+    study = score_run(out=tmp_path / "run", **values, pinned=["cut=int8"])
     fp32, int8 = (dict(study.trials[number].output_errors) for number in (0, 2))
     assert set(fp32) == set(int8) == {"matte", "state", "seen"}
     assert set(fp32.values()) == {0.0}
@@ -180,7 +181,7 @@ def test_trials_tell_what_maps_do_to_outputs_that_are_not_scored(values, tmp_pat
 
 
 def test_a_journal_from_before_has_no_such_errors(values, tmp_path):
-    trial = run_sweep(out=tmp_path / "run", **values).trials[2]
+    trial = score_run(out=tmp_path / "run", **values).trials[2]
     line = {key: value for key, value in trial.to_json().items() if key != "output_errors"}
     assert trial.output_errors
     assert Trial.from_json(line) == replace(trial, output_errors=())

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from onnx import helper
 from tiny_models import normal, onnx_model
 from tiny_photos import write_photos
+from tiny_sweeps import score_run
 
-from qsens.api import export, run_sweep
+from qsens.api import export
 from qsens.cli.main import main
 from qsens.cli.sweep_flags import SweepOptions, spec_from_options
 from qsens.core.errors import ScoreError, SpecError
@@ -68,7 +69,7 @@ def values_of(project, *names, **more):
 
 
 def sweep(project, out, *names, **more):
-    return run_sweep(out=out, **values_of(project, *names, **more))
+    return score_run(out=out, **values_of(project, *names, **more))
 
 
 def int8_scores(study):

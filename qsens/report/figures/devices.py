@@ -1,15 +1,20 @@
 """The figure of devices: times of the same maps, and speed-ups over FP32 (Kim et al. 2023, Figure 5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from qsens.core.csv_text import csv_of_records
+from qsens.core.errors import SpecError
+from qsens.core.files import write_atomically, write_error
 from qsens.report.figures.style import (
     BLUE,
     FAINT,
@@ -25,9 +30,12 @@ from qsens.report.figures.style import (
     add_header,
     dress,
     new_figure,
+    render_png,
+    render_svg,
 )
 from qsens.selection.timings import LatencyTable, MeasuredMap
 
+TABLE_STEM = "devices"
 # The maps that every bench names alike, in the order of the paper's table.
 LABELS = ("FP32", "FP16", "MIX", "INT8")
 _COLOURS = {"FP32": INK, "FP16": GREEN, "MIX": ORANGE, "INT8": PURPLE}
@@ -75,8 +83,11 @@ def device_groups(tables: Iterable[LatencyTable], *, all_maps: bool = False) -> 
 
     Files are not merged: maps that were not measured in turn are not compared by a speed-up. Without
     `all_maps` only FP32, FP16, MIX and INT8 are shown where a file has any of them.
+
+    Raises:
+        SpecError: where nothing was measured.
     """
-    return tuple(
+    groups = tuple(
         DeviceGroup(
             table.device_name,
             table.runtime_text,
@@ -90,6 +101,9 @@ def device_groups(tables: Iterable[LatencyTable], *, all_maps: bool = False) -> 
         for table in tables
         for batch in table.batches
     )
+    if not any(group.rows for group in groups):
+        raise SpecError("the files hold no measurements", "measure with: qsens bench RUN --latency-json FILE")
+    return groups
 
 
 def shown_labels(groups: Sequence[DeviceGroup]) -> tuple[str, ...]:
@@ -208,3 +222,31 @@ def _name_devices(
     axes.tick_params(axis="y", length=0)
     last = bars[-1][2]
     axes.set_ylim(last + 0.6 * _GAP, 0.4 * _GAP)
+
+
+def device_records(groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
+    """One plain record a map and device, for JSON and CSV."""
+    return [
+        {
+            "device": group.device,
+            "runtime": group.runtime,
+            "generator": group.generator,
+            "batch": group.batch,
+            **asdict(row),
+        }
+        for group in groups
+        for row in group.rows
+    ]
+
+
+def write_devices(out: Path, groups: Sequence[DeviceGroup]) -> None:
+    """Write the table and the figure to a folder. Raises `RunFolderError` if that is impossible."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(out, error) from error
+    text = csv_of_records(device_records(groups))
+    figure = devices_figure(groups)
+    write_atomically(out / f"{TABLE_STEM}.csv", text.encode())
+    write_atomically(out / f"{TABLE_STEM}.png", render_png(figure))
+    write_atomically(out / f"{TABLE_STEM}.svg", render_svg(figure, TABLE_STEM))

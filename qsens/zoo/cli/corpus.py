@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from qsens.cli.progress import ProgressLine
+from qsens.python.progress import shown_progress
 
 
 @click.command()
@@ -38,7 +38,7 @@ def corpus(
 
     plan = CorpusPlan(seed, size, frames_per_clip, clips_per_speaker)
     workers = (os.cpu_count() or 1) if jobs is None else jobs
-    with ProgressLine(is_shown=not quiet) as progress:
+    with shown_progress(not quiet) as progress:
         written = write_corpus(out, plan, frames, workers, progress)
     kept = f", {written.kept} clips kept" if written.kept else ""
     click.echo(f"{out}: {written.frames} frames, {written.made} clips made{kept}")

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from qsens.cli.options import sweep_options
-from qsens.cli.progress import ProgressLine
 from qsens.cli.sections import SectionedCommand
 from qsens.cli.sweep_flags import SweepOptions, values_from_options
 from qsens.core.errors import SpecError
+from qsens.python.progress import ProgressLine
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 DEFAULT_OUT = Path("reports/paper")

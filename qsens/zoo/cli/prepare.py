@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qsens.cli.progress import ProgressLine
+from qsens.python.progress import shown_progress
 
 if TYPE_CHECKING:
     from qsens.zoo.clips.faces import FaceDetector
@@ -84,7 +84,7 @@ def prepare(
     check_facts(out, facts)
     options = PrepareOptions(Margins(*pad), is_smoothed=smooth)
     detector = None if whole_frame else _detector()
-    with ProgressLine(is_shown=not quiet) as progress:
+    with shown_progress(not quiet) as progress:
         report = prepare_videos(videos, out, options, detector, progress)
     if report.prepared:
         write_manifest(out, facts)

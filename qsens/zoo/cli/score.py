@@ -15,8 +15,8 @@ from qsens import __version__
 from qsens.cli.option_values import PluginOption, parse_plugin_option
 from qsens.cli.options import gathered
 from qsens.cli.repeated_options import one_value_each
-from qsens.cli.shown_text import steering
 from qsens.cli.text import echo_json, text_table
+from qsens.core.shown_text import steering
 
 if TYPE_CHECKING:
     from qsens.core.interfaces import Generator, SampleSet

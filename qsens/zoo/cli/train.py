@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from qsens.cli.progress import ProgressLine
 from qsens.core.errors import SpecError
+from qsens.python.progress import shown_progress
 
 DEFAULT_DISTILLER = "omgd"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -49,7 +49,7 @@ def distill(
     if folder is None:
         raise SpecError("no folder for the result", "give --out FOLDER, or out = 'FOLDER' in the spec")
     plugin = load_plugin("distillers", values.get("distiller", DEFAULT_DISTILLER))
-    with ProgressLine(is_shown=not quiet) as progress:
+    with shown_progress(not quiet) as progress:
         weights = plugin(values, Path(folder), progress)
     click.echo(f"student: {weights}")
 
@@ -87,7 +87,7 @@ def train(
 
     flags = {"data": data, "validation": validation, "out": out, "start": start, "expert": expert}
     read = read_training_spec(spec, {**flags, "max_minutes": max_minutes, "threads": threads})
-    with ProgressLine(is_shown=not quiet) as progress:
+    with shown_progress(not quiet) as progress:
         result = train_kind(read, progress)
     if result.metrics:
         lines = [f"{name} {value:.3f}" for name, value in result.metrics.items()]
