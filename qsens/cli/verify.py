@@ -29,6 +29,8 @@ class VerifyFlags:
     run: Path | None
     compile_only: bool
     trust_checkpoint: bool
+    host: str | None
+    python: str
     as_json: bool
 
 
@@ -45,6 +47,8 @@ class VerifyFlags:
 @click.option("--run", type=click.Path(path_type=Path), help="The run, where it is not where it was.")
 @click.option("--compile-only", is_flag=True, help="Compile for TensorRT without a GPU; run nothing.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
+@click.option("--on", "host", metavar="USER@HOST", help="Check it on this device, over the system's ssh.")
+@click.option("--python", default="python3", show_default=True, metavar="PATH", help="Python on that device.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @gathered(VerifyFlags, "asked")
 def verify(bundle: Path, *, asked: VerifyFlags) -> None:
@@ -62,11 +66,11 @@ def verify(bundle: Path, *, asked: VerifyFlags) -> None:
         raise SpecError("--latency-json needs what --no-latency leaves out", "give one of the two")
     checked = checked_files(bundle, asked.digest)
     if asked.compile_only:
-        if asked.scores or asked.latency_json:
-            raise SpecError("--compile-only runs nothing", "leave --score and --latency-json out")
+        if asked.scores or asked.latency_json or asked.host:
+            raise SpecError("--compile-only runs nothing", "leave --score, --latency-json and --on out")
         _compile(checked, as_json=asked.as_json)
         return
-    failures = _check(checked, asked)
+    failures = _check(checked, asked) if asked.host is None else _check_there(checked, asked, asked.host)
     if failures:
         raise VerificationError(
             "; ".join(failures),
@@ -94,6 +98,25 @@ def _check(checked: "CheckedFiles", asked: VerifyFlags) -> list[str]:
     elif scores:
         click.echo(f"\n{_scores_table(scores)}")
     return failures
+
+
+def _check_there(checked: "CheckedFiles", asked: VerifyFlags, host: str) -> list[str]:
+    """Check on a device and print; returns what is wrong."""
+    from qsens.deploy.ssh import Device
+    from qsens.deploy.there import verify_there
+    from qsens.deploy.verify import write_bundle_latency
+
+    if asked.scores:
+        raise SpecError("--score runs here, not on another device", "leave --on or --score out")
+    with Device(host, asked.python) as device:
+        found = verify_there(checked, device, repeats=0 if asked.no_latency else asked.repeats)
+    if asked.latency_json is not None:
+        write_bundle_latency(found, asked.latency_json)
+    if asked.as_json:
+        echo_json({**found.report, "host": host, "scores": []})
+    else:
+        click.echo(found.text)
+    return list(found.problems)
 
 
 def _scored(checked: "CheckedFiles", asked: VerifyFlags) -> "tuple[ComparedScore, ...]":

@@ -67,6 +67,10 @@ class RunFolderError(QsensError):
     """A run folder that is locked, belongs to another spec, or cannot be written."""
 
 
+class SshError(QsensError):
+    """A device that SSH does not reach, or that does not do what it was asked for."""
+
+
 class BudgetError(QsensError):
     """No scored precision map meets the budget."""
 

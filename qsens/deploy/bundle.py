@@ -1,7 +1,6 @@
 """Writes a bundle: a scored map, with golden samples, as a folder that checks its engine on the target."""
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import qsens.device
 from qsens.calibration.splits import spread_places
 from qsens.core.errors import DataError, RunFolderError, ScoreError, SpecError, VerificationError
 from qsens.core.files import write_error
@@ -33,6 +31,7 @@ from qsens.deploy.bundle_document import (
 from qsens.deploy.bundle_readme import readme_text
 from qsens.deploy.changed_map import changed_map
 from qsens.deploy.chosen_map import ChosenMap
+from qsens.deploy.device_code import device_code
 from qsens.deploy.other_grid import on_grid_of
 from qsens.device.bundle_files import (
     BEYOND,
@@ -54,7 +53,7 @@ from qsens.device.goldens import (
     write_goldens,
 )
 from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
-from qsens.device.open_engine import open_engine, runtime_file
+from qsens.device.open_engine import open_engine
 from qsens.engines.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.reopen import ReopenedRun
@@ -272,22 +271,11 @@ def _write_files(facts: BundleFacts, goldens: Goldens) -> dict[str, Any]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     write_goldens(folder / GOLDENS, goldens)
-    _copy_code(folder / "qsens", facts.target)
+    for name, content in device_code(facts.target.runtime, facts.target.opened_by).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     write_checksums(folder)
     return document
-
-
-def _copy_code(folder: Path, target: Target) -> None:
-    """The device code, which imports nothing else of qsens; a plug-in's module joins it under its name."""
-    (folder / "device").mkdir(parents=True)
-    text = '"""The part of qsens that runs on a device: see qsens/device/."""\n'
-    (folder / "__init__.py").write_text(text, encoding="utf-8")
-    for path in sorted(Path(qsens.device.__file__).parent.glob("*.py")):
-        shutil.copyfile(path, folder / "device" / path.name)
-    if target.opened_by:
-        source = importlib.import_module(target.opened_by).__file__
-        assert source is not None, "the module that opens engines is a file"
-        shutil.copyfile(source, folder / "device" / runtime_file(target.runtime))
 
 
 def _compared(bundle: Bundle, goldens: Goldens, beyond: Goldens | None) -> GoldenResult:

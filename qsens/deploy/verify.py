@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -244,7 +244,14 @@ def verify_engine(checked: CheckedFiles, *, repeats: int) -> BundleReport:
         raise BuildError(error.message, hint) from error
 
 
-def write_bundle_latency(report: BundleReport, path: Path) -> None:
+class Measured(Protocol):
+    """A check that may have measured, here or on another device."""
+
+    def latency_json(self) -> Mapping[str, Any] | None:
+        """The content of its latency file."""
+
+
+def write_bundle_latency(report: Measured, path: Path) -> None:
     """Write the latency file of a check that measured.
 
     Raises:

@@ -4,9 +4,10 @@ import ast
 from pathlib import Path
 
 import qsens.device
-from qsens.deploy import bundle_script
+from qsens.deploy import bundle_script, device_script
 
-FILES = [*sorted(Path(qsens.device.__file__).parent.glob("*.py")), Path(bundle_script.__file__)]
+SCRIPTS = [Path(script.__file__) for script in (bundle_script, device_script)]
+FILES = [*sorted(Path(qsens.device.__file__).parent.glob("*.py")), *SCRIPTS]
 GENERIC = {"dict", "list", "tuple", "set", "frozenset", "type"}
 # Methods of str, Path, int and others that 3.8 does not have.
 YOUNGER = {
