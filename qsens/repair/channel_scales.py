@@ -1,6 +1,6 @@
 """Channel scales that leave FP32 as it is: powers of two, moved from a layer's outputs to its readers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,9 @@ _HOMOGENEOUS = frozenset(
 )
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 CHANNEL_AXIS = 1
+# 2^3: channels have steps up to eight times finer or coarser than their tensor's.
+LARGEST_EXPONENT = 3
+LEARNING_STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,42 @@ def scalable_layers(plan: LoweringPlan) -> tuple[ScalableLayer, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, eq=False)
+class ScaleLayout:
+    """All channel scales as one vector, whose place 0 is that of channels without: its value is 0.
+
+    `first` is the place of a layer's first output channel. `constants` are weights and biases by name: values
+    are multiplied by 2^(vector[raised] - vector[lowered]), two arrays of places that broadcast over them.
+    """
+
+    size: int
+    first: Mapping[str, int]
+    constants: Mapping[str, tuple[Array, Array]]
+
+    @classmethod
+    def of(cls, plan: LoweringPlan, entries: Sequence[ScalableLayer]) -> "ScaleLayout":
+        """The layout of the channels of those layers."""
+        starts = np.cumsum([1, *(entry.channels for entry in entries)]).tolist()
+        first = dict(zip((entry.layer for entry in entries), starts, strict=False))
+        inputs: dict[str, list[tuple[int, Array]]] = {}
+        for entry in entries:
+            for reader in entry.readers:
+                places = first[entry.layer] + np.arange(entry.channels)
+                inputs.setdefault(reader.layer, []).append((reader.first, places))
+        constants: dict[str, tuple[Array, Array]] = {}
+        for name in dict.fromkeys([*first, *inputs]):
+            node = plan.topology.nodes[plan.operations[name].node]
+            lowered, raised = (np.zeros(count, np.int64) for count in _channels(plan, node))
+            if name in first:
+                lowered += first[name] + np.arange(len(lowered))
+                constants |= {bias: (np.zeros_like(lowered), lowered) for bias in node.input[2:] if bias}
+            for start, places in inputs.get(name, ()):
+                raised[start : start + len(places)] = places
+            shape = plan.topology.constant(node.input[1]).shape
+            constants[node.input[1]] = _over_weight(node, shape, lowered, raised)
+        return cls(starts[-1], first, constants)
+
+
 def scaled_plan(plan: LoweringPlan, exponents: Mapping[str, Array]) -> LoweringPlan:
     """The plan of the graph whose layers' output channels are divided by 2^exponent; readers take it back.
 
@@ -69,23 +108,13 @@ def scaled_plan(plan: LoweringPlan, exponents: Mapping[str, Array]) -> LoweringP
     """
     if not exponents:
         return plan
-    scalable = {entry.layer: entry for entry in scalable_layers(plan)}
-    changed: dict[str, Array] = {}
-    readers = {reader.layer for name in exponents for reader in scalable[name].readers}
-    for name in dict.fromkeys([*exponents, *readers]):
-        node = plan.topology.nodes[plan.operations[name].node]
-        outputs, inputs = (np.zeros(count, np.int32) for count in _channels(plan, node))
-        if name in exponents:
-            outputs -= exponents[name]
-            changed |= {
-                bias: np.ldexp(plan.topology.constant(bias), outputs) for bias in node.input[2:] if bias
-            }
-        for source, values in exponents.items():
-            for reader in scalable[source].readers:
-                if reader.layer == name:
-                    inputs[reader.first : reader.first + len(values)] += values
-        weight = plan.topology.constant(node.input[1])
-        changed[node.input[1]] = np.ldexp(weight, _by_weight(node, weight.shape, outputs, inputs))
+    entries = [entry for entry in scalable_layers(plan) if entry.layer in exponents]
+    layout = ScaleLayout.of(plan, entries)
+    vector = np.concatenate([[0], *(exponents[entry.layer] for entry in entries)]).astype(np.int32)
+    changed = {
+        name: np.ldexp(plan.topology.constant(name), vector[raised] - vector[lowered])
+        for name, (raised, lowered) in layout.constants.items()
+    }
     return _with_constants(plan, changed)
 
 
@@ -171,10 +200,15 @@ def _outputs_first(node: onnx.NodeProto) -> bool:
     return node.op_type == "Conv" or (node.op_type == "Gemm" and bool(attribute_of(node, "transB", 0)))
 
 
-def _by_weight(node: onnx.NodeProto, shape: tuple[int, ...], outputs: Array, inputs: Array) -> Array:
-    """Exponents that broadcast over a weight, from those of its output and input channels."""
+def _over_weight(
+    node: onnx.NodeProto, shape: tuple[int, ...], outputs: Array, inputs: Array
+) -> tuple[Array, Array]:
+    """Places of its input and of its output channels, both broadcasting over a weight of that shape."""
     groups = int(attribute_of(node, "group", 1))
     by_output, by_input = outputs.reshape(groups, -1), inputs.reshape(groups, -1)
-    first, second = (by_output, by_input) if _outputs_first(node) else (by_input, by_output)
-    summed = first[:, :, None] + second[:, None, :]
-    return summed.reshape(*shape[:2], *[1] * (len(shape) - 2))
+    sides = (*shape[:2], *[1] * (len(shape) - 2))
+    if _outputs_first(node):
+        pair = np.broadcast_arrays(by_input[:, None, :], by_output[:, :, None])
+    else:
+        pair = np.broadcast_arrays(by_input[:, :, None], by_output[:, None, :])
+    return pair[0].reshape(sides), pair[1].reshape(sides)

@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
+from qsens.repair.channel_scales import LEARNING_STEPS
 from qsens.repair.layer_inputs import WeightMatrix
 from qsens.repair.range_search import MOST_TRIES
-from qsens.repair.scale_search import MOST_TRIES as MOST_SCALE_TRIES
-from qsens.repair.stages import FEWEST_SAMPLES, FITTED_PICTURES, HELD_OUT_PICTURES, SCALED_PICTURES
+from qsens.repair.stages import FEWEST_SAMPLES, FITTED_PICTURES, HELD_OUT_PICTURES, LEARNED_AT_ONCE
 from qsens.repair.weights import MOST_COLUMNS, ROWS
 
 # The most that searches took: a tensor's neighbours once or twice, a few of them further.
 TRIES_PER_TENSOR = 5
+# A gradient of a picture takes as long as so many pictures.
+RUNS_PER_GRADIENT = 4
 # Multiply-accumulates of products and factors in NumPy on one core.
 MACS_PER_S = 2e10
 
@@ -41,7 +43,7 @@ def repair_seconds(
 
 
 def _scales_s(plan: LoweringPlan, options: LoweringOptions, pace: Pace) -> float:
-    return MOST_SCALE_TRIES * (pace.build_s + SCALED_PICTURES * pace.picture_s)
+    return LEARNING_STEPS * LEARNED_AT_ONCE * RUNS_PER_GRADIENT * pace.picture_s
 
 
 def _ranges_s(plan: LoweringPlan, options: LoweringOptions, pace: Pace) -> float:

@@ -18,7 +18,6 @@ from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.scoring.pictures import picture_outputs
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_BATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +42,7 @@ class PictureError:
         *,
         rule: OutputRule,
         threads: int,
+        batch_size: int = 8,
     ) -> "PictureError":
         """The measure on `samples`; FP32's pictures are made here.
 
@@ -50,7 +50,7 @@ class PictureError:
             DataError: if FP32's pictures are the same everywhere, so that no error can be told.
         """
         backend = OnnxRuntimeBackend(threads=threads, reuse_mib=0)
-        inputs = InputCache(samples, plan.graph, _BATCH)
+        inputs = InputCache(samples, plan.graph, batch_size)
         session = backend.open_session(plan.graph.model)
         names = [value.name for value in session.get_outputs()]
         outputs: Sequence[str] = ()

@@ -4,22 +4,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from qsens.calibration.ranges import Ranges
 from qsens.calibration.splits import SampleView, spread_places
-from qsens.core.errors import DataError
+from qsens.core.errors import BuildError, DataError, install_hint
 from qsens.core.interfaces import OutputRule, Progress, SampleSet
+from qsens.engines.lowering.exact import FP16_MAXIMUM, OVERFLOW_MARGIN
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.repair.candidates import range_candidates
-from qsens.repair.channel_scales import Array
+from qsens.repair.channel_scales import LARGEST_EXPONENT, ScalableLayer, scalable_layers
 from qsens.repair.picture_error import PictureError
 from qsens.repair.range_search import search_ranges
 from qsens.repair.repair import Repair, StageResult, load_repair, repair_digest, save_repair
-from qsens.repair.scale_candidates import channels_to_scale, scaled_tensors
-from qsens.repair.scale_search import search_scales
 from qsens.repair.tries import Tries
 from qsens.repair.weights import compensate_weights
 
@@ -29,9 +29,14 @@ RECIPES: Mapping[str, tuple[str, ...]] = {"none": (), "auto": ("ranges", "weight
 FEWEST_SAMPLES = 8
 # Samples whose pictures tell which range is better, and those that a stage has to improve.
 FITTED_PICTURES = 40
-# Scales are moved in many tries, and one try for each sample costs as much.
-SCALED_PICTURES = 20
+# Samples that scales are learned on, so many at a time as leave gradients this much memory.
+LEARNED_PICTURES = 96
+LEARNED_AT_ONCE = 8
+GRADIENT_BYTES = 512 * 2**20
+# What gradients keep of each value of a layer's output: quotients, codes, sums and activations.
+_BYTES_PER_OUTPUT = 20
 HELD_OUT_PICTURES = 24
+_LARGEST_SCALABLE = FP16_MAXIMUM / OVERFLOW_MARGIN / 2**LARGEST_EXPONENT
 _VERSION = 1
 # A repair with one more stage, and what that did.
 Proposal = tuple[Repair, StageResult]
@@ -70,9 +75,26 @@ class Subject:
         """The measure on held-out samples, the same for all stages. Raises `DataError`."""
         return self.measure(_spread(self.parts[1], HELD_OUT_PICTURES))
 
-    def measure(self, samples: SampleSet) -> PictureError:
+    @cached_property
+    def scalable(self) -> tuple[ScalableLayer, ...]:
+        """Layers whose channels may be scaled, without those whose values could come near FP16's limit."""
+        found = []
+        for entry in scalable_layers(self.plan):
+            extremes = self.ranges[entry.result]
+            if max(-extremes.minimum, extremes.maximum) <= _LARGEST_SCALABLE:
+                found.append(entry)
+        return tuple(found)
+
+    def measure(self, samples: SampleSet, batch_size: int = 8) -> PictureError:
         """A measure of pictures on other samples. Raises `DataError`."""
-        return PictureError.of(self.plan, self.options, samples, rule=self.output, threads=self.threads)
+        return PictureError.of(
+            self.plan,
+            self.options,
+            samples,
+            rule=self.output,
+            threads=self.threads,
+            batch_size=batch_size,
+        )
 
 
 def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
@@ -127,12 +149,27 @@ def _judge_or_reason(subject: Subject, stage: str) -> PictureError | str:
             f"{len(subject.samples)} calibration samples{which}, {FEWEST_SAMPLES} are needed (a larger set, "
             "or --calibration-samples)"
         )
-    if stage == "scales" and not scaled_tensors(subject.plan, subject.ranges, subject.options.placement):
-        return "no layer hands its channels to other layers alone, through activations like ReLU"
+    if stage == "scales" and (reason := _why_no_scales(subject)):
+        return reason
     try:
         return subject.judge
     except DataError as error:
         return error.message
+
+
+def _why_no_scales(subject: Subject) -> str | None:
+    if find_spec("torch") is None:
+        return f"torch is not installed ({install_hint('torch')})"
+    if not subject.scalable:
+        return "no layer hands its channels to other layers alone, through activations like ReLU"
+    # torch is optional, and everything else runs without.
+    from qsens.repair.gradient_graph import check_operators
+
+    try:
+        check_operators(subject.plan)
+    except BuildError as error:
+        return f"gradients go through torch, and {error.message}"
+    return None
 
 
 def _extended(repair: Repair, result: StageResult) -> Repair:
@@ -171,7 +208,7 @@ def _ranges_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Propos
 
     def error_of(amax: Mapping[str, float]) -> float:
         tried = replace(repair, amax=amax).repaired_ranges(subject.ranges)
-        return tries.error(["ranges", dict(amax)], lambda: measure(subject.plan, tried))
+        return float(tries.outcome(["ranges", dict(amax)], lambda: measure(subject.plan, tried)))
 
     start = {name: subject.ranges[name].amax for name in tensors}
     offered = {name: tuple(methods) for name, methods in candidates.items()}
@@ -181,28 +218,25 @@ def _ranges_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Propos
     return replace(repair, amax=found.amax, methods=methods), result
 
 
-def _scales_by_picture(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
-    samples = _spread(subject.parts[0], SCALED_PICTURES)
-    measure = subject.measure(samples)
+def _scales_learned(subject: Subject, repair: Repair, tries: Tries) -> Proposal:
+    # torch is optional, and everything else runs without.
+    from qsens.repair.learned_scales import learn_scales
 
-    def changed(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> Repair:
-        methods = {**repair.methods, **dict.fromkeys(amax, "scales")}
-        return replace(repair, exponents=exponents, amax={**repair.amax, **amax}, methods=methods)
-
-    def error_of(exponents: Mapping[str, Array], amax: Mapping[str, float]) -> float:
-        tried = changed(exponents, amax)
-        shown = {name: values.tolist() for name, values in exponents.items()}
-        return tries.error(
-            ["scales", shown, dict(amax)], lambda: measure(*tried.applied(subject.plan, subject.ranges))
-        )
-
-    ranges = repair.repaired_ranges(subject.ranges)
-    groups = channels_to_scale(subject.plan, ranges, measure, samples, threads=subject.threads)
-    start = {name: ranges[name].amax for name in groups}
-    found = search_scales(start, groups, error_of, subject.progress)
-    count = sum(int(np.count_nonzero(values)) for values in found.exponents.values())
-    result = StageResult("scales", is_taken=True, changed=count, tries=found.tries)
-    return changed(found.exponents, found.amax), result
+    outputs = sum(int(np.prod(layer.output_shape)) for layer in subject.plan.graph.layers)
+    batch_size = max(1, min(LEARNED_AT_ONCE, GRADIENT_BYTES // (_BYTES_PER_OUTPUT * max(outputs, 1))))
+    found = learn_scales(
+        subject.plan,
+        repair.repaired_ranges(subject.ranges),
+        subject.scalable,
+        subject.measure(_spread(subject.parts[0], LEARNED_PICTURES), batch_size),
+        tries=tries,
+        progress=subject.progress,
+    )
+    methods = {**repair.methods, **dict.fromkeys(found.amax, "scales")}
+    changed = sum(int(np.count_nonzero(values)) for values in found.exponents.values())
+    amax = {**repair.amax, **found.amax}
+    proposed = replace(repair, exponents=found.exponents, amax=amax, methods=methods)
+    return proposed, StageResult("scales", is_taken=True, changed=changed)
 
 
 def _weights_compensated(subject: Subject, repair: Repair, _: Tries) -> Proposal:
@@ -219,6 +253,6 @@ def _weights_compensated(subject: Subject, repair: Repair, _: Tries) -> Proposal
 
 _PROPOSERS: Mapping[str, Callable[[Subject, Repair, Tries], Proposal]] = {
     "ranges": _ranges_by_picture,
-    "scales": _scales_by_picture,
+    "scales": _scales_learned,
     "weights": _weights_compensated,
 }

@@ -1,17 +1,18 @@
-"""The errors of what a search has tried, on disk one by one: after a stop it goes on where it was."""
+"""What a search has tried and what came of it, on disk one by one: after a stop it goes on where it was."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from qsens.core.files import write_error
 from qsens.device.special_files import read_file
 
 
 class Tries:
-    """Errors by what was tried, in the file `path`, whose first line is `key`; one of another is begun anew.
+    """Outcomes by what was tried, in the file `path`, whose first line is `key`; others are begun anew.
 
-    A search that asks for the same again, in any order, gets what was measured.
+    A search that asks for the same again, in any order, gets what came of it.
 
     Raises:
         RunFolderError: if the file cannot be written.
@@ -19,20 +20,20 @@ class Tries:
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
-        self._errors: dict[str, float] = {}
+        self._outcomes: dict[str, Any] = {}
         lines = _lines_of(path)
         if lines[:1] == [key]:
-            self._errors = dict(filter(None, map(_entry, lines[1:])))
+            self._outcomes = dict(filter(None, map(_entry, lines[1:])))
         else:
             self._write(f"{key}\n", mode="w")
 
-    def error(self, tried: object, measure: Callable[[], float]) -> float:
-        """The error of `tried`, plain values for JSON, measured where it is not known yet."""
+    def outcome(self, tried: object, make: Callable[[], Any]) -> Any:
+        """The outcome of `tried`, made where it is not known yet; both are plain values for JSON."""
         text = json.dumps(tried, sort_keys=True)
-        if text not in self._errors:
-            self._errors[text] = measure()
-            self._write(json.dumps([text, self._errors[text]]) + "\n", mode="a")
-        return self._errors[text]
+        if text not in self._outcomes:
+            self._outcomes[text] = make()
+            self._write(json.dumps([text, self._outcomes[text]]) + "\n", mode="a")
+        return self._outcomes[text]
 
     def remove(self) -> None:
         """Remove the file, once what was searched for is kept."""
@@ -53,10 +54,10 @@ def _lines_of(path: Path) -> list[str]:
         return []
 
 
-def _entry(line: str) -> tuple[str, float] | None:
+def _entry(line: str) -> tuple[str, Any] | None:
     """The try that a line tells of; nothing for one that a kill has torn."""
     try:
-        text, error = json.loads(line)
-        return str(text), float(error)
+        text, outcome = json.loads(line)
     except (ValueError, TypeError):
         return None
+    return text, outcome
