@@ -4,8 +4,19 @@ import json
 import shutil
 import tomllib
 
+import numpy as np
+import onnx
 import pytest
-from tiny_runs import keep_trials, qsens, sweep, without_durations, write_images
+from onnx import numpy_helper
+from tiny_runs import (
+    chain,
+    keep_trials,
+    qsens,
+    sweep,
+    without_durations,
+    write_generator,
+    write_images,
+)
 
 from qsens.repair.repair import kept_stages, stage_texts, summary_of
 from qsens.run.folder import RunPaths, read_run_spec
@@ -43,8 +54,20 @@ def test_a_repaired_run_is_resumed_and_exported(run, generator, photos):
     assert qsens("verify", run / "bundle-openvino", "--no-latency").exit_code == 0
 
 
+def uneven_chain() -> onnx.ModelProto:
+    """A chain whose first layer makes two channels eight times smaller than the others, and it is undone."""
+    model = chain()
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    factors = np.array([1, 0.125, 0.125, 1], np.float32)
+    for name, shape, power in (("w0", (-1, 1, 1, 1), 1), ("b0", (-1,), 1), ("w1", (1, -1, 1, 1), -1)):
+        values = numpy_helper.to_array(tensors[name]) * factors.reshape(shape) ** power
+        tensors[name].CopyFrom(numpy_helper.from_array(values, name))
+    return model
+
+
 @pytest.mark.slow
-def test_a_run_with_channel_scales_is_resumed_and_exported(generator, photos, tmp_path):
+def test_a_run_with_channel_scales_is_resumed_and_exported(photos, tmp_path):
+    generator = write_generator(tmp_path / "uneven.onnx", uneven_chain())
     run, stages = tmp_path / "run", ("--repair", "ranges,scales,weights", *REPAIR)
     assert sweep(generator, photos, run, *stages).exit_code == 0
     kept = reopen_run(run).repair
