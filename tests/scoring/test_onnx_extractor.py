@@ -55,6 +55,23 @@ def test_antialiased_resizing_is_pillows(resize, filtering):
     np.testing.assert_allclose(np.clip(found[0], 0, 1), expected.transpose(2, 0, 1), atol=1.6 / 255)
 
 
+def test_the_statement_in_the_documents_is_whole(tmp_path):
+    document = (Path(__file__).parents[2] / "docs" / "extractors.md").read_text()
+    (tmp_path / "faces.toml").write_text(document.partition("```toml\n")[2].partition("```")[0])
+    model = onnx.load(network(tmp_path / "n.onnx", side=112))
+    names = {"pictures": "images", "features": "embedding"}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for entry in (*model.graph.input, *model.graph.output):
+        entry.name = names.get(entry.name, entry.name)
+    onnx.save(model, tmp_path / "faces.onnx")
+    extractor = load_extractor(str(tmp_path / "faces.onnx"), threads=1)
+    assert (extractor.name, extractor.input_size) == ("faces", 112)
+    means = pictures(2, 112, 112).mean(axis=(2, 3), dtype=np.float64) / 255
+    np.testing.assert_allclose(extractor.run(pictures(2, 112, 112)), (means - 0.5) / 0.5, atol=1e-5)
+
+
 def test_a_network_for_batches_of_one_size_takes_any_number(tmp_path):
     name = stated(tmp_path / "n.onnx")
     free = load_extractor(name, threads=1).run(pictures(5))
