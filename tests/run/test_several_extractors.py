@@ -8,8 +8,9 @@ from extractor_files import network
 from onnx import helper
 from tiny_models import normal, onnx_model
 from tiny_photos import write_photos
+from tiny_sweeps import score_run
 
-from qsens.api import choose_map, run_sweep
+import qsens
 from qsens.cli.main import main
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.metric_names import find_metrics, headline_metrics
@@ -51,7 +52,7 @@ def project(tmp_path_factory):
 
 
 def sweep(project: Path, out: str, *extractors: str) -> Path:
-    run_sweep(
+    score_run(
         project / "heads.onnx",
         out=project / out,
         calibration=str(project / "photos"),
@@ -102,8 +103,9 @@ def test_a_map_must_hold_in_all_unless_the_budget_names_one(both):
     points = 2 * moved["fid-fp32[mild]"]
     assert 0 < points < moved["fid-fp32[keen]"] / 10
     with pytest.raises(BudgetError, match=r"fid-fp32\[keen\]"):
-        choose_map(both, budget=f"fid-fp32={points:.9f}")
-    assert choose_map(both, budget=f"fid-fp32[mild]={points:.9f}").limit.metric == "fid-fp32[mild]"
+        qsens.select(both, budget=f"fid-fp32={points:.9f}")
+    chosen = qsens.select(both, budget=f"fid-fp32[mild]={points:.9f}")
+    assert chosen.selection.limit.metric == "fid-fp32[mild]"
     guards = [limit for limit in limits_of(study, Budget.parse("jpeg:95"), None, None) if limit.is_guard]
     assert [limit.metric for limit in guards] == list(DISTANCES[2:])
     assert len({limit.points for limit in guards}) == 2
