@@ -20,10 +20,12 @@ from machine import print_machine
 from made_up import made_up_study
 from onnx import TensorProto, helper, numpy_helper
 
+from qsens.core.files import keep_record
 from qsens.core.layer import layers_to_csv
 from qsens.core.spec import SweepSpec, write_spec
 from qsens.generators.onnx_file import OnnxFile
 from qsens.report.write import make_report
+from qsens.run.connections import KeptConnections, connections_path
 from qsens.run.folder import RunPaths, read_study
 from qsens.run.journal import FORMAT
 from qsens.run.open import load_graph
@@ -110,6 +112,7 @@ def write_run(folder: Path, layers: int, trials: int) -> None:
     spec = SweepSpec(checkpoint="chain.onnx")
     write_spec(paths.spec_path, spec)
     paths.layers_path.write_text(layers_to_csv(study.layers))
+    keep_record(connections_path(folder), KeptConnections({layer.name: () for layer in study.layers}))
     # The journal's own writer waits for the disk after every trial.
     lines = [{"format": FORMAT, "qsens": "made up", "spec": spec.digest}]
     lines += [trial.to_json() for trial in study.trials]

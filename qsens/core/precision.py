@@ -46,6 +46,14 @@ class PrecisionMap:
         return self._by_name.get(layer, self.default)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type["PrecisionMap"], tuple[object, ...]]:
+        # The hashes of texts are another process's own.
+        return PrecisionMap, (self.default, self.overrides)
+
+    @cached_property
+    def _hash(self) -> int:
         # Names keep their hashes; members of an enum work theirs out each time, and large maps are keys.
         return hash((self.default, tuple(name for name, _ in self.overrides)))
 
@@ -78,7 +86,9 @@ class PrecisionMap:
                 f"not a precision map: {shown(value)}",
                 'expected {"default": ..., "overrides": {layer: precision}}',
             )
-        pairs = tuple((str(name), parse_precision(str(text))) for name, text in overrides.items())
+        # Few precisions stand many times.
+        known = {text: parse_precision(text) for text in dict.fromkeys(map(str, overrides.values()))}
+        pairs = tuple((str(name), known[str(text)]) for name, text in overrides.items())
         return cls(parse_precision(str(value["default"])), pairs)
 
     @property

@@ -236,7 +236,7 @@ class Study:
                 found.setdefault((trial.graph, trial.outcome), trial.number)
         return found
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Metric names in the order in which they first appear."""
         return tuple(dict.fromkeys(score.metric for trial in self.scored() for score in trial.scores))

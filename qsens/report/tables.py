@@ -120,7 +120,7 @@ def _trial_row(trial: Trial, study: Study) -> dict[str, Any]:
 
 
 def _applied_columns(trial: Trial, applied: PrecisionMap, study: Study) -> dict[str, Any]:
-    counts = Counter(applied[layer.name] for layer in study.layers)
+    counts = Counter(applied.assignment(layer.name for layer in study.layers).values())
     return {
         "applied_int8_share": study.shapes.int8_share(applied),
         **{f"layers_{precision}": counts[precision] for precision in Precision},

@@ -1,6 +1,7 @@
 """Precision maps: canonical form, JSON, digests."""
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -60,3 +61,11 @@ def test_json_of_another_form_is_refused(value):
 def test_an_unknown_precision_is_named():
     with pytest.raises(SpecError, match="'int4'"):
         parse_precision("int4")
+
+
+def test_a_map_takes_no_hash_into_another_process():
+    one = PrecisionMap(Precision.FP16, (("a", Precision.INT8),))
+    assert hash(one) == hash(PrecisionMap(Precision.FP16, (("a", Precision.INT8),)))
+    moved = pickle.loads(pickle.dumps(one))
+    assert moved == one
+    assert "_hash" not in vars(moved)

@@ -28,6 +28,7 @@ from report_studies import (
 
 from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.core.trial import Study
+from qsens.report.figures import sensitivity
 from qsens.report.figures.all_figures import figures_of
 from qsens.report.figures.block_axis import block_spans, crowded_spans, cut_middle, short_names
 from qsens.report.figures.boundary import boundary_curve, boundary_figure
@@ -160,6 +161,29 @@ def test_bars_can_be_sorted_worst_first():
     assert labels[0] == "residual_1.conv4"
     in_order = sensitivity_figure(sensitivity, "in order").axes[0].get_yticklabels()
     assert [label.get_text() for label in in_order] == [layer.name for layer in SMALL]
+
+
+def test_of_many_units_those_with_the_largest_effects_are_drawn(monkeypatch):
+    found = sensitivity_of(isolating_study(SMALL), FID)
+    by_size = sorted(found.of(found.labels[0]), key=lambda effect: -abs(effect.value))
+    alone = replace(found, effects=found.of(found.labels[0]))
+    monkeypatch.setattr(sensitivity, "MOST_ROWS", 2)
+    figure = sensitivity_figure(alone, "few")
+    kept = {effect.name for effect in by_size[:2]}
+    wanted = [effect.name for effect in alone.effects if effect.name in kept]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == short_names(wanted)
+    assert any(f"The 2 of {len(by_size)} with the largest" in text.get_text() for text in figure.texts)
+
+
+def test_the_second_file_of_a_figure_is_drawn_once(monkeypatch):
+    figure = sensitivity_figure(sensitivity_of(isolating_study(SMALL), FID), "twice")
+    render_png(figure)
+    drawn_by, draw = [], type(figure).draw
+    monkeypatch.setattr(
+        type(figure), "draw", lambda self, renderer: [drawn_by.append(renderer), draw(self, renderer)]
+    )
+    render_svg(figure, "twice")
+    assert len(drawn_by) == 1
 
 
 def test_a_study_without_scores_has_no_figures():

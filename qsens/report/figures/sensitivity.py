@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from matplotlib.artist import Artist
@@ -43,6 +43,7 @@ STEP_ORIGINS = {
     Direction.INT8_FIRST: "joins the INT8 layers before it",
     Direction.FLOAT_FIRST: "joins the INT8 layers after it",
 }
+MOST_ROWS = 100
 _Isolated = tuple[Scored, Isolation]
 
 
@@ -224,7 +225,12 @@ def _own_error(study: Study, score: Score) -> tuple[float | None, bool]:
 
 
 def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = False) -> Figure:
-    """Horizontal bars with 95% intervals, units in execution order, or the worst first with `sort`."""
+    """Horizontal bars with 95% intervals, units in execution order, or the worst first with `sort`.
+
+    Of more than `MOST_ROWS` units, those with the largest effects.
+    """
+    units = len(_rows(sensitivity, sort=sort))
+    sensitivity = _with_largest(sensitivity)
     names = _rows(sensitivity, sort=sort)
     panels = len(sensitivity.labels)
     figure = new_figure(3.4 + 3.6 * panels, 1.9 + 0.21 * max(len(names), 5))
@@ -232,9 +238,27 @@ def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = Fal
     for panel, label in zip(axes, sensitivity.labels, strict=True):
         _draw_panel(panel, sensitivity, label, names)
     axes[0].set_yticks(range(len(names)), short_names([name for _, name in names]))
+    for panel in axes[1:]:
+        panel.yaxis.set_visible(False)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    add_header(figure, title, _legend_entries(), _note(sensitivity, axes))
+    left_out = f"The {len(names)} of {units} with the largest effects. " if units > len(names) else ""
+    add_header(figure, title, _legend_entries(), left_out + _note(sensitivity, axes))
     return figure
+
+
+def _with_largest(sensitivity: Sensitivity) -> Sensitivity:
+    """Only the `MOST_ROWS` units whose effects are largest, as shares of the largest of the same label."""
+    largest = {
+        label: max(abs(effect.value) for effect in sensitivity.of(label)) for label in sensitivity.labels
+    }
+    shares: dict[tuple[str, str], float] = {}
+    for effect in sensitivity.effects:
+        share = abs(effect.value) / (largest[effect.label] or 1.0)
+        unit = (effect.unit, effect.name)
+        shares[unit] = max(share, shares.get(unit, 0.0))
+    kept = set(sorted(shares, key=lambda unit: -shares[unit])[:MOST_ROWS])
+    effects = tuple(effect for effect in sensitivity.effects if (effect.unit, effect.name) in kept)
+    return replace(sensitivity, effects=effects)
 
 
 def _rows(sensitivity: Sensitivity, *, sort: bool) -> list[tuple[str, str]]:

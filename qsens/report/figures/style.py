@@ -183,7 +183,7 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
 def render_png(figure: Figure) -> bytes:
     """The figure as a PNG file, 150 dots per inch; its layout is settled by that and kept."""
     content = file_of(figure, format="png", dpi=150, metadata={"Software": None})
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" would have the next file drawn twice
     return content
 
 
