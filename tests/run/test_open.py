@@ -1,12 +1,13 @@
 """What is refused before anything is calibrated."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from qsens.core.errors import SpecError
 from qsens.core.spec import Options, SweepSpec
-from qsens.run.open import check_annotations, check_before_calibrating, open_strategy
+from qsens.run.open import check_annotations, check_before_calibrating, open_metrics, open_strategy
 from qsens.testing import ExampleSamples, example_layers
 
 
@@ -38,3 +39,11 @@ def test_a_search_that_knows_its_aim_needs_no_default(values):
     spec = SweepSpec(strategy="guided", **values)
     graph = SimpleNamespace(outputs=(), layers=example_layers(3))
     check_before_calibrating(spec, graph, open_strategy(spec), [SimpleNamespace(name="psnr")])
+
+
+def test_a_metric_has_its_options_and_those_of_another_are_refused():
+    spec = SweepSpec(metrics=("kid",), metric_options=Options.of({"kid": {"reference_images": 1}}))
+    with pytest.raises(SpecError, match="reference_images=1"):
+        open_metrics(spec)
+    with pytest.raises(SpecError, match="options for the metric 'kid', which the run does not have"):
+        open_metrics(replace(spec, metrics=("psnr",)))

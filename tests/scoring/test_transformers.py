@@ -7,8 +7,6 @@ import pytest
 from PIL import Image
 
 from qsens.core.errors import LoadError, SpecError
-from qsens.core.spec import spec_from_values
-from qsens.run.open import open_metrics
 from qsens.scoring import clip, dinov2
 from qsens.scoring.extractors import load_extractors
 
@@ -188,9 +186,3 @@ def test_weights_with_another_sha256_are_refused(dino):
     assert "--option extractor.clip.weights=PATH" in str(error.value.hint)
     with pytest.raises(SpecError, match="options for the extractor 'clip', which the run does not have"):
         load_extractors(["lite0"], {"clip": {"weights": "x"}})
-
-
-def test_options_of_a_metric_that_is_not_scored_are_refused():
-    spec = spec_from_values({"metrics": ["psnr"], "metric_options": {"jod": {"display": "x"}}}, "test")
-    with pytest.raises(SpecError, match="options for the metric 'jod', which the run does not have"):
-        open_metrics(spec)
