@@ -35,7 +35,6 @@ def written_page(path: Path, layers: int, trials: int) -> tuple[float, int]:
         verdict="",
         findings=(),
         pictures=(),
-        evidence={},
         provenance={},
         date="",
         sensitivities=() if found is None else (found,),

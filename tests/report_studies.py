@@ -22,6 +22,11 @@ STUDENT_NAMES = (
 METRICS = ("fid[lite0]", "fid-fp32[lite0]", "psnr")
 IMAGES = 512
 AGAINST = "lite0/raw/abc"
+# A PNG of one white pixel.
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63f80f00010101"
+    "001bb6ee560000000049454e44ae426082"
+)
 
 
 def layer(index: int, name: str, block: str, macs: int, **more) -> Layer:

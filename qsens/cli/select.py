@@ -11,13 +11,10 @@ from qsens.cli.options import budget_option
 from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
 from qsens.core.alterations import title_of
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import Role
 from qsens.core.maps import anchor_trial, int8_share, int8_share_of_all, map_title
 from qsens.core.metric_names import (
     Z95,
-    base_name,
     images_needed,
-    role_of,
     shown_value,
 )
 from qsens.core.other_work import of_all_work, other_work_text
@@ -25,7 +22,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.device.visible_text import visible_name
 from qsens.run.folder import RunPaths, read_run_spec, read_study
-from qsens.selection.budget import Limit
+from qsens.selection.budget import Limit, budget_example
 from qsens.selection.choose import Selection, has_scored, is_interval_within, pareto_front
 from qsens.selection.choose_by_latency import latency_front
 from qsens.selection.precision_map_file import read_precision_map, write_document
@@ -363,12 +360,3 @@ def front_table(study: Study, metric: str, timings: Timings | None = None) -> st
     other = other_work_text(study.layers, study.other_work)
     table = trials_table(study, ordered, timings=timings)
     return f"{caption}\n\n{table}{place}" + (f"\n\n{other}" if other else "")
-
-
-def budget_example(metric: str) -> str:
-    """An example of a budget on a metric, with its meaning."""
-    if role_of(metric) is Role.DECIBELS:
-        return "--budget 35 (at least 35 dB)"
-    if base_name(metric).endswith("-fp32"):  # FP32's own distance from itself is nothing to share
-        return "--budget 2.0 (at most 2.0 away from FP32)"
-    return "--budget 2.0 (at most 2.0 worse than FP32), or --budget 5% (of FP32's score)"

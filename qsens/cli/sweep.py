@@ -20,7 +20,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
 from qsens.python.progress import ProgressLine
 from qsens.run.folder import RunPaths
-from qsens.selection.budget import stated_or_default
+from qsens.selection.budget import budget_example, stated_or_default
 
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
@@ -115,7 +115,7 @@ def _hear(line: str) -> None:
 
 def text_of(finished: "FinishedRun") -> str:
     """The chosen map, or what there is to choose from, and where the report is."""
-    from qsens.cli.select import budget_example, front_table, selection_text  # loads onnx
+    from qsens.cli.select import front_table, selection_text  # loads onnx
 
     study, folder = finished.study, finished.folder
     ends = [*_search_lines(finished), *_comparison_lines(finished), *_survival_lines(finished)]

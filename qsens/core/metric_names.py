@@ -157,9 +157,12 @@ def headline_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def format_value(value: float | None, digits: int = 4) -> str:
-    """A number with that many significant digits, at most four of them decimals.
+    """A number with that many significant digits, at most four of them decimals; small ones keep two.
 
     `∞` for identical images, a dash where nothing was measured.
+
+    >>> format_value(26.631), format_value(0.0000772), format_value(123456.7)
+    ('26.63', '0.000077', '123,457')
     """
     if value is None or value != value:
         return "—"
@@ -167,8 +170,12 @@ def format_value(value: float | None, digits: int = 4) -> str:
         return "∞" if value > 0 else "-∞"
     if value == 0:
         return "0"
-    if not 1e-3 <= abs(value) < 1e5:
+    if not 1e-7 <= abs(value) < 1e12:
         return f"{value:.{min(digits, 3) - 1}e}"
+    if abs(value) >= 1e5:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-3:
+        return f"{value:.{1 - math.floor(math.log10(abs(value)))}f}"
     decimals = min(max(0, digits - 1 - math.floor(math.log10(abs(value)))), 4)
     return f"{value:.{decimals}f}"
 

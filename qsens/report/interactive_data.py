@@ -31,7 +31,7 @@ def run_data(content: PageContent) -> dict[str, Any]:
     headline = headline_metrics(study.metrics)
     metrics = (*headline, *(metric for metric in study.metrics if metric not in headline))
     baseline, families = anchor_trial(study, Precision.FP32), _families(study, metrics)
-    short_layers = _tick_texts(study.layers)
+    int8, short_layers = anchor_trial(study, Precision.INT8), _tick_texts(study.layers)
     return {
         "name": content.run_name,
         "layers": [
@@ -39,7 +39,7 @@ def run_data(content: PageContent) -> dict[str, Any]:
                 "name": layer.name,
                 "short": short,
                 "block": layer.block,
-                "reason": content.reasons.get(layer.name, ""),
+                "reason": reason.text if (reason := content.reasons.get(layer.name)) else "",
             }
             for layer, short in zip(study.layers, short_layers, strict=True)
         ],
@@ -48,6 +48,7 @@ def run_data(content: PageContent) -> dict[str, Any]:
         "metrics": [_metric_data(content, metric) for metric in metrics],
         "chosen": None if content.chosen is None else content.chosen.number,
         "fp32": None if baseline is None else baseline.number,
+        "int8": None if int8 is None else int8.number,
         "walks": _walks(study, metrics),
     }
 
@@ -107,6 +108,7 @@ def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
         "references": []
         if curve is None
         else [{"label": line.label, "trial": line.trial} for line in curve.references],
+        "limit": _limit(content, metric),
         "floor": None if floor is None else {"label": floor.label, "value": floor.value},
         "yardsticks": [
             [tick.title, tick.value, format_value(tick.value)] for tick in yardstick_ticks(study, metric)
@@ -114,6 +116,14 @@ def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
         "fronts": [_front(content, metric, place) for place in range(-1, len(content.timings))],
         "effects": [] if effects is None else _effects(effects),
     }
+
+
+def _limit(content: PageContent, metric: str) -> dict[str, Any] | None:
+    """Where the limit lies on a score that has one; the axis has no place for an infinite one."""
+    limit = content.limits.get(metric)
+    if limit is None or not math.isfinite(limit.threshold):
+        return None
+    return {"value": limit.threshold, "label": f"limit {format_value(limit.threshold)}"}
 
 
 def _lines(curve: BoundaryCurve) -> list[dict[str, Any]]:

@@ -12,15 +12,15 @@ from PIL import Image
 from qsens.calibration.splits import spread_places
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# Characters of base64 over all runs of a page; the charting library takes 2 million more.
-MOST_CHARACTERS = 6_000_000
+# Characters of base64 of one run, and over all runs of a page; the charting library takes 2 million more.
+MOST_OF_A_RUN, MOST_CHARACTERS = 500_000, 1_500_000
 # Longer side in pixels and number of inputs, tried in turn; each is capped by what there is.
 _MANY = 1000
 _FORMS = (
     *((side, _MANY) for side in (384, 256, 192, 128)),
     *((128, 4), (128, 3), (96, 3), (64, 3), (64, 2), (64, 1), (48, 1), (32, 1)),
 )
-_TRIED = 6
+_TRIED, _DOZEN = 6, 12
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,24 @@ class PackedPictures:
 
 
 def pack_pictures(
-    samples: Mapping[int, Array], baseline: int | None, most_characters: int = MOST_CHARACTERS
+    samples: Mapping[int, Array],
+    baseline: int | None,
+    most_characters: int = MOST_OF_A_RUN,
+    first: Sequence[int] = (),
 ) -> PackedPictures | None:
     """Pictures within `most_characters`; `None` without FP32's pictures.
 
     samples: by trial number, uint8 (K, 3, H, W), 0 to 255, RGB; those of another shape than FP32's are left
-    out. Beyond the limit the pictures get smaller and fewer, at last those of some trials are left out.
+    out. Beyond the limit those of all but about a dozen trials are left out, then the pictures get smaller
+    and fewer, at last those of more trials are left out; `first` are the trials that are left out last.
     """
     if baseline is None or baseline not in samples:
         return None
     reference = samples[baseline]
     alike = [number for number in samples if samples[number].shape == reference.shape]
-    form, size = _form_within(samples, alike, baseline, most_characters)
-    kept = _spread(alike, baseline, min(len(alike), int(len(alike) * most_characters / size)))
+    wanted = [baseline, *(number for number in first if number in alike)]
+    form, size = _form_within(samples, alike, wanted, most_characters)
+    kept = _spread(alike, wanted, min(len(alike), int(most_characters / size)))
     shown = _shrunk(reference[:1], form[0])
     return PackedPictures(
         width=shown.shape[3],
@@ -80,24 +85,26 @@ def pack_pictures(
 
 
 def _form_within(
-    samples: Mapping[int, Array], alike: Sequence[int], baseline: int, most: int
+    samples: Mapping[int, Array], alike: Sequence[int], wanted: Sequence[int], most: int
 ) -> tuple[tuple[int, int], float]:
-    """The best form of at most `most` characters, else the smallest, and about how many it takes."""
+    """The best form in which a dozen trials take at most `most` characters, and what a trial takes in it."""
+    baseline = wanted[0]
     count, _, height, width = samples[baseline].shape
     forms = dict.fromkeys((min(side, max(height, width)), min(few, count)) for side, few in _FORMS)
-    tried = _spread(alike, baseline, _TRIED)
+    tried = _spread(alike, wanted, _TRIED)
     size = 0.0
     for form in forms:
-        size = sum(map(len, _encoded(samples, tried, baseline, form).values())) * len(alike) / len(tried)
-        if size <= most:
+        size = sum(map(len, _encoded(samples, tried, baseline, form).values())) / len(tried)
+        if size * min(len(alike), _DOZEN) <= most:
             break
     return form, size
 
 
-def _spread(alike: Sequence[int], baseline: int, count: int) -> list[int]:
-    """FP32 and about `count` trials spread over all."""
-    places = spread_places(len(alike), count)
-    return list(dict.fromkeys([baseline, *(alike[place] for place in places)]))
+def _spread(alike: Sequence[int], wanted: Sequence[int], count: int) -> list[int]:
+    """The trials that are wanted, and others spread over all, about `count` together."""
+    others = [number for number in alike if number not in wanted]
+    places = spread_places(len(others), max(min(count - len(wanted), len(others)), 0))
+    return list(dict.fromkeys([*wanted, *(others[place] for place in places)]))
 
 
 def _encoded(

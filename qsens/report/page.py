@@ -9,24 +9,25 @@ from importlib.util import find_spec
 from typing import Any
 
 from qsens.core.interfaces import Decision
-from qsens.core.maps import anchor_trial, built_map, int8_share
+from qsens.core.maps import anchor_trial
 from qsens.core.metric_names import axis_title
-from qsens.core.other_work import other_work_text
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
 from qsens.device.visible_text import visible_text
-from qsens.report.findings import Finding
+from qsens.report.findings import Finding, Severity
 from qsens.report.interactive_data import run_data
-from qsens.report.interactive_pictures import MOST_CHARACTERS, pack_pictures
+from qsens.report.interactive_pictures import MOST_CHARACTERS, MOST_OF_A_RUN, pack_pictures
+from qsens.report.page_answer import answer_section
 from qsens.report.page_content import (
     STYLE,
     PageContent,
-    Picture,
     interactive_script,
     read_asset,
     static_script,
 )
+from qsens.report.page_figures import figures_section
 from qsens.report.page_layers import layer_table
+from qsens.report.page_network import network_picture
 from qsens.report.page_repair import repair_section
 from qsens.report.page_tables import (
     comparison,
@@ -36,7 +37,6 @@ from qsens.report.page_tables import (
     trial_table,
 )
 from qsens.report.page_text import escape
-from qsens.selection.yardsticks import place_sentences
 
 MISSING = (
     "The charts of this page do not move: the Python package plotly was not installed when it was written. "
@@ -66,16 +66,24 @@ def interactive_section() -> str:
 
 def interactive_scripts(runs: Sequence[PageContent]) -> str:
     """The values of the runs and the compressed library, both as data that no browser executes."""
-    share = MOST_CHARACTERS // max(len(runs), 1)
+    share = min(MOST_OF_A_RUN, MOST_CHARACTERS // max(len(runs), 1))
     values = []
     for content in runs:
         baseline = anchor_trial(content.study, Precision.FP32)
-        packed = pack_pictures(content.samples, None if baseline is None else baseline.number, share)
+        packed = pack_pictures(
+            content.samples, None if baseline is None else baseline.number, share, _first(content)
+        )
         values.append({**run_data(content), "pictures": None if packed is None else packed.to_json()})
     return (
         f'<script type="application/json" id="page-data">{script_json({"runs": values})}</script>\n'
         f'<script type="text/plain" id="charting-library">{charting_library()}</script>\n'
     )
+
+
+def _first(content: PageContent) -> list[int]:
+    """Trials whose pictures matter most: the chosen map's, and those of INT8 everywhere."""
+    found = (content.chosen, anchor_trial(content.study, Precision.INT8))
+    return [trial.number for trial in found if trial is not None]
 
 
 def script_json(value: object) -> str:
@@ -119,7 +127,10 @@ def render_pages(runs: Sequence[PageContent], *, is_static: bool = False, extra:
         *([comparison(runs), extra, run_switch(runs)] if len(runs) > 1 else [extra]),
         *(_of_run(place, _summary(content)) for place, content in enumerate(runs)),
         interactive_section() if is_interactive else "" if is_static else static_notice(),
-        *(_of_run(place, _body(content)) for place, content in enumerate(runs)),
+        *(
+            _of_run(place, _body(content, is_interactive=is_interactive))
+            for place, content in enumerate(runs)
+        ),
     ]
     scripts = f"<script>{interactive_script() if is_interactive else static_script()}</script>"
     return (
@@ -143,53 +154,40 @@ def _of_run(place: int, parts: str) -> str:
 
 
 def _summary(content: PageContent) -> str:
-    return f"{_headline(content)}{_findings(content.findings)}"
+    return f"{_counts(content)}{answer_section(content)}{network_picture(content)}"
 
 
-def _body(content: PageContent) -> str:
+def _body(content: PageContent, *, is_interactive: bool) -> str:
     return "".join(
         (
-            _figures(content.pictures),
+            _findings(content.findings),
+            _scores(content),
+            _search_section(content.decisions),
+            figures_section(content.pictures, is_interactive=is_interactive),
             repair_section(content.repair, content.study),
             _layers_section(content),
-            _search_section(content.decisions),
             _trials_section(content),
             _provenance(content),
         )
     )
 
 
-def _work_of_layers(study: Study) -> str:
-    return "layers' multiply-accumulates" if study.other_work else "multiply-accumulates"
-
-
-def _headline(content: PageContent) -> str:
-    study, chosen = content.study, content.chosen
-    if chosen is None:
-        answer = "<strong>No map has been chosen yet.</strong>"
-    else:
-        share = f"{int8_share(study, chosen):.1%} of the {_work_of_layers(study)} in INT8"
-        name = escape(study.shapes.map_title(built_map(chosen)))
-        answer = f"<strong>Chosen map: {name}</strong><br>Trial {chosen.number}, {share}."
-    if study.other_work:
-        answer += f"<br>{escape(other_work_text(study.layers, study.other_work))}"
-    verdict = f"<p>{escape(content.verdict)}</p>" if content.verdict else ""
-    verdict += "".join(f"<p>{escape(text)}</p>" for text in _on_a_scale(content))
+def _counts(content: PageContent) -> str:
+    study = content.study
     scored, total = len(study.scored()), len(study.trials)
     counts = f"{len(study.layers)} layers, {total} trials, {scored} scored. Written {escape(content.date)}."
+    worries = sum(entry.severity is Severity.WARNING for entry in content.findings)
+    link = f' <a href="#read-first">{worries} to read before believing it</a>.' if worries else ""
+    return f'<p class="faint">{counts}{link}</p>'
+
+
+def _scores(content: PageContent) -> str:
+    table = score_table(content.study, content.chosen, content.timings)
     return (
-        f'<p class="faint">{counts}</p>'
-        f'<div class="answer">{answer}{verdict}</div>{score_table(study, chosen, content.timings)}'
+        f"<h2>Scores</h2>{table}"
         f'<p class="faint">± is the 95% interval: of the difference to FP32 on the same inputs where it was '
-        f"measured, of the value itself otherwise{_of_times(content)}. {_meanings(study)}</p>"
+        f"measured, of the value itself otherwise{_of_times(content)}. {_meanings(content.study)}</p>"
     )
-
-
-def _on_a_scale(content: PageContent) -> list[str]:
-    """Sentences on what the chosen map, and INT8 everywhere, cost in familiar alterations."""
-    int8 = anchor_trial(content.study, Precision.INT8)
-    others = [] if int8 is content.chosen else [("INT8 everywhere", int8)]
-    return place_sentences(content.study, [("The chosen map", content.chosen), *others])
 
 
 def _of_times(content: PageContent) -> str:
@@ -208,35 +206,7 @@ def _findings(findings: Sequence[Finding]) -> str:
         f'<div class="finding {entry.severity}"><b>{escape(entry.title)}.</b>{escape(entry.text)}</div>'
         for entry in findings
     )
-    return f"<h2>Read this first</h2>{entries}"
-
-
-def _figures(pictures: Sequence[Picture]) -> str:
-    """The drawn figures; the script folds them away where charts that move show the same."""
-    if not pictures:
-        return ""
-    shown = "".join(
-        f"<h3>{escape(picture.heading)}</h3>{_figure(picture)}"
-        for picture in pictures
-        if not picture.is_detail
-    )
-    details = "".join(
-        f"<details><summary>{escape(picture.heading)}</summary>{_figure(picture)}</details>"
-        for picture in pictures
-        if picture.is_detail
-    )
-    return (
-        '<h2>Figures</h2><details class="figures" open><summary>As drawn for papers and print</summary>'
-        f"{shown}{details}</details>"
-    )
-
-
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    return (
-        f'<figure><img alt="{escape(picture.heading)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
+    return f'<h2 id="read-first">Read before believing it</h2>{entries}'
 
 
 def _layers_section(content: PageContent) -> str:
@@ -277,13 +247,12 @@ def _resting_on(trials: Sequence[int]) -> str:
 
 
 def _trials_section(content: PageContent) -> str:
-    table = trial_table(content.study, content.chosen, content.evidence, content.timings)
+    table = trial_table(content.study, content.chosen, content.timings)
     return (
         '<h2>All trials</h2><p class="faint">Click a heading to sort. The bar shows the precision of every '
         'layer as the engine ran, first layer at the left: <span class="chip fp32">FP32</span> '
         '<span class="chip fp16">FP16</span> <span class="chip int8">INT8</span>. A star after the number: '
-        f"built differently from the request. The number links to the trial's features."
-        f"{_of_screens(content.study)}</p>{table}"
+        f"built differently from the request.{_of_screens(content.study)}</p>{table}"
     )
 
 

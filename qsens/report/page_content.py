@@ -14,6 +14,8 @@ from qsens.report.figures.sensitivity import Sensitivity
 from qsens.report.findings import Finding
 from qsens.run.floors import Floor
 from qsens.run.without_repair import ComparedMap
+from qsens.selection.budget import Limit
+from qsens.selection.reasons import Reason
 from qsens.selection.timings import Timings
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 
 # One scope, in this order: later files use what earlier ones define.
-_SCRIPTS = ("page.js", "pictures.js", "card.js", "charts.js", "chart_kinds.js", "walk.js", "start.js")
+_SCRIPTS = (
+    *("page.js", "network.js", "pictures.js", "card.js", "charts.js", "chart_kinds.js", "compare.js"),
+    "start.js",
+)
 
 
 def read_asset(name: str) -> str:
@@ -38,7 +43,9 @@ def interactive_script() -> str:
 
 def static_script() -> str:
     """The script of a page without charts: tables, theme and the switch between runs."""
-    return "\n".join(('(() => {\n"use strict";', read_asset("page.js"), "startPage();", "})();"))
+    return "\n".join(
+        ('(() => {\n"use strict";', read_asset("page.js"), read_asset("network.js"), "startPage();", "})();")
+    )
 
 
 STYLE = read_asset("page.css")
@@ -67,14 +74,15 @@ class RepairContent:
 class PageContent:
     """One run on the page.
 
-    `verdict` says on what grounds the map was chosen; `evidence` holds relative links by trial number;
-    `provenance` are titled groups of names and values; `date` is when the page was written; `timings` are
+    `verdict` says on what grounds the map was chosen, `notes` what to know beside the choice, `command` what
+    to type next; `provenance` are titled groups of names and values; `date` is when the page was written;
+    `limits` are those of the choice, or of the spec where none was made, by metric; `connections` the
+    layers that each layer takes its values from, `None` where they are not known; `timings` are
     times that were measured on devices; `audit` is what the chosen map's engine said of its layers.
     `sensitivities` are effects of single layers, the headline metric's first; `floors` are what distances
     show where only the images differ, by metric; `samples` are pictures by trial number, uint8 (K, 3, H, W),
     0 to 255, RGB, of the same inputs for every trial; `reasons` says why a layer has its precision, by
-    layer name, for the layers where a strategy says it; `decisions` are the steps of a search; `repair` is
-    what the run's repair did.
+    layer name; `decisions` are the steps of a search; `repair` is what the run's repair did.
     """
 
     run_name: str
@@ -83,7 +91,6 @@ class PageContent:
     verdict: str
     findings: Sequence[Finding]
     pictures: Sequence[Picture]
-    evidence: Mapping[int, str]
     provenance: Mapping[str, Mapping[str, str]]
     date: str
     timings: Sequence[Timings] = ()
@@ -91,6 +98,10 @@ class PageContent:
     sensitivities: Sequence[Sensitivity] = ()
     floors: Mapping[str, Floor] = field(default_factory=dict)
     samples: "Mapping[int, Array]" = field(default_factory=dict)
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
     decisions: Sequence[Decision] = ()
     repair: RepairContent = RepairContent()
+    notes: Sequence[str] = ()
+    command: str = ""
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    connections: Mapping[str, tuple[str, ...]] | None = None

@@ -13,7 +13,8 @@ from qsens.device.audit import LayerAudit
 from qsens.report.figures.sensitivity import Effect, Sensitivity
 from qsens.report.page_content import PageContent
 from qsens.report.page_tables import chip, number_cell, sortable_table
-from qsens.report.page_text import escape
+from qsens.report.page_text import escape, word_of
+from qsens.selection.reasons import Reason
 from qsens.selection.timings import Timings
 
 
@@ -183,11 +184,16 @@ def _time_column(head: str, rows: Mapping[str, Mapping[str, Any]]) -> _Column:
     return _Column(head, cell)
 
 
-def _reason_columns(reasons: Mapping[str, str]) -> list[_Column]:
+def _reason_columns(reasons: Mapping[str, Reason]) -> list[_Column]:
+    """A word for each layer's precision, with the whole reason on demand."""
     if not reasons:
         return []
 
     def cell(layer: Layer) -> str:
-        return f'<td class="text reason">{escape(reasons.get(layer.name, "—"))}</td>'
+        reason = reasons.get(layer.name)
+        if reason is None:
+            return "<td>—</td>"
+        text = f"<details><summary>{word_of(reason)}</summary>{escape(reason.text)}</details>"
+        return f'<td class="reason">{text}</td>'
 
-    return [_Column("reason", cell)]
+    return [_Column("why", cell)]

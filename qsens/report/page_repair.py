@@ -9,7 +9,7 @@ from qsens.core.trial import Study
 from qsens.repair.effect import LayerEffect, RepairEffect, TensorEffect
 from qsens.repair.repair import StageResult, summary_of
 from qsens.report.page_content import RepairContent
-from qsens.report.page_tables import score_text
+from qsens.report.page_tables import score_text, wide
 from qsens.report.page_text import escape
 from qsens.run.without_repair import ComparedMap
 
@@ -115,4 +115,4 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f'<th class="text">{escape(text)}</th>' for text in heads)
     cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return wide(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "Repair")

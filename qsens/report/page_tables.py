@@ -1,6 +1,6 @@
 """Tables of the report page as HTML: reference scores, trials, several runs; cells that tables share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from qsens.core.alterations import title_of
 from qsens.core.layer import Layer
@@ -38,7 +38,12 @@ def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] =
     )
     body = "".join(_score_row(name, trial, study, timings, is_chosen=mark) for name, trial, mark in rows)
     body += "".join(_yardstick_row(entry, study, len(timings)) for entry in study.yardsticks)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return wide(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "Scores")
+
+
+def wide(table: str, name: str) -> str:
+    """A table that scrolls by itself where it is wider than the page, by keys too, labelled by `name`."""
+    return f'<div class="wide" tabindex="0" role="group" aria-label="{escape(name)}, a table">{table}</div>'
 
 
 def score_text(score: Score | None) -> str:
@@ -58,19 +63,14 @@ def chip(precision: Precision | None, *, differs: bool = False) -> str:
     return f'<span class="{classes}">{precision.upper()}</span>'
 
 
-def trial_table(
-    study: Study, chosen: Trial | None, evidence: Mapping[int, str], timings: Sequence[Timings] = ()
-) -> str:
-    """One row a trial; `evidence` holds relative links by trial number, `timings` measured times.
+def trial_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] = ()) -> str:
+    """One row a trial; `timings` are measured times.
 
     A row carries its trial's number, by which the script finds it.
     """
     heads = ["trial", "map", "layers", "INT8 MACs", *map(_time_head, timings)]
     heads += [*map(short_name, study.metrics), "overflows", "seconds"]
-    rows = [
-        _trial_row(trial, study, evidence.get(trial.number), timings, is_chosen=trial is chosen)
-        for trial in study.trials
-    ]
+    rows = [_trial_row(trial, study, timings, is_chosen=trial is chosen) for trial in study.trials]
     return sortable_table(heads, rows, "trials")
 
 
@@ -128,14 +128,9 @@ def _share_text(study: Study, share: float) -> str:
     return f"{share:.1%}{of_all_work(share, study.layers, study.other_work)}"
 
 
-def _trial_row(
-    trial: Trial, study: Study, evidence: str | None, timings: Sequence[Timings], *, is_chosen: bool
-) -> str:
+def _trial_row(trial: Trial, study: Study, timings: Sequence[Timings], *, is_chosen: bool) -> str:
     shown = built_map(trial)
-    number = str(trial.number)
-    if evidence is not None:
-        number = f'<a href="{escape(evidence)}">{number}</a>'
-    cells = [f'<td class="number" data-key="{trial.number}">{number}</td>']
+    cells = [number_cell(str(trial.number), trial.number)]
     title = escape(study.shapes.map_title(shown))
     cells.append(f'<td class="text">{title}{_note(trial, study)}</td>')
     cells.append(f"<td>{map_picture(shown, study.layers)}</td>")
@@ -210,10 +205,8 @@ def _sort_key(value: float) -> str:
 def sortable_table(heads: Sequence[str], rows: Sequence[str], name: str) -> str:
     """A table that the script sorts by a click on a heading; `name` is its class beside `sortable`."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    return (
-        f'<div class="wide"><table class="sortable {name}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return wide(f'<table class="sortable {name}">{body}</table>', name.capitalize())
 
 
 def run_switch(runs: Sequence[PageContent]) -> str:

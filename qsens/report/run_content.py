@@ -1,8 +1,10 @@
 """Content of a run folder that the report needs beside the study: chosen map, pictures, provenance."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from qsens.core.errors import QsensError
 from qsens.core.files import is_as_written
-from qsens.core.metric_names import images_needed
+from qsens.core.metric_names import headline_metric, images_needed
 from qsens.core.spec import SweepSpec
 from qsens.core.spec_paths import with_paths
 from qsens.core.trial import Study, Trial, untried
@@ -18,15 +20,25 @@ from qsens.device.npz_sizes import read_arrays
 from qsens.repair.effect import read_effect
 from qsens.repair.repair import kept_stages
 from qsens.report.page_content import RepairContent
-from qsens.run.evidence import evidence_path, is_pictures, samples_path
+from qsens.report.page_text import time_in_words
+from qsens.run.evidence import is_pictures, samples_path
 from qsens.run.floors import Floor, read_floors
 from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.run.without_repair import compared_maps
-from qsens.selection.choose import PairedError
+from qsens.selection.budget import (
+    DEFAULT_BUDGET,
+    Budget,
+    Limit,
+    budget_example,
+    parse_guard,
+    stated_or_default,
+)
+from qsens.selection.choose import PairedError, has_scored, limit_of_points, limits_of
 from qsens.selection.precision_map_file import read_precision_map
+from qsens.selection.reasons import Reason, ReasonKind
 from qsens.selection.timings import Timings, tables_of_run, timings_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,8 +48,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class RunContent:
     """The content of the run folder `run`, read once for tables, figures and the page.
 
-    `chosen` is the trial whose map was selected, `verdict` on what grounds, `reasons` why each layer has its
-    precision in it, by layer name; `repair` what its repair did; `samples` are pictures of all
+    `chosen` is the trial whose map was selected, `verdict` on what grounds, `notes` what to know beside that,
+    `reasons` why each layer has its precision in it, by layer name; `command` is what to type next, `limits`
+    by metric what a map must keep to; `repair` what its repair did; `samples` are pictures of all
     scored trials, uint8 (K, 3, H, W), 0 to 255, RGB.
     """
 
@@ -49,8 +62,11 @@ class RunContent:
     timings: tuple[Timings, ...]
     floors: Mapping[str, Floor]
     samples: Mapping[int, Array]
-    reasons: Mapping[str, str]
+    reasons: Mapping[str, Reason]
     repair: RepairContent
+    notes: Sequence[str]
+    command: str
+    limits: Mapping[str, Limit]
 
 
 def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
@@ -63,12 +79,12 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
     study, paths = read_study(run), RunPaths(run)
     document = chosen_document(run, study)
     number = None if document is None else int(document["trial"])
-    floors = read_floors(run)
+    floors, spec = read_floors(run), _spec_or_none(run)
     return RunContent(
         run=run,
         study=study,
         chosen=next((trial for trial in study.trials if trial.number == number), None),
-        verdict=verdict_text(document),
+        verdict=advice_text(study) if document is None else verdict_text(document),
         paired_error=paired_errors(paths.evidence),
         timings=run_timings(run, study, latency),
         floors={} if floors is None else floors.floors,
@@ -77,6 +93,9 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
         repair=RepairContent(
             kept_stages(paths.repair_path), read_effect(paths.repair_effect_path), compared_maps(run, study)
         ),
+        notes=() if document is None else document.get("notes", ()),
+        command=_next_command(run, study, spec, is_chosen=document is not None),
+        limits=_limits(study, spec, document),
     )
 
 
@@ -95,19 +114,80 @@ def chosen_document(run: Path, study: Study) -> Mapping[str, Any] | None:
     return document if is_ours else None
 
 
-def _reasons(document: Mapping[str, Any] | None) -> dict[str, str]:
+def _reasons(document: Mapping[str, Any] | None) -> dict[str, Reason]:
     """The reasons that `qsens select` wrote for the layers; none in files of older versions."""
     reasons = {} if document is None else document.get("reasons", {})
-    return {name: reason["text"] for name, reason in reasons.items()}
+    return {
+        name: Reason(entry["text"], tuple(entry["trials"]), ReasonKind(entry["kind"]))
+        for name, entry in reasons.items()
+    }
 
 
-def verdict_text(document: Mapping[str, Any] | None) -> str:
-    """On what grounds the map was chosen, as a sentence or two."""
-    if document is None:
-        return (
-            "Choose one with: qsens select RUN --budget jpeg:95 --write (what JPEG 95 costs FP32's pictures; "
-            "or points, --budget 2.0)."
-        )
+def _spec_or_none(run: Path) -> SweepSpec | None:
+    try:
+        return read_run_spec(run)
+    except QsensError:
+        return None
+
+
+def _limits(study: Study, spec: SweepSpec | None, document: Mapping[str, Any] | None) -> dict[str, Limit]:
+    """The limits of the choice, or of the budget that the run has; none where its scores cannot tell them."""
+    try:
+        if document is not None:
+            points = _allowances(document["budget"])
+            found = [limit_of_points(study, metric, amount) for metric, amount in points.items()]
+        elif spec is not None:
+            budget = Budget.parse(stated_or_default(spec))
+            found = list(limits_of(study, budget, parse_guard(spec.guard), None))
+        else:
+            found = []
+    except QsensError:
+        return {}
+    return {limit.metric: limit for limit in found if not limit.is_open}
+
+
+def _allowances(budget: Mapping[str, Any]) -> dict[str, float]:
+    """The points that a choice allowed, by metric; without a number there is no limit."""
+    entries = [
+        (budget.get("guard_metric"), budget.get("guard_allowance")),
+        *((other["metric"], other["allowance"]) for other in budget.get("others", ())),
+        (budget["metric"], budget["allowance"]),
+    ]
+    return {metric: points for metric, points in entries if metric is not None and points is not None}
+
+
+def _next_command(run: Path, study: Study, spec: SweepSpec | None, *, is_chosen: bool) -> str:
+    """The command that ships the chosen map, or chooses one; empty where nothing was scored."""
+    path = _shown_path(run)
+    if is_chosen:
+        target = "" if spec is not None and spec.target is not None else " --for openvino"
+        return f"qsens export {path}{target}"
+    if not study.metrics:
+        return ""
+    example = budget_example(headline_metric(study)).partition(" (")[0]
+    return f"qsens select {path} {example} --write"
+
+
+def _shown_path(run: Path) -> str:
+    """The run as one types it here; elsewhere its name, as a page is passed on."""
+    here = Path.cwd()
+    shown = run.resolve()
+    return shlex.quote(str(shown.relative_to(here) if shown.is_relative_to(here) else shown.name))
+
+
+def advice_text(study: Study) -> str:
+    """How to choose a map, in words that fit what was scored."""
+    if not study.metrics:
+        return "Nothing was scored yet: let the sweep run on."
+    if has_scored(study, DEFAULT_BUDGET):
+        alike = f"; --budget {DEFAULT_BUDGET} allows what that alteration costs FP32's pictures"
+    else:
+        alike = ""
+    return f"Choose one with a budget: {budget_example(headline_metric(study))}{alike}."
+
+
+def verdict_text(document: Mapping[str, Any]) -> str:
+    """On what grounds the map was chosen, as a sentence."""
     budget = document["budget"]
     latency = document.get("latency")
     target = document["settings"].get("target")
@@ -116,18 +196,14 @@ def verdict_text(document: Mapping[str, Any] | None) -> str:
     names = [budget["metric"], *(other["metric"] for other in budget.get("others", ()))]
     text = f"{what} within a budget of {budget['text']} on {' and '.join(names)}"
     if latency is not None and latency["limit_ms"] is not None and budget["allowance"] is None:
-        return _with_notes(f"{what}.", document)
+        return f"{what}."
     if budget.get("guard_metric"):
         text += f", guarded by {budget['guard_metric']}"
     within = {
         True: "; the 95% interval lies within the budget too.",
         False: f"; the 95% interval reaches beyond the budget: score more images{_enough(document)}.",
     }
-    return _with_notes(text + within.get(budget["is_interval_within"], "."), document)
-
-
-def _with_notes(text: str, document: Mapping[str, Any]) -> str:
-    return " ".join([text, *document.get("notes", ())])
+    return text + within.get(budget["is_interval_within"], ".")
 
 
 def _enough(document: Mapping[str, Any]) -> str:
@@ -202,13 +278,6 @@ def _read_pictures(path: Path) -> Array:
     return images
 
 
-def evidence_links(run: Path, study: Study) -> dict[int, str]:
-    """Links from the page to the evidence files that exist, by trial number."""
-    folder = RunPaths(run).evidence
-    paths = {trial.number: evidence_path(folder, trial.number) for trial in study.trials}
-    return {number: f"evidence/{path.name}" for number, path in paths.items() if path.exists()}
-
-
 def missing_maps(run: Path, study: Study) -> int | None:
     """The number of planned maps without a trial.
 
@@ -235,9 +304,16 @@ def provenance_groups(run: Path, study: Study) -> dict[str, dict[str, str]]:
     except QsensError:
         return groups
     read = {} if provenance.weights_read is None else {"weights": provenance.weights_read}
-    groups["Read from disk"] = {"begun": provenance.created, **read, **provenance.contents}
+    groups["Read from disk"] = {"begun": _begun(provenance.created), **read, **provenance.contents}
     groups["Versions"] = dict(provenance.versions)
     return groups
+
+
+def _begun(created: str) -> str:
+    try:
+        return time_in_words(datetime.fromisoformat(created))
+    except ValueError:
+        return created
 
 
 def _spec_pairs(spec: SweepSpec, run: Path) -> dict[str, str]:

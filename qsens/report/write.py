@@ -3,7 +3,7 @@
 import io
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,14 +20,15 @@ from qsens.report.figures.style import render_png, render_svg
 from qsens.report.findings import findings_of
 from qsens.report.page import render_page
 from qsens.report.page_content import PageContent, Picture
+from qsens.report.page_text import time_in_words
 from qsens.report.run_content import (
     RunContent,
-    evidence_links,
     missing_maps,
     provenance_groups,
     read_run,
 )
 from qsens.report.tables import sensitivity_table, trials_table
+from qsens.run.connections import read_connections
 from qsens.run.decisions import read_decisions
 from qsens.run.evidence import load_audit
 from qsens.run.folder import RunPaths
@@ -91,15 +92,14 @@ def write_report(
     _write_tables(paths, found)
     figures = _figures(found)
     pictures = _write_figures(paths.figures, figures)
-    content = replace(_content(found, pictures), evidence=evidence_links(run, found.study))
-    write_atomically(paths.page, render_page(content, is_static=is_static).encode())
+    write_atomically(paths.page, render_page(_content(found, pictures), is_static=is_static).encode())
     if open_browser:
         webbrowser.open(paths.page.resolve().as_uri())
     return paths.page
 
 
 def page_content(run: Path, *, latency: Sequence[Path] = ()) -> PageContent:
-    """A run folder as `render_pages` takes it, without links to its evidence; the folder is only read.
+    """A run folder as `render_pages` takes it; the folder is only read.
 
     Raises:
         RunFolderError, SpecError: as `write_report`.
@@ -142,9 +142,8 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
             read_range_check(RunPaths(run).range_check_path),
         ),
         pictures=pictures,
-        evidence={},
         provenance=provenance_groups(run, study),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=time_in_words(datetime.now(UTC)),
         timings=found.timings,
         audit={}
         if chosen is None
@@ -155,6 +154,10 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         reasons=found.reasons,
         decisions=read_decisions(RunPaths(run).decisions_path),
         repair=found.repair,
+        notes=found.notes,
+        command=found.command,
+        limits=found.limits,
+        connections=read_connections(run, study.layers),
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from qsens.core.alterations import KINDS, Alteration, alterations_text
 from qsens.core.errors import SpecError
-from qsens.core.metric_names import base_name, facts_of
+from qsens.core.interfaces import Role
+from qsens.core.metric_names import base_name, facts_of, role_of
 from qsens.core.plugins import names
 from qsens.core.schema import shown
 from qsens.core.spec import SweepSpec
@@ -169,6 +170,15 @@ def two_budgets(metric: str, budget: Budget) -> SpecError:
     return SpecError(
         f"two budgets on {metric}: {budget}", "give each score one: --budget fid=5% --budget psnr=35"
     )
+
+
+def budget_example(metric: str) -> str:
+    """An example of a budget on a metric, with its meaning."""
+    if role_of(metric) is Role.DECIBELS:
+        return "--budget 35 (at least 35 dB)"
+    if base_name(metric).endswith("-fp32"):  # FP32's own distance from itself is nothing to share
+        return "--budget 2.0 (at most 2.0 away from FP32)"
+    return "--budget 2.0 (at most 2.0 worse than FP32), or --budget 5% (of FP32's score)"
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from html.parser import HTMLParser
 
 import pytest
 from compared_runs import fid_against, write_compared_run
+from report_studies import PIXEL
 
 from qsens.core.errors import BudgetError
 from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.write import comparison_page
 
 EVIL = "<b>a & b"
-PNG = b"\x89PNG not really"
 
 
 class Texts(HTMLParser):
@@ -23,7 +23,7 @@ class Texts(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.sources += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br", "wbr", "rect", "link", "input"):
+        if tag not in ("meta", "img", "br", "wbr", "rect", "path", "link", "input"):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -32,7 +32,7 @@ class Texts(HTMLParser):
             self.rows[-1].append("")
 
     def handle_endtag(self, tag):
-        if tag != "rect":
+        if tag not in ("rect", "path"):
             assert self.open.pop() == tag
         if tag in ("td", "th"):
             self._in_cell = False
@@ -55,7 +55,7 @@ def made(tmp_path_factory):
         comparison.check()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qsens.report.write.figures_of", lambda *_, **__: ())
-        page = comparison_page(comparison, {"compare-tradeoff": PNG})
+        page = comparison_page(comparison, {"compare-tradeoff": PIXEL})
     texts = Texts()
     # the charting library is one script of megabytes, which the browser tests of the page look at
     texts.feed(re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))

@@ -34,16 +34,18 @@ from qsens.report.page import charting_library, render_page, render_pages, scrip
 from qsens.report.page_content import PageContent, read_asset
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import trial_table
+from qsens.selection.reasons import Reason, ReasonKind
 from qsens.selection.timings import read_latency_table, timings_of
 
 LAYERS = style_layers()[:5]
 FID = "fid[lite0]"
 EVIL = "</script><script>alert(1)</script>"
+COSTLY = Reason("costs too much", (3,), ReasonKind.COSTLY)
 
 
 def content_of(study, **more):
     fields = {"run_name": "run", "chosen": None, "verdict": "", "findings": (), "pictures": ()}
-    fields |= {"evidence": {}, "provenance": {}, "date": "today", "study": study}
+    fields |= {"provenance": {}, "date": "today", "study": study}
     return PageContent(**{**fields, **more})
 
 
@@ -101,7 +103,7 @@ def test_screened_trials_are_shown_as_such_and_left_out_of_charts():
     data = run_data(content_of(study))
     assert data["trials"][5]["note"].startswith("screened: scored on 64 images only")
     assert all(5 not in metric["values"] for metric in data["metrics"])
-    row = next(row for row in trial_table(study, None, {}).split("<tr") if 'data-trial="5"' in row)
+    row = next(row for row in trial_table(study, None).split("<tr") if 'data-trial="5"' in row)
     assert 'class="screened"' in row
     assert row.count("screened on 64 images") == 1
     assert "only" not in row
@@ -120,7 +122,7 @@ def test_a_screened_trial_shows_what_else_is_wrong_with_it():
     study = screening_study(LAYERS)
     wrong = replace(study.trials[4], applied=PrecisionMap(Precision.FP16))
     study = replace(study, trials=(*study.trials[:4], wrong, *study.trials[5:]))
-    row = next(row for row in trial_table(study, None, {}).split("<tr") if 'data-trial="4"' in row)
+    row = next(row for row in trial_table(study, None).split("<tr") if 'data-trial="4"' in row)
     assert "screened on 32 images" in row
     assert "not as requested" in row
 
@@ -139,10 +141,10 @@ def test_effects_on_a_screen_are_a_series_of_their_own_and_a_block_is_apart():
 
 
 def test_a_layer_has_its_node_below_its_name_and_its_reason_before_numbers():
-    table = layer_table(content_of(boundary_study(LAYERS), reasons={LAYERS[0].name: "costs too much"}))
+    table = layer_table(content_of(boundary_study(LAYERS), reasons={LAYERS[0].name: COSTLY}))
     assert f'encode_1.<wbr>conv0<br><small class="faint">{LAYERS[0].node}</small>' in table
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", table)
-    assert heads[:3] == ["#", "layer", "reason"]
+    assert heads[:3] == ["#", "layer", "why"]
     assert "ONNX node" not in heads
 
 
@@ -172,7 +174,7 @@ def test_pictures_come_back_as_they_were():
 def test_large_pictures_are_averaged_down_and_many_are_left_out_within_the_limit():
     noise = np.random.default_rng(0).integers(0, 256, (2, 6, 3, 400, 200), dtype=np.uint8)
     samples = {0: noise[0], 1: noise[1]}
-    packed = pack_pictures(samples, 0)
+    packed = pack_pictures(samples, 0, 6_000_000)
     assert (packed.width, packed.height, packed.count) == (192, 384, 6)
     assert "192 x 384 of 200 x 400 pixels" in packed.note
     small = pack_pictures(samples, 0, 250_000)
@@ -200,7 +202,7 @@ def test_texts_cannot_end_a_script():
     assert "<" not in script_json({"name": EVIL})
     assert json.loads(script_json({"name": EVIL + "\u2028"})) == {"name": EVIL + r"\u2028"}
     layers = (layer(0, EVIL, EVIL, 10), *style_layers()[1:4])
-    content = content_of(boundary_study(layers), reasons={EVIL: EVIL}, run_name=EVIL)
+    content = content_of(boundary_study(layers), reasons={EVIL: replace(COSTLY, text=EVIL)}, run_name=EVIL)
     assert "alert(1)</script>" not in render_page(content)
 
 
@@ -260,7 +262,7 @@ def test_the_layer_table_has_what_is_known(tmp_path):
             audit={first.name: audit},
             sensitivities=[sensitivity_of(study, FID)],
             timings=(timings_of(study, timed),),
-            reasons={first.name: "costs 3 points < budget"},
+            reasons={first.name: replace(COSTLY, text="costs 3 points < budget")},
         )
     )
     for text in (

@@ -72,10 +72,10 @@ def test_each_table_gets_a_figure_that_says_where_it_was_measured(timings):
 
 def test_tables_have_a_column_of_times_only_where_there_are_any(timings):
     times = [timings(FP32=8.0, half=4.0)]
-    for table in (trial_table(study(), None, {}, times), score_table(study(), None, times)):
+    for table in (trial_table(study(), None, times), score_table(study(), None, times)):
         assert "ms, Test Board, openvino 1.0, batch 1" in table
         assert "8.000 ± 0.020" in table
-    assert "Test Board" not in trial_table(study(), None, {})
+    assert "Test Board" not in trial_table(study(), None)
     frame = trials_table(study(), times)
     column = frame["ms[Test Board, openvino 1.0, batch 1]"]
     assert column[0] == 8.0

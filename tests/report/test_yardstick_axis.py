@@ -99,7 +99,7 @@ def test_the_page_tells_what_maps_cost_in_familiar_alterations(study):
 
 
 def test_charts_that_move_have_them_too(study):
-    content = PageContent("run", study, None, "", (), (), {}, {}, "today")
+    content = PageContent("run", study, None, "", (), (), {}, "today")
     metric = next(entry for entry in run_data(content)["metrics"] if entry["name"] == study.metrics[0])
 
     assert [title for title, *_ in metric["yardsticks"]] == ["JPEG 95", "noise of 1 level"]

@@ -1,7 +1,6 @@
 // Which trial is looked at, its card, and the marks in charts and tables that follow it. `page` is the run
 // that the tables show; with charts over all runs the trial may be of another one.
 const PRECISIONS = ["fp32", "fp16", "int8"];
-const MOST_CARD_INPUTS = 3;
 const look = { page: 0, run: 0, trial: null, isHeld: false };
 
 const currentRun = () => data.runs[look.page];
@@ -34,6 +33,7 @@ function release() {
 
 function refreshLook() {
   drawCard();
+  drawCompared();
   markRows();
   markPoint();
 }
@@ -73,22 +73,21 @@ function factsOf(run, trial) {
 
 function drawCard() {
   const run = data.runs[look.run];
-  const card = document.querySelector("aside.card");
+  const head = control("card-head");
   const trial = trialOf(run, look.trial);
-  card.classList.toggle("held", look.isHeld);
+  control("card").classList.toggle("held", look.isHeld);
   if (!trial) {
-    card.replaceChildren(element("p", { className: "faint" }, "Point at a mark in the chart."));
+    head.replaceChildren(element("p", { className: "faint" }, "Nothing was tried yet."));
     return;
   }
-  const words = trial.number === run.chosen ? `${trial.title} (chosen)` : trial.title;
-  const head = element("h3", {}, `Trial ${trial.number}`);
-  if (data.runs.length > 1) {
-    head.append(element("small", {}, ` of ${run.name}`));
-  }
+  const title = element("h2", {}, `Trial ${trial.number}`);
+  const whose = data.runs.length > 1 ? ` of ${run.name}` : "";
+  const chosen = trial.number === run.chosen ? ", the chosen map" : "";
+  title.append(element("small", {}, `${whose}${chosen}`));
   const list = element("dl");
   factsOf(run, trial).forEach(([name, value]) =>
     list.append(element("dt", {}, name), element("dd", {}, value)));
-  const parts = [head, element("p", {}, words), mapStrip(run, trial.map)];
+  const parts = [title, element("p", {}, trial.title), mapStrip(run, trial.map)];
   if (trial.asked) {
     parts.push(element("p", { className: "note" }, "Built differently from what was asked for:"),
       mapStrip(run, trial.asked));
@@ -96,8 +95,11 @@ function drawCard() {
   if (trial.note) {
     parts.push(element("p", { className: "note" }, trial.note));
   }
-  parts.push(list, cardPictures(run, trial), cardButtons());
-  card.replaceChildren(...parts);
+  if (run.pictures && !hasPictures(run, trial.number)) {
+    parts.push(element("p", { className: "faint" }, "No sample pictures were kept of this trial."));
+  }
+  head.replaceChildren(...parts);
+  control("card-facts").replaceChildren(list, cardButtons());
 }
 
 function cardButtons() {
@@ -113,29 +115,6 @@ function cardButtons() {
     row.focus({ preventScroll: true });
   });
   return element("p", { className: "buttons" }, hold, find);
-}
-
-function cardPictures(run, trial) {
-  const grid = element("div", { className: "card-pictures" });
-  const pictures = run.pictures;
-  if (!pictures || !(trial.number in pictures.data)) {
-    grid.append(element("p", { className: "faint" }, "No sample pictures were kept of this trial."));
-    return grid;
-  }
-  const count = Math.min(pictures.count, MOST_CARD_INPUTS);
-  grid.style.setProperty("--inputs", Math.max(count, 2));
-  Promise.all([pixelsOf(run, pictures.baseline), pixelsOf(run, trial.number)]).then(([baseline, pixels]) => {
-    [["FP32", baseline], ["this map", pixels]].forEach(([name, bytes]) => {
-      grid.append(element("span", { className: "faint" }, name));
-      for (let input = 0; input < count; input += 1) {
-        const canvas = element("canvas", { title: `${name}, input ${input + 1}` });
-        drawPicture(canvas, pictures, bytes, input);
-        grid.append(canvas);
-      }
-    });
-    grid.dataset.trial = trial.number;
-  });
-  return grid;
 }
 
 function startCard() {
@@ -159,7 +138,7 @@ function startCard() {
   listeners.run.push((place) => {
     Object.assign(look, { page: place, run: place, isHeld: false });
     const run = currentRun();
-    look.trial = run.chosen ?? run.fp32 ?? run.trials[0]?.number ?? null;
+    look.trial = run.chosen ?? run.int8 ?? run.trials[0]?.number ?? null;
     refreshLook();
   });
 }

@@ -92,6 +92,16 @@ function yAxis(layout, metric, places) {
   return parts.join(" ");
 }
 
+// Where a map must stay: the line that the choice went by.
+function limitTraces(place, left, right) {
+  const { limit } = metricOf(data.runs[place]);
+  if (!limit || view.isOverlay || (view.isLog && limit.value <= 0)) {
+    return [];
+  }
+  return [{ type: "scatter", mode: "lines", x: [left, right], y: [limit.value, limit.value], name: plain(limit.label),
+    hoverinfo: "name", line: { color: palette().limit, width: 2.5, dash: "dash" } }];
+}
+
 function horizontal(name, value, last, more) {
   return { type: "scatter", mode: "lines", x: [0, last], y: [value, value], name: plain(name), hoverinfo: "name", ...more };
 }
@@ -175,6 +185,7 @@ function boundaryChart(places, layout) {
       }
     });
     traces.push(...(view.isOverlay ? [] : referenceTraces(place, run.layers.length, lowest)));
+    traces.push(...limitTraces(place, 0, run.layers.length));
     traces.push(...yardstickTraces(place, run.layers.length, lowest));
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
@@ -197,7 +208,7 @@ function tradeoffChart(places, layout) {
     const front = metric.fronts[view.cost + 1] ?? [];
     traces.push(marks(place, front, front.map((number) => costOf(trialOf(run, number))), lowest, {
       mode: "lines", name: nameIn(place, "Pareto front"), error_y: undefined,
-      line: { shape: view.cost < 0 ? "vh" : "hv", color: view.isOverlay ? lookOf(place, 0).colour : palette().chosen, width: 3 }, opacity: 0.8,
+      line: { shape: view.cost < 0 ? "vh" : "hv", color: view.isOverlay ? lookOf(place, 0).colour : cssColour("--faint"), width: 2 }, opacity: 0.8,
     }));
     FAMILIES.forEach((family, index) => {
       const members = shown.filter((trial) => trial.family === family);
@@ -216,7 +227,9 @@ function tradeoffChart(places, layout) {
     if (chosen) {
       traces.push({ ...star(place, run.chosen, costOf(chosen), lowest), showlegend: !view.isOverlay });
     }
-    traces.push(...yardstickTraces(place, Math.max(...shown.map(costOf)), lowest));
+    const costs = shown.map(costOf);
+    traces.push(...limitTraces(place, Math.min(...costs), Math.max(...costs)));
+    traces.push(...yardstickTraces(place, Math.max(...costs), lowest));
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
   layout.xaxis.title = { text: view.cost < 0

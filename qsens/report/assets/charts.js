@@ -1,10 +1,16 @@
 // The chart: which one is shown, its colours, zoom, pointing, clicking and keys. `chart_kinds.js` makes traces.
-const view = { chart: "boundary", metric: null, cost: -1, isLog: false, isOverlay: false };
+const view = { chart: "tradeoff", metric: null, cost: -1, isLog: false, isOverlay: false };
 const DARK = {
-  colours: ["#56B4E9", "#F0A07A", "#5CCBA5", "#D79BC6", "#E6C35C", "#B8B8B8"], chosen: "#FFC845",
+  colours: ["#56B4E9", "#9DB6C9", "#7FD1D6", "#E6E6E3", "#B9A5F2", "#B8B8B8"], chosen: "#FFC845", limit: "#F0733D",
 };
 const LIGHT = {
-  colours: ["#0072B2", "#D55E00", "#007F5F", "#A0528C", "#B87A00", "#6b6b6b"], chosen: "#E69F00",
+  colours: ["#0072B2", "#4A6A82", "#0E7C86", "#1a1a1a", "#5B4DB1", "#6b6b6b"], chosen: "#E69F00", limit: "#D55E00",
+};
+// Why a chart has nothing to show.
+const EMPTY = {
+  tradeoff: "Nothing was scored yet.",
+  boundary: "No map of this run cuts the network in two, one side in INT8: --strategy boundary tries these.",
+  sensitivity: "No map of this run tells of a single layer: --strategy one-at-a-time tries these.",
 };
 let drawn = { points: [] };
 
@@ -45,9 +51,9 @@ function baseLayout(kind) {
 
 function drawChart() {
   const layout = baseLayout(view.chart);
-  drawn = metricOf(currentRun())
-    ? CHART_KINDS[view.chart](shownRuns(), layout)
-    : { traces: [], layout, note: "Nothing was scored yet.", points: [] };
+  drawn = view.isEmpty
+    ? { traces: [], layout, note: metricOf(currentRun()) ? EMPTY[view.chart] : "Nothing was scored yet.", points: [] }
+    : CHART_KINDS[view.chart](shownRuns(), layout);
   const ring = {
     x: [], y: [], mode: "markers", showlegend: false, hoverinfo: "skip", cliponaxis: false,
     marker: { symbol: "circle-open", size: 20, color: cssColour("--ink"), line: { width: 2.5 } },
@@ -119,7 +125,7 @@ function fill(select, entries, value) {
   select.value = entries.some(([key]) => String(key) === String(value)) ? value : entries[0]?.[0] ?? "";
 }
 
-// Charts that the run has nothing for are not offered.
+// A chart that the run has nothing for says why.
 function offerControls() {
   const run = currentRun();
   fill(control("metric"), run.metrics.map((metric) => [metric.name, metric.title]), view.metric);
@@ -130,11 +136,8 @@ function offerControls() {
   const has = {
     boundary: Boolean(metric?.lines.length), tradeoff: Boolean(metric), sensitivity: Boolean(metric?.effects.length),
   };
-  if (!has[view.chart]) {
-    view.chart = has.boundary ? "boundary" : "tradeoff";
-  }
+  view.isEmpty = !has[view.chart];
   all("[data-chart]").forEach((button) => {
-    button.disabled = !has[button.dataset.chart];
     button.setAttribute("aria-pressed", String(button.dataset.chart === view.chart));
   });
   control("cost-choice").hidden = view.chart !== "tradeoff" || !run.places.length;

@@ -124,6 +124,11 @@ function startPage() {
   all("table.layers").forEach(addFilter);
   all("[data-show-run]").forEach((button) =>
     button.addEventListener("click", () => showRun(Number(button.dataset.showRun))));
+  all("figure.network").forEach(startNetwork);
+  all("button.copy").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => copyText(button));
+  });
   startTheme();
   startPrinting();
   showRun(0);

@@ -40,7 +40,7 @@ function paint(canvas, pictures, colourAt) {
     image.data.set(colour, 4 * place);
     image.data[4 * place + 3] = 255;
   }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 }
 
 function drawPicture(canvas, pictures, pixels, input) {
@@ -59,6 +59,19 @@ function drawError(canvas, pictures, pixels, baseline, input, factor) {
     }
     return heat(sum / 3 * factor / 255);
   });
+}
+
+// The middle, as shares of the sides, of the part with the largest error, and a level that few errors pass.
+function worstPlace(pictures, pixels, baseline, input) {
+  const { width, height } = pictures, area = width * height, cells = 12, sums = new Float64Array(cells * cells);
+  for (let at = 0; at < 3 * area; at += 1) {
+    const error = Math.abs(pixels[3 * area * input + at] - baseline[3 * area * input + at]);
+    const place = at % area, row = Math.floor(place / width), column = place % width;
+    sums[Math.floor(row * cells / height) * cells + Math.floor(column * cells / width)] += error;
+  }
+  const largest = Math.max(...sums), worst = sums.indexOf(largest), most = 4 * largest * cells * cells / (3 * area);
+  const middle = (cell) => Math.min(Math.max((cell + 0.5) / cells, 0.1), 0.9);
+  return { x: middle(worst % cells), y: middle(Math.floor(worst / cells)), most };
 }
 
 // The colour of a share of full scale, 0 to 1; what is beyond is drawn like 1.

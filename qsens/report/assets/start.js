@@ -15,10 +15,9 @@ async function start() {
   await loadCharting();
   document.querySelector(".no-charts").remove();
   document.querySelector(".interactive").hidden = false;
-  all("details.figures").forEach((part) => { part.open = false; });
   startCard();
   startCharts();
-  startWalk();
+  startCompared();
   showRun(0);
   listenToChart();
   document.documentElement.dataset.charts = "ready";

@@ -1,6 +1,5 @@
 """Writes a comparison: JSON, CSV, figures and `compare.html`."""
 
-import base64
 import json
 import math
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
 from qsens.report.compare.tables import ComparedTable, Remarks, remarks_of, tables_of
 from qsens.report.page import render_pages
+from qsens.report.page_figures import embedded_figure
+from qsens.report.page_tables import wide
 from qsens.report.page_text import escape
 from qsens.report.write import page_content
 
@@ -40,7 +41,7 @@ def comparison_page(comparison: Comparison, pictures: Mapping[str, bytes]) -> st
         f"<h2>Compared with {escape(comparison.runs[0].label)}</h2>",
         *(_remarks(entry) for entry in remarks_of(comparison)),
         *(_table(entry) for entry in tables_of(comparison)),
-        *(_figure(CAPTIONS[stem], png) for stem, png in pictures.items()),
+        *(embedded_figure(png, CAPTIONS[stem]) for stem, png in pictures.items()),
         _note_on_chosen(comparison),
     ]
     return render_pages(contents, extra="".join(parts))
@@ -53,10 +54,8 @@ def _table(table: ComparedTable) -> str:
         return caption + notes
     head = "".join(f"<th>{escape(name)}</th>" for name in table.header)
     rows = "".join(f"<tr>{_cells(table, row)}</tr>" for row in table.rows)
-    return (
-        f'{caption}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"{notes}"
-    )
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"{caption}{wide(body, 'Comparison')}{notes}"
 
 
 def _cells(table: ComparedTable, row: tuple[str, ...]) -> str:
@@ -67,12 +66,6 @@ def _cells(table: ComparedTable, row: tuple[str, ...]) -> str:
 def _remarks(remarks: Remarks) -> str:
     lines = "<br>".join(escape(line) for line in remarks.lines)
     return f'<div class="finding warning"><b>{escape(remarks.title)}.</b>{lines}</div>'
-
-
-def _figure(caption: str, png: bytes) -> str:
-    data, text = base64.b64encode(png).decode(), escape(caption)
-    image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
 
 def _note_on_chosen(comparison: Comparison) -> str:

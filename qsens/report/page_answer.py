@@ -1,0 +1,122 @@
+"""The answer of a run, at the top of its page: layers to keep, what that costs, why, and what to type."""
+
+from collections.abc import Mapping, Sequence
+
+from qsens.core.layer import Layer, blocks_of
+from qsens.core.maps import anchor_trial, built_map, int8_share
+from qsens.core.other_work import other_work_text
+from qsens.core.precision import Precision
+from qsens.core.trial import Study, Trial
+from qsens.report.page_content import PageContent
+from qsens.report.page_text import WORDS, escape
+from qsens.selection.reason_groups import fold_reasons
+from qsens.selection.reasons import Reason
+from qsens.selection.yardsticks import place_sentences
+
+_MOST_NAMED = 8
+
+
+def answer_section(content: PageContent) -> str:
+    """The answer as HTML: a sentence, what it costs in familiar alterations, why, and the next command."""
+    study, chosen = content.study, content.chosen
+    if chosen is None:
+        head, why = "<strong>No map has been chosen yet.</strong>", ""
+    else:
+        head = f"<strong>{escape(answer_text(study, chosen))}</strong>"
+        why = _why(study, chosen, content.reasons)
+    lines = [*([content.verdict] if content.verdict else []), *_on_a_scale(content)]
+    if study.other_work:
+        lines.append(other_work_text(study.layers, study.other_work))
+    text = escape(" ".join(lines))
+    notes, command = _notes(content.notes), _command(content.command)
+    return f'<div class="answer">{head}{command}{why}<p>{text}</p>{notes}</div>'
+
+
+def answer_text(study: Study, chosen: Trial) -> str:
+    """Which layers stay in float and how much of the work runs in INT8, in one or two sentences."""
+    shown = built_map(chosen)
+    work = "work that is in layers" if study.other_work else "work"
+    share = f"{int8_share(study, chosen):.1%} of the {work}"
+    kept = {
+        precision: [layer for layer in study.layers if shown[layer.name] is precision]
+        for precision in (Precision.FP32, Precision.FP16)
+    }
+    count = sum(map(len, kept.values()))
+    total = len(study.layers)
+    if not count:
+        return f"All {total} layers run in INT8: {share}."
+    told = [
+        f"{_layers(len(members))} in {precision.upper()}: {_named(members, study.layers)}"
+        for precision, members in kept.items()
+        if members
+    ]
+    if count == total:
+        return f"No layer runs in INT8. Keep {'; '.join(told)}."
+    rest = total - count
+    runs = "The other one runs" if rest == 1 else f"The other {rest} run"
+    return f"Keep {'; '.join(told)}. {runs} in INT8: {share}."
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
+def _named(members: Sequence[Layer], layers: Sequence[Layer]) -> str:
+    """The blocks that layers are in, and how many of each where that is not all."""
+    wanted = {layer.name for layer in members}
+    names = []
+    for block in blocks_of(layers):
+        inside = [layer.name for layer in block.layers if layer.name in wanted]
+        if len(inside) == len(block.layers):
+            names.append(block.name)
+        elif inside:
+            names.append(f"{len(inside)} of {len(block.layers)} in {block.name}")
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _on_a_scale(content: PageContent) -> list[str]:
+    """Sentences on what the chosen map, and INT8 everywhere, cost in familiar alterations."""
+    int8 = anchor_trial(content.study, Precision.INT8)
+    others = [] if int8 is content.chosen else [("INT8 everywhere", int8)]
+    return place_sentences(content.study, [("The chosen map", content.chosen), *others])
+
+
+def _why(study: Study, chosen: Trial, reasons: Mapping[str, Reason]) -> str:
+    """A word for the layers that stay in float for it, with the whole reason on demand, each said once."""
+    shown = built_map(chosen)
+    in_float = [layer for layer in study.layers if shown[layer.name] is not Precision.INT8]
+    parts = []
+    for kind, word in WORDS.items():
+        alike = {
+            layer.name: reasons[layer.name]
+            for layer in in_float
+            if layer.name in reasons and reasons[layer.name].kind is kind
+        }
+        if alike:
+            named = _named([layer for layer in in_float if layer.name in alike], study.layers)
+            prose = "".join(
+                f"<p>{escape(group.names)}: {escape(group.text)}.</p>"
+                for group in fold_reasons(study.layers, alike)
+            )
+            parts.append(
+                f'<details class="why"><summary><b>{word}</b> {escape(named)}</summary>{prose}</details>'
+            )
+    return "".join(parts)
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    texts = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"<details><summary>To know beside the choice ({len(notes)})</summary>{texts}</details>"
+
+
+def _command(command: str) -> str:
+    """The command that comes next, with a button that copies it where scripts run."""
+    if not command:
+        return ""
+    return (
+        f'<p class="command"><code>{escape(command)}</code>'
+        '<button type="button" class="copy" hidden>Copy</button></p>'
+    )

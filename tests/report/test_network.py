@@ -1,0 +1,75 @@
+"""The network's picture and the answer at the top: places, what the sentence names, advice that fits."""
+
+from dataclasses import replace
+
+from report_studies import anchors, boundary_study, layer, map_of, student_layers, trial
+
+from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.trial import Study
+from qsens.report.network_layout import network_layout
+from qsens.report.page_answer import answer_section, answer_text
+from qsens.report.page_content import PageContent
+from qsens.report.page_network import network_picture
+from qsens.report.run_content import advice_text
+from qsens.selection.reasons import Reason, ReasonKind
+
+LAYERS = student_layers()
+
+
+def content_of(study, **more):
+    return PageContent("run", study, None, "", (), (), {}, "today", **more)
+
+
+def test_branches_stand_beside_the_trunk_and_end_where_they_join():
+    layers = tuple(layer(place, name, name, 10**place) for place, name in enumerate("abcd"))
+    layers = (*layers, layer(4, "side", "side", 10))
+    found = network_layout(layers, {"a": (), "b": ("a",), "c": ("b", "side"), "d": ("c", "a"), "side": ()})
+    assert [(block.name, block.column, block.lane) for block in found.blocks] == [
+        ("a", 0, 0),
+        ("b", 1, 0),
+        ("c", 2, 0),
+        ("d", 3, 0),
+        ("side", 0, 1),
+    ]
+    assert found.edges == ((0, 1), (0, 3), (1, 2), (2, 3))
+
+
+def test_a_branch_that_runs_first_stands_right_before_where_it_joins():
+    layers = tuple(layer(place, name, name, 10) for place, name in enumerate(("side", "a", "b", "c")))
+    found = network_layout(layers, {"side": (), "a": (), "b": ("a",), "c": ("side", "b")})
+    assert [(block.column, block.lane) for block in found.blocks] == [(1, 1), (0, 0), (1, 0), (2, 0)]
+
+
+def test_without_connections_blocks_stand_in_a_row_and_the_picture_says_so():
+    found = network_layout(LAYERS, None)
+    assert [block.column for block in found.blocks] == list(range(len(found.blocks)))
+    assert "did not keep their connections" in network_picture(content_of(Study("s", LAYERS, ())))
+
+
+def test_the_answer_names_blocks_and_parts_of_blocks():
+    study = boundary_study(LAYERS)
+    names = [entry.name for entry in LAYERS]
+    kept = [names.index(name) for name in ("FE0", "FE6.1", "OUT.0", "OUT.1")]
+    chosen = trial(99, LAYERS, map_of(LAYERS, [place for place in range(len(LAYERS)) if place not in kept]))
+    text = answer_text(study, chosen)
+    assert text.startswith("Keep 4 layers in FP16: FE0, 1 of 2 in FE6, OUT. The other 19 run in INT8: ")
+    assert answer_text(study, study.trials[2]) == "All 23 layers run in INT8: 100.0% of the work."
+    widened = PrecisionMap(Precision.FP32)
+    assert answer_text(study, replace(chosen, requested=widened, applied=widened)).startswith("No layer runs")
+
+
+def test_a_reason_that_layers_share_is_said_once():
+    study = boundary_study(LAYERS)
+    chosen = trial(99, LAYERS, map_of(LAYERS, range(2, 23)))
+    reason = Reason("beyond <the> limit", (3,), ReasonKind.COSTLY)
+    reasons = {entry.name: reason for entry in LAYERS}
+    page = answer_section(replace(content_of(study, reasons=reasons), chosen=chosen))
+    assert page.count("beyond &lt;the&gt; limit") == 1
+    assert "<b>costly</b> 2 of 6" not in page
+    assert "<b>costly</b> AE0, AE1</summary>" in page
+
+
+def test_advice_fits_what_was_scored():
+    only_psnr = tuple(replace(entry, scores=entry.scores[2:]) for entry in anchors(LAYERS))
+    assert "--budget 35 (at least 35 dB)" in advice_text(Study("s", LAYERS, only_psnr))
+    assert advice_text(Study("s", LAYERS, ())) == "Nothing was scored yet: let the sweep run on."
