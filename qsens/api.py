@@ -131,9 +131,14 @@ def _opened(spec: SweepSpec, out: Path, pool: WorkerPool | None, *, trust_checkp
 
 
 def _resuming_notes(asked: SweepSpec, job: OpenedSweep) -> list[str]:
-    if asked.repair == job.spec.repair:
-        return []
-    return ["Note: this run was begun without repair, and goes on without; a new folder (--out) has it"]
+    notes = []
+    if asked.repair != job.spec.repair:
+        begun = "this run was begun without repair, and goes on without"
+        notes.append(f"Note: {begun}; a new folder (--out) has it")
+    if asked.strategy != job.spec.strategy:
+        begun = f"this run was begun with strategy {job.spec.strategy}, and goes on with it"
+        notes.append(f"Note: {begun}; a new folder (--out) has {asked.strategy}")
+    return notes
 
 
 def _survivals(job: OpenedSweep, finished: FinishedRun) -> tuple[Survival, ...]:

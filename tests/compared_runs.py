@@ -14,7 +14,7 @@ from qsens.run.folder import RunFolder
 from qsens.testing import example_layers
 
 IMAGES = 64
-SPEC = SweepSpec()
+SPEC = SweepSpec(strategy="boundary")
 LAYERS = example_layers(4)
 CONTENTS = {"generator": "a" * 64, "graph": "b" * 64, "evaluation": "e" * 64, "reference": "f" * 64}
 EXTRACTOR = "lite0/raw/0123456789abcdef"

@@ -33,6 +33,8 @@ NO_EFFECT_ON_RESULTS = frozenset(
 LARGEST_PICTURE_MEGAPIXELS = 50
 # Keys that runs begun earlier do not have, with what those runs did: their digests stay.
 CAME_LATER: dict[str, Any] = {"repair": "none", "metric_options": {}, "extractor_options": {}}
+# Defaults that are others now: runs begun with them go on with them.
+EARLIER_DEFAULTS = {"strategy": "boundary"}
 # A part of `repair` that no map depends on: some are scored without repair beside them.
 COMPARE = "compare"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -121,7 +123,7 @@ class SweepSpec:
     target: str | None = None
     backend: str = "onnxruntime"
     backend_options: Options = Options()
-    strategy: str = "boundary"
+    strategy: str = "curve+guided"
     strategy_options: Options = Options()
     metrics: tuple[str, ...] = ("fid", "fid-fp32", "kid", "psnr", "ssim")
     metric_options: Options = Options()

@@ -13,7 +13,7 @@ from qsens.core.files import digest_of_file, is_as_written, write_atomically, wr
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
 from qsens.core.other_work import OtherWork, other_work_from_csv, other_work_to_csv
 from qsens.core.schema import read_record, shown
-from qsens.core.spec import CAME_LATER, SweepSpec, difference, read_spec_values, write_spec
+from qsens.core.spec import CAME_LATER, EARLIER_DEFAULTS, SweepSpec, difference, read_spec_values, write_spec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import remove_leftovers
@@ -314,7 +314,7 @@ def spec_for_folder(spec: SweepSpec, path: Path) -> SweepSpec:
     before, default = _spec_in(RunPaths(path)), SweepSpec()
     kept = {
         key: value
-        for key, value in CAME_LATER.items()
+        for key, value in {**CAME_LATER, **EARLIER_DEFAULTS}.items()
         if getattr(before, key) == value and getattr(spec, key) == getattr(default, key)
     }
     return SweepSpec.from_mapping({**spec.to_mapping(), **kept})

@@ -9,7 +9,7 @@ from qsens.core.errors import SpecError
 from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer, blocks_of, nearest_allowed
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Request, Trial, untried
+from qsens.core.trial import Request, Screen, Trial, untried
 
 
 class Chain(Strategy):
@@ -199,3 +199,30 @@ class Boundary(_BothWays):
     def divisions(self, count: int, one: Precision, other: Precision) -> Iterator[list[Precision]]:
         for cut in range(1, count):
             yield [one] * cut + [other] * (count - cut)
+
+
+class Curve(Strategy):
+    """The boundary curve for looking at: INT8 before the cut, screened at `points` cuts, spread evenly.
+
+    It decides nothing: a search that comes after it finds its screens made.
+    """
+
+    name = "curve"
+
+    def __init__(
+        self, *, by: str = "layer", points: int = 24, float_precision: Precision = Precision.FP16
+    ) -> None:
+        if points < 1:
+            raise SpecError(f"a curve of {points} points", "use 1 or more")
+        self.by = by
+        self.points = points
+        self.float_precision = Precision(float_precision)
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Request]:
+        """Screens of the cuts that no trial tells of."""
+        units = units_of(layers, self.by)
+        cuts = len(units) - 1
+        shown = min(self.points, cuts)
+        places = sorted({round((place + 0.5) * cuts / shown + 0.5) for place in range(shown)})
+        sides = [[Precision.INT8] * place + [self.float_precision] * (len(units) - place) for place in places]
+        return list(untried((Screen(map_of_units(units, side)) for side in sides), trials))

@@ -12,7 +12,7 @@ from qsens.core.spec import SweepSpec
 
 @pytest.fixture
 def runs(tmp_path):
-    dense = SweepSpec(placement="dense")
+    dense = SweepSpec(placement="dense", strategy="boundary")
     return [
         write_compared_run(tmp_path / "run-residual"),
         write_compared_run(tmp_path / "run-dense", damage=1.5, spec=dense),
@@ -86,7 +86,9 @@ def test_what_is_not_compared_is_named(tmp_path, runs):
 
 
 def test_an_unfinished_run_is_compared_with_a_warning(tmp_path, runs):
-    some = write_compared_run(tmp_path / "some", count=4, spec=SweepSpec(placement="inputs"))
+    some = write_compared_run(
+        tmp_path / "some", count=4, spec=SweepSpec(placement="inputs", strategy="boundary")
+    )
     result = compare([runs[0], some])
     assert result.exit_code == 0
     assert "Warning: inputs is not finished, 5 maps have no score yet" in result.stderr

@@ -19,7 +19,7 @@ from qsens.run.open import open_strategy
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import check_strategy, example_layers, example_trial
 
-SPEC = SweepSpec()
+SPEC = SweepSpec(strategy="boundary")
 LAYERS = example_layers(4)
 FIRST_TWO = PrecisionMap(Precision.FP16, tuple((layer.name, Precision.INT8) for layer in LAYERS[:2]))
 

@@ -55,7 +55,7 @@ def unknown_extractor(bench):
 
 @case
 def unknown_option_of_a_plugin(bench):
-    arguments = swept(bench, "--option", "strategy.directoin=both")
+    arguments = swept(bench, "--option", "strategy.directoin=both", "--strategy", "boundary")
     return Bad(arguments, "'directoin'", "did you mean 'direction'?", exit_code=2)
 
 
@@ -73,7 +73,7 @@ def option_that_no_strategy_of_a_chain_knows(bench):
 
 @case
 def wrong_value_of_a_plugin_option(bench):
-    arguments = swept(bench, "--option", "strategy.direction=sideways")
+    arguments = swept(bench, "--option", "strategy.direction=sideways", "--strategy", "boundary")
     return Bad(arguments, "'sideways'", "int8-first", exit_code=2)
 
 

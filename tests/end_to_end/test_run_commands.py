@@ -139,6 +139,7 @@ def test_json_holds_the_choice_and_every_trial(run, generator, photos):
 def test_python_and_the_command_line_share_their_runs(run, generator, photos, tmp_path, monkeypatch):
     end_with_the_choice(monkeypatch)
     values = {
+        "strategy": "boundary",
         "progress": False,
         "calibration": str(photos),
         "metrics": ["psnr"],

@@ -21,7 +21,7 @@ SIDE = 16
 LOUD_LAYERS = ("stem", "grow", "shrink", "head")
 SMALL = (
     *("--metric", "psnr", "--calibration-samples", "2", "--evaluation-samples", "4"),
-    *("--batch-size", "4", "--threads", "1", "--ranges", "minmax"),
+    *("--batch-size", "4", "--threads", "1", "--ranges", "minmax", "--strategy", "boundary"),
 )
 
 

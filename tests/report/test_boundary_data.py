@@ -15,8 +15,8 @@ from report_studies import (
 
 from qsens.core.maps import Direction, anchor_trial
 from qsens.core.precision import Precision
-from qsens.core.trial import Study
-from qsens.report.figures.boundary import axis_scale, boundary_curve, boundary_lines
+from qsens.core.trial import Outcome, Study
+from qsens.report.figures.boundary import axis_scale, boundary_curve, boundary_lines, screened_lines
 
 LAYERS = student_layers()
 TOTAL = len(LAYERS)
@@ -156,3 +156,32 @@ def test_a_study_with_anchors_only_has_references_and_no_lines():
 )
 def test_the_axis_is_logarithmic_only_beyond_a_factor_of_20(values, is_ratio, scale):
     assert axis_scale(values, is_ratio=is_ratio) == scale
+
+
+def screened(study):
+    """The same study where only the anchors are scored on all images, everything on 32."""
+
+    def on_few(entry):
+        return tuple(replace(score, value=score.value + 5.0, images=32) for score in entry.scores)
+
+    trials = [
+        replace(entry, screen_scores=on_few(entry))
+        if entry.number < 3
+        else replace(entry, outcome=Outcome.SCREENED, scores=on_few(entry))
+        for entry in study.trials
+    ]
+    return replace(study, trials=tuple(trials))
+
+
+def test_screens_draw_the_curve_where_no_boundary_was_scored_in_full():
+    study = screened(STUDY)
+    assert boundary_lines(study, FID) == ()
+    assert screened_lines(screened(replace(STUDY, trials=STUDY.trials[:4])), FID) == ()
+    whole = {line.direction: line for line in boundary_curve(study, FID).lines}
+    for direction, line in lines_of(STUDY).items():
+        assert whole[direction].screen_images == 32
+        # Their difference from FP32 on the same images is added to FP32's score on all.
+        assert [point.value for point in whole[direction].points] == pytest.approx(
+            [point.value for point in line.points]
+        )
+    assert all(line.screen_images is None for line in boundary_curve(STUDY, FID).lines)

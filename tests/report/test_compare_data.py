@@ -163,7 +163,7 @@ def test_a_later_run_of_several_can_be_the_one_that_differs(tmp_path):
 
 def test_settings_name_what_differs_and_nothing_else(pair):
     layers = tuple(replace(layer, name=f"x{layer.name}") for layer in LAYERS)
-    spec = SweepSpec(placement="dense", threads=2)
+    spec = SweepSpec(placement="dense", threads=2, strategy="boundary")
     comparison = compare_runs(pair(spec=spec, layers=layers, contents=OTHER), CompareOptions())
     settings = {entry.name: entry.values for entry in comparison.settings}
     assert set(settings) == {"placement", "layers", "digest of generator", "digest of graph"}

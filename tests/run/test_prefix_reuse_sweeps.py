@@ -56,6 +56,7 @@ def sweep(files):
             "threads": 1,
             "range_method": "minmax",
             "backend_options": {"reuse_mib": reuse_mib},
+            "strategy": "boundary",
         }
         spec = spec_from_values({**shared, **values}, "test")
 

@@ -34,6 +34,7 @@ def run(tmp_path_factory):
 
     def sweep(budget):
         values = {
+            "strategy": "boundary",
             **SMALL_SWEEP,
             "checkpoint": str(folder / "generator.onnx"),
             "calibration": str(folder / "photos"),

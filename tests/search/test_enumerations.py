@@ -5,8 +5,8 @@ import pytest
 from qsens.core.errors import SpecError
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.core.trial import Outcome, Trial
-from qsens.search.enumerations import Boundary, Chain, Ends, Exhaustive, OneAtATime
+from qsens.core.trial import Outcome, Screen, Trial, requested_map
+from qsens.search.enumerations import Boundary, Chain, Curve, Ends, Exhaustive, OneAtATime
 from qsens.testing import check_strategy, example_layers
 
 LETTER = {Precision.INT8: "8", Precision.FP16: "h", Precision.FP32: "f"}
@@ -114,3 +114,12 @@ def test_a_chain_tries_what_its_members_try_once():
 def test_a_chain_of_nothing_is_refused():
     with pytest.raises(SpecError, match="no strategies"):
         Chain([])
+
+
+def test_a_curve_screens_cuts_that_are_spread_evenly():
+    among = layers("abcdefgh")
+    every = Curve().propose(among, ())
+    assert all(isinstance(request, Screen) for request in every)
+    assert spelt(map(requested_map, every), among) == ["8" * cut + "h" * (8 - cut) for cut in range(1, 8)]
+    assert spelt(map(requested_map, Curve(points=2).propose(among, ())), among) == ["88hhhhhh", "888888hh"]
+    assert Curve().propose(among[:1], ()) == []

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -15,7 +15,7 @@ from qsens.core.maps import Cut, Direction, anchor_trial
 from qsens.core.metric_names import axis_title, interval_method, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
-from qsens.report.comparable import Scored, built_map_differs, scored_trials
+from qsens.report.comparable import Scored, built_map_differs, scored_trials, screened_trials
 from qsens.report.figures.block_axis import label_blocks, label_height
 from qsens.report.figures.style import (
     BLUE,
@@ -47,6 +47,8 @@ from qsens.report.figures.yardstick_axis import (
 from qsens.run.floors import Floor
 
 BROAD_SPAN = 20.0
+# Screens of cuts, both ends counted, that make a curve.
+_FEWEST_SCREENED = 4
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
 _PANEL_HEIGHT = 2.75
 _SIDES = 2.4
@@ -68,11 +70,16 @@ class BoundaryPoint:
 
 @dataclass(frozen=True)
 class BoundaryLine:
-    """All points of one direction and one float precision, by boundary index."""
+    """All points of one direction and one float precision, by boundary index.
+
+    `screen_images` is the number of images of a screen, whose differences from FP32 are added to FP32's
+    score on all images; `None` for scores on all of them.
+    """
 
     direction: Direction
     float_precision: Precision
     points: tuple[BoundaryPoint, ...]
+    screen_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ def boundary_curve(
     scored = scored_trials(study, metric)
     if not scored:
         return None
-    lines = boundary_lines(study, metric)
+    lines = boundary_lines(study, metric) or screened_lines(study, metric)
     points = [point for line in lines for point in line.points]
     mark = next((point for point in points if point.trial == chosen), None)
     references = _reference_lines(study, scored, None if mark else chosen)
@@ -146,10 +153,32 @@ def boundary_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
     None unless cuts make up more than half of the study's mixed maps: other strategies try a few cuts by
     the way, and a line through these would claim what nobody measured.
     """
+    return _lines_of(study, scored_trials(study, metric))
+
+
+def screened_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
+    """Lines of the screens of a run without a boundary on all images; none where few cuts were screened."""
+    baseline = anchor_trial(study, Precision.FP32)
+    full = None if baseline is None else baseline.score(metric)
+    entries = screened_trials(study, metric)
+    of_fp32 = next((entry for entry in entries if entry.trial is baseline), None)
+    if full is None or of_fp32 is None:
+        return ()
+    shift = full.value - of_fp32.record.value
+    # Searches screen single layers and pairs too: only cuts are looked at, and few of them are no curve.
+    cuts = [entry for entry in entries if plotted_cuts(entry.trial, study)]
+    lines = _lines_of(study, [replace(entry, value=entry.value + shift) for entry in cuts])
+    images = of_fp32.record.images
+    return tuple(
+        replace(line, screen_images=images) for line in lines if len(line.points) >= _FEWEST_SCREENED
+    )
+
+
+def _lines_of(study: Study, entries: Sequence[Scored]) -> tuple[BoundaryLine, ...]:
     grouped: dict[tuple[Direction, Precision], dict[int, BoundaryPoint]] = {}
     uniform: list[tuple[Cut, BoundaryPoint]] = []
     mixed_maps = 0
-    for entry in scored_trials(study, metric):
+    for entry in entries:
         cuts = plotted_cuts(entry.trial, study)
         mixed_maps += len(cuts) != 2
         for cut in cuts if math.isfinite(entry.value) else ():
@@ -260,8 +289,11 @@ def _draw_line(axes: Axes, line: BoundaryLine) -> None:
     x = [point.boundary + _dodge(line) for point in line.points]
     y = [point.value for point in line.points]
     widths = [point.half_width or 0.0 for point in line.points]
-    axes.errorbar(x, y, widths, color=colour, linewidth=1.5, elinewidth=1.0, capsize=2.0, zorder=3)
-    for differs, face in ((False, colour), (True, "white")):
+    style, filled = ("-", colour) if line.screen_images is None else ((0, (4, 2)), "white")
+    axes.errorbar(
+        x, y, widths, color=colour, linewidth=1.5, linestyle=style, elinewidth=1.0, capsize=2.0, zorder=3
+    )
+    for differs, face in ((False, filled), (True, "white")):
         shown = [point for point in line.points if point.differs is differs]
         axes.plot(
             [point.boundary + _dodge(line) for point in shown],
@@ -334,7 +366,9 @@ def _legend_entries(curves: Sequence[BoundaryCurve], chosen_label: str) -> dict[
     entries: dict[str, Artist] = {}
     for line in (line for curve in curves for line in curve.lines):
         colour, marker = _looks(line)
-        entries[_line_label(line)] = Line2D([], [], color=colour, marker=marker, markersize=5)
+        face = colour if line.screen_images is None else "white"
+        handle = Line2D([], [], color=colour, marker=marker, markersize=5, markerfacecolor=face)
+        entries[_line_label(line)] = handle
     if any(point.differs for curve in curves for line in curve.lines for point in line.points):
         entries["built differently from the request"] = marker_handle("o", FAINT, "white", 5)
     if any(curve.chosen for curve in curves):
@@ -344,15 +378,19 @@ def _legend_entries(curves: Sequence[BoundaryCurve], chosen_label: str) -> dict[
 
 def _line_label(line: BoundaryLine) -> str:
     side = line.float_precision.upper()
+    screened = "" if line.screen_images is None else f" (screened on {line.screen_images} images)"
     if line.direction is Direction.INT8_FIRST:
-        return f"INT8 before the boundary, {side} after it"
-    return f"{side} before the boundary, INT8 after it"
+        return f"INT8 before the boundary, {side} after it{screened}"
+    return f"{side} before the boundary, INT8 after it{screened}"
 
 
 def _interval_note(curves: Sequence[BoundaryCurve]) -> str:
     points = [point for curve in curves for line in curve.lines for point in line.points]
     if not points:
         return "No boundary was scored; only the reference lines are known."
+    if any(line.screen_images for curve in curves for line in curve.lines):
+        told = "Screens: differences from FP32 on few images, added to its score on all."
+        return f"{told} Bars: their 95% interval, paired over the same inputs."
     if not any(point.half_width for point in points):
         return "No standard errors were measured."
     if all(curve.is_paired for curve in curves):

@@ -29,6 +29,8 @@ DISCARD = 0.05
 _EVERYTHING = "what INT8 everywhere saves"
 # A unit that uses so many times the budget alone is in no map.
 _HOPELESS = 4.0
+# A unit that uses less of the budget alone is free to run in either precision.
+_FREE = 0.05
 # Screened sets whose neighbours are looked at, and the least part of the budget that INT8 is sought for.
 _MOST_NEAR = 3
 _LEAST_ROOM = 0.1
@@ -206,7 +208,17 @@ class Search:
             ending = self._told_alike()
         use, saving = percent(known.full(self.best).share), percent(known.saving(self.best))
         text = f"{ending}: {saving} of {_EVERYTHING}, for {use} of {self.goal.measure}"
-        known.replay.note(text, known.trial(self.best))
+        known.replay.note(f"{text}{self._free_text()}", known.trial(self.best))
+
+    def _free_text(self) -> str:
+        """The number of units that may as well run in INT8 as in float."""
+        known = self.known
+        free = sum(known.alone[place] < _FREE for place in known.maps.movable)
+        if not free:
+            return ""
+        noun = f"1 {known.word} is" if free == 1 else f"{free} {known.word}s are"
+        each = f"less than {percent(_FREE)} of {self.goal.measure} alone"
+        return f"; {noun} free in INT8 or {known.maps.float_precision.upper()}: {each}"
 
     def _screen_pairs(self) -> None:
         """Errors need not add: the pairs of the units that matter most tell how far they do."""

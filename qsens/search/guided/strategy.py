@@ -120,7 +120,8 @@ class Guided(Strategy):
         if least is not None:
             known.use = replace(use, unit=max(_unit_of(known, all_int8), 1e-9))
         elif all_int8.share <= 1.0:
-            replay.note(f"{seen}: no unit needs more", known.trial(everything))
+            free = f"every {known.word} is free to run in INT8 or {maps.float_precision.upper()}"
+            replay.note(f"{seen}: {free}", known.trial(everything))
             return
         if least is None:
             floats = f"{maps.float_precision.upper()} {percent(known.full(NOTHING).share)}"

@@ -20,7 +20,6 @@ class DemoSet:
 SHIPPED = Path(__file__).parents[3] / "calibration_data" / "talker"
 FRAMES_PER_CLIP = 10
 SETS = {"calibration": DemoSet(160, 9001), "evaluation": DemoSet(400, 9002)}
-LONGEST_END = 3
 METRICS = ("fid", "fid-fp32", "kid", "psnr", "ssim", "mouth-sync", "flicker")
 
 
@@ -46,8 +45,6 @@ class TalkerDemo:
             "placement": "residual",
             # What a laptop runs: its INT8 codes reach to 255, which keeps more layers within the budget.
             "target": "openvino",
-            "strategy": "boundary+ends",
-            "strategy_options": {"first": LONGEST_END, "last": LONGEST_END},
             "metrics": list(METRICS),
         }
 
