@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ MOST_COLUMNS = 2304
 # With fewer rows for each column, codes and bias fit the rows that were seen more than those to come.
 ROWS_PER_COLUMN = 2
 # Second moments that are held at a time; layers beyond wait for another pass over the samples.
-MOST_BYTES = 512 * 2**20
+MOST_BYTES = 256 * 2**20
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -99,11 +100,13 @@ class _Problem:
         self.layer = layer
         self.data = operation.data
         self._grid = placed.grid(operation.data)
-        self._weight = placed.plan.topology.constant(operation.weight).astype(np.float32)
+        # Read when it is needed: all layers' weights at once would be the generator once more.
+        self._weight = partial(placed.plan.topology.constant, operation.weight)
+        weight = self._weight()
         per_channel = placed.options.weight_scales is WeightScales.PER_CHANNEL
-        axis = output_channel_axis(node, self._weight.ndim) if per_channel else None
-        self._scales = weight_scales(self._weight, axis)
-        self._matrix = WeightMatrix(node, self._weight.shape)
+        axis = output_channel_axis(node, weight.ndim) if per_channel else None
+        self._scales = weight_scales(weight, axis)
+        self._matrix = WeightMatrix(node, weight.shape)
         width = self._matrix.columns
         self._runs = [
             slice(start, min(start + MOST_COLUMNS, width)) for start in range(0, width, MOST_COLUMNS)
@@ -139,7 +142,7 @@ class _Problem:
     def solve(self) -> RepairedLayer | str:
         """The layer's codes and bias, or why it has none."""
         self._take_waiting()
-        matrices = self._matrix.split(self._weight.astype(np.float64))
+        matrices = self._matrix.split(self._weight().astype(np.float64))
         means, quantized_means = self._sums / self._rows
         scales = self._scales.reshape(-1).astype(np.float64)
         by_group = scales.reshape(self._matrix.groups, -1) if scales.size > 1 else None
