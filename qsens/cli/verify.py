@@ -45,7 +45,7 @@ class VerifyFlags:
 @click.option("--score", "scores", is_flag=True, help="Score the engine on the run's evaluation set.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where that set is now.")
 @click.option("--run", type=click.Path(path_type=Path), help="The run, where it is not where it was.")
-@click.option("--compile-only", is_flag=True, help="Compile for TensorRT without a GPU; run nothing.")
+@click.option("--compile-only", is_flag=True, help="Compile only, where that needs no device; run nothing.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @click.option("--on", "host", metavar="USER@HOST", help="Check it on this device, over the system's ssh.")
 @click.option("--python", default="python3", show_default=True, metavar="PATH", help="Python on that device.")

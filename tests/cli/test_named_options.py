@@ -64,6 +64,8 @@ def _options():
 def _texts_of(path):
     """What a file says to people: a document's text, a module's strings."""
     content = path.read_text(encoding="utf-8")
+    if "--" not in content:
+        return []
     if path.suffix == ".md":
         return [content]
     texts = []

@@ -33,6 +33,18 @@ def script(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def small_demo(monkeypatch):
+    """The demo's spec, which `against_simulator` takes, with few samples to calibrate on and no repair."""
+    demo = pytest.importorskip("qsens.zoo.talker.demo", reason="the zoo is optional").TalkerDemo
+    values = demo.spec_values
+
+    def small(self, folder):
+        return {**values(self, folder), "calibration_samples": 16, "repair": "none"}
+
+    monkeypatch.setattr(demo, "spec_values", small)
+
+
+@pytest.fixture
 def gpu(monkeypatch):
     """A fake TensorRT on a fake GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt("11.4.0"))
@@ -48,7 +60,7 @@ def gpu(monkeypatch):
         ("against_simulator", ("--images", "8", "--step", "12")),
     ],
 )
-def test_without_a_gpu_a_script_says_what_it_needs(script, monkeypatch, capsys, name, arguments):
+def test_without_a_gpu_a_script_says_what_it_needs(script, small_demo, monkeypatch, capsys, name, arguments):
     monkeypatch.setattr("qsens.engines.tensorrt.driver_problem", lambda: "no NVIDIA driver on this machine")
     with pytest.raises(SystemExit) as stopped:
         script(name, *arguments).main()
@@ -64,7 +76,7 @@ def test_latency_writes_a_file_for_each_generator(script, gpu, tmp_path):
     assert {entry["batch"] for entry in measured} == {1, 2}
 
 
-def test_scores_of_both_are_written_side_by_side(script, gpu, tmp_path):
+def test_scores_of_both_are_written_side_by_side(script, small_demo, gpu, tmp_path):
     script("against_simulator", "--images", "8", "--step", "12").main()
     (path,) = (tmp_path / "results").iterdir()
     with path.open(newline="") as file:

@@ -5,7 +5,7 @@ import random
 import pytest
 from fuzzer import SUBJECTS, Subject, fuzz, make_project, run_case, table
 
-CASES = 2 * len(SUBJECTS)
+CASES = len(SUBJECTS)
 
 
 @pytest.mark.slow

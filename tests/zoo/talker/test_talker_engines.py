@@ -49,12 +49,14 @@ def decibels(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(1 / np.mean((one - other) ** 2)))
 
 
-@pytest.fixture(scope="module", params=["residual", "dense"])
+@pytest.fixture(scope="module", params=[("residual", "auto"), ("dense", "none")], ids=["repaired", "dense"])
 def talker(request, tmp_path_factory):
+    placement, repair = request.param
     folder = tmp_path_factory.mktemp("talker")
     values = {
         **TalkerDemo().spec_values(folder),
-        "placement": request.param,
+        "placement": placement,
+        "repair": repair,
         "calibration_samples": 16,
         "evaluation_samples": BATCH,
         "metrics": ["psnr"],
