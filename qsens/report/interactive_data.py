@@ -11,7 +11,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.figures.block_axis import cut_middle, short_names
-from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_lines
+from qsens.report.figures.boundary import BoundaryCurve, BoundaryLine, boundary_curve, boundary_lines
 from qsens.report.figures.sensitivity import Effect, Sensitivity
 from qsens.report.figures.tradeoff import Family, tradeoff
 from qsens.report.figures.yardstick_axis import yardstick_ticks
@@ -129,12 +129,19 @@ def _limit(content: PageContent, metric: str) -> dict[str, Any] | None:
 def _lines(curve: BoundaryCurve) -> list[dict[str, Any]]:
     return [
         {
-            "name": _line_name(line.direction, line.float_precision),
+            "name": _line_name(line.direction, line.float_precision) + _of_screens(line),
             "direction": str(line.direction),
             "points": [[point.boundary, point.trial] for point in line.points],
+            "screened": [[_finite(point.value), _finite(point.half_width)] for point in line.points]
+            if line.screen_images
+            else [],
         }
         for line in curve.lines
     ]
+
+
+def _of_screens(line: BoundaryLine) -> str:
+    return "" if line.screen_images is None else f", screened on {line.screen_images} images"
 
 
 def _line_name(direction: Direction, side: Precision) -> str:

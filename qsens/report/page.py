@@ -113,17 +113,20 @@ def render_page(content: PageContent, *, is_static: bool = False) -> str:
     return render_pages((content,), is_static=is_static)
 
 
-def render_pages(runs: Sequence[PageContent], *, is_static: bool = False, extra: str = "") -> str:
+def render_pages(
+    runs: Sequence[PageContent], *, is_static: bool = False, extra: str = "", answer: str = ""
+) -> str:
     """The page of one or several runs as HTML: a switch shows the parts of one run, charts can overlay all.
 
-    Every text from a run is escaped and nothing outside the file is requested. `extra` is HTML that stands
-    below the table that compares the runs. A static page has no charts that move; so has one that is
-    written where plotly is not installed, which it says.
+    Every text from a run is escaped and nothing outside the file is requested. `answer` is a sentence that
+    stands above all, `extra` HTML below the table that compares the runs. A static page has no charts that
+    move; so has one that is written where plotly is not installed, which it says.
     """
     is_interactive = not is_static and has_charting()
     title = _title(runs)
     parts = [
         f'<header><h1>{escape(title)}</h1><button type="button" class="theme" hidden>Dark</button></header>',
+        f'<div class="answer"><strong>{escape(answer)}</strong></div>' if answer else "",
         *([comparison(runs), extra, run_switch(runs)] if len(runs) > 1 else [extra]),
         *(_of_run(place, _summary(content)) for place, content in enumerate(runs)),
         interactive_section() if is_interactive else "" if is_static else static_notice(),

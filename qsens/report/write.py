@@ -1,6 +1,7 @@
 """Writes the report of a run folder: tables, figures and `report.html`, from the folder alone."""
 
 import io
+import math
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from qsens.core.csv_text import csv_text
 from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
-from qsens.report.figures.all_figures import NamedFigure, figures_of, repair_figures
+from qsens.report.figures.all_figures import Levels, NamedFigure, figures_of, repair_figures
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.style import render_png, render_svg
 from qsens.report.findings import findings_of
@@ -113,13 +114,16 @@ def page_content(run: Path, *, latency: Sequence[Path] = ()) -> PageContent:
 
 
 def _figures(found: RunContent) -> tuple[NamedFigure, ...]:
+    limits = {
+        metric: limit.threshold for metric, limit in found.limits.items() if math.isfinite(limit.threshold)
+    }
     of_trials = figures_of(
         found.study,
         chosen=None if found.chosen is None else found.chosen.number,
         samples=found.samples,
         paired_error=found.paired_error,
         timings=found.timings,
-        floors=found.floors,
+        levels=Levels(found.floors, limits),
     )
     return (*of_trials, *repair_figures(found.study, found.repair.effect))
 

@@ -68,6 +68,15 @@ def test_the_differences_are_a_table_with_every_row(made):
     assert ["psnr", "FP32", "all FP16", "all INT8", "chosen map"] in rows
 
 
+def test_the_verdict_stands_above_all_tables(made):
+    page = made[0]
+    verdict = page.index('<div class="answer"><strong>')
+    assert verdict < page.index("<table")
+    said = page[verdict : page.index("</strong>", verdict)]
+    assert "INT8" in said or "No map is chosen" in said
+    assert "mine" in said
+
+
 def test_what_is_not_compared_and_the_gate_are_said(made):
     page = made[0]
     assert "<b>Not compared.</b>fid[lite0]: reference ffffffffffff in mine" in page

@@ -29,12 +29,13 @@ from report_studies import (
 from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.core.trial import Study
 from qsens.report.figures import sensitivity
-from qsens.report.figures.all_figures import figures_of
+from qsens.report.figures.all_figures import Levels, figures_of
 from qsens.report.figures.block_axis import block_spans, crowded_spans, cut_middle, short_names
 from qsens.report.figures.boundary import boundary_curve, boundary_figure
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.style import (
     INK,
+    LIMIT_LOOK,
     add_header,
     marker_handle,
     new_figure,
@@ -317,3 +318,14 @@ def test_a_boundary_axis_of_any_length_has_few_ticks():
         ticks = list(axis.get_ticklocs())
         assert len(ticks) <= 16
         assert (ticks[0], ticks[-1]) == (0, layers)
+
+
+def test_the_limit_is_a_line_in_the_boundary_figure_and_in_the_trade_off():
+    study = boundary_study(style_layers()[:4])
+    found = figures_of(study, levels=Levels(limits={METRICS[0]: 9.5}))
+    shown = {entry.name: entry.figure for entry in found}
+    for name in ("boundary", "tradeoff"):
+        first, *others = shown[name].axes
+        at = [line.get_ydata()[0] for line in first.lines if line.get_color() == LIMIT_LOOK[0]]
+        assert at == [9.5]
+        assert not [line for axes in others for line in axes.lines if line.get_color() == LIMIT_LOOK[0]]

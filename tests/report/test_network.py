@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from report_studies import anchors, boundary_study, layer, map_of, student_layers, trial
+from report_studies import anchors, boundary_study, layer, map_of, on_screen, screened, student_layers, trial
 
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study
+from qsens.report.interactive_data import run_data
 from qsens.report.network_layout import network_layout
 from qsens.report.page_answer import answer_section, answer_text
 from qsens.report.page_content import PageContent
@@ -73,3 +74,15 @@ def test_advice_fits_what_was_scored():
     only_psnr = tuple(replace(entry, scores=entry.scores[2:]) for entry in anchors(LAYERS))
     assert "--budget 35 (at least 35 dB)" in advice_text(Study("s", LAYERS, only_psnr))
     assert advice_text(Study("s", LAYERS, ())) == "Nothing was scored yet: let the sweep run on."
+
+
+def test_a_curve_of_screens_brings_its_own_values():
+    layers = LAYERS[:6]
+    cuts = [screened(trial(3 + place, layers, map_of(layers, range(place)))) for place in range(1, 6)]
+    fp32, *others = anchors(layers)
+    study = Study("s", layers, (replace(fp32, screen_scores=on_screen(fp32)), *others, *cuts))
+    metric = next(entry for entry in run_data(content_of(study))["metrics"] if entry["lines"])
+    line = metric["lines"][0]
+    assert line["name"].endswith("screened on 32 images")
+    assert len(line["screened"]) == len(line["points"])
+    assert all(value is not None for value, _ in line["screened"])

@@ -174,11 +174,19 @@ function boundaryChart(places, layout) {
     metric.lines.forEach((line, index) => {
       const { colour, symbol } = lookOf(place, index);
       const isOpen = line.points.map(([, number]) => trialOf(run, number).asked !== null);
-      traces.push(marks(place, line.points.map((point) => point[1]), line.points.map((point) => point[0]), lowest, {
+      const trace = marks(place, line.points.map((point) => point[1]), line.points.map((point) => point[0]), lowest, {
         mode: "lines+markers", name: nameIn(place, line.name),
         line: { color: colour, dash: view.isOverlay && index % 2 ? "dot" : "solid" },
         marker: { size: 8, symbol: isOpen.map((open) => (open ? `${symbol}-open` : symbol)), color: colour },
-      }));
+      });
+      // Trials of a screen have no score on all images: the line says where they lie.
+      if (line.screened.length) {
+        trace.y = line.screened.map(([value]) => heightOf(value, lowest));
+        trace.error_y.array = line.screened.map(([, half]) => half ?? 0);
+        trace.marker.symbol = `${symbol}-open`;
+        trace.line.dash = "dash";
+      }
+      traces.push(trace);
       const chosen = line.points.find((point) => point[1] === run.chosen);
       if (chosen && valuesOf(place, run.chosen)) {
         traces.push({ ...star(place, run.chosen, chosen[0], lowest), showlegend: index === 0 && !view.isOverlay });

@@ -35,6 +35,26 @@ class Remarks:
     lines: tuple[str, ...]
 
 
+def verdict_of(comparison: Comparison) -> str:
+    """Which run has the most INT8 in its chosen map, or that none has one, and what else there is to know."""
+    shares = {
+        run.label: int8_share(run.study, run.chosen) for run in comparison.runs if run.chosen is not None
+    }
+    missing = [run.label for run in comparison.runs if run.chosen is None]
+    without = f" No map is chosen in {', '.join(missing)}." if missing else ""
+    if not shares:
+        return without.strip()
+    told = ", ".join(f"{label} {share:.1%}" for label, share in shares.items())
+    most = max(shares.values())
+    first = [label for label, share in shares.items() if share == most]
+    if len(first) == len(shares):
+        head = "The chosen maps have the same share of INT8"
+    else:
+        head = f"The most INT8 is in {' and '.join(first)}"
+    within = f", within the budget on {comparison.limit_metric}" if comparison.limit_metric else ""
+    return f"{head}{within}: {told} of the work.{without}"
+
+
 def tables_of(comparison: Comparison) -> tuple[ComparedTable, ...]:
     """All tables: settings that differ, the chosen maps, one for each metric, and the differences."""
     scores = (_scores_table(comparison.runs, metric) for metric in comparison.headline)

@@ -16,7 +16,7 @@ from qsens.report.compare.compare import Comparison
 from qsens.report.compare.differences import Difference, shown_maps
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
-from qsens.report.compare.tables import ComparedTable, Remarks, remarks_of, tables_of
+from qsens.report.compare.tables import ComparedTable, Remarks, remarks_of, tables_of, verdict_of
 from qsens.report.page import render_pages
 from qsens.report.page_figures import embedded_figure
 from qsens.report.page_tables import wide
@@ -44,7 +44,7 @@ def comparison_page(comparison: Comparison, pictures: Mapping[str, bytes]) -> st
         *(embedded_figure(png, CAPTIONS[stem]) for stem, png in pictures.items()),
         _note_on_chosen(comparison),
     ]
-    return render_pages(contents, extra="".join(parts))
+    return render_pages(contents, extra="".join(parts), answer=verdict_of(comparison))
 
 
 def _table(table: ComparedTable) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -39,6 +39,14 @@ class NamedFigure:
     is_detail: bool = False
 
 
+@dataclass(frozen=True)
+class Levels:
+    """Horizontal lines by metric: what a distance shows where only the images differ, the worst allowed."""
+
+    floors: Mapping[str, Floor] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
 def figures_of(
     study: Study,
     *,
@@ -46,22 +54,22 @@ def figures_of(
     samples: "Mapping[int, Array] | None" = None,
     paired_error: PairedError = no_paired_error,
     timings: Sequence[Timings] = (),
-    floors: Mapping[str, Floor] | None = None,
+    levels: Levels = Levels(),
 ) -> tuple[NamedFigure, ...]:
     """Every figure the study has data for, the most important first.
 
     `chosen` is the selected map's trial number; `samples` are pictures by trial number, uint8
-    (K, 3, H, W), 0 to 255, RGB; `timings` are measured times, a figure each; `floors` are what
-    distances show where only the images differ, by metric.
+    (K, 3, H, W), 0 to 255, RGB; `timings` are measured times, a figure each; `levels` are lines across
+    the figures.
     """
     if not study.metrics:
         return ()
     return (
-        *_boundary_figures(study, chosen, floors or {}),
+        *_boundary_figures(study, chosen, levels),
         *_ends_figures(study, chosen),
         *_sensitivity_figures(study, paired_error),
-        *_tradeoff_figures(study, chosen, floors or {}),
-        *_latency_figures(study, chosen, timings),
+        *_tradeoff_figures(study, chosen, levels),
+        *_latency_figures(study, chosen, timings, levels),
         *_strip_figures(study, chosen, samples or {}),
     )
 
@@ -76,12 +84,14 @@ def repair_figures(study: Study, effect: RepairEffect | None) -> Iterator[NamedF
         yield NamedFigure("repair", "What repair bought", caption, repair_figure(effect, study.layers))
 
 
-def _boundary_figures(study: Study, chosen: int | None, floors: Mapping[str, Floor]) -> Iterator[NamedFigure]:
+def _boundary_figures(study: Study, chosen: int | None, levels: Levels) -> Iterator[NamedFigure]:
     headline = headline_metrics(study.metrics)
     rest = tuple(metric for metric in study.metrics if metric not in headline)
     for name, metrics in (("boundary", headline), ("boundary-more", rest)):
-        found = [boundary_curve(study, metric, chosen, floors.get(metric)) for metric in metrics]
-        curves = [curve for curve in found if curve is not None]
+        found = [boundary_curve(study, metric, chosen, levels.floors.get(metric)) for metric in metrics]
+        curves = [
+            replace(curve, limit=levels.limits.get(curve.metric)) for curve in found if curve is not None
+        ]
         if not any(curve.lines for curve in curves):
             continue
         title = f"Quality against the boundary between INT8 and {_float_sides(curves)} layers"
@@ -126,11 +136,11 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
         yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 1)
 
 
-def _tradeoff_figures(study: Study, chosen: int | None, floors: Mapping[str, Floor]) -> Iterator[NamedFigure]:
+def _tradeoff_figures(study: Study, chosen: int | None, levels: Levels) -> Iterator[NamedFigure]:
     found = [
-        entry
+        replace(entry, limit=levels.limits.get(metric))
         for metric in headline_metrics(study.metrics)
-        if (entry := tradeoff(study, metric, chosen, floor=floors.get(metric))) is not None
+        if (entry := tradeoff(study, metric, chosen, floor=levels.floors.get(metric))) is not None
     ]
     if found:
         title = "Quality against how much of the network runs in INT8"
@@ -138,10 +148,12 @@ def _tradeoff_figures(study: Study, chosen: int | None, floors: Mapping[str, Flo
         yield NamedFigure("tradeoff", "What more INT8 costs", caption, tradeoff_figure(found, title))
 
 
-def _latency_figures(study: Study, chosen: int | None, timings: Sequence[Timings]) -> Iterator[NamedFigure]:
+def _latency_figures(
+    study: Study, chosen: int | None, timings: Sequence[Timings], levels: Levels
+) -> Iterator[NamedFigure]:
     for entry in timings:
         found = [
-            data
+            replace(data, limit=levels.limits.get(metric))
             for metric in headline_metrics(study.metrics)
             if (data := tradeoff(study, metric, chosen, entry)) is not None
         ]

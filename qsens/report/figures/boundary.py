@@ -23,9 +23,11 @@ from qsens.report.figures.style import (
     FAINT,
     FLOOR_LOOK,
     INK,
+    LIMIT,
+    LIMIT_LOOK,
     PRECISION_COLOURS,
+    SLATE,
     TEXT,
-    VERMILION,
     add_header,
     dress,
     floor_note,
@@ -49,7 +51,7 @@ from qsens.run.floors import Floor
 BROAD_SPAN = 20.0
 # Screens of cuts, both ends counted, that make a curve.
 _FEWEST_SCREENED = 4
-_LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (VERMILION, "s")}
+_LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (SLATE, "s")}
 _PANEL_HEIGHT = 2.75
 _SIDES = 2.4
 
@@ -99,7 +101,7 @@ class BoundaryCurve:
     `layers` is N, the largest boundary index. `scale` is `linear`, `log` or `symlog`. `chosen` is the
     chosen map as a point where it is a cut of one of the lines. `is_paired` says that every interval is
     that of the difference to FP32. `floor` is what the metric shows where only the images differ,
-    `yardsticks` what it shows of FP32's own pictures after alterations.
+    `yardsticks` what it shows of FP32's own pictures after alterations, `limit` the worst acceptable score.
     """
 
     metric: str
@@ -112,6 +114,7 @@ class BoundaryCurve:
     is_paired: bool
     floor: Floor | None = None
     yardsticks: tuple[YardstickTick, ...] = ()
+    limit: float | None = None
 
 
 def boundary_curve(
@@ -323,10 +326,11 @@ def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
     lines = [(line.label, line.value) for line in curve.references]
     if curve.floor is not None and is_within_axis(axes, curve.floor):
         lines.append((curve.floor.label, curve.floor.value))
+    lines += [] if curve.limit is None else [(LIMIT, curve.limit)]
     labels = []
     for label, value in lines:
         is_floor = curve.floor is not None and label == curve.floor.label
-        colour, style = FLOOR_LOOK if is_floor else _reference_look(label)
+        colour, style = FLOOR_LOOK if is_floor else LIMIT_LOOK if label == LIMIT else _reference_look(label)
         if math.isfinite(value):
             axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
         labels.append(SideLabel(value_label(label, value), value, colour))
@@ -347,12 +351,13 @@ def _dodge(line: BoundaryLine) -> float:
 def _looks(line: BoundaryLine) -> tuple[str, str]:
     colour, marker = _LOOKS[line.direction]
     if line.float_precision is Precision.FP32:
-        return {BLUE: "#56B4E9", VERMILION: "#E69F00"}[colour], {"o": "^", "s": "v"}[marker]
+        return {BLUE: "#56B4E9", SLATE: "#9DB6C9"}[colour], {"o": "^", "s": "v"}[marker]
     return colour, marker
 
 
 def _drawn_values(curve: BoundaryCurve) -> list[float]:
     values = [line.value for line in curve.references if math.isfinite(line.value)]
+    values += [] if curve.limit is None else [curve.limit]
     for line in curve.lines:
         for point in line.points:
             low = point.value - (point.half_width or 0.0)

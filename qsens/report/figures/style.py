@@ -25,11 +25,15 @@ from qsens.run.floors import Floor
 INK, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#007F5F", "#A0528C", "#B87A00", "#56B4E9"
 PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8: PURPLE}
+# What is no precision has other colours than they have; vermilion is for limits and what lies beyond them.
+SLATE, TEAL = "#4A6A82", "#0E7C86"
 CHOSEN = "#E69F00"
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
 HEADROOM = 0.08
 _LARGEST = 1e300
-FLOOR_LOOK = (FAINT, (0, (1, 2)))
+FLOOR_LOOK: tuple[str, object] = (FAINT, (0, (1, 2)))
+LIMIT = "limit"
+LIMIT_LOOK: tuple[str, object] = (VERMILION, (0, (6, 3)))
 
 
 class _PlainFigure(Figure):

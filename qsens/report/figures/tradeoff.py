@@ -23,11 +23,13 @@ from qsens.report.figures.style import (
     CHOSEN,
     FAINT,
     FLOOR_LOOK,
-    GREEN,
     INK,
+    LIMIT,
+    LIMIT_LOOK,
+    SLATE,
     SMALL,
+    TEAL,
     TEXT,
-    VERMILION,
     add_header,
     dress,
     floor_note,
@@ -88,7 +90,7 @@ class Tradeoff:
 
     Cost is the INT8 share, of which more is better, or the measured time where there are `timings`.
     `floor` is what the metric shows where only the images differ, `yardsticks` what it shows of FP32's own
-    pictures after alterations.
+    pictures after alterations, `limit` the worst acceptable score.
     """
 
     metric: str
@@ -99,6 +101,7 @@ class Tradeoff:
     timings: Timings | None = None
     floor: Floor | None = None
     yardsticks: tuple[YardstickTick, ...] = ()
+    limit: float | None = None
 
     @property
     def front(self) -> tuple[TradeoffPoint, ...]:
@@ -169,8 +172,8 @@ _PANEL_HEIGHT, _SIDE_LABELS = 3.4, 1.3
 _LOOKS = {
     Family.UNIFORM: ("D", INK),
     Family.INT8_FIRST: ("o", BLUE),
-    Family.FLOAT_FIRST: ("s", VERMILION),
-    Family.OTHER: ("^", GREEN),
+    Family.FLOAT_FIRST: ("s", SLATE),
+    Family.OTHER: ("^", TEAL),
 }
 
 
@@ -217,21 +220,23 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
         axes.add_line(mark)
     _dress_cost_axis(axes, data)
     set_scale(axes, data.scale, _drawn_values(data))
-    _draw_floor(axes, data)
+    if data.floor is not None and is_within_axis(axes, data.floor):
+        _draw_level(axes, data.floor.label, data.floor.value, FLOOR_LOOK)
+    if data.limit is not None:
+        _draw_level(axes, LIMIT, data.limit, LIMIT_LOOK)
     draw_side_labels(axes, tick_labels(axes, data.yardsticks), _PANEL_HEIGHT)
     better = "lower is better" if data.lower_is_better else "higher is better"
     axes.set_title(axis_title(data.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
     axes.set_ylabel(better, fontsize=SMALL, color=FAINT)
 
 
-def _draw_floor(axes: Axes, data: Tradeoff) -> None:
-    if data.floor is None or not is_within_axis(axes, data.floor):
-        return
-    colour, style = FLOOR_LOOK
-    axes.axhline(data.floor.value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
+def _draw_level(axes: Axes, label: str, value: float, look: tuple[str, object]) -> None:
+    """A horizontal line across the panel with its name at the right end."""
+    colour, style = look
+    axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
     text = axes.annotate(
-        data.floor.label,
-        (0.99, data.floor.value),
+        label,
+        (0.99, value),
         xycoords=("axes fraction", "data"),
         xytext=(0, 2),
         textcoords="offset points",
@@ -290,7 +295,7 @@ def _draw_points(axes: Axes, points: Sequence[TradeoffPoint]) -> None:
 
 
 def _drawn_values(data: Tradeoff) -> list[float]:
-    values = []
+    values = [] if data.limit is None else [data.limit]
     for point in data.points:
         half = point.half_width or 0.0
         values += [point.value, point.value + half]
