@@ -18,16 +18,16 @@ def items_of(seed, count):
 
 
 def test_all_sets_of_few_units_each_once():
-    pool = pool_of(items_of(0, 6), 1.0, ())
+    pool = pool_of(items_of(0, 6), 1.0, ()).sets
     assert len(pool) == len(set(pool)) == 2**6
 
 
 def test_units_that_cannot_be_chosen_are_in_no_set():
     few = Items((0.1, math.inf, 0.2), (0.5, 0.3, 0.2))
-    assert set(pool_of(few, 1.0, (frozenset({1, 2}),))) == {NOTHING, *map(frozenset, ({0}, {2}, {0, 2}))}
+    assert set(pool_of(few, 1.0, (frozenset({1, 2}),)).sets) == {NOTHING, *map(frozenset, ({0}, {2}, {0, 2}))}
     many = items_of(1, 15)
     many = Items((math.inf, *many.damages[1:]), many.savings)
-    pool = pool_of(many, 1.0, (frozenset(range(4)), frozenset({0})))
+    pool = pool_of(many, 1.0, (frozenset(range(4)), frozenset({0}))).sets
     assert not any(0 in units for units in pool)
     assert frozenset({1, 2, 3}) in pool
 
@@ -36,7 +36,7 @@ def test_units_that_cannot_be_chosen_are_in_no_set():
 def test_of_many_units_all_neighbours_of_known_sets_are_looked_at(seed):
     known = frozenset({1, 4, 7, 11})
     items = items_of(seed, 16)
-    pool = pool_of(items, 1.0, (known,))
+    pool = pool_of(items, 1.0, (known,)).sets
     assert len(pool) == len(set(pool))
     outside = sorted(set(range(16)) - known, key=lambda place: -items.savings[place] / items.damages[place])
     wanted = {known, *(known | {place} for place in outside), *(known - {place} for place in known)}
@@ -46,7 +46,7 @@ def test_of_many_units_all_neighbours_of_known_sets_are_looked_at(seed):
 
 def test_two_for_one_takes_the_units_that_save_most_for_their_damage():
     items = Items((0.3,) * 20, tuple(0.01 * (1 + place) for place in range(20)))
-    pool = set(pool_of(items, 0.3, (frozenset({0}),)))
+    pool = set(pool_of(items, 0.3, (frozenset({0}),)).sets)
     assert {frozenset(pair) for pair in combinations(range(14, 20), 2)} <= pool
 
 

@@ -5,7 +5,9 @@ import pytest
 from guided_problems import Problem, best_found, chain, searched
 
 from qsens.core.trial import Outcome
+from qsens.search.guided import next_set
 from qsens.search.guided.knowledge import Allowance
+from qsens.search.guided.next_set import Surrogate
 from qsens.search.guided.strategy import Guided
 
 
@@ -67,3 +69,21 @@ def test_of_eighteen_alike_layers_a_few_scores_tell_how_many_may_be_in_int8():
 def test_the_allowance_is_two_screens_and_half_a_score_a_unit():
     assert Allowance.of(100) == Allowance(screens=200, scores=50)
     assert Allowance.of(1) == Allowance.of(12) == Allowance(screens=24, scores=6)
+
+
+def test_what_was_predicted_between_two_maps_is_not_predicted_again(monkeypatch):
+    problem, strategy = alike(31, 18), Guided(budget="12.0")
+    predicted, predict = [], Surrogate.predict
+
+    def counted(surrogate, sets):
+        predicted.append(len(sets))
+        return predict(surrogate, sets)
+
+    monkeypatch.setattr(Surrogate, "predict", counted)
+    for memo in (next_set.chances_of, next_set.next_candidate, next_set.pool_of):
+        memo.cache_clear()
+    trials = searched(strategy, problem)
+    assert 0 < len(predicted) < len(trials) / 2
+    for memo in (next_set.chances_of, next_set.next_candidate, next_set.pool_of):
+        memo.cache_clear()
+    assert strategy.propose(problem.layers, trials) == []

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import ndtr
 
 from qsens.core.trial import Outcome, Screen, Trial
 from qsens.search.budget_use import BudgetShare, BudgetUse
-from qsens.search.guided.next_set import Observation, Surrogate, Units, indicator
+from qsens.search.guided.next_set import Observation, Surrogate, Units, chances_of
 from qsens.search.guided.replay import Replay
 from qsens.search.unit_maps import UnitMaps
 
@@ -67,6 +66,8 @@ class SearchKnowledge:
     _screens_asked: int = field(default=0, init=False)
     _scores_asked: int = field(default=0, init=False)
     _scaled: tuple[BudgetUse, int] | None = field(default=None, init=False)
+    _uses: dict[Units, BudgetShare | None] = field(default_factory=dict, init=False)
+    _uses_by: BudgetUse | None = field(default=None, init=False)
     _scale: ScreenScale = field(default=_UNSEEN, init=False)
 
     def score(self, chosen: Units, *, is_extra: bool = False) -> BudgetShare:
@@ -114,19 +115,24 @@ class SearchKnowledge:
         """The use of a known set on all samples, as far as it is known; infinite where its trial failed."""
         if chosen in self.scored:
             return self.full(chosen)
-        found = self.use.screened(self.screened[chosen])
+        found = self._screened_use(chosen)
         if found is None or math.isinf(found.share):
             return BudgetShare(math.inf, 0.0)
         scale = self.screen_scale()
         error = math.hypot(scale.ratio * found.error, scale.spread * scale.ratio * found.share)
         return BudgetShare(scale.ratio * found.share, error)
 
+    def _screened_use(self, chosen: Units) -> BudgetShare | None:
+        # The model of all sets asks for it, of every set after every trial.
+        if self._uses_by != self.use:
+            self._uses_by, self._uses = self.use, {}
+        if chosen not in self._uses:
+            self._uses[chosen] = self.use.screened(self.screened[chosen])
+        return self._uses[chosen]
+
     def chances(self, sets: Sequence[Units]) -> list[float]:
         """The probability that each set keeps to the budget, by the model of all trials."""
-        if not sets:
-            return []
-        mean, deviation = self.surrogate().predict(indicator(sets, len(self.maps.units)))
-        return [float(chance) for chance in ndtr((1.0 - mean) / deviation)]
+        return list(chances_of(self.surrogate(), tuple(sets))) if sets else []
 
     def trial(self, chosen: Units) -> Trial:
         """The trial that an estimate rests on."""
@@ -160,13 +166,14 @@ class SearchKnowledge:
     def surrogate(self) -> Surrogate:
         """The model of all sets, from every trial but those of single units, which it starts from."""
         known = [*self.scored, *(chosen for chosen in self.screened if chosen not in self.scored)]
+        candidates = self.candidates
         observations = []
         for chosen in known:
             use = self.estimate(chosen)
             is_start = len(chosen) == 1 and chosen not in self.scored
             if not is_start and math.isfinite(use.share):
                 error = 0.0 if chosen in self.scored else use.error
-                observations.append(Observation(chosen & self.candidates, use.share, error))
+                observations.append(Observation(chosen & candidates, use.share, error))
         own = [
             (damage, error) if math.isfinite(damage) else (0.0, 0.0)
             for damage, error in zip(self.alone, self.alone_errors, strict=True)

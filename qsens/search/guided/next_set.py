@@ -124,6 +124,14 @@ class Surrogate:
         )
 
 
+# A search that is replayed asks again what it asked before.
+@lru_cache(maxsize=2048)
+def chances_of(surrogate: Surrogate, sets: tuple[Units, ...]) -> tuple[float, ...]:
+    """The probability of each set to keep to the budget."""
+    mean, deviation = surrogate.predict(indicator(sets, len(surrogate.alone)))
+    return tuple(float(chance) for chance in ndtr((1.0 - mean) / deviation))
+
+
 def indicator(sets: Sequence[frozenset[int]], count: int) -> FloatArray:
     """Sets of places as rows of 0 and 1, (M, count)."""
     rows = np.zeros((len(sets), count))
@@ -133,12 +141,26 @@ def indicator(sets: Sequence[frozenset[int]], count: int) -> FloatArray:
     return rows
 
 
-@lru_cache(maxsize=64)
-def pool_of(items: Items, room: float, known: tuple[Units, ...]) -> tuple[Units, ...]:
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Sets to choose from, and the same as rows of 0 and 1 (M, K)."""
+
+    sets: tuple[Units, ...]
+    rows: FloatArray
+
+
+# One search looks into few pools, which may be large, many times each.
+@lru_cache(maxsize=8)
+def pool_of(items: Items, room: float, known: tuple[Units, ...]) -> Pool:
     """Sets of the places whose damage is finite, each once.
 
     `room` is the damage that the sum may reach, `known` are sets whose neighbours are worth a look.
     """
+    sets = _pooled(items, room, known)
+    return Pool(sets, indicator(sets, len(items.savings)))
+
+
+def _pooled(items: Items, room: float, known: tuple[Units, ...]) -> tuple[Units, ...]:
     places = [place for place, damage in enumerate(items.damages) if damage < float("inf")]
     if len(places) <= MOST_ENUMERATED:
         return tuple(frozenset(chosen) for chosen in _all_subsets(places))
@@ -202,12 +224,12 @@ class Question:
 def next_candidate(question: Question) -> Candidate | None:
     """The set with the largest expected gain; `None` where none is worth a score."""
     pool = pool_of(question.items, question.room, question.near)
-    sets = indicator(pool, len(question.items.savings))
+    sets = pool.rows
     savings = sets @ np.asarray(question.items.savings)
     least = question.least_saving
     best = math.fsum(question.items.savings[place] for place in question.best)
     is_open = savings > best + _SAME if least is None else savings >= least - _SAME
-    is_open &= np.fromiter((units not in question.closed for units in pool), bool, len(pool))
+    is_open &= np.fromiter((units not in question.closed for units in pool.sets), bool, len(sets))
     if question.failed:
         is_open &= are_alike(question, sets).sum(axis=1) < _MOST_ALIKE
     places = np.flatnonzero(is_open)
@@ -221,7 +243,7 @@ def next_candidate(question: Question) -> Candidate | None:
     if found is None:
         return None
     place, chance, gain = found
-    return Candidate(pool[int(places[place])], chance, gain)
+    return Candidate(pool.sets[int(places[place])], chance, gain)
 
 
 def are_alike(question: Question, sets: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
