@@ -198,6 +198,14 @@ class CompiledBundle:
     warnings: tuple[str, ...]
 
 
+def _no_bundle(folder: Path) -> RunFolderError:
+    if not folder.is_dir():
+        return RunFolderError(f"no folder {folder}", "give the folder that `qsens export` wrote")
+    inside = ", ".join(str(path.parent) for path in sorted(folder.glob(f"*/{DOCUMENT}")))
+    hint = f"give the bundle in it: {inside}" if inside else "write one with: qsens export"
+    return RunFolderError(f"{folder} is not a bundle: it has no {DOCUMENT}", hint)
+
+
 def checked_files(folder: Path, digest: str | None = None) -> CheckedFiles:
     """Compare all files with their checksums, those with `digest`; read `bundle.json`.
 
@@ -206,9 +214,7 @@ def checked_files(folder: Path, digest: str | None = None) -> CheckedFiles:
         SpecError: naming the key that is wrong.
     """
     if not (folder / DOCUMENT).is_file():
-        raise RunFolderError(
-            f"{folder} is not a bundle: it has no {DOCUMENT}", "write one with: qsens export"
-        )
+        raise _no_bundle(folder)
     compared = _compared(folder, digest)
     try:
         bundle = open_bundle(folder)

@@ -189,9 +189,17 @@ def test_an_unknown_key_is_refused_though_the_checksums_fit(bundle):
     assert "batch" in caught.value.hint
 
 
-def test_another_folder_is_refused(tmp_path):
-    with pytest.raises(RunFolderError, match="is not a bundle"):
+def test_a_folder_that_is_no_bundle_is_refused_and_the_bundle_in_it_is_named(tmp_path):
+    with pytest.raises(RunFolderError, match="is not a bundle") as caught:
         checked_files(tmp_path)
+    assert "qsens export" in caught.value.hint
+    (tmp_path / "bundle-openvino").mkdir()
+    (tmp_path / "bundle-openvino" / "bundle.json").touch()
+    with pytest.raises(RunFolderError, match="is not a bundle") as caught:
+        checked_files(tmp_path)
+    assert caught.value.hint == f"give the bundle in it: {tmp_path / 'bundle-openvino'}"
+    with pytest.raises(RunFolderError, match="no folder"):
+        checked_files(tmp_path / "bundle-openvinn")
 
 
 def test_the_engine_is_scored_as_the_run_was(bundle, finished_run):
