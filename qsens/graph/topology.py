@@ -39,6 +39,7 @@ MOVEMENTS = frozenset(
         "Unsqueeze",
     }
 )
+_UNCHANGED = frozenset({"Cast", "Identity", "Reshape", "Slice", "Transpose"})
 _DENSE_OUTPUTS = ACTIVATIONS | {
     "AveragePool",
     "GroupNormalization",
@@ -46,6 +47,19 @@ _DENSE_OUTPUTS = ACTIVATIONS | {
     "LayerNormalization",
     "Resize",
 }
+
+
+def outputs_of_tanh(model: onnx.ModelProto) -> frozenset[str]:
+    """Names of the outputs of a model that are values of a tanh, as it gives them or only moved."""
+    producer = {name: node for node in model.graph.node for name in node.output}
+
+    def is_of_tanh(name: str) -> bool:
+        node = producer.get(name)
+        while node is not None and node.op_type in _UNCHANGED:
+            node = producer.get(node.input[0])
+        return node is not None and node.op_type == "Tanh"
+
+    return frozenset(value.name for value in model.graph.output if is_of_tanh(value.name))
 
 
 def schema_of(node: onnx.NodeProto, opset: int) -> Any:

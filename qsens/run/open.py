@@ -36,6 +36,7 @@ from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
 from qsens.graph.shapes import free_inputs, graph_inputs
+from qsens.graph.topology import outputs_of_tanh
 from qsens.run.limits import check_limits, limit_texts
 from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
 from qsens.run.scored_layers import scored_graph
@@ -398,13 +399,19 @@ def sample_warnings(opened: OpenedSweep) -> list[str]:
     return [line for line in found if line is not None]
 
 
+def opening_warnings(opened: OpenedSweep) -> list[str]:
+    """Sentences about the range of the pictures, and about too few samples."""
+    graph = opened.graph
+    ranges = range_warnings(graph.example_outputs, opened.spec.output, outputs_of_tanh(graph.model))
+    return [*ranges, *sample_warnings(opened)]
+
+
 def opening_notes(opened: OpenedSweep) -> list[str]:
-    """Lines for people about what was opened: the generator's own notice, and warnings about samples."""
+    """Lines for people about what was opened: the generator's own notice, and warnings."""
     batching = batching_note(opened.evaluation, opened.graph, opened.spec.batch_size)
     generator = opened.generator
     several = several_outputs_note(opened.spec.output, opened.metrics)
-    warnings = (*range_warnings(opened.graph.example_outputs, opened.spec.output), *sample_warnings(opened))
     said = (generator.weights_read, generator.notice, *opened.graph.notes, several, batching)
     notes = [f"Note: {line}" for line in said if line]
     notes += [f"Limit: {line}" for line in limit_texts(opened.spec.budget, opened.metrics)]
-    return [*notes, *(f"Warning: {line}" for line in warnings)]
+    return [*notes, *(f"Warning: {line}" for line in opening_warnings(opened))]

@@ -21,7 +21,7 @@ from qsens.repair.stages import stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps, silent
-from qsens.run.open import OpenedSweep, lowering_options, sample_warnings, scoring_context
+from qsens.run.open import OpenedSweep, lowering_options, opening_warnings, scoring_context
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.stages import screen_samples
 from qsens.run.target import fitted, target_notes
@@ -123,7 +123,7 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         once_s=sample_s * len(opened.calibration) + repair_s + features_s * _reference_count(opened),
         repair_s=repair_s,
         warnings=(
-            *sample_warnings(opened),
+            *opening_warnings(opened),
             *unscored_notes(opened.graph.layers),
             *_picture_warnings(pictures),
         ),

@@ -1,6 +1,6 @@
 """From a generator's output tensor to the uint8 RGB images a viewer sees, rounded once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -156,15 +156,25 @@ def refuse_one_level(images: Array, output: str | None = None) -> None:
         )
 
 
-def range_warnings(outputs: Mapping[str, Array], rule: OutputRule) -> list[str]:
-    """A sentence for each picture of float values that look like -1..1 and are shown as if 0 were black.
+def range_warnings(
+    outputs: Mapping[str, Array], rule: OutputRule, of_tanh: Collection[str] = ()
+) -> list[str]:
+    """A sentence for each picture of float values of -1..1 that are shown as if 0 were black.
 
-    That is: some values lie well below black, and none much further from 0 than white.
+    That is: the graph makes it by a tanh (`of_tanh`), whatever its values are here; or some values lie well
+    below black, and none much further from 0 than white.
     """
     low, high = rule.pixel_range
     found = []
     for name in picture_outputs(outputs, rule):
         values = outputs[name]
+        if name in of_tanh and low == 0:
+            found.append(
+                f"output {name!r} is made by a tanh, which gives -1..1, and shown as {low:g}..{high:g}: add "
+                "--output-range -1..1, and --value-range -1..1 where the pictures that it reads were -1..1 "
+                "in its training"
+            )
+            continue
         least, most = float(values.min()), float(values.max())
         is_dark = low == 0 and least < -FAR_BELOW * high
         if values.dtype.kind == "f" and is_dark and max(-least, most) <= FAR_BEYOND * high:

@@ -293,6 +293,23 @@ def test_channels_last_is_named_by_plan(named, side, is_input_last, is_output_la
     assert "Transpose" in planned.stderr
 
 
+@pytest.mark.parametrize(("named", "is_warned"), [((), True), (("--output-range", "-1..1"), False)])
+def test_plan_sees_the_tanh_of_a_generator_whose_values_are_bright(named, is_warned, photos, tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"], name="last"),
+        helper.make_node("Tanh", ["c"], ["t"], name="tanh"),
+        helper.make_node("Identity", ["t"], ["picture"], name="named"),
+    ]
+    sides = ["n", 3, 16, 16]
+    brightening = np.abs(normal(3, 3, 1, 1))
+    model = onnx_model(nodes, inputs={"image": sides}, outputs={"picture": sides}, weights={"w": brightening})
+    path = write_generator(tmp_path / "bright.onnx", model)
+    planned = qsens("plan", path, "--calibration", photos, "--metric", "psnr", *named)
+    assert planned.exit_code == 0
+    assert ("'picture' is made by a tanh" in planned.stdout) == is_warned
+    assert ("add --output-range -1..1" in planned.stdout) == is_warned
+
+
 def test_plan_says_that_pictures_are_too_small_for_a_metric(tmp_path):
     photos = write_images(tmp_path / "photos", 4, side=8)
     model = write_generator(
