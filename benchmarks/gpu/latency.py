@@ -16,8 +16,9 @@ from collections.abc import Callable
 from workbench import RESULTS, Prepared, backend_or_stop, flavour_without_gpu, labelled_maps, prepare
 
 from qsens.core.precision import PrecisionMap
-from qsens.deploy.bench import BenchSettings, BuiltEngine, Subject, alone, bench
+from qsens.deploy.bench import alone, bench
 from qsens.device.audit import audit_layers
+from qsens.device.bench import BenchSettings, BuiltEngine, Subject
 from qsens.device.latency import MeasuredGraph, latency_document, write_latency
 from qsens.device.machine import describe_device
 from qsens.engines.lowering.lowered_graph import asked_layers
@@ -40,7 +41,7 @@ def main() -> None:
     settings = BenchSettings(tuple(options.batches), options.repeats, 20, profiles_layers=True)
     for name, one in prepared.items():
         subjects = [
-            Subject(label, wanted, builder(backend, one, wanted, ranges[name]))
+            Subject(label, wanted.to_json(), wanted.digest, builder(backend, one, wanted, ranges[name]))
             for label, wanted in labelled_maps(one).items()
         ]
         measure(name, one, subjects, settings)

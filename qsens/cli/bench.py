@@ -172,6 +172,8 @@ class BenchFlags:
     options: tuple[PluginOption, ...]
     layers: bool
     latency_json: Path | None
+    host: str | None
+    python: str
     as_json: bool
     trust_checkpoint: bool
 
@@ -219,6 +221,8 @@ class BenchFlags:
     metavar="FILE",
     help="Write the numbers to this file too, for `qsens select RUN --latency FILE`.",
 )
+@click.option("--on", "host", metavar="USER@HOST", help="Measure on this device, over the system's ssh.")
+@click.option("--python", default="python3", show_default=True, metavar="PATH", help="Python on that device.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, one line a folder.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads.")
 @gathered(BenchFlags, "asked")
@@ -227,7 +231,8 @@ def bench(folders: tuple[Path, ...], *, asked: BenchFlags) -> None:
 
     All maps are timed in turn, in one process, and no second bench runs at the same time. A run keeps the
     numbers in its folder latency/, where `qsens report` finds them (those of an earlier bench of the same
-    device and runtime go to latency/earlier/). Ctrl-C keeps what is measured.
+    device and runtime go to latency/earlier/). Ctrl-C keeps what is measured. With --on the maps go to that
+    device as bundles; Python 3.8, NumPy and the runtime are enough there.
     """
     # numpy, onnx and the runtime take seconds to load.
     from qsens.deploy.bench_folder import BenchWishes, bench_folders

@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qsens.core.errors import RunFolderError, SpecError
+from qsens.core.errors import RunFolderError, SpecError, SshError
 from qsens.core.files import write_error
 from qsens.core.interfaces import Progress
 from qsens.core.plugins import create
 from qsens.core.targets import target_named
 from qsens.core.trial import Study
-from qsens.deploy.bench import BenchSettings, Subject, alone, bench
+from qsens.deploy.bench import alone, bench
 from qsens.deploy.bench_subjects import (
     BenchInputs,
     Maps,
@@ -24,7 +24,11 @@ from qsens.deploy.bench_subjects import (
     run_subjects,
     trials_to_measure,
 )
+from qsens.deploy.bench_there import BenchThere, bundled_map, bundled_maps, target_there
+from qsens.deploy.ssh import PYTHON, Device
 from qsens.deploy.verify import checked_files
+from qsens.device.bench import BenchSettings, Subject
+from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.latency import MeasuredGraph, latency_document, write_latency
 from qsens.device.machine import describe_device, load_average
@@ -44,7 +48,8 @@ Hear = Callable[[str], None]
 class BenchWishes:
     """The wishes for a bench; `None` is left to the run, the bundle or the runtime.
 
-    `trials` take the place of `maps`. `latency_json` is a file that the numbers go to as well.
+    `trials` take the place of `maps`. `latency_json` is a file that the numbers go to as well. With a
+    `host` it is measured there, over SSH, by `python`.
     """
 
     backend: str | None = None
@@ -57,6 +62,8 @@ class BenchWishes:
     layers: bool = False
     latency_json: Path | None = None
     trust_checkpoint: bool = False
+    host: str | None = None
+    python: str = PYTHON
 
     def backend_name(self, target: str | None, hear: Hear) -> str:
         """The backend that was asked for, else that of the run's target, OpenVINO or ONNX Runtime if here."""
@@ -81,13 +88,15 @@ class BenchWishes:
 class BenchedFolder:
     """The numbers of one folder as its files hold them, and the multiply-accumulates of layers by name.
 
-    `files` are those that were written; `is_complete` is false where the bench was stopped.
+    `files` are those that were written; `is_complete` is false where the bench was stopped. `lost` says why
+    a device did not measure the rest.
     """
 
     document: Mapping[str, Any]
     files: tuple[Path, ...]
     macs: Mapping[str, int]
     is_complete: bool
+    lost: SshError | None = None
 
 
 def bench_folders(
@@ -103,6 +112,9 @@ def bench_folders(
         StoppedError: if it was stopped before anything was measured.
     """
     _check_file(folders, wishes.latency_json)
+    if wishes.host is not None:
+        yield from _folders_there(folders, wishes, wishes.host, progress, hear)
+        return
     load = load_average()
     with alone(lambda text: hear(f"Warning: {text}")):
         if load is not None and load >= BUSY:
@@ -113,6 +125,53 @@ def bench_folders(
             yield found
             if not found.is_complete:
                 return
+
+
+def _folders_there(
+    folders: Sequence[Path], wishes: BenchWishes, host: str, progress: Progress, hear: Hear
+) -> Iterator[BenchedFolder]:
+    if wishes.threads is not None or wishes.options:
+        raise SpecError(
+            "a bundle takes no options of a backend", "leave --threads and --option out with --on"
+        )
+    for folder in folders:
+        measure = _bundle_there if (folder / BUNDLE_FILE).is_file() else _run_there
+        with Device(host, wishes.python) as device:
+            work = BenchThere(device, wishes.repeats, wishes.layers)
+            name, macs = measure(folder, wishes, work, progress, hear)
+        if not work.measured.documents:
+            raise StoppedError("stopped before anything was measured", "")
+        document, places = work.measured.document, _wished(wishes)
+        if macs:
+            places.insert(0, _place(folder, document, name, hear))
+        found = _written(document, places, macs, is_complete=not work.measured.is_stopped)
+        yield replace(found, lost=work.measured.lost)
+        if work.measured.lost is not None:
+            raise work.measured.lost
+        if work.measured.is_stopped:
+            return
+
+
+def _run_there(
+    folder: Path, wishes: BenchWishes, work: BenchThere, progress: Progress, hear: Hear
+) -> tuple[str, Mapping[str, int]]:
+    target = target_there(work.device, wishes.backend, read_run_spec(folder).target)
+    study = read_study(folder)
+    trials = trials_to_measure(folder, study, Maps(wishes.maps), wishes.trials)
+    reopened = reopen_run(folder, trust_checkpoint=wishes.trust_checkpoint)
+    for batch in wishes.batches:
+        with bundled_maps(reopened, trials, target, batch, progress, hear) as maps:
+            if not work.measure(maps, progress, hear):
+                break
+    return target.runtime, macs_by_layer(study)
+
+
+def _bundle_there(
+    folder: Path, wishes: BenchWishes, work: BenchThere, progress: Progress, hear: Hear
+) -> tuple[str, Mapping[str, int]]:
+    bundle = _checked_bundle(folder, wishes, hear)
+    work.measure([bundled_map(bundle)], progress, hear)
+    return bundle.runtime, {}
 
 
 def _check_file(folders: Sequence[Path], file: Path | None) -> None:
@@ -133,23 +192,27 @@ def _run(folder: Path, wishes: BenchWishes, progress: Progress, hear: Hear) -> B
     subjects, inputs = run_subjects(reopened, backend, trials), run_inputs(reopened)
     session = _Session(subjects, inputs, measured_graph(reopened), wishes)
     document, is_complete = session.measured(name, progress, hear)
-    place = folder / FOLDER / f"{_slug(document['device']['name'])}-{_slug(name)}.json"
-    _keep_earlier(place, hear)
+    place = _place(folder, document, name, hear)
     return _written(document, [place, *_wished(wishes)], macs_by_layer(study), is_complete=is_complete)
 
 
 def _bundle(folder: Path, wishes: BenchWishes, progress: Progress, hear: Hear) -> BenchedFolder:
-    bundle = checked_files(folder).bundle
+    bundle = _checked_bundle(folder, wishes, hear)
     subject, inputs, graph = bundle_subject(bundle)
+    session = _Session([subject], inputs, graph, replace(wishes, batches=(bundle.batch,)))
+    document, is_complete = session.measured(bundle.runtime, progress, hear)
+    return _written(document, _wished(wishes), {}, is_complete=is_complete)
+
+
+def _checked_bundle(folder: Path, wishes: BenchWishes, hear: Hear) -> Bundle:
+    bundle = checked_files(folder).bundle
     if wishes.backend not in (None, bundle.runtime):
         raise SpecError(
             f"{folder} is a bundle for {bundle.runtime}, not for {wishes.backend}", "leave out --backend"
         )
     if wishes.batches != (bundle.batch,):
         hear(f"Warning: the bundle is for batch {bundle.batch}, which is measured")
-    session = _Session([subject], inputs, graph, replace(wishes, batches=(bundle.batch,)))
-    document, is_complete = session.measured(bundle.runtime, progress, hear)
-    return _written(document, _wished(wishes), {}, is_complete=is_complete)
+    return bundle
 
 
 def macs_by_layer(study: Study) -> dict[str, int]:
@@ -198,6 +261,13 @@ def _written(
         except DeviceError as error:
             raise RunFolderError(error.message, error.hint) from error
     return BenchedFolder(document, tuple(places), macs, is_complete)
+
+
+def _place(run: Path, document: Mapping[str, Any], backend: str, hear: Hear) -> Path:
+    """The file of a device and a backend in a run's folder; an earlier one is moved aside."""
+    place = run / FOLDER / f"{_slug(document['device']['name'])}-{_slug(backend)}.json"
+    _keep_earlier(place, hear)
+    return place
 
 
 def _keep_earlier(place: Path, hear: Hear) -> None:

@@ -4,24 +4,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from qsens.calibration.batches import InputCache
-from qsens.core.errors import DataError, LoadError, QsensError, RunFolderError, SpecError
+from qsens.core.errors import BuildError, DataError, LoadError, QsensError, RunFolderError, SpecError
 from qsens.core.interfaces import Backend, Engine
 from qsens.core.maps import anchor_trial, built_map, map_title
 from qsens.core.metric_names import headline_metric
 from qsens.core.plugins import with_defaults
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
-from qsens.deploy.bench import BuiltEngine, Feeds, Subject
 from qsens.device.audit import LayerAudit, audit_layers
+from qsens.device.bench import BuiltEngine, Feeds, Subject, bundle_engine
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
 from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency import MeasuredGraph
-from qsens.device.open_engine import open_engine
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.graph.graph import Graph
 from qsens.run.folder import RunPaths
@@ -31,6 +31,8 @@ from qsens.selection.precision_map_file import read_precision_map
 
 FLOATS = {Precision.FP32: "FP32", Precision.FP16: "FP16", Precision.INT8: "INT8"}
 MIXED = "MIX"
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 
 class Maps(StrEnum):
@@ -80,7 +82,7 @@ def canonical_map(study: Study, trial: Trial) -> PrecisionMap:
 def run_subjects(run: ReopenedRun, backend: Backend, trials: Mapping[str, Trial]) -> list[Subject]:
     """Each trial's map, lowered in the backend's flavour and built by it when its turn comes."""
     return [
-        Subject(label, shape, _builder(run, backend, shape))
+        Subject(label, shape.to_json(), shape.digest, _builder(run, backend, shape))
         for label, trial in trials.items()
         for shape in (canonical_map(run.study, trial),)
     ]
@@ -129,20 +131,8 @@ def bundle_subject(bundle: Bundle) -> tuple[Subject, BenchInputs, MeasuredGraph]
     def feeds(batch: int) -> Feeds:
         return batch_of(goldens.inputs, bundle.inputs, 0, batch)
 
-    def build() -> BuiltEngine:
-        engine = open_engine(bundle)
-        return BuiltEngine(
-            run=engine.run,
-            close=engine.close,
-            audit=lambda: audit_layers(bundle.asked, engine.executed_layers()),
-            step_times_ms=engine.step_times_ms,
-            flavour=bundle.flavour,
-            runtime=engine.runtime,
-            version=engine.version,
-            size_bytes=engine.size_bytes,
-        )
-
-    subject = Subject(MIXED, PrecisionMap.over(shape.assignment(names)), build)
+    canonical = PrecisionMap.over(shape.assignment(names))
+    subject = Subject(MIXED, canonical.to_json(), canonical.digest, lambda: bundle_engine(bundle))
     graph = MeasuredGraph(document["model"]["name"], document["model"]["graph"], names)
     return subject, BenchInputs(feeds, "golden inputs"), graph
 
@@ -192,7 +182,19 @@ def _builder(run: ReopenedRun, backend: Backend, shape: PrecisionMap) -> Callabl
         lowered = run.lower(shape, backend.flavour)
         return _built(backend.build(lowered), lowered, backend)
 
-    return build
+    return _said(build)
+
+
+def _said(work: Callable[Given, Made]) -> Callable[Given, Made]:
+    """The same work, whose `BuildError` is a `DeviceError`, as on any device."""
+
+    def said(*given: Given.args, **named: Given.kwargs) -> Made:
+        try:
+            return work(*given, **named)
+        except BuildError as error:
+            raise DeviceError(error.message, error.hint) from error
+
+    return said
 
 
 def _built(engine: Engine, lowered: LoweredGraph, backend: Backend) -> BuiltEngine:
@@ -200,7 +202,7 @@ def _built(engine: Engine, lowered: LoweredGraph, backend: Backend) -> BuiltEngi
     device = engine.device_engine
     if device is None:
         return BuiltEngine(
-            run=engine.run,
+            run=_said(engine.run),
             close=engine.close,
             audit=lambda: tuple(engine.audit),
             step_times_ms=lambda _feeds, _repeats: {},

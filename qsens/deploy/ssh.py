@@ -55,6 +55,7 @@ class Device:
         self.python = python
         self._lines: queue.Queue[bytes] = queue.Queue(maxsize=64)
         self._words: deque[str] = deque(maxlen=_LAST_LINES)
+        self.is_lost = False
         self._is_running = False
         self._stops_copying = False
 
@@ -86,14 +87,14 @@ class Device:
     ) -> None:
         """Have the folder removed; raises `SshError` where it stays and nothing else went wrong."""
         try:
-            left = self._end()
+            left = "" if self.is_lost else self._end()  # a loss says itself what stays
         except (SshError, queue.Empty):
             left = self.folder
         finally:
             self._close()
         if left and error is None:
             raise SshError(f"{left} on {self.host} could not be removed", "remove it there")
-        if left and isinstance(error, QsensError) and left not in error.message:
+        if left and isinstance(error, QsensError):
             error.message += f" ({left} on {self.host} could not be removed)"
 
     def found(self, modules: Sequence[str]) -> list[str]:
@@ -172,6 +173,7 @@ class Device:
         return SshError(f"cannot reach {self.host}: {said or f'ssh ended with {code}'}", hint)
 
     def _lost(self) -> SshError:
+        self.is_lost = True
         said = _last_line("\n".join(self._words)) if self._ended() == 255 else ""
         why = f" ({said})" if said else ""
         return SshError(

@@ -10,10 +10,12 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from qsens.device.errors import DeviceError
+from qsens.device.latency import MapLatency
 from qsens.device.plain_values import PlainValue
 
 Say = Callable[[Mapping[str, Any]], None]
@@ -45,7 +47,53 @@ def verify(job: PlainValue, say: Say) -> None:
     )
 
 
-JOBS = {"verify": verify}
+def bench(job: PlainValue, say: Say) -> None:
+    """Measure `bundles` of one graph and batch in turn, the first with every group, on their golden inputs.
+
+    Each has its `folder`, a `label`, and the `map` with its `digest` that it is known by. Each group is said
+    when it is done, as the content of a latency file.
+    """
+    from qsens.device import bench as measuring
+    from qsens.device.bundle_model import open_bundle
+    from qsens.device.goldens import batch_of, bundle_goldens
+    from qsens.device.latency import MeasuredGraph, latency_document
+    from qsens.device.machine import describe_device, load_average
+
+    entries = [entry.value for entry in job.at("bundles").items(at_least=1)]
+    bundles = [open_bundle(Path(entry["folder"])) for entry in entries]
+    first, load = bundles[0], load_average()
+    model, inputs = first.document["model"], bundle_goldens(first).inputs
+    graph = MeasuredGraph(model["name"], model["graph"], tuple(row.layer for row in first.asked))
+
+    def hear(measured: Sequence[MapLatency], runtime: Mapping[str, str]) -> None:
+        if measured:
+            device = {**describe_device(first.runtime), "load_average": load}
+            told = {**runtime, "backend": first.runtime, "inputs": "golden inputs"}
+            say({"latency": latency_document(measured, device=device, runtime=told, graph=graph)})
+
+    # Beside the folder of this session, whose own temporary files go with it.
+    lock = Path.cwd().parent / measuring.LOCK.name
+    settings = measuring.BenchSettings(
+        (first.batch,), job.at("repeats").whole(1, 2**31), profiles_layers=job.at("layers").flag()
+    )
+    with measuring.alone(lambda text: say({"waits": text}), lock):
+        result = measuring.bench(
+            [
+                measuring.Subject(
+                    entry["label"], entry["map"], entry["digest"], partial(measuring.bundle_engine, bundle)
+                )
+                for entry, bundle in zip(entries, bundles)
+            ],
+            lambda batch: batch_of(inputs, first.inputs, 0, batch),
+            settings,
+            on_gpu=first.runtime.startswith("tensorrt"),
+            progress=lambda done, total, label: say({"progress": [done, total, label]}),
+            hear=hear,
+        )
+    say({"skipped": dict(result.skipped)})
+
+
+JOBS = {"verify": verify, "bench": bench}
 
 
 def main() -> int:

@@ -7,11 +7,17 @@ from filelock import FileLock
 
 from qsens.core.errors import BuildError, QsensError, SpecError
 from qsens.core.precision import Precision, PrecisionMap
-from qsens.deploy.bench import BenchSettings, BuiltEngine, Subject, alone, bench
+from qsens.deploy.bench import alone, bench
 from qsens.device.audit import LayerAudit
+from qsens.device.bench import BenchSettings, BuiltEngine, Subject
 from qsens.device.errors import DeviceError
 
 AUDIT = (LayerAudit("a", "/a", "step a", "int8", "int8", "fp32"),)
+
+
+def subject_of(label, build):
+    shape = PrecisionMap(Precision.INT8)
+    return Subject(label, shape.to_json(), shape.digest, build)
 
 
 class Bench:
@@ -43,7 +49,7 @@ class Bench:
         )
 
     def subject(self, label, **more):
-        return Subject(label, PrecisionMap(Precision.INT8), lambda: self.engine(label, **more))
+        return subject_of(label, lambda: self.engine(label, **more))
 
 
 def feeds(batch):
@@ -76,7 +82,7 @@ def test_layers_are_timed_where_it_is_asked_for():
 
 
 def test_more_maps_than_fit_are_measured_in_groups_beside_the_first(monkeypatch):
-    monkeypatch.setattr("qsens.deploy.bench.LARGEST_GROUP", 3)
+    monkeypatch.setattr("qsens.device.bench.LARGEST_GROUP", 3)
     work = Bench()
     result = measure([work.subject(label) for label in ("FP32", "a", "b", "c")])
     assert [entry.label for entry in result.measured] == ["FP32", "a", "b", "c"]
@@ -85,12 +91,12 @@ def test_more_maps_than_fit_are_measured_in_groups_beside_the_first(monkeypatch)
 
 
 def refuse():
-    raise BuildError("no such kernel", "")
+    raise DeviceError("no such kernel", "")
 
 
 def test_a_map_that_cannot_be_built_or_run_is_skipped_and_says_why():
     work = Bench()
-    broken = Subject("bad", PrecisionMap(Precision.INT8), refuse)
+    broken = subject_of("bad", refuse)
     result = measure([work.subject("FP32"), broken, work.subject("big", fails_at=4)], batches=(1, 4))
     assert [(entry.label, entry.batch) for entry in result.measured] == [("FP32", 1), ("big", 1), ("FP32", 4)]
     assert result.skipped == {"bad": "no such kernel", "big, batch 4": "out of memory"}
@@ -98,7 +104,7 @@ def test_a_map_that_cannot_be_built_or_run_is_skipped_and_says_why():
 
 def test_nothing_measured_at_all_is_an_error():
     with pytest.raises(BuildError, match="no map could be measured; bad: no such kernel"):
-        measure([Subject("bad", PrecisionMap(Precision.INT8), refuse)])
+        measure([subject_of("bad", refuse)])
 
 
 def test_a_stop_keeps_the_rounds_that_are_whole_and_closes_the_engines():

@@ -74,7 +74,7 @@ def interrupted(rounds):
 
 
 def test_ctrl_c_keeps_what_was_measured_and_exits_130(run, monkeypatch):
-    monkeypatch.setattr("qsens.deploy.bench.interleaved_rounds", interrupted(4))
+    monkeypatch.setattr("qsens.device.bench.interleaved_rounds", interrupted(4))
     result = qsens("bench", run, *QUICK, "--maps", "anchors")
     assert result.exit_code == 130
     assert "measurements were done and are kept" in result.stderr
@@ -84,7 +84,7 @@ def test_ctrl_c_keeps_what_was_measured_and_exits_130(run, monkeypatch):
 
 def test_ctrl_c_before_anything_leaves_an_earlier_file_alone(run, monkeypatch):
     (run / "latency").mkdir()
-    monkeypatch.setattr("qsens.deploy.bench.interleaved_rounds", interrupted(0))
+    monkeypatch.setattr("qsens.device.bench.interleaved_rounds", interrupted(0))
     result = qsens("bench", run, *QUICK, "--maps", "anchors")
     assert result.exit_code == 130
     assert "before anything was measured" in result.stderr

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tiny_runs import qsens
 
+from qsens.run.folder import read_provenance, read_study
+from qsens.selection.timings import check_table, read_latency_table, timings_of
+
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = [
     pytest.mark.slow,
@@ -45,7 +48,7 @@ def there(tmp_path_factory):
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", os.devnull, *listed], stderr=subprocess.DEVNULL)
     script = folder / "bin" / "ssh"
     script.parent.mkdir()
-    mine = f"-p {port} -i {folder}/user -o IdentitiesOnly=yes -o UserKnownHostsFile={folder}/known -F none -o ConnectionAttempts=20"
+    mine = f"-F none -p {port} -i {folder}/user -o UserKnownHostsFile={folder}/known -o ConnectionAttempts=20"
     script.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {mine} "$@"\n')
     script.chmod(0o755)
     try:
@@ -71,3 +74,13 @@ def test_a_bundle_is_checked_over_ssh(run, there):
     unknown = qsens("verify", bundle, *on("localhost"))
     assert (unknown.exit_code, "Host key verification failed" in unknown.stderr) == (1, True)
     assert list((there / "tmp").iterdir()) == []
+
+
+def test_the_maps_of_a_run_are_measured_over_ssh(run, there):
+    done = qsens("bench", run, *on(), "--maps", "anchors", "--backend", "onnxruntime", "--batch", "1,2")
+    assert done.exit_code == 0, done.stderr
+    table, study = read_latency_table(next((run / "latency").glob("*-onnxruntime.json"))), read_study(run)
+    check_table(table, study, read_provenance(run).contents["graph"])
+    assert table.batches == (1, 2)
+    assert {0, 1} <= timings_of(study, table).by_trial.keys()
+    assert list((there / "tmp").glob("qsens-ssh-*")) == []
