@@ -37,6 +37,8 @@ def compare(
 ) -> None:
     """Compare the run folders RUN with the first of them: checkpoints, placements, ranges, backends.
 
+    A folder that is no run stands for the runs in it, by name.
+
     Only scores that were measured against the same images with the same extractor are compared; the others
     are named with what differs. Differences have paired intervals where the runs scored the same inputs.
     Without --budget each run's own precision_map.json counts. Exit code 3: with --budget, a run has no map

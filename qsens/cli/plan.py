@@ -18,14 +18,22 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=SectionedCommand)
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", type=click.Path(path_type=Path))
 @sweep_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(checkpoint: Path | None, *, options: SweepOptions, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each of several checkpoints.")
+def plan(checkpoints: tuple[Path, ...], *, options: SweepOptions, as_json: bool) -> None:
     """Say how many maps a sweep of CHECKPOINT would score, on which images, and in how many minutes.
 
-    Takes the options of `sweep`. Opens everything, times one batch, and writes nothing.
+    Takes the options of `sweep`. Opens everything, times one batch, and writes nothing. Of several
+    checkpoints each is planned.
     """
+    for checkpoint in checkpoints or (None,):
+        if len(checkpoints) > 1 and not as_json:
+            click.echo(f"{checkpoint}:\n")
+        _plan_one(checkpoint, options, indent=None if len(checkpoints) > 1 else 2, as_json=as_json)
+
+
+def _plan_one(checkpoint: Path | None, options: SweepOptions, *, indent: int | None, as_json: bool) -> None:
     # onnx, onnxruntime and scipy take a second to load
     from qsens.run.open import open_sweep
     from qsens.run.plan import plan_sweep
@@ -35,7 +43,9 @@ def plan(checkpoint: Path | None, *, options: SweepOptions, as_json: bool) -> No
     planned = plan_sweep(opened)
     if as_json:
         values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}
-        echo_json({"plan": values, **_facts(opened), "warnings": list(planned.warnings), **_target(planned)})
+        warnings = list(planned.warnings)
+        document = {"plan": values, **_facts(opened), "warnings": warnings, **_target(planned)}
+        echo_json(document, indent=indent)
         return
     for name, facts in _facts(opened).items():
         rows = [(f"  {key}", text) for key, text in facts.items()]

@@ -13,29 +13,32 @@ from qsens.cli.sections import SectionedCommand
 from qsens.cli.sweep_flags import SweepOptions, WorkerOptions, default_out, spec_from_options
 from qsens.cli.text import echo_json, text_table
 from qsens.core.alterations import Alteration
-from qsens.core.errors import QsensError, SpecError
+from qsens.core.errors import SpecError
 from qsens.core.maps import map_title
 from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
 from qsens.python.progress import ProgressLine
 from qsens.run.folder import RunPaths
+from qsens.selection.answer import answer_text
 from qsens.selection.budget import budget_example, stated_or_default
 
 if TYPE_CHECKING:
     from qsens.api import FinishedRun
     from qsens.run.worker_pools import WorkerPool
+    from qsens.selection.choose import Selection
 
 MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One sweep of a command line: what to run and in which folder."""
+    """One sweep of a command line: what to run and in which folder; `name` tells several apart."""
 
     spec: SweepSpec
     out: Path
     trust_checkpoint: bool
+    name: str | None = None
 
 
 @click.command(cls=SectionedCommand)
@@ -54,16 +57,19 @@ def sweep(
     """
     from qsens.run.workers import open_pool  # loads what a sweep loads
 
-    failures: list[QsensError] = []
+    finished: list[FinishedRun] = []
     runs = planned_runs(checkpoints, options)
     with open_pool(workers.workers, workers.cluster) as pool:
         for run in runs:
-            finished = sweep_and_finish(run, as_json=as_json, pool=pool)
-            if finished.failure is not None:
-                failures.append(finished.failure)
+            if not as_json:
+                _hear(f"Opening {run.spec.checkpoint or run.spec.model}, for {run.out}")
+            finished.append(sweep_and_finish(run, as_json=as_json, pool=pool))
+    if len(runs) > 1 and not as_json:
+        click.echo(f"\n{together_text(runs, finished)}")
     # A checkpoint that no map is good enough for does not keep the next one from being swept.
-    if failures:
-        raise failures[0]
+    for failure in (one.failure for one in finished):
+        if failure is not None:
+            raise failure
 
 
 def planned_runs(checkpoints: Sequence[Path], options: SweepOptions) -> list[PlannedRun]:
@@ -73,20 +79,34 @@ def planned_runs(checkpoints: Sequence[Path], options: SweepOptions) -> list[Pla
         SpecError: for options that cannot be used, or two checkpoints that would share a folder.
     """
     runs: dict[Path, PlannedRun] = {}
+    names = run_names(checkpoints)
     for checkpoint in checkpoints or (None,):
         spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
         out = options.out
         if out is None:
             out = default_out(spec)
         elif checkpoint is not None and len(checkpoints) > 1:
-            out = out / checkpoint.stem
+            out = out / names[checkpoint]
         if out in runs:
             raise SpecError(
                 f"{runs[out].spec.checkpoint} and {spec.checkpoint} would share the folder {out}",
                 "sweep them one by one, each with its own --out",
             )
-        runs[out] = PlannedRun(spec, out, options.trust_checkpoint)
+        name = names[checkpoint] if checkpoint is not None and len(checkpoints) > 1 else None
+        runs[out] = PlannedRun(spec, out, options.trust_checkpoint, name)
     return list(runs.values())
+
+
+def run_names(checkpoints: Sequence[Path]) -> dict[Path, str]:
+    """A name for each of several checkpoints: that of its file, or of its folder where all files share one.
+
+    >>> list(run_names([Path("a/model.onnx"), Path("b/model.onnx")]).values())
+    ['a', 'b']
+    """
+    stems = [path.stem for path in checkpoints]
+    if len(checkpoints) > 1 and len(set(stems)) == 1:
+        return {path: path.absolute().parent.name for path in checkpoints}
+    return dict(zip(checkpoints, stems, strict=True))
 
 
 def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None" = None) -> "FinishedRun":
@@ -100,7 +120,7 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
             trust_checkpoint=run.trust_checkpoint,
             pool=pool,
             progress=progress,
-            hear=_hear,
+            hear=lambda line: _hear(line if run.name is None else f"{run.name}: {line}"),
         )
     if as_json:
         echo_json(_json_of(finished), indent=None)
@@ -111,6 +131,22 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
 
 def _hear(line: str) -> None:
     click.echo(line, err=True)
+
+
+def together_text(runs: Sequence[PlannedRun], finished: "Sequence[FinishedRun]") -> str:
+    """The chosen maps of several checkpoints, a row each, and how to compare them."""
+    from qsens.cli.select import shown_score  # loads onnx
+
+    rows = []
+    for run, one in zip(runs, finished, strict=True):
+        chosen, metric = one.selection, headline_metric(one.study)
+        score = "-" if chosen is None else shown_score(chosen.trial, metric)
+        share = "none within the budget" if chosen is None else f"{100 * chosen.int8_macs_share:.1f}%"
+        rows.append((run.name or "", share, metric, score, str(one.report)))
+    table = text_table(("checkpoint", "INT8 MACs", "score", "", "report"), rows)
+    parents = {run.out.parent for run in runs}
+    folders = str(parents.pop()) if len(parents) == 1 else " ".join(str(run.out) for run in runs)
+    return f"{table}\n\nCompare them: qsens compare {folders} --out {runs[0].out.parent / 'comparison'}"
 
 
 def text_of(finished: "FinishedRun") -> str:
@@ -128,7 +164,8 @@ def text_of(finished: "FinishedRun") -> str:
             told = f"No budget was given: what {allowed.title} costs FP32's pictures is {what}."
             lines.insert(0, f"\n{told}")
         path = RunPaths(folder).precision_map_path
-        return "\n".join([selection_text(study, finished.selection), *lines, f"Precision map: {path}"])
+        lines += [f"Precision map: {path}", *_next_lines(finished, finished.selection)]
+        return "\n".join([selection_text(study, finished.selection), *lines])
     lines += [] if study.repair is None else [study.repair.text]
     if finished.failure is not None or finished.search_end is not None:
         return "\n".join(lines).lstrip()
@@ -136,6 +173,15 @@ def text_of(finished: "FinishedRun") -> str:
     command = f"qsens select {folder} {budget_example(metric)}"
     advice = f"\nNo budget was given. Choose a map: {command}; --write keeps it"
     return "\n".join([front_table(study, metric), advice, *lines])
+
+
+def _next_lines(finished: "FinishedRun", selection: "Selection") -> list[str]:
+    """The answer in a line, and the command that ships it."""
+    target = "" if finished.spec.target else " --for openvino"
+    return [
+        f"\n{answer_text(finished.study, selection)}",
+        f"Ship it: qsens export {finished.folder}{target}",
+    ]
 
 
 def _search_lines(finished: "FinishedRun") -> list[str]:

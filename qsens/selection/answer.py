@@ -24,7 +24,7 @@ def answer_text(study: Study, selection: Selection) -> str:
     share = f"{100 * selection.int8_macs_share:.3g} % of the MACs"
     moved = len(study.layers) - len(held)
     if not held:
-        kept = f"All {moved} layers run in INT8: {share}."
+        kept = f"{'The one layer runs' if moved == 1 else f'All {moved} layers run'} in INT8: {share}."
     elif not moved:
         kept = f"Keep all {len(held)} layers in {in_words(floats)}: none runs in INT8."
     else:

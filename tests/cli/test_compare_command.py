@@ -113,3 +113,9 @@ def test_other_checkpoints_are_called_damage_where_each_has_its_own_fp32(tmp_pat
     other = write_compared_run(tmp_path / "other", contents=contents)
     captions = [row for row in compare([runs[0], other]).stdout.splitlines() if row.endswith(":")]
     assert [row.partition(" ")[0] for row in captions if "damage, not quality" in row] == ["PSNR"]
+
+
+def test_a_folder_of_runs_stands_for_the_runs_in_it(tmp_path, runs):
+    alone, together = compare(runs), compare([runs[0].parent])
+    assert together.exit_code == 0, together.stderr
+    assert sorted(together.stdout.splitlines()[0].split()) == sorted(alone.stdout.splitlines()[0].split())

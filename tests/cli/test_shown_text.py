@@ -76,3 +76,14 @@ def test_the_stream_behind_is_the_one_that_was_there():
     with only_shown(), only_shown():
         assert steering(sys.stdout) is stream
     assert sys.stdout is stream
+
+
+def test_a_bar_never_goes_back_though_a_search_plans_more(monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with ProgressLine() as progress:
+        progress(0, 2, "calibrating: ranges")
+        for done, total in ((5, 10), (6, 40), (40, 40)):
+            progress(done, total, "a map")
+    bars = [line.partition("]")[0].count("#") for line in terminal.getvalue().splitlines()]
+    assert bars == [0, 12, 12, 24]

@@ -170,8 +170,8 @@ def nothing_to_calibrate_on(bench):
 
 @case
 def two_checkpoints_of_one_name(bench):
-    other = bench.folder / "other" / bench.generator.name
-    other.parent.mkdir()
+    other = bench.folder / "other" / bench.generator.absolute().parent.name / bench.generator.name
+    other.parent.mkdir(parents=True)
     other.write_bytes(bench.generator.read_bytes())
     arguments = swept(bench, "--out", "runs")
     return Bad((*arguments, other), "generator", "", exit_code=2)

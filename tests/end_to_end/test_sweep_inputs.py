@@ -195,6 +195,13 @@ def test_two_checkpoints_make_two_runs_and_one_without_a_map_stops_neither(gener
     assert "no map meets the budget" in first["failure"]
     assert len(first["trials"]) == 9
     assert len(second["trials"]) == 3
+    # The same again prints a table of both, and how to compare them.
+    result = sweep(generator, photos, tmp_path / "runs", flat, "--budget", "10")
+    assert f"qsens compare {tmp_path / 'runs'} --out" in result.stdout
+    rows = [line.split()[:3] for line in result.stdout.splitlines()]
+    assert ["flat", "100.0%", "psnr"] in rows
+    assert "The one layer runs in INT8: 100 % of the MACs." in result.stdout
+    assert f"Ship it: qsens export {tmp_path / 'runs/flat'} --for openvino" in result.stdout
 
 
 @pytest.mark.slow

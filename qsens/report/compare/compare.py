@@ -17,6 +17,7 @@ from qsens.report.compare.runs import (
     chosen_times,
     differing_settings,
     labels_of,
+    runs_in,
 )
 from qsens.report.run_content import chosen_document, missing_maps, run_timings
 from qsens.run.choice import Aim, choose_map_of_run
@@ -82,12 +83,15 @@ class Comparison:
 def compare_runs(paths: Sequence[Path], options: CompareOptions) -> Comparison:
     """Read the run folders and compare all with the first; nothing in them is changed.
 
+    A folder that is no run stands for the runs in it.
+
     Raises:
         SpecError: for fewer than two runs, one run twice, labels that do not fit, a metric or budget that
             cannot be used, or runs that must not be compared.
         RunFolderError: for a folder that is no run or is damaged.
         BudgetError: if a gate is asked for and the first run has no chosen map.
     """
+    paths = runs_in(paths)
     _check_paths(paths)
     _check_options(options)
     specs = [read_run_spec(path) for path in paths]

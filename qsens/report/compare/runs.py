@@ -12,6 +12,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.spec_paths import is_path
 from qsens.core.trial import Study, Trial
 from qsens.run.floors import Floor
+from qsens.run.folder import RunPaths
 from qsens.selection.choose import Selection
 from qsens.selection.timings import Timings
 
@@ -27,6 +28,19 @@ _DIGEST_NAMES = {
     "evaluation": "evaluation",
     "reference": "reference",
 }
+
+
+def runs_in(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """The run folders among these; in place of a folder that is none, the runs that lie in it, by name."""
+    found: list[Path] = []
+    for folder in folders:
+        held = sorted(entry for entry in folder.iterdir() if _is_run(entry)) if folder.is_dir() else []
+        found += [folder] if _is_run(folder) or not held else held
+    return tuple(found)
+
+
+def _is_run(folder: Path) -> bool:
+    return RunPaths(folder).spec_path.exists()
 
 
 @dataclass(frozen=True)
