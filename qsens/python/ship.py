@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from qsens import api
+from qsens.core.errors import SpecError
 from qsens.core.interfaces import Progress
 from qsens.deploy.bench_folder import DEFAULT_REPEATS, BenchedFolder, BenchWishes, bench_folders
 from qsens.deploy.bundle import GOLDEN_SAMPLES, ExportedBundle, ExportOptions
+from qsens.deploy.ssh import PYTHON, Device
+from qsens.deploy.there import ReportThere, verify_there
 from qsens.deploy.verify import (
+    CheckedFiles,
     ComparedScore,
     CompiledBundle,
     checked_files,
@@ -62,17 +66,31 @@ def export(  # noqa: PLR0913 - the options of a command, by keyword only
 class Verification:
     """A bundle checked: `problems` are sentences on what is not as it should be, none where all is."""
 
-    report: BundleReport
+    report: BundleReport | ReportThere
     scores: tuple[ComparedScore, ...]
 
     @property
     def problems(self) -> list[str]:
         """Sentences on everything that is wrong."""
         worse = (score for score in self.scores if score.is_worse)
-        return [*report_problems(self.report), *(score.text for score in worse)]
+        report = self.report
+        found = report.problems if isinstance(report, ReportThere) else report_problems(report)
+        return [*found, *(score.text for score in worse)]
 
     def __repr__(self) -> str:
-        return report_text(self.report)
+        report = self.report
+        return report.text if isinstance(report, ReportThere) else report_text(report)
+
+
+def _report(
+    checked: CheckedFiles, repeats: int, on: str | None, python: str, *, scores: bool
+) -> BundleReport | ReportThere:
+    if on is None:
+        return verify_engine(checked, repeats=repeats)
+    if scores:
+        raise SpecError("score runs here, not on another device", "leave on or score out")
+    with Device(on, python) as device:
+        return verify_there(checked, device, repeats=repeats)
 
 
 @plain_errors
@@ -85,19 +103,22 @@ def verify(  # noqa: PLR0913 - the options of a command, by keyword only
     score: bool = False,
     data: PathText | None = None,
     run: PathText | None = None,
+    on: str | None = None,
+    python: str = PYTHON,
     trust_checkpoint: bool = False,
     progress: bool | Progress = True,
 ) -> Verification:
     """Compare a bundle's files, rebuild its engine, audit its layers, compare its pictures, time it.
 
     `digest` is what `export` gave; with `repeats` 0 nothing is timed. `score` has the engine scored on the
-    run's evaluation set, which is in `data` where it has moved, as `run` is where that has.
+    run's evaluation set, which is in `data` where it has moved, as `run` is where that has. All but scoring
+    can be done `on` another machine (`user@host`), over the system's ssh, with its `python`.
 
     Raises:
         QsensError: if files are not what was exported, or the engine cannot be built here.
     """
     checked = checked_files(Path(bundle), digest)
-    report = verify_engine(checked, repeats=repeats)
+    report = _report(checked, repeats, on, python, scores=score)
     if latency_json is not None:
         write_bundle_latency(report, Path(latency_json))
     scores: tuple[ComparedScore, ...] = ()
@@ -131,11 +152,15 @@ def bench(  # noqa: PLR0913 - the options of a command, by keyword only
     options: Mapping[str, Any] | None = None,
     layers: bool = False,
     latency_json: PathText | None = None,
+    on: str | None = None,
+    python: str = PYTHON,
     trust_checkpoint: bool = False,
     progress: bool | Progress = True,
     hear: Hear = say,
 ) -> list[BenchedFolder]:
     """Measure the maps of run folders or bundles on this machine: latency, memory, size and energy.
+
+    With `on` (`user@host`) it is that machine, over the system's ssh, with its `python`.
 
     `maps` are `anchors` (FP32, FP16 and INT8), `chosen` too, the Pareto `front` too, or `all`; `trials` take
     their place. `batches` are numbers of samples at once, `options` those of the backend; with `layers`
@@ -156,6 +181,8 @@ def bench(  # noqa: PLR0913 - the options of a command, by keyword only
         options=dict(options or {}),
         layers=layers,
         latency_json=file,
+        host=on,
+        python=python,
         trust_checkpoint=trust_checkpoint,
     )
     with shown_progress(progress) as shown:

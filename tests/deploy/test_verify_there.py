@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from fake_ssh import FakeSsh
 
 from qsens.cli.main import main
+from qsens.python import ship
 
 
 @pytest.fixture
@@ -40,6 +41,9 @@ def test_pictures_that_are_off_there_end_with_4(bundle, ssh):
     done = verify(bundle, "--no-latency")
     assert done.exit_code == 4
     assert "up runs in" in done.stderr
+    found = ship.verify(bundle, repeats=0, on="me@there", python=sys.executable)
+    assert "up runs in" in found.problems[0]
+    assert "MISMATCH" in repr(found)
     assert ssh.left() == []
 
 
