@@ -1,4 +1,4 @@
-"""What a search has tried and what came of it, on disk one by one: after a stop it goes on where it was."""
+"""The tries of a search and their results, on disk one by one: after a stop it goes on where it was."""
 
 import json
 from collections.abc import Callable

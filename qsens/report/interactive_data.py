@@ -119,7 +119,7 @@ def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
 
 
 def _limit(content: PageContent, metric: str) -> dict[str, Any] | None:
-    """Where the limit lies on a score that has one; the axis has no place for an infinite one."""
+    """The limit on a score that has one; the axis has no place for an infinite one."""
     limit = content.limits.get(metric)
     if limit is None or not math.isfinite(limit.threshold):
         return None

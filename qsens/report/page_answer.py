@@ -33,7 +33,7 @@ def answer_section(content: PageContent) -> str:
 
 
 def answer_text(study: Study, chosen: Trial) -> str:
-    """Which layers stay in float and how much of the work runs in INT8, in one or two sentences."""
+    """One or two sentences on the layers that stay in float and the share of the work in INT8."""
     shown = built_map(chosen)
     work = "work that is in layers" if study.other_work else "work"
     share = f"{int8_share(study, chosen):.1%} of the {work}"

@@ -161,7 +161,7 @@ def _costs(content: PageContent) -> dict[str, float]:
 
 
 def _damage(effect: Effect, content: PageContent) -> float:
-    """How much worse the unit makes the score in INT8; 0 where it does not."""
+    """The amount by which the unit in INT8 worsens the score; 0 where it does not."""
     is_worse = (effect.value > 0) is content.sensitivities[0].lower_is_better
     is_kept = effect.origin == IsolationKind.ALL_BUT_INT8
     return abs(effect.value) if is_worse is not is_kept else 0.0

@@ -176,7 +176,7 @@ def _shown_path(run: Path) -> str:
 
 
 def advice_text(study: Study) -> str:
-    """How to choose a map, in words that fit what was scored."""
+    """The way to choose a map, in words that fit the scores of the run."""
     if not study.metrics:
         return "Nothing was scored yet: let the sweep run on."
     if has_scored(study, DEFAULT_BUDGET):

@@ -36,7 +36,15 @@ FOREIGN = {
         "--overlap",
         "--requeue",
     ),  # SLURM, kubectl
-    *("--generators", "--weights", "--placements", "--recipes", "--budgets", "--grids"),  # benchmarks
+    *(
+        "--generators",
+        "--weights",
+        "--placements",
+        "--recipes",
+        "--budgets",
+        "--grids",
+        "--metrics",
+    ),  # benchmarks
     "--epochs",  # the script that fits the mouth reader
 }
 

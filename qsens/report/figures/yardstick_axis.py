@@ -46,7 +46,7 @@ def yardstick_ticks(study: Study, metric: str) -> tuple[YardstickTick, ...]:
 
 
 def yardstick_effects(study: Study, metric: str) -> tuple[YardstickTick, ...]:
-    """What each yardstick changes a score by, where FP32's own is a number."""
+    """The change of a score that each yardstick makes, where FP32's own is a number."""
     fp32 = study.anchors.get(Precision.FP32)
     own = None if fp32 is None else fp32.score(metric)
     if own is None or not math.isfinite(shown_value(metric, own.value)):
