@@ -36,7 +36,7 @@ class Remarks:
 
 
 def verdict_of(comparison: Comparison) -> str:
-    """A sentence on the run with the most INT8 in its chosen map, or that none has one, and what else to know."""
+    """A sentence on the run whose chosen map has the most INT8, or that none has one, and notes beside it."""
     shares = {
         run.label: int8_share(run.study, run.chosen) for run in comparison.runs if run.chosen is not None
     }
