@@ -185,3 +185,14 @@ def test_screens_draw_the_curve_where_no_boundary_was_scored_in_full():
             [point.value for point in line.points]
         )
     assert all(line.screen_images is None for line in boundary_curve(STUDY, FID).lines)
+
+
+def test_the_chosen_cut_of_a_search_is_no_line_but_a_mark_on_that_of_the_screens():
+    """A search scores its last map on all images; where that is a cut, the others were screened."""
+    few = screened(STUDY)
+    chosen = next(entry for entry in STUDY.trials[3:] if entry.scores)
+    trials = [chosen if entry.number == chosen.number else entry for entry in few.trials]
+    curve = boundary_curve(replace(few, trials=tuple(trials)), FID, chosen=chosen.number)
+    assert curve.lines
+    assert all(line.screen_images == 32 for line in curve.lines)
+    assert curve.chosen.value == pytest.approx(chosen.score(FID).value)

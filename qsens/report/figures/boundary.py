@@ -130,7 +130,8 @@ def boundary_curve(
         return None
     lines = boundary_lines(study, metric) or screened_lines(study, metric)
     points = [point for line in lines for point in line.points]
-    mark = next((point for point in points if point.trial == chosen), None)
+    in_full = [point for line in _lines_of(study, scored) for point in line.points]
+    mark = next((point for point in (*in_full, *points) if point.trial == chosen), None)
     references = _reference_lines(study, scored, None if mark else chosen)
     values = [point.value for point in points] + [line.value for line in references]
     score = scored[0].trial.score(metric)
@@ -153,10 +154,11 @@ def boundary_curve(
 def boundary_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
     """Lines with at least one real cut; the uniform maps close them at 0 and N.
 
-    None unless cuts make up more than half of the study's mixed maps: other strategies try a few cuts by
-    the way, and a line through these would claim what nobody measured.
+    None unless cuts make up more than half of the study's mixed maps, nor where more cuts were screened:
+    searches score a few cuts by the way, and a line through these would claim what nobody measured.
     """
-    return _lines_of(study, scored_trials(study, metric))
+    lines = _lines_of(study, scored_trials(study, metric))
+    return () if _count(lines) < _count(screened_lines(study, metric)) else lines
 
 
 def screened_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
@@ -175,6 +177,10 @@ def screened_lines(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
     return tuple(
         replace(line, screen_images=images) for line in lines if len(line.points) >= _FEWEST_SCREENED
     )
+
+
+def _count(lines: Sequence[BoundaryLine]) -> int:
+    return sum(len(line.points) for line in lines)
 
 
 def _lines_of(study: Study, entries: Sequence[Scored]) -> tuple[BoundaryLine, ...]:
