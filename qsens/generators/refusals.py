@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import struct
 import zipfile
 import zlib
@@ -20,6 +21,32 @@ _TRUST_HINT = (
     "if you trust whoever made the file, say --trust-checkpoint; otherwise save only its state_dict, or "
     "use safetensors"
 )
+
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+
+
+def refuse_what_holds_no_weights(checkpoint: Path) -> None:
+    """Refuse a picture or a text by its first bytes.
+
+    Raises:
+        LoadError: for these, and as `refuse_other_files`.
+    """
+    head = refuse_other_files(checkpoint)
+    kind = "a picture" if head.startswith(_PICTURES) else "a text file" if _is_text(head) else None
+    if kind is not None:
+        raise LoadError(
+            f"{checkpoint} is {kind}, not a generator",
+            "name an .onnx or .pt2 file, or weights (.pth, .safetensors) with --model package.module:factory",
+        )
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether these bytes are printable UTF-8; the last character may be cut off."""
+    try:
+        decoded = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\t\n\r\f" for character in decoded)
 
 
 def refuse_other_files(checkpoint: Path) -> bytes:

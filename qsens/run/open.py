@@ -31,6 +31,7 @@ from qsens.core.plugins import create, option_names
 from qsens.core.schema import check_schema
 from qsens.core.spec import SweepSpec
 from qsens.engines.lowering.plan import Grid, LoweringOptions, Placement, WeightScales
+from qsens.generators.refusals import refuse_what_holds_no_weights
 from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
@@ -92,7 +93,7 @@ def open_generator(
 
     Raises:
         SpecError: for an unknown plug-in or option, or a file whose kind is not known.
-        LoadError: for a file that cannot be read.
+        LoadError: for a file that cannot be read, or a picture or a text.
     """
     options = dict(options or {})
     if model is None:
@@ -100,6 +101,7 @@ def open_generator(
             raise SpecError("no generator", "give a CHECKPOINT, or --model NAME")
         model = _BY_SUFFIX.get(checkpoint.suffix.lower())
         if model is None:
+            refuse_what_holds_no_weights(checkpoint)
             raise SpecError(
                 f"{checkpoint.name}: which network these weights belong to is not known",
                 "add --model package.module:factory, or give an .onnx or .pt2 file",

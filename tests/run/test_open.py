@@ -5,9 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from qsens.core.errors import SpecError
+from qsens.core.errors import LoadError, SpecError
 from qsens.core.spec import Options, SweepSpec
-from qsens.run.open import check_annotations, check_before_calibrating, open_metrics, open_strategy
+from qsens.run.open import (
+    check_annotations,
+    check_before_calibrating,
+    open_generator,
+    open_metrics,
+    open_strategy,
+)
 from qsens.testing import ExampleSamples, example_layers
 
 
@@ -47,3 +53,27 @@ def test_a_metric_has_its_options_and_those_of_another_are_refused():
         open_metrics(spec)
     with pytest.raises(SpecError, match="options for the metric 'kid', which the run does not have"):
         open_metrics(replace(spec, metrics=("psnr",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "kind"),
+    [
+        ("0001.png", b"\x89PNG\r\n\x1a\n", "a picture"),
+        ("0001.jpg", b"\xff\xd8\xff\xe0", "a picture"),
+        ("train.py", "# größer\nimport torch\n".encode(), "a text file"),
+        ("long.txt", b"a" + "é".encode() * 300, "a text file"),
+    ],
+)
+def test_a_picture_or_a_text_is_not_taken_for_weights(tmp_path, name, head, kind):
+    path = tmp_path / name
+    path.write_bytes(head)
+    with pytest.raises(LoadError, match=f"{name} is {kind}, not a generator") as caught:
+        open_generator(path, None)
+    assert ".onnx or .pt2" in caught.value.hint
+
+
+def test_weights_without_a_network_are_still_told_so(tmp_path):
+    path = tmp_path / "generator.pth"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(SpecError, match="which network these weights belong to is not known"):
+        open_generator(path, None)
