@@ -114,13 +114,18 @@ def sweep_and_finish(run: PlannedRun, *, as_json: bool, pool: "WorkerPool | None
     from qsens import api  # loads onnx, onnxruntime and scipy
 
     with ProgressLine() as progress:
+
+        def hear(line: str) -> None:
+            progress.close()
+            _hear(line if run.name is None else f"{run.name}: {line}")
+
         finished = api.sweep(
             run.spec,
             run.out,
             trust_checkpoint=run.trust_checkpoint,
             pool=pool,
             progress=progress,
-            hear=lambda line: _hear(line if run.name is None else f"{run.name}: {line}"),
+            hear=hear,
         )
     if as_json:
         echo_json(_json_of(finished), indent=None)

@@ -44,13 +44,13 @@ class Pace:
         """The share of the phase that is done, 0 to 1."""
         return self._shares[self.phase]
 
-    def time_left(self, done: int, total: int) -> str:
-        """The time left in this phase, `left 02:10`."""
-        steps = done - self._first
-        if steps < 1:
-            return "left --:--"
-        left_s = (time.monotonic() - self._start) / steps * (total - done)
-        return f"left {int(left_s) // 60:02d}:{int(left_s) % 60:02d}"
+    def text(self, done: int, total: int, label: str) -> str:
+        """How far the phase is, as `4 of 21, 09:18 to go: INT8 everywhere`."""
+        steps, time_left = done - self._first, ""
+        if steps > 0 and done < total:
+            left_s = int((time.monotonic() - self._start) / steps * (total - done))
+            time_left = f", {left_s // 60:02d}:{left_s % 60:02d} to go"
+        return f"{done} of {total}{time_left}: {visible_name(label)}"
 
 
 class ProgressLine:
@@ -68,7 +68,7 @@ class ProgressLine:
         is_new = self._pace.hear(done, total, label)
         filled = round(BAR_WIDTH * self._pace.share)
         bar = "#" * filled + "-" * (BAR_WIDTH - filled)
-        line = f"[{bar}] {done}/{total} {self._pace.time_left(done, total)} {visible_name(label)}"
+        line = f"[{bar}] {self._pace.text(done, total, label)}"
         if self._is_terminal:
             end = "\n" if is_new and self._is_open else ""
             # A line that wraps could not be written over.
@@ -104,7 +104,7 @@ class NotebookBar:
 
     def __call__(self, done: int, total: int, label: str) -> None:
         self._pace.hear(done, total, label)
-        text = f"{done}/{total} {self._pace.time_left(done, total)} {visible_name(label)}"
+        text = self._pace.text(done, total, label)
         escaped = text.replace("&", "&amp;").replace("<", "&lt;")
         bar = f"<progress max='1' value='{self._pace.share:.3f}'></progress> {escaped}"
         self._handle.update({"text/plain": text, "text/html": bar}, raw=True)

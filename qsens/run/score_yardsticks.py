@@ -61,7 +61,7 @@ class YardstickScorer:
             self.workload, evidence=self.folder.evidence, samples=self.folder.samples, fp32=fp32
         )
         for place, alteration in enumerate(missing):
-            self.progress(place, len(missing), f"FP32's pictures after {alteration.title}")
+            self.progress(place, len(missing), f"yardsticks: FP32's pictures after {alteration.title}")
             found.append(self._scored(evaluator, alteration))
             keep_yardsticks(path, digest, found)
         return tuple(found)

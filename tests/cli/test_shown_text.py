@@ -87,3 +87,23 @@ def test_a_bar_never_goes_back_though_a_search_plans_more(monkeypatch):
             progress(done, total, "a map")
     bars = [line.partition("]")[0].count("#") for line in terminal.getvalue().splitlines()]
     assert bars == [0, 12, 12, 24]
+
+
+def test_progress_says_how_many_of_how_many_and_what_is_to_go(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    clock = iter((0.0, 1.0, 1.0, 3.0))
+    monkeypatch.setattr("qsens.python.progress.time.monotonic", lambda: next(clock))
+    with ProgressLine() as progress:
+        progress(0, 21, "all FP32")
+        progress(0, 4, "yardsticks: FP32's pictures after JPEG 95")
+        progress(1, 21, "all FP16")
+        progress(2, 21, "all INT8")
+        progress(21, 21, "finished")
+    lines = [line.partition("] ")[2] for line in sys.stderr.getvalue().splitlines()]
+    assert lines == [
+        "0 of 21: all FP32",
+        "0 of 4: yardsticks: FP32's pictures after JPEG 95",
+        "1 of 21: all FP16",
+        "2 of 21, 00:38 to go: all INT8",
+        "21 of 21: finished",
+    ]
