@@ -98,13 +98,15 @@ def sweep(
 ) -> FinishedRun:
     """The whole journey of a spec in the run folder `out`; the same call resumes it.
 
-    Maps are scored by the workers of `pool`, here where there is none. `hear` is told notes and warnings,
-    a line each.
+    Maps are scored by the workers of `pool`, here where there is none. `hear` is told notes, warnings
+    and what takes long, a line each.
 
     Raises:
         QsensError: with what is wrong and what to do; trials that ended are in the folder.
         StoppedError: after a signal to stop; the same call goes on.
     """
+    if spec.model is not None and ":" in spec.model:
+        hear(f"Exporting {spec.model} to ONNX")
     job = _opened(spec, out, pool, trust_checkpoint=trust_checkpoint)
     for line in (*opening_notes(job), *_resuming_notes(spec, job)):
         hear(line)
@@ -121,6 +123,7 @@ def sweep(
             return
         score_without_repair(job, out, None if chosen is None else chosen.trial.requested, progress)
 
+    hear("Choosing a map and writing the report")
     finished = finish_run(study, job.spec, out, compare)
     return replace(finished, survivals=_survivals(job, finished))
 

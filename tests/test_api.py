@@ -10,7 +10,9 @@ from PIL import Image
 from tiny_sweeps import SMALL_SWEEP, score_run
 
 import qsens
+from qsens.api import sweep
 from qsens.cli.main import COMMANDS
+from qsens.core.errors import QsensError
 from qsens.core.spec import SweepSpec
 from qsens.python.values import SweepValues
 
@@ -44,10 +46,17 @@ def test_every_key_of_a_spec_has_a_type_for_python():
     assert set(SweepValues.__annotations__) == {entry.name for entry in fields(SweepSpec)} - GIVEN_APART
 
 
+def test_an_export_that_takes_long_is_said_before_it_starts(tmp_path):
+    lines = []
+    with pytest.raises(QsensError, match="nowhere"):
+        sweep(SweepSpec(model="nowhere:UNet"), tmp_path / "run", hear=lines.append)
+    assert lines == ["Exporting nowhere:UNet to ONNX"]
+
+
 def test_from_a_file_to_a_page(inputs, no_figures):
     graph = qsens.layers(inputs / "generator.onnx")
     assert [layer.name for layer in graph.layers] == ["first", "middle", "inner", "up", "last"]
-    heard = []
+    heard, lines = [], []
     run = qsens.sweep(
         inputs / "generator.onnx",
         calibration=inputs / "photographs",
@@ -55,10 +64,12 @@ def test_from_a_file_to_a_page(inputs, no_figures):
         strategy_options={"direction": "int8-first"},
         out=inputs / "run",
         progress=lambda done, total, label: heard.append((done, total)),
+        hear=lines.append,
         **{**SMALL_SWEEP, "metrics": ("psnr",)},
     )
     assert len(run.trials) == 3 + 4
     assert heard[-1] == (7, 7)
+    assert lines[-1] == "Choosing a map and writing the report"
     chosen = run.choose("1")
     assert chosen.int8_macs_share == 1.0
     assert chosen.layers["up"].reason
