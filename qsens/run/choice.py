@@ -24,7 +24,7 @@ from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.run.slow_metrics import metrics_on_few
 from qsens.selection.budget import Budget, parse_guard, stated_or_default
-from qsens.selection.choose import Selection, cheapest_within, half_interval, limits_of
+from qsens.selection.choose import Selection, cheapest_within, half_interval, has_scored, limits_of
 from qsens.selection.choose_by_latency import best_within_time, fastest_within
 from qsens.selection.precision_map_file import selection_document
 from qsens.selection.timings import SAME_SHARE, Timings, check_table, read_latency_table, timings_of
@@ -96,6 +96,7 @@ def choose_map_of_run(
         SpecError: for limits that cannot be read on the scores.
         BudgetError: if no map is within them, or none that saves anything and no search was made for them.
     """
+    _check_is_scored(run, study, spec)
     gap = None if has_just_ended else _gap(run, study, spec, aim)
     try:
         selection = _selected(run, study, spec, aim)
@@ -117,6 +118,21 @@ def choose_map_of_run(
         *filter(None, [hearing_sentence(study, selection.limits)]),
     )
     return replace(selection, notes=(*notes, *told))
+
+
+def _check_is_scored(run: Path, study: Study, spec: SweepSpec) -> None:
+    """Refuse a budget in an alteration that was not scored, with the command that scores it."""
+    if spec.budget is None or has_scored(study, spec.budget):
+        return
+    known = [entry.alteration for entry in study.yardsticks]
+    named = [str(part.alteration) for part in Budget.parse(spec.budget).parts if part.alteration is not None]
+    missing = [name for name in named if name not in known]
+    wanted = ",".join((*known, *missing))
+    raise SpecError(
+        f"{', '.join(missing)} was not scored in this run",
+        f"scored: {', '.join(known) or 'nothing yet'}; this scores it, and no map again: "
+        f"qsens sweep --spec {RunPaths(run).spec_path} --out {run} --yardsticks {wanted}",
+    )
 
 
 def _explained(

@@ -131,6 +131,14 @@ def test_a_budget_that_was_not_searched_for_is_no_budget_for_fp16_everywhere(mak
         qsens.select(run, budget="0.1")
 
 
+def test_a_budget_in_an_alteration_that_was_not_scored_names_the_command_that_scores_it(make_run):
+    run = make_run()
+    result = select(run, "--budget", "jpeg:90")
+    assert result.exit_code == 2
+    assert "jpeg:90 was not scored in this run" in result.stderr
+    assert f"qsens sweep --spec {run}/spec.toml --out {run} --yardsticks jpeg:90" in result.stderr
+
+
 def test_a_map_with_int8_for_a_budget_that_was_not_searched_for_says_so(make_run):
     run = make_run(SweepSpec(strategy="guided", budget="100"))
     text = "No search was made for --budget 2 --guard 3, that of this run was for 100"
