@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from qsens.cli.options import budget_option
-from qsens.cli.text import echo_json, latency_lines, shown_ms, text_table
+from qsens.cli.text import MOST_NAMED, echo_json, latency_lines, shown_ms, text_table
 from qsens.core.alterations import title_of
 from qsens.core.errors import SpecError
 from qsens.core.maps import anchor_trial, int8_share, int8_share_of_all, map_title
@@ -157,12 +157,14 @@ def selection_text(study: Study, selection: Selection) -> str:
         *reason_lines(study, selection),
     ]
     if selection.ties:
-        numbers = ", ".join(str(trial.number) for trial in selection.ties)
+        numbers = ", ".join(str(trial.number) for trial in selection.ties[:MOST_NAMED])
+        if len(selection.ties) > MOST_NAMED:
+            numbers += f" and {len(selection.ties) - MOST_NAMED} more"
         noun = "trial" if len(selection.ties) == 1 else "trials"
         parts += [
             "",
             f"Within the limits too, and no difference at this sample size on {selection.limit.metric}: "
-            f"{noun} {numbers}.",
+            f"{noun} {numbers}; --trial of qsens export ships one of them.",
         ]
     return "\n".join(parts)
 

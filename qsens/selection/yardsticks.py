@@ -35,17 +35,17 @@ def place_of(score: Score, ladder: Sequence[Yardstick]) -> str | None:
     """The steps of a ladder that cost as much as a score; `None` where none of them has that score.
 
     As much is what the 95 % intervals of both differences from FP32 cannot tell apart, as if independent.
-    An alteration counts by how far it moves the score, whichever way.
+    `None` too where a step does the score good, or cannot be told from FP32: it is no scale there.
     """
     steps = [(found, entry) for entry in ladder if (found := entry.score(score.metric)) is not None]
-    steps.sort(key=lambda step: abs(_cost(step[0])))
-    if not steps or math.isnan(score.value):
+    steps.sort(key=lambda step: _cost(step[0]))
+    if not steps or math.isnan(score.value) or any(_cost(found) <= Z95 * _error(found) for found, _ in steps):
         return None
-    nearest, entry = min(steps, key=lambda step: abs(abs(_cost(step[0])) - _cost(score)))
-    if abs(abs(_cost(nearest)) - _cost(score)) <= Z95 * math.hypot(_error(nearest), _error(score)):
+    nearest, entry = min(steps, key=lambda step: abs(_cost(step[0]) - _cost(score)))
+    if abs(_cost(nearest) - _cost(score)) <= Z95 * math.hypot(_error(nearest), _error(score)):
         return f"about as much as {title_of(entry.alteration)}"
     titles = [title_of(entry.alteration) for _, entry in steps]
-    worse = sum(abs(_cost(found)) < _cost(score) for found, _ in steps)
+    worse = sum(_cost(found) < _cost(score) for found, _ in steps)
     if worse == 0:
         return f"less than {titles[0]}"
     less = "" if worse == len(steps) else f" and less than {titles[worse]}"

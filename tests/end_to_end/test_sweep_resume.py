@@ -122,7 +122,7 @@ def arguments_of(generator, photos, run, *more):
     return (
         *("sweep", generator, "--calibration", photos, "--out", run, "--metric", "psnr"),
         *("--calibration-samples", "2", "--evaluation-samples", "4", "--batch-size", "4"),
-        *("--threads", "1", "--ranges", "minmax", *more),
+        *("--threads", "1", "--ranges", "minmax", "--strategy", "boundary", *more),
     )
 
 

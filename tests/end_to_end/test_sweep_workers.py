@@ -65,7 +65,7 @@ def arguments_of(generator, photos, run, *more):
     return (
         *("sweep", generator, "--calibration", photos, "--out", run, "--metric", "psnr"),
         *("--calibration-samples", "2", "--evaluation-samples", "4", "--batch-size", "4"),
-        *("--ranges", "minmax", *more),
+        *("--ranges", "minmax", "--strategy", "boundary", *more),
     )
 
 

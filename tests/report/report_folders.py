@@ -13,7 +13,7 @@ from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.precision_map_file import write_precision_map
 
-SPEC = SweepSpec(checkpoint="student.onnx", reference="faces", seed=7, budget="5.0")
+SPEC = SweepSpec(checkpoint="student.onnx", reference="faces", seed=7, budget="5.0", strategy="boundary")
 
 
 def write_run(path: Path, study: Study, *, budget: str | None = None, spec: SweepSpec = SPEC) -> Path:

@@ -165,7 +165,7 @@ def test_reading_changes_nothing_in_the_folders(pair):
     assert after == before
 
 
-def test_bad_input_is_refused_with_its_value(pair, tmp_path):
+def test_bad_input_is_refused_with_its_value(pair):
     paths = pair()
     cases = [
         ([paths[0]], CompareOptions(), "one run, .*old: nothing to compare"),
@@ -181,7 +181,7 @@ def test_bad_input_is_refused_with_its_value(pair, tmp_path):
         with pytest.raises(SpecError, match=message):
             compare_runs(runs, wish)
     with pytest.raises(RunFolderError, match="not a run folder"):
-        compare_runs([paths[0], tmp_path], CompareOptions())
+        compare_runs([paths[0], paths[0] / "evidence"], CompareOptions())
     empty = write_compared_run(tmp_path / "empty", count=0)
     with pytest.raises(SpecError, match="empty holds no scores yet"):
         compare_runs([paths[0], empty], CompareOptions())

@@ -107,7 +107,7 @@ def kinds_of(root: Path) -> tuple[Kind, ...]:
     return (
         Kind("sweep", sweep, 30),
         Kind("workers", (*sweep, "--workers", "2"), 10),
-        Kind("guided", (*sweep, *search), 20),
+        Kind("guided", (*sweep[:6], *tiny_runs.without(tiny_runs.SMALL, search), *search), 20),
         Kind("report", ("report", "run"), 5, base=True, draws=True),
         Kind("select", ("select", "run", "--budget", "40", "--write"), 15, base=True),
         Kind("export", ("export", "run", "--for", "onnxruntime", "--float-fallback"), 10, base=True),
