@@ -89,7 +89,7 @@ def test_two_workers_make_the_run_of_one_process(generator, photos, whole, tmp_p
     assert result.exit_code == 0, result.stderr
     assert lines_without_durations(tmp_path / "run") == lines_without_durations(whole)
     assert evidence_of(tmp_path / "run") == evidence_of(whole)
-    assert f"{MAPS}/{MAPS}" in result.stderr
+    assert f"{MAPS} of {MAPS}: finished" in result.stderr
 
 
 @pytest.mark.slow

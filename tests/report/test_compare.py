@@ -165,7 +165,7 @@ def test_reading_changes_nothing_in_the_folders(pair):
     assert after == before
 
 
-def test_bad_input_is_refused_with_its_value(pair):
+def test_bad_input_is_refused_with_its_value(pair, tmp_path):
     paths = pair()
     cases = [
         ([paths[0]], CompareOptions(), "one run, .*old: nothing to compare"),

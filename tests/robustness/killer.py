@@ -14,6 +14,7 @@ import mmap
 import multiprocessing
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -49,6 +50,7 @@ STEPS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"
 SHARED_MEMORY = Path("/dev/shm")
 # Of the tests, and what ONNX Runtime keeps beside temporary files for all processes of a user.
 TIMES = {"created": "", "date": "", "duration_s": 0}
+MINUTE = re.compile(rb"\d+ \w+ \d{4}, \d\d:\d\d UTC")
 NOT_OURS = ("stdout.txt", "stderr.txt", "temporary/.ses")
 # What forks need not load again; nothing of it starts threads that a fork would lack.
 LOADED = (
@@ -417,6 +419,8 @@ def _files_of(folder: Path) -> dict[str, str]:
 def _content(path: Path) -> bytes:
     """What the file holds, without the times in it."""
     content = path.read_bytes()
+    if path.suffix == ".html":
+        return MINUTE.sub(b"", content)
     if path.suffix not in (".json", ".jsonl"):
         return content
     values = [json.loads(line) for line in (content.splitlines() if path.suffix == ".jsonl" else [content])]
