@@ -45,7 +45,7 @@ class Pace:
         return self._shares[self.phase]
 
     def text(self, done: int, total: int, label: str) -> str:
-        """How far the phase is, as `4 of 21, 09:18 to go: INT8 everywhere`."""
+        """The state of the phase, as `4 of 21, 09:18 to go: INT8 everywhere`."""
         steps, time_left = done - self._first, ""
         if steps > 0 and done < total:
             left_s = int((time.monotonic() - self._start) / steps * (total - done))
