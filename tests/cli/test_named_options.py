@@ -12,7 +12,11 @@ from qsens.cli.main import main
 from qsens.deploy.bundle_script import parser
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Decisions tell of commands as they were, and of the zoo.
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions"),
+]
 if not (ROOT / "qsens" / "zoo").exists():  # all else is tested in a copy without it
     DOCUMENTS.remove(ROOT / "docs" / "zoo.md")
 # That module writes the command line of another program.
