@@ -23,6 +23,7 @@ from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 from qsens.run.yardsticks import pictures_digest
 from qsens.scoring.consecutive import clip_frames
+from qsens.scoring.metric_around import MetricAround
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # One clip alone would have no interval.
@@ -48,16 +49,12 @@ def quick_metrics(metrics: Sequence[Metric], context: ScoringContext, few: int) 
     return tuple(OnFew(metric, places) if metric.is_slow else metric for metric in metrics)
 
 
-class OnFew(Metric):
+class OnFew(MetricAround):
     """A metric that looks at the samples at `places` only."""
 
     def __init__(self, metric: Metric, places: Sequence[int]) -> None:
-        self.name = metric.name
-        self.lower_is_better = metric.lower_is_better
-        self.needs_features = metric.needs_features
-        self.needs_reference = metric.needs_reference
-        self.needs_annotations = metric.needs_annotations
-        self._metric = metric
+        super().__init__(metric)
+        self.is_slow = False
         self._places = tuple(places)
 
     def label(self, context: ScoringContext) -> str:

@@ -16,6 +16,7 @@ from qsens.core.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
+from qsens.scoring.metric_around import MetricAround
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,17 +78,11 @@ def _by_each(metric: Metric, extractor: Extractor) -> Iterator[Metric]:
         start += part.dimension
 
 
-class OfExtractor(Metric):
+class OfExtractor(MetricAround):
     """A metric on the features of one of several extractors: those in `columns`."""
 
     def __init__(self, metric: Metric, extractor: Extractor, columns: slice) -> None:
-        self.name = metric.name
-        self.lower_is_better = metric.lower_is_better
-        self.needs_features = metric.needs_features
-        self.needs_reference = metric.needs_reference
-        self.needs_annotations = metric.needs_annotations
-        self.is_slow = metric.is_slow
-        self._metric = metric
+        super().__init__(metric)
         self._extractor = extractor
         self._columns = columns
 

@@ -17,6 +17,7 @@ from qsens.core.interfaces import (
     ScoredBatch,
     ScoringContext,
 )
+from qsens.scoring.metric_around import MetricAround
 from qsens.scoring.pictures import picture_outputs, pictures_from_values, refuse_one_level
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -108,20 +109,14 @@ def several_outputs_note(rule: OutputRule, metrics: Sequence[Metric]) -> str | N
     )
 
 
-class WorstPicture(Metric):
+class WorstPicture(MetricAround):
     """A metric of sheets: that of the output whose score is worst, which the score names.
 
     `extractor` is the one of single pictures, as the context of sheets has another.
     """
 
     def __init__(self, metric: Metric, sheet: Sheet, extractor: Extractor | None) -> None:
-        self.name = metric.name
-        self.lower_is_better = metric.lower_is_better
-        self.needs_features = metric.needs_features
-        self.needs_reference = metric.needs_reference
-        self.needs_annotations = metric.needs_annotations
-        self.is_slow = metric.is_slow
-        self._metric = metric
+        super().__init__(metric)
         self._sheet = sheet
         self._extractor = extractor
 
