@@ -20,7 +20,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
 from qsens.python.progress import ProgressLine
 from qsens.run.folder import RunPaths
-from qsens.selection.answer import answer_text
+from qsens.selection.answer import answer_text, ship_command
 from qsens.selection.budget import budget_example, stated_or_default
 
 if TYPE_CHECKING:
@@ -182,10 +182,9 @@ def text_of(finished: "FinishedRun") -> str:
 
 def _next_lines(finished: "FinishedRun", selection: "Selection") -> list[str]:
     """The answer in a line, and the command that ships it."""
-    target = "" if finished.spec.target else " --for openvino"
     return [
         f"\n{answer_text(finished.study, selection)}",
-        f"Ship it: qsens export {finished.folder}{target}",
+        f"Ship it: {ship_command(str(finished.folder), finished.spec.target)}",
     ]
 
 

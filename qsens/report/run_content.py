@@ -28,6 +28,7 @@ from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.run.without_repair import compared_maps
+from qsens.selection.answer import ship_command
 from qsens.selection.budget import (
     DEFAULT_BUDGET,
     Budget,
@@ -160,8 +161,7 @@ def _next_command(run: Path, study: Study, spec: SweepSpec | None, *, is_chosen:
     """The command that ships the chosen map, or chooses one; empty where nothing was scored."""
     path = _shown_path(run)
     if is_chosen:
-        target = "" if spec is not None and spec.target is not None else " --for openvino"
-        return f"qsens export {path}{target}"
+        return ship_command(path, None if spec is None else spec.target)
     if not study.metrics:
         return ""
     example = budget_example(headline_metric(study)).partition(" (")[0]

@@ -1,5 +1,6 @@
 """The work of a run: engines of maps, and their pictures scored on all samples or those of a screen."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,12 +253,10 @@ def reference_features(images: RealImages, extractor: Extractor, *, path: Path, 
         RunFolderError: if they cannot be written.
     """
     digest = f"{images.digest}/{extractor.identity}"
-    try:
+    with contextlib.suppress(OSError, ValueError):  # absent or damaged ones are computed again
         kept = read_arrays(path, ("digest", "features"))
         if str(kept["digest"]) == digest and is_features(kept["features"]):
             return np.asarray(kept["features"])
-    except (OSError, ValueError):
-        pass  # absent or damaged: compute them again
     features = features_of_images(images, extractor, progress)
     write_atomically(
         path, lambda file: np.savez(file, features=features, digest=np.array(digest), allow_pickle=False)

@@ -35,6 +35,11 @@ def answer_text(study: Study, selection: Selection) -> str:
     return f"{kept} {_cost_text(study, selection.trial, selection.limits)}".rstrip()
 
 
+def ship_command(run: str, target: str | None) -> str:
+    """The command that exports the chosen map of a run, as `run` is typed; `target` is that of its sweep."""
+    return f"qsens export {run}{'' if target else ' --for openvino'}"
+
+
 def _named(names: Sequence[str]) -> str:
     if len(names) <= MOST_NAMED:
         return ", ".join(names)
