@@ -111,12 +111,11 @@ def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
     ]
     repair = load_repair(path, digests[1:]) or Repair(digests[0])
     done = digests.index(repair.digest)
-    if done == len(stages):
-        return repair
     tries = Tries(path.with_name("repair-tries.jsonl"), digests[-1])
     for stage, digest in zip(stages[done:], digests[done + 1 :], strict=True):
         repair = replace(_with_stage(subject, repair, stage, tries), digest=digest)
         save_repair(path, repair)
+    # A stop between the two lines above and below leaves the file to the next call.
     tries.remove()
     return repair
 

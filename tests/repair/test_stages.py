@@ -141,6 +141,15 @@ def test_a_search_goes_on_where_it_was_stopped(setup, made, tmp_path, monkeypatc
     assert not kept.exists()
 
 
+def test_tries_that_a_stop_left_after_the_last_stage_go(setup, tmp_path):
+    tries = tmp_path / "repair-tries.jsonl"
+    make_repair(subject(setup), "weights", tmp_path / "repair.npz")
+    assert not tries.exists()
+    tries.write_text("of a stop between the last stage's file and this one's end\n")
+    make_repair(subject(setup), "weights", tmp_path / "repair.npz")
+    assert not tries.exists()
+
+
 def test_tries_of_another_repair_count_for_nothing(tmp_path):
     path = tmp_path / "tries.jsonl"
     assert Tries(path, "one").outcome({"a": 0.1}, lambda: 2.0) == 2.0
