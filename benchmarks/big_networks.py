@@ -26,9 +26,10 @@ from qsens.core.spec import SweepSpec, write_spec
 from qsens.generators.onnx_file import OnnxFile
 from qsens.report.write import make_report
 from qsens.run.connections import KeptConnections, connections_path
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.journal import FORMAT
 from qsens.run.open import load_graph
+from qsens.run.paths import RunPaths
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.reasons import reasons_of_selection

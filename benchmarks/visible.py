@@ -31,8 +31,8 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Study, Trial, Yardstick
 from qsens.run.evidence import load_evidence
-from qsens.run.folder import RunPaths
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 
 METRICS = ("fid-fp32", "psnr", "flicker", "jod")
 ALTERATIONS = ("jpeg:98", "jpeg:95", "jpeg:90", "jpeg:75", "jpeg:50", "noise:1", "noise:2", "blur:0.5")

@@ -25,7 +25,8 @@ from machine import print_machine
 from qsens.cli.demo import StyleDemo
 from qsens.core.spec import spec_from_values, write_spec
 from qsens.core.trial import Trial
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
+from qsens.run.paths import RunPaths
 
 # The command line without its last step: drawing the report costs the same whatever the workers.
 COMMAND = """

@@ -31,12 +31,7 @@ from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.run.evaluate import RunnerFactory, runner_of, stoppable_calibration
 from qsens.run.evidence import shown_pictures_warning
 from qsens.run.finalists import score_finalists
-from qsens.run.folder import (
-    RunFolder,
-    RunPaths,
-    read_run_spec,
-    spec_for_folder,
-)
+from qsens.run.folder import RunFolder, read_run_spec, spec_for_folder
 from qsens.run.loop import StoppedError, expecting, try_maps
 from qsens.run.open import (
     OpenedSweep,
@@ -45,6 +40,7 @@ from qsens.run.open import (
     open_sweep,
     opening_notes,
 )
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 from qsens.run.score_yardsticks import YardstickScorer
 from qsens.run.scored_layers import unscored_notes

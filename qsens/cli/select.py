@@ -21,7 +21,8 @@ from qsens.core.other_work import of_all_work, other_work_text
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.device.visible_text import visible_name
-from qsens.run.folder import RunPaths, read_run_spec, read_study
+from qsens.run.folder import read_run_spec, read_study
+from qsens.run.paths import RunPaths
 from qsens.selection.budget import Limit, budget_example
 from qsens.selection.choose import Selection, has_scored, is_interval_within, pareto_front
 from qsens.selection.choose_by_latency import latency_front

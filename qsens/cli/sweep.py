@@ -19,7 +19,7 @@ from qsens.core.metric_names import headline_metric
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study
 from qsens.python.progress import ProgressLine
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.selection.answer import answer_text, ship_command
 from qsens.selection.budget import budget_example, stated_or_default
 

@@ -24,7 +24,7 @@ from qsens.device.goldens import batch_of, bundle_goldens
 from qsens.device.latency import MeasuredGraph
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.graph.graph import Graph
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import ReopenedRun
 from qsens.selection.choose import candidates_of, pareto_front
 from qsens.selection.precision_map_file import read_precision_map

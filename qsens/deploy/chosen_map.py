@@ -12,7 +12,7 @@ from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Trial
 from qsens.run.evidence import load_audit
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import ReopenedRun
 from qsens.selection.budget import Limit
 from qsens.selection.choose import Selection

@@ -15,7 +15,8 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome, Study, Trial
 from qsens.python.plain_errors import plain_errors
 from qsens.run.choice import ChoiceWishes, choice_document, choose_map_of_run
-from qsens.run.folder import RunPaths, read_run_spec, read_study
+from qsens.run.folder import read_run_spec, read_study
+from qsens.run.paths import RunPaths
 from qsens.selection.answer import answer_text
 from qsens.selection.choose import Selection
 from qsens.selection.precision_map_file import write_document

@@ -25,10 +25,11 @@ from qsens.python.plain_errors import plain_errors
 from qsens.python.progress import shown_progress
 from qsens.python.run import PathText, Run
 from qsens.python.values import SweepValues
-from qsens.run.folder import RunPaths, check_is_free_or_run
+from qsens.run.folder import check_is_free_or_run
 from qsens.run.given import GivenStore
 from qsens.run.lock import locked
 from qsens.run.open import generator_of, load_graph, open_sweep
+from qsens.run.paths import RunPaths
 from qsens.run.plan import SweepPlan, plan_sweep
 from qsens.run.workers import open_pool
 from qsens.scoring.feature_session import user_cache_folder

@@ -23,10 +23,11 @@ from qsens.report.page_content import RepairContent
 from qsens.report.page_text import time_in_words
 from qsens.run.evidence import is_pictures, samples_path
 from qsens.run.floors import Floor, read_floors
-from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
+from qsens.run.paths import RunPaths
 from qsens.run.without_repair import compared_maps
 from qsens.selection.answer import ship_command
 from qsens.selection.budget import (

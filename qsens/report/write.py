@@ -32,7 +32,7 @@ from qsens.report.tables import sensitivity_table, trials_table
 from qsens.run.connections import read_connections
 from qsens.run.decisions import read_decisions
 from qsens.run.evidence import load_audit
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 
 
 def make_report(

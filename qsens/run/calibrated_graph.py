@@ -21,8 +21,8 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
 from qsens.repair.effect import effect_of
 from qsens.repair.stages import Subject, make_repair
-from qsens.run.folder import RunPaths
 from qsens.run.open import OpenedSweep, lowering_options
+from qsens.run.paths import RunPaths
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from qsens.calibration.splits import spread_places
 from qsens.core.interfaces import Progress
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.evaluate import calibrated_workload
-from qsens.run.folder import RunPaths
 from qsens.run.open import OpenedSweep
+from qsens.run.paths import RunPaths
 from qsens.run.stages import Workload
 
 

@@ -18,10 +18,11 @@ from qsens.core.spec import Options, SweepSpec
 from qsens.core.trial import Study, untried
 from qsens.run.evidence import load_audit
 from qsens.run.floors import Floor, floors_of
-from qsens.run.folder import RunPaths, read_provenance, read_run_spec
+from qsens.run.folder import read_provenance, read_run_spec
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_strategy
 from qsens.run.paired_errors import paired_errors
+from qsens.run.paths import RunPaths
 from qsens.run.slow_metrics import metrics_on_few
 from qsens.selection.budget import Budget, parse_guard, stated_or_default
 from qsens.selection.choose import Selection, cheapest_within, half_interval, has_scored, limits_of

@@ -41,11 +41,12 @@ from qsens.run.evidence import (
     save_evidence,
     with_images_digest,
 )
-from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.folder import RunFolder
 from qsens.run.in_order import InProcess, TrialRunner
 from qsens.run.loop import StoppedError
 from qsens.run.open import OpenedSweep, scoring_context
 from qsens.run.other_outputs import OtherOutputs
+from qsens.run.paths import RunPaths
 from qsens.run.slow_metrics import quick_metrics
 from qsens.run.stages import (
     MapEngines,

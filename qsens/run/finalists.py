@@ -9,7 +9,7 @@ from qsens.core.maps import map_title
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.run.evaluate import Evaluator
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.run.slow_metrics import keep_full_scores, next_finalist, read_full_scores, with_full_scores
 from qsens.run.stages import Workload
 from qsens.run.yardsticks import pictures_digest

@@ -22,7 +22,8 @@ from qsens.core.precision import Precision
 from qsens.core.trial import Score, Trial
 from qsens.device.npz_sizes import read_arrays
 from qsens.run.evidence import is_features, load_evidence
-from qsens.run.folder import RunPaths, digest_in, read_run_spec, read_study
+from qsens.run.folder import digest_in, read_run_spec, read_study
+from qsens.run.paths import RunPaths
 from qsens.scoring import inception
 from qsens.scoring.influence import measure_pair
 from qsens.scoring.several_extractors import columns_of

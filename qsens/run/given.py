@@ -16,7 +16,7 @@ from qsens.core.errors import DataError, RunFolderError
 from qsens.core.files import keep_record, kept_record, write_atomically, write_error
 from qsens.core.interfaces import InputSpec
 from qsens.device.leftovers import remove_entry
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 
 # Samples of one set; larger sets are files of their own, which are read where they are.
 MOST_BYTES = 4 * 2**30

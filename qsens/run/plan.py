@@ -19,9 +19,9 @@ from qsens.engines.lowering.plan import LoweringPlan
 from qsens.repair.cost import Pace, repair_seconds
 from qsens.repair.stages import stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
-from qsens.run.folder import RunPaths
 from qsens.run.loop import PlannedMaps, plan_maps, silent
 from qsens.run.open import OpenedSweep, lowering_options, opening_warnings, scoring_context
+from qsens.run.paths import RunPaths
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.stages import screen_samples
 from qsens.run.target import fitted, target_notes

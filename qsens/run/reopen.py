@@ -20,7 +20,7 @@ from qsens.graph.shapes import graph_inputs
 from qsens.repair.repair import Repair, load_repair
 from qsens.repair.stages import recipe_digest, stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
-from qsens.run.folder import RunPaths, check_file, read_provenance, read_run_spec, read_study
+from qsens.run.folder import check_file, read_provenance, read_run_spec, read_study
 from qsens.run.open import (
     OpenedSweep,
     examples_of,
@@ -29,6 +29,7 @@ from qsens.run.open import (
     lowering_options,
     open_sweep,
 )
+from qsens.run.paths import RunPaths
 from qsens.run.target import recorded_graph
 
 # What decides the graph that the same weights are exported as.

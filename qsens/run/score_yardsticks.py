@@ -18,7 +18,7 @@ from qsens.core.interfaces import Accumulator, Measurement, Metric, Progress, Sc
 from qsens.core.trial import Trial, Yardstick
 from qsens.run.evaluate import Evaluator
 from qsens.run.evidence import Baseline
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.run.stages import Workload, context_with, measured_by, stage_of, with_differences
 from qsens.run.yardsticks import keep_yardsticks, pictures_digest, read_yardsticks
 from qsens.scoring.alterations import altered

@@ -15,8 +15,9 @@ from qsens.engines.float_fallback import AgreedGraph, Drafting, ReturnedLayer, a
 from qsens.engines.lowering.lower import unfit_layers
 from qsens.graph.graph import Graph
 from qsens.run.calibrated_graph import CalibratedGraph, measured_graph
-from qsens.run.folder import RunPaths, read_layers
+from qsens.run.folder import read_layers
 from qsens.run.open import OpenedSweep
+from qsens.run.paths import RunPaths
 from qsens.scoring.pictures import picture_output
 
 MOST_SHOWN = 12

@@ -11,11 +11,12 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Study, Trial, requested_map, untried
 from qsens.run.calibrated_graph import measured_graph
 from qsens.run.evaluate import Evaluator, workload_of
-from qsens.run.folder import RunFolder, RunPaths
+from qsens.run.folder import RunFolder
 from qsens.run.in_order import InProcess, MapsInOrder
 from qsens.run.journal import Journal, read_journal
 from qsens.run.loop import StoppedError
 from qsens.run.open import OpenedSweep, linear_algebra_threads
+from qsens.run.paths import RunPaths
 from qsens.run.target import fitted_to_target
 
 

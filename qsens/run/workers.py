@@ -15,10 +15,11 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Request, Trial
 from qsens.run.evaluate import Evaluator, RunnerFactory, calibrated_workload
 from qsens.run.evidence import load_baseline
-from qsens.run.folder import RunFolder, RunPaths, read_provenance
+from qsens.run.folder import RunFolder, read_provenance
 from qsens.run.in_order import TrialRunner, WorkersGoneError, attempt_trial
 from qsens.run.loop import silent
 from qsens.run.open import OpenedSweep, linear_algebra_threads, open_sweep
+from qsens.run.paths import RunPaths
 from qsens.run.target import fitted_to_target
 from qsens.run.versions import cpu_model, library_versions
 from qsens.run.worker_pools import WorkerPool, open_cluster_pool, open_local_pool

@@ -12,7 +12,7 @@ from qsens.core.precision import PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.core.trial import Outcome
 from qsens.deploy.chosen_map import map_of_trial, map_to_ship, selected_map
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial

@@ -23,7 +23,8 @@ from tiny_runs import (
 )
 
 from qsens.device.leftovers import process_mark
-from qsens.run.folder import RunFolder, RunPaths, read_run_spec
+from qsens.run.folder import RunFolder, read_run_spec
+from qsens.run.paths import RunPaths
 
 MAPS = 9
 

@@ -6,7 +6,8 @@ import pytest
 from tiny_runs import sweep
 
 from qsens.core.trial import Outcome
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
+from qsens.run.paths import RunPaths
 
 pytestmark = pytest.mark.usefixtures("no_report")
 GUIDED = ("--strategy", "guided", "--screen-samples", "2")

@@ -19,7 +19,7 @@ from tiny_runs import (
 
 import qsens as package
 from qsens.core.precision import Precision
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.selection.precision_map_file import read_precision_map
 
 MAPS = 9

@@ -12,7 +12,8 @@ from tiny_runs import chain, qsens, study_of, sweep, write_arrays, write_generat
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.run.folder import RunPaths, read_run_spec
+from qsens.run.folder import read_run_spec
+from qsens.run.paths import RunPaths
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

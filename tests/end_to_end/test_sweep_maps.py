@@ -10,7 +10,7 @@ from tiny_runs import LOUD_LAYERS, chain, journal_lines, loud, qsens, study_of, 
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 
 FP32, FP16, INT8 = Precision
 

@@ -19,7 +19,8 @@ from tiny_runs import (
 )
 
 from qsens.repair.repair import kept_stages, stage_texts, summary_of
-from qsens.run.folder import RunPaths, read_run_spec
+from qsens.run.folder import read_run_spec
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 
 pytestmark = pytest.mark.usefixtures("no_report")

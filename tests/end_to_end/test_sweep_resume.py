@@ -20,7 +20,7 @@ from tiny_runs import (
 
 from qsens.calibration.ranges import load_ranges
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

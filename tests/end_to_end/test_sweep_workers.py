@@ -13,7 +13,7 @@ import pytest
 from slow_plugins import install, start_qsens
 from tiny_runs import chain, journal_lines, keep_trials, qsens, sweep, without_durations
 
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

@@ -15,7 +15,8 @@ from tiny_models import normal, onnx_model
 
 from qsens.cli.main import main
 from qsens.core.trial import Study, Trial
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
+from qsens.run.paths import RunPaths
 
 SIDE = 16
 LOUD_LAYERS = ("stem", "grow", "shrink", "head")

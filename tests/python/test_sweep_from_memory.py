@@ -7,7 +7,7 @@ from tiny_sweeps import SMALL_SWEEP
 
 import qsens
 from qsens.core.errors import DataError, PluginError, RunFolderError, SpecError
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.scoring.fidelity import Psnr
 
 ARRAYS = np.random.default_rng(0).random((7, 3, 8, 8), np.float32)

@@ -8,7 +8,8 @@ from report_studies import IMAGES, pictures
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study
 from qsens.run.evidence import Evidence, save_evidence
-from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_study
+from qsens.run.folder import RunFolder, read_provenance, read_study
+from qsens.run.paths import RunPaths
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within
 from qsens.selection.precision_map_file import write_precision_map

@@ -12,7 +12,8 @@ from qsens.core.trial import Score, Yardstick
 from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.tables import tables_of
 from qsens.report.compare.write import comparison_document, write_comparison
-from qsens.run.folder import RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import read_provenance, read_run_spec, read_study
+from qsens.run.paths import RunPaths
 from qsens.run.yardsticks import keep_yardsticks
 from qsens.selection.budget import Budget
 from qsens.selection.choose import cheapest_within

@@ -11,7 +11,7 @@ from qsens.report.figures.boundary import boundary_curve, boundary_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
 from qsens.run.evidence import Evidence, load_evidence, save_evidence
 from qsens.run.floors import Floor, floors_of
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 
 LAYERS = student_layers()
 STUDY = boundary_study(LAYERS)

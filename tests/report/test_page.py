@@ -29,7 +29,7 @@ from qsens.report.page_tables import map_picture, score_text
 from qsens.report.page_text import word_of
 from qsens.report.write import page_content, report_paths, write_report
 from qsens.run.decisions import write_decisions
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.run.without_repair import ComparedMap
 
 EVIL = '<script>alert("x")</script>'

@@ -10,7 +10,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Study, Yardstick
 from qsens.run.choice import Aim, choose_map_of_run
 from qsens.run.floors import REAL, Floor, KeptFloors, keep_floors
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.testing import example_layers, example_trial
 
 LAYERS = example_layers(4)

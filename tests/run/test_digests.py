@@ -12,8 +12,9 @@ from qsens.core.errors import BuildError, QsensWarning, RunFolderError
 from qsens.core.trial import Outcome
 from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.evidence import load_evidence, samples_path
-from qsens.run.folder import RunFolder, RunPaths, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunFolder, read_provenance, read_run_spec, read_study
 from qsens.run.paired_errors import paired_errors
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 
 

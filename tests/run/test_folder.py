@@ -19,7 +19,8 @@ from qsens.device.leftovers import process_mark
 from qsens.run.decisions import read_decisions
 from qsens.run.evidence import audit_path, load_audit
 from qsens.run.floors import read_floors
-from qsens.run.folder import RunFolder, RunPaths, read_layers, read_provenance, read_run_spec, read_study
+from qsens.run.folder import RunFolder, read_layers, read_provenance, read_run_spec, read_study
+from qsens.run.paths import RunPaths
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import example_layers, example_trial
 

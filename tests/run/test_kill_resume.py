@@ -11,8 +11,9 @@ import pytest
 
 from qsens.core.interfaces import Strategy
 from qsens.core.spec import SweepSpec
-from qsens.run.folder import RunFolder, RunPaths, read_study
+from qsens.run.folder import RunFolder, read_study
 from qsens.run.loop import try_maps_here
+from qsens.run.paths import RunPaths
 from qsens.testing import example_layers, example_trial
 
 SCRIPT = """

@@ -14,10 +14,11 @@ from qsens.core.spec import spec_from_values
 from qsens.core.trial import untried
 from qsens.engines import shared_prefix
 from qsens.run import loop
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 from qsens.search.enumerations import Boundary
 
 

@@ -15,10 +15,11 @@ from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.report.page_tables import trial_table
 from qsens.report.tables import trials_table
 from qsens.run.evidence import ScoredGraphs, evidence_path, load_evidence, samples_path
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.journal import read_journal
 from qsens.run.loop import StoppedError
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 from qsens.testing import example_layers, example_trial
 
 INT8 = PrecisionMap(Precision.INT8)

@@ -18,8 +18,9 @@ from qsens.core.precision import Precision
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Trial
 from qsens.graph.prepare import prepare_graph
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 from qsens.run.scored_layers import scored_graph, unscored_notes
 

@@ -16,9 +16,10 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Outcome, Screen, Trial, untried
 from qsens.run.evidence import load_evidence
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.loop import plan_maps
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 from qsens.run.plan import plan_sweep
 from qsens.run.stages import screen_samples
 from qsens.testing import example_layers

@@ -23,8 +23,9 @@ from qsens.core.spec import SweepSpec, spec_from_values
 from qsens.core.targets import target_named
 from qsens.deploy.bundle import ExportOptions
 from qsens.run.evidence import load_evidence
-from qsens.run.folder import RunPaths, read_run_spec, read_study
+from qsens.run.folder import read_run_spec, read_study
 from qsens.run.open import open_sweep, opening_notes
+from qsens.run.paths import RunPaths
 from qsens.run.stages import check_batch
 from qsens.run.target import TargetMaps
 from qsens.scoring.pictures import settled_output

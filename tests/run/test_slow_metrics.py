@@ -12,8 +12,9 @@ from qsens.api import score_maps
 from qsens.core.interfaces import Metric, ScoredBatch, ScoringContext
 from qsens.core.precision import Precision
 from qsens.core.spec import spec_from_values
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 from qsens.run.slow_metrics import OnFew, few_places, metrics_on_few
 from qsens.scoring.fidelity import Psnr, Ssim
 

@@ -16,8 +16,9 @@ from qsens.core.interfaces import Strategy
 from qsens.core.spec import spec_from_values
 from qsens.core.trial import Trial
 from qsens.run import score_yardsticks
-from qsens.run.folder import RunPaths, read_study
+from qsens.run.folder import read_study
 from qsens.run.open import open_sweep
+from qsens.run.paths import RunPaths
 from qsens.run.yardsticks import wanted_alterations
 from qsens.scoring.alterations import altered
 from qsens.scoring.fidelity import Psnr, psnr_of_error

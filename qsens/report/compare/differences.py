@@ -12,8 +12,8 @@ from qsens.core.trial import Trial
 from qsens.report.comparable import Scored, scored_trials
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
-from qsens.run.folder import RunPaths
 from qsens.run.paired_errors import ContrastError, Term
+from qsens.run.paths import RunPaths
 
 CHOSEN = "chosen map"
 # Sums of another number of threads, or of another library version, differ by less than this share.

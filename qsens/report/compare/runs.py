@@ -12,7 +12,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.spec_paths import is_path
 from qsens.core.trial import Study, Trial
 from qsens.run.floors import Floor
-from qsens.run.folder import RunPaths
+from qsens.run.paths import RunPaths
 from qsens.selection.choose import Selection
 from qsens.selection.timings import Timings
 
