@@ -43,7 +43,8 @@ from qsens.run.calibrated_graph import measured_graph
 from qsens.run.evaluate import Evaluator, calibrated_workload
 from qsens.run.folder import RunFolder
 from qsens.run.loop import try_maps_here
-from qsens.run.open import OpenedSweep, open_strategy, open_sweep
+from qsens.run.open import OpenedSweep, open_sweep
+from qsens.run.open_plugins import open_strategy
 from qsens.run.stages import Workload
 from qsens.run.target import fitted_to_target
 

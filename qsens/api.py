@@ -11,14 +11,14 @@ from pathlib import Path
 from qsens.calibration.shared_samples import read_shared_samples
 from qsens.core.errors import BudgetError, SpecError
 from qsens.core.interfaces import Decision, Progress
-from qsens.core.maps import anchor_trial, int8_share
+from qsens.core.maps import anchor_trial, int8_share, map_to_ship
 from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision
 from qsens.core.spec import SweepSpec
 from qsens.core.targets import Target, declared_targets, target_named
 from qsens.core.trial import Study, Trial
 from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
-from qsens.deploy.chosen_map import chosen_maps, map_to_ship
+from qsens.deploy.chosen_map import chosen_maps
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
 from qsens.repair.repair import kept_stages, stage_texts, summary_of
@@ -36,22 +36,24 @@ from qsens.run.loop import StoppedError, expecting, try_maps
 from qsens.run.open import (
     OpenedSweep,
     linear_algebra_threads,
-    open_strategy,
     open_sweep,
     opening_notes,
 )
+from qsens.run.open_plugins import open_strategy
 from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 from qsens.run.score_yardsticks import YardstickScorer
 from qsens.run.scored_layers import unscored_notes
+from qsens.run.start import check_start, keep_start, start_of_sweep
 from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
 from qsens.run.without_repair import score_without_repair
 from qsens.run.worker_pools import WorkerPool
 from qsens.run.workers import runner_on, with_fixed_threads
 from qsens.run.yardsticks import wanted_alterations
-from qsens.selection.budget import stated_or_default
-from qsens.selection.choose import Selection, has_scored
+from qsens.selection.budget import Budget, parse_guard, stated_or_default
+from qsens.selection.choose import Selection, has_scored, limits_of
 from qsens.selection.precision_map_file import write_document
+from qsens.selection.starting_map import start_text
 
 Hear = Callable[[str], None]
 
@@ -62,7 +64,7 @@ class FinishedRun:
 
     `search_end` is how a search ended, where the strategy tells; `None` where it does not search.
     `survivals` say of a run for no target what each target would leave of the chosen map, else of INT8
-    everywhere.
+    everywhere. `start` says what still holds of the map that the run started from, if it did.
     """
 
     study: Study
@@ -73,6 +75,7 @@ class FinishedRun:
     failure: BudgetError | SpecError | None
     search_end: Decision | None = None
     survivals: tuple[Survival, ...] = ()
+    start: str | None = None
 
 
 def _show_nothing(done: int, total: int, label: str) -> None:
@@ -121,12 +124,17 @@ def sweep(
 
     hear("Choosing a map and writing the report")
     finished = finish_run(study, job.spec, out, compare)
-    return replace(finished, survivals=_survivals(job, finished))
+    return replace(finished, survivals=_survivals(job, finished), start=_start_text(job, finished))
 
 
 def _opened(spec: SweepSpec, out: Path, pool: WorkerPool | None, *, trust_checkpoint: bool) -> OpenedSweep:
     spec = spec_for_folder(spec, out)
-    return open_sweep(spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint)
+    start = start_of_sweep(spec, out)
+    job = open_sweep(
+        spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint, start=start
+    )
+    check_start(start, job.graph.layers)
+    return job
 
 
 def _resuming_notes(asked: SweepSpec, job: OpenedSweep) -> list[str]:
@@ -138,6 +146,19 @@ def _resuming_notes(asked: SweepSpec, job: OpenedSweep) -> list[str]:
         begun = f"this run was begun with strategy {job.spec.strategy}, and goes on with it"
         notes.append(f"Note: {begun}; a new folder (--out) has {asked.strategy}")
     return notes
+
+
+def _start_text(job: OpenedSweep, finished: FinishedRun) -> str | None:
+    """Whether the map that a run started from still holds, where it started from one."""
+    if job.start is None:
+        return None
+    study, spec, selection = finished.study, job.spec, finished.selection
+    if selection is not None:
+        limits = selection.limits
+    else:
+        budget = Budget.parse(stated_or_default(spec))
+        limits = limits_of(study, budget, parse_guard(spec.guard), headline_metric(study))
+    return start_text(study, job.start, Precision(spec.float_precision), limits, selection)
 
 
 def _survivals(job: OpenedSweep, finished: FinishedRun) -> tuple[Survival, ...]:
@@ -173,6 +194,9 @@ def score_maps(
             job = fitted_to_target(job, folder, progress)
         for line in (*(f"Note: {note}" for note in unscored_notes(job.graph.layers)), *target_notes(job)):
             hear(line)
+        for line in () if job.start is None else job.start.notes(job.graph.layers):
+            hear(f"Note: {line}")
+        keep_start(out, job.start)
         folder.write_layers(job.graph.layers)
         folder.write_other_work(job.graph.other_work)
         keep_connections(out, job.graph)

@@ -207,6 +207,12 @@ _OPTIONS = (
     ),
     _search("--by", type=click.Choice(("layer", "block")), help="What the strategy moves together."),
     _search(
+        "--start-from",
+        metavar="RUN",
+        help="Score the map that this run chose first, search from there with what it knew, and say what of "
+        "it still holds.",
+    ),
+    _search(
         "--screen-samples",
         metavar="N",
         type=whole_number("screen_samples"),

@@ -37,9 +37,11 @@ def _plan_one(checkpoint: Path | None, options: SweepOptions, *, indent: int | N
     # onnx, onnxruntime and scipy take a second to load
     from qsens.run.open import open_sweep
     from qsens.run.plan import plan_sweep
+    from qsens.run.start import start_of_sweep
 
     spec = spec_from_options(None if checkpoint is None else str(checkpoint), options)
-    opened = open_sweep(spec, trust_checkpoint=options.trust_checkpoint)
+    start = start_of_sweep(spec)
+    opened = open_sweep(spec, trust_checkpoint=options.trust_checkpoint, start=start)
     planned = plan_sweep(opened)
     if as_json:
         values = {**_measured(planned), "map_s": planned.map_s, "total_s": planned.total_s}

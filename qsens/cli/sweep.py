@@ -172,6 +172,7 @@ def text_of(finished: "FinishedRun") -> str:
         lines += [f"Precision map: {path}", *_next_lines(finished, finished.selection)]
         return "\n".join([selection_text(study, finished.selection), *lines])
     lines += [] if study.repair is None else [study.repair.text]
+    lines += [] if finished.start is None else [finished.start]
     if finished.failure is not None or finished.search_end is not None:
         return "\n".join(lines).lstrip()
     metric = headline_metric(study)
@@ -182,7 +183,9 @@ def text_of(finished: "FinishedRun") -> str:
 
 def _next_lines(finished: "FinishedRun", selection: "Selection") -> list[str]:
     """The answer in a line, and the command that ships it."""
+    told = [] if finished.start is None else [f"\n{finished.start}"]
     return [
+        *told,
         f"\n{answer_text(finished.study, selection)}",
         f"Ship it: {ship_command(str(finished.folder), finished.spec.target)}",
     ]
@@ -269,6 +272,7 @@ def _json_of(finished: "FinishedRun") -> dict[str, Any]:
     return {
         "run": str(finished.folder),
         "report": str(finished.report),
+        "start": finished.start,
         "search_end": None if finished.search_end is None else finished.search_end.text,
         "failure": None if finished.failure is None else finished.failure.message,
         "range_warnings": [] if check is None else [asdict(entry) for entry in (*check.made_up, *check.left)],

@@ -29,6 +29,7 @@ class SweepOptions:
     evaluation_samples: int | None = None
     screen_samples: int | None = None
     strategy: str | None = None
+    start_from: str | None = None
     by: str | None = None
     target: str | None = None
     backend: str | None = None

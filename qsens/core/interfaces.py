@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from qsens.core.layer import Layer
     from qsens.core.precision import PrecisionMap
+    from qsens.core.start import StartingPoint
     from qsens.core.targets import Target
     from qsens.core.trial import Request, Score, Trial
     from qsens.device.audit import DeviceEngine, LayerAudit
@@ -301,6 +302,10 @@ class Strategy(Protocol):
     def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> Sequence[Decision]:
         """The decisions of a search so far, in order, for the report."""
         return ()
+
+    def starting_from(self, start: StartingPoint) -> Strategy:
+        """The same strategy, with what another run knew; one that has no use for that is as it was."""
+        return self
 
 
 class Demo(Protocol):

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from qsens.core.errors import SpecError
-from qsens.core.layer import Layer, macs_share, match_layers, uniform_map
+from qsens.core.layer import Layer, macs_share, match_layers, nearest_allowed, uniform_map
 from qsens.core.other_work import share_in_layers
 from qsens.core.precision import Precision, PrecisionMap, parse_precision
 
@@ -212,6 +212,26 @@ def pin_layers(layers: Sequence[Layer], pinned: Sequence[str]) -> tuple[Layer, .
 def built_map(trial: "Trial") -> PrecisionMap:
     """The map that the backend built; the one asked for where it did not say."""
     return trial.requested if trial.applied is None else trial.applied
+
+
+def map_to_ship(trial: "Trial", layers: Sequence[Layer], float_precision: str) -> PrecisionMap:
+    """The canonical map of what was scored.
+
+    A layer is INT8 only where it ran in INT8. Others take the float precision they were asked for, also
+    where the engine that scored them had no FP16; one that was asked to be INT8 and did not run so takes
+    that of the run.
+    """
+    built = built_map(trial)
+    shipped = {}
+    for layer in layers:
+        asked = trial.requested[layer.name]
+        if built[layer.name] is Precision.INT8:
+            shipped[layer.name] = Precision.INT8
+        elif asked is not Precision.INT8:
+            shipped[layer.name] = asked
+        else:
+            shipped[layer.name] = nearest_allowed(layer, Precision(float_precision))
+    return PrecisionMap.over(shipped)
 
 
 def int8_share_of_all(study: "Study", trial: "Trial") -> float:

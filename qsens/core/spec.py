@@ -89,7 +89,8 @@ class SweepSpec:
     `image_rule` holds for image inputs that `inputs` does not name. `budget` and `guard` are points (`2.0`)
     or a share of FP32's score (`5%`); several budgets name their scores (`fid=5%, psnr=45`). `pinned` holds
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
-    a strategy does not put in INT8. `layer_order` is the order that strategies and figures go by: execution,
+    a strategy does not put in INT8. `start_from` is a run folder whose chosen map is scored first, and
+    searched from. `layer_order` is the order that strategies and figures go by: execution,
     or the definition order that the generator states. `threads` 0 leaves the choice to the backend.
     `yardsticks` are alterations (`jpeg:95`) of FP32's pictures that are scored for comparison, beside those
     that a budget names; `delivery` is what happens to pictures on their way to a viewer, the budget where
@@ -125,6 +126,7 @@ class SweepSpec:
     backend_options: Options = Options()
     strategy: str = "curve+guided"
     strategy_options: Options = Options()
+    start_from: str | None = None
     metrics: tuple[str, ...] = ("fid", "fid-fp32", "kid", "psnr", "ssim")
     metric_options: Options = Options()
     extractor: tuple[str, ...] = ("auto",)

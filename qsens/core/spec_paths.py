@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 PATH_FIELDS = frozenset(
-    {"checkpoint", "inception_weights", "extractor", "calibration", "evaluation", "reference"}
+    {"checkpoint", "inception_weights", "extractor", "calibration", "evaluation", "reference", "start_from"}
 )
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 

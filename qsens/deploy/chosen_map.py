@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from qsens.core.errors import RunFolderError, SpecError
-from qsens.core.layer import Layer, nearest_allowed
-from qsens.core.maps import built_map, int8_share
+from qsens.core.maps import built_map, int8_share, map_to_ship
 from qsens.core.metric_names import headline_metric
-from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.precision import PrecisionMap
 from qsens.core.trial import Outcome, Trial
 from qsens.run.evidence import load_audit
 from qsens.run.paths import RunPaths
@@ -89,26 +88,6 @@ def chosen_maps(run: ReopenedRun, trials: Sequence[int], out: Path) -> list[tupl
     if len(maps) == 1:
         return [(maps[0], out)]
     return [(chosen, out / f"trial-{chosen.trial.number:04d}") for chosen in maps]
-
-
-def map_to_ship(trial: Trial, layers: Sequence[Layer], float_precision: str) -> PrecisionMap:
-    """The canonical map of what was scored.
-
-    A layer is INT8 only where it ran in INT8. Others take the float precision they were asked for, also
-    where the engine that scored them had no FP16; one that was asked to be INT8 and did not run so takes
-    that of the run.
-    """
-    built = built_map(trial)
-    shipped = {}
-    for layer in layers:
-        asked = trial.requested[layer.name]
-        if built[layer.name] is Precision.INT8:
-            shipped[layer.name] = Precision.INT8
-        elif asked is not Precision.INT8:
-            shipped[layer.name] = asked
-        else:
-            shipped[layer.name] = nearest_allowed(layer, Precision(float_precision))
-    return PrecisionMap.over(shipped)
 
 
 def _named(run: ReopenedRun, trial: Trial) -> Selection:

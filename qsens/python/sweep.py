@@ -31,6 +31,7 @@ from qsens.run.lock import locked
 from qsens.run.open import generator_of, load_graph, open_sweep
 from qsens.run.paths import RunPaths
 from qsens.run.plan import SweepPlan, plan_sweep
+from qsens.run.start import start_of_sweep
 from qsens.run.workers import open_pool
 from qsens.scoring.feature_session import user_cache_folder
 
@@ -98,6 +99,8 @@ def sweep(  # noqa: PLR0913 - the options of a command, by keyword only
             finished = api.sweep(
                 spec, folder, trust_checkpoint=trust_checkpoint, pool=pool, progress=shown, hear=hear
             )
+        if finished.start is not None:
+            hear(finished.start)
     return Run(folder, finished.spec, finished.study, lent)
 
 
@@ -121,7 +124,9 @@ def plan(
     plain, lent = _told(values)
     with temporary_folder() as folder, lending(lent):
         wanted = _Wanted(net, calibration, evaluation, plain, trust_checkpoint=trust_checkpoint)
-        return plan_sweep(open_sweep(wanted.spec(folder, hear), trust_checkpoint=trust_checkpoint))
+        spec = wanted.spec(folder, hear)
+        start = start_of_sweep(spec)
+        return plan_sweep(open_sweep(spec, trust_checkpoint=trust_checkpoint, start=start))
 
 
 @plain_errors

@@ -39,6 +39,7 @@ class SweepValues(TypedDict, total=False):
     backend_options: Mapping[str, Any]
     strategy: Name
     strategy_options: Mapping[str, Any]
+    start_from: str | PathLike[str]
     metrics: Sequence[Name]
     metric_options: Mapping[str, Mapping[str, Any]]
     extractor: Name | Sequence[Name]

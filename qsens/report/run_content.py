@@ -25,9 +25,10 @@ from qsens.run.evidence import is_pictures, samples_path
 from qsens.run.floors import Floor, read_floors
 from qsens.run.folder import read_provenance, read_run_spec, read_study
 from qsens.run.loop import plan_maps
-from qsens.run.open import open_strategy
+from qsens.run.open_plugins import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.run.paths import RunPaths
+from qsens.run.start import kept_start
 from qsens.run.without_repair import compared_maps
 from qsens.selection.answer import ship_command
 from qsens.selection.budget import (
@@ -285,7 +286,7 @@ def missing_maps(run: Path, study: Study) -> int | None:
     `None` where the strategy is not to be had, or where scores decide what follows the maps that are there.
     """
     try:
-        plan = plan_maps(study.layers, open_strategy(read_run_spec(run)))
+        plan = plan_maps(study.layers, open_strategy(read_run_spec(run), kept_start(run)))
     except QsensError:
         return None
     missing = len(untried(plan.maps, study.trials))

@@ -20,10 +20,11 @@ from qsens.run.evidence import load_audit
 from qsens.run.floors import Floor, floors_of
 from qsens.run.folder import read_provenance, read_run_spec
 from qsens.run.loop import plan_maps
-from qsens.run.open import open_strategy
+from qsens.run.open_plugins import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.run.paths import RunPaths
 from qsens.run.slow_metrics import metrics_on_few
+from qsens.run.start import kept_start
 from qsens.selection.budget import Budget, parse_guard, stated_or_default
 from qsens.selection.choose import Selection, cheapest_within, half_interval, has_scored, limits_of
 from qsens.selection.choose_by_latency import best_within_time, fastest_within
@@ -173,7 +174,7 @@ class _Gap:
 
 def _gap(run: Path, study: Study, spec: SweepSpec, aim: Aim) -> _Gap | None:
     """`None` where the trials are all that the run's strategy asks for within these limits."""
-    if spec.budget is None or _is_searched(study, _as_searched(spec, study, aim)):
+    if spec.budget is None or _is_searched(run, study, _as_searched(spec, study, aim)):
         return None
     flags = [f"--budget {part}" for part in Budget.parse(spec.budget).parts]
     flags += [] if spec.guard is None else [f"--guard {spec.guard}"]
@@ -203,10 +204,10 @@ def _as_searched(spec: SweepSpec, study: Study, aim: Aim) -> SweepSpec:
     return replace(spec, budget=budget, strategy_options=Options.of(kept))
 
 
-def _is_searched(study: Study, spec: SweepSpec) -> bool:
+def _is_searched(run: Path, study: Study, spec: SweepSpec) -> bool:
     """Whether the strategy asks for nothing more; `True` too where scores do not decide what it asks for."""
     try:
-        strategy = open_strategy(spec)
+        strategy = open_strategy(spec, kept_start(run))
         if plan_maps(study.layers, strategy).is_complete:
             return True
         return not untried(strategy.propose(study.layers, study.trials), study.trials)

@@ -27,9 +27,9 @@ from qsens.core.interfaces import (
 )
 from qsens.core.maps import pin_layers
 from qsens.core.own_code import use_own_code
-from qsens.core.plugins import create, option_names
-from qsens.core.schema import check_schema
+from qsens.core.plugins import create
 from qsens.core.spec import SweepSpec
+from qsens.core.start import StartingPoint
 from qsens.engines.lowering.plan import Grid, LoweringOptions, Placement, WeightScales
 from qsens.generators.refusals import refuse_what_holds_no_weights
 from qsens.graph.examples import Feed
@@ -40,13 +40,18 @@ from qsens.graph.shapes import free_inputs, graph_inputs
 from qsens.graph.topology import outputs_of_tanh
 from qsens.run.limits import check_limits, limit_texts
 from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
+from qsens.run.open_plugins import (
+    names_of_strategies,
+    open_backend,
+    open_extractor,
+    open_metrics,
+    open_strategy,
+)
 from qsens.run.scored_layers import scored_graph
-from qsens.scoring.extractors import AUTO, load_extractors
-from qsens.scoring.feature_session import user_cache_folder
+from qsens.scoring.extractors import AUTO
 from qsens.scoring.fid import sample_size_warning
 from qsens.scoring.pictures import check_output, picture_outputs, range_warnings, settled_output
 from qsens.scoring.sheets import several_outputs_note
-from qsens.search.enumerations import Chain
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
 _SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
@@ -115,99 +120,6 @@ def open_generator(
     return generator
 
 
-def open_backend(spec: SweepSpec) -> Backend:
-    """The backend of the spec; one that takes `threads` gets those of the spec.
-
-    Raises:
-        SpecError, PluginError: for an unknown name or option.
-    """
-    options = spec.backend_options.to_dict()
-    if "threads" in options:
-        check_schema({"threads": options["threads"]}, "spec", "the backend's options")
-    backend: Backend = create("backends", spec.backend, options, offered={"threads": spec.threads})
-    return backend
-
-
-def open_strategy(spec: SweepSpec) -> Strategy:
-    """One strategy, or several joined by `+`: an option goes to each that knows it.
-
-    Raises:
-        SpecError, PluginError: for an unknown name, or an option that no strategy knows.
-    """
-    wished = names_of_strategies(spec)
-    options = spec.strategy_options.to_dict()
-    known = {name: option_names("strategies", name) for name in wished}
-    for option in options:
-        if len(wished) > 1 and not any(option in taken for taken in known.values()):
-            listed = "; ".join(f"{name}: {', '.join(taken)}" for name, taken in known.items())
-            raise SpecError(
-                f"no strategy of {spec.strategy!r} has an option {option!r}", f"options: {listed}"
-            )
-    members = [_open_one_strategy(name, spec, known[name], takes_all=len(wished) == 1) for name in wished]
-    return members[0] if len(members) == 1 else Chain(members)
-
-
-def names_of_strategies(spec: SweepSpec) -> list[str]:
-    """The strategies that are joined by `+`."""
-    return [name.strip() for name in spec.strategy.split("+")]
-
-
-def _open_one_strategy(name: str, spec: SweepSpec, known: Sequence[str], *, takes_all: bool) -> Strategy:
-    options = spec.strategy_options.to_dict()
-    wanted = {key: value for key, value in options.items() if takes_all or key in known}
-    offered = {"float_precision": spec.float_precision}
-    if {"budget", "guard"} <= set(known):
-        limits = {"budget": spec.budget or spec.delivery, "guard": spec.guard}
-        wanted = {**{key: text for key, text in limits.items() if text is not None}, **wanted}
-    strategy: Strategy = create("strategies", name, wanted, offered=offered)
-    return strategy
-
-
-def open_metrics(spec: SweepSpec) -> tuple[Metric, ...]:
-    """The metrics of the spec; of the default ones, those that need real images only where there are any.
-
-    Raises:
-        SpecError: for a metric asked for by name that needs real images where there are none.
-        PluginError: for an unknown name.
-    """
-    options = spec.metric_options.to_dict()
-    _check_owners("metric", options, spec.metrics)
-    metrics: list[Metric] = [create("metrics", name, options.get(name, {})) for name in spec.metrics]
-    if spec.reference is not None:
-        return tuple(metrics)
-    without = [metric for metric in metrics if not metric.needs_reference]
-    if spec.metrics != SweepSpec().metrics and len(without) < len(metrics):
-        missing = next(metric.name for metric in metrics if metric.needs_reference)
-        raise SpecError(
-            f"metric {missing!r} compares with real images", "give a folder of them with --reference"
-        )
-    return tuple(without)
-
-
-def _check_owners(kind: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Refuse options of a plug-in that the run does not have. Raises `SpecError`."""
-    for name in options:
-        if name not in names:
-            raise SpecError(
-                f"options for the {kind} {name!r}, which the run does not have", f"it has {', '.join(names)}"
-            )
-
-
-def open_extractor(spec: SweepSpec, metrics: Sequence[Metric]) -> Extractor | None:
-    """The extractors of the spec side by side, weights fetched; `None` where no metric reads features."""
-    if not any(metric.needs_features for metric in metrics):
-        return None
-    weights = None if spec.inception_weights is None else Path(spec.inception_weights)
-    return load_extractors(
-        spec.extractor,
-        spec.extractor_options.to_dict(),
-        inception_weights=weights,
-        threads=spec.threads,
-        cache=user_cache_folder(),
-        download=True,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class OpenedSweep:
     """A spec with everything that it names opened and checked; nothing has been calibrated or scored."""
@@ -222,6 +134,7 @@ class OpenedSweep:
     metrics: tuple[Metric, ...]
     extractor: Extractor | None
     reference: RealImages | None
+    start: StartingPoint | None = None
 
     @cached_property
     def planned(self) -> PlannedMaps | None:
@@ -299,8 +212,10 @@ def examples_of(calibration: SampleSet, evaluation: SampleSet) -> list[Feed]:
     return [calibration.sample(0), evaluation.sample(0), evaluation.sample(len(evaluation) - 1)]
 
 
-def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSweep:
-    """Open everything a spec names, and check that it fits together.
+def open_sweep(
+    spec: SweepSpec, *, trust_checkpoint: bool = False, start: StartingPoint | None = None
+) -> OpenedSweep:
+    """Open everything a spec names, and check that it fits together; a search begins at `start`.
 
     Raises:
         SpecError, LoadError, DataError, PluginError: with what is wrong and what to do.
@@ -322,7 +237,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
     graph = scored_graph(graph, picture_outputs(graph.example_outputs, spec.output))
     reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
     metrics = open_metrics(spec)
-    strategy = open_strategy(spec)
+    strategy = open_strategy(spec, start)
     check_before_calibrating(spec, graph, strategy, metrics)
     check_annotations(metrics, evaluation)
     extractor = open_extractor(spec, metrics)
@@ -343,6 +258,7 @@ def open_sweep(spec: SweepSpec, *, trust_checkpoint: bool = False) -> OpenedSwee
         metrics=metrics,
         extractor=extractor,
         reference=reference,
+        start=start,
     )
     # A strategy that refuses these layers does so now.
     _ = opened.planned

@@ -42,6 +42,11 @@ class RunPaths:
         return self.path / "shared-samples.json"
 
     @property
+    def start_path(self) -> Path:
+        """The map of another run that this one starts from."""
+        return self.path / "start.json"
+
+    @property
     def repair_path(self) -> Path:
         return self.path / "repair.npz"
 
@@ -99,7 +104,8 @@ class RunPaths:
         """Files that the sweep makes once and later commands read."""
         ranges = (self.ranges_path, self.range_check_path, self.shared_samples_path)
         repair = (self.repair_path, self.repair_effect_path)
-        return (self.layers_path, self.other_work_path, *ranges, *repair, self.reference_features_path)
+        layers = (self.layers_path, self.other_work_path, self.start_path)
+        return (*layers, *ranges, *repair, self.reference_features_path)
 
     @property
     def without_repair(self) -> "RunPaths":

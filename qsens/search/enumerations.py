@@ -9,6 +9,7 @@ from qsens.core.errors import SpecError
 from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer, blocks_of, nearest_allowed
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.start import StartingPoint
 from qsens.core.trial import Request, Screen, Trial, untried
 
 
@@ -31,6 +32,20 @@ class Chain(Strategy):
     def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[Decision]:
         """The decisions of those strategies that tell theirs."""
         return [decision for member in self.members for decision in member.explain_search(layers, trials)]
+
+
+class StartingMap(Strategy):
+    """Asks for the map that a run starts from."""
+
+    name = "start"
+
+    def __init__(self, start: StartingPoint, float_precision: Precision) -> None:
+        self.start = start
+        self.float_precision = float_precision
+
+    def propose(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> list[PrecisionMap]:
+        """That map, once."""
+        return untried([self.start.map_over(layers, self.float_precision)], trials)
 
 
 @dataclass(frozen=True)

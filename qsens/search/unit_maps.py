@@ -99,7 +99,7 @@ class UnitMaps:
     ) -> "UnitMaps":
         """All units, the movable ones found."""
         every = cls(tuple(units), float_precision, wide)
-        movable = (place for place in range(len(units)) if every._moved(place))
+        movable = (place for place in range(len(units)) if every.moved(place))
         return cls(every.units, float_precision, wide, tuple(movable))
 
     @property
@@ -125,7 +125,7 @@ class UnitMaps:
 
     def macs(self, place: int) -> float:
         """Multiply-accumulates that INT8 in one unit moves; layers pinned to a precision do not move."""
-        return float(sum(layer.macs for layer in self._moved(place)))
+        return float(sum(layer.macs for layer in self.moved(place)))
 
     def savings(self, per_layer: Mapping[str, float] | None = None) -> tuple[float, ...]:
         """The savings of INT8 in each unit: `per_layer` summed where it moves, or multiply-accumulates."""
@@ -137,7 +137,7 @@ class UnitMaps:
             for place, unit in enumerate(self.units)
         )
 
-    def _moved(self, place: int) -> list[Layer]:
+    def moved(self, place: int) -> list[Layer]:
         """The layers of a unit that INT8 changes."""
         inside = self._as_int8[place]
         return [

@@ -15,7 +15,7 @@ from qsens.core.spec import Options, SweepSpec
 from qsens.core.trial import Outcome, Score
 from qsens.report.run_content import read_run
 from qsens.run.folder import RunFolder
-from qsens.run.open import open_strategy
+from qsens.run.open_plugins import open_strategy
 from qsens.run.paths import RunPaths
 from qsens.selection.precision_map_file import read_precision_map
 from qsens.testing import check_strategy, example_layers, example_trial

@@ -8,7 +8,7 @@ from qsens.core.spec import SweepSpec, write_spec
 from qsens.core.trial import Outcome, Study, Trial
 from qsens.report.run_content import missing_maps
 from qsens.run.loop import plan_maps
-from qsens.run.open import open_strategy
+from qsens.run.open_plugins import open_strategy
 from qsens.run.paths import RunPaths
 
 LAYERS = student_layers()

@@ -11,9 +11,8 @@ from qsens.run.open import (
     check_annotations,
     check_before_calibrating,
     open_generator,
-    open_metrics,
-    open_strategy,
 )
+from qsens.run.open_plugins import open_metrics, open_strategy
 from qsens.testing import ExampleSamples, example_layers
 
 

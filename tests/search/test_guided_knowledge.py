@@ -8,9 +8,9 @@ from guided_problems import Problem, chain, int8_in
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.search.budget_use import BudgetUse
 from qsens.search.enumerations import units_of
+from qsens.search.guided.boundaries import screen_boundaries
 from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent
 from qsens.search.guided.replay import Replay
-from qsens.search.guided.steps import screen_boundaries
 from qsens.search.unit_maps import UnitMaps
 from qsens.selection.budget import Budget
 
@@ -39,7 +39,7 @@ def known_of(problem, budget=1.0):
     known.score(NOTHING)
     known.score(frozenset(range(count)))
     known.screen(frozenset([place]) for place in range(count))
-    known.learn_alone()
+    known.learn_alone({})
     known.replay.sets.clear()
     return known
 

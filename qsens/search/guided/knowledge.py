@@ -1,7 +1,7 @@
 """The knowledge of a search about sets of INT8 units: full scores, screens, and a model of the rest."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -142,17 +142,20 @@ class SearchKnowledge:
         """The share that a set saves of what INT8 everywhere saves."""
         return math.fsum(self.savings[place] for place in chosen)
 
-    def learn_alone(self) -> None:
-        """Take what each unit adds by itself from the sets of one unit, which are known."""
+    def learn_alone(self, told: Mapping[int, BudgetShare]) -> None:
+        """Take what each unit adds by itself from the sets of one unit, or as it is told of those unknown."""
         floor = self.use.screened(self.scored[NOTHING])
         if floor is None or math.isinf(floor.share):
             floor = self.full(NOTHING)
         base = self.screen_scale().ratio * floor.share
-        uses = [
-            self.estimate(frozenset([place])) if place in self.maps.movable else BudgetShare(math.inf, 0.0)
-            for place in range(len(self.maps.units))
-        ]
-        self.alone = tuple(max(use.share - base, 0.0) for use in uses)
+        uses = [BudgetShare(math.inf, 0.0)] * len(self.maps.units)
+        for place in self.maps.movable:
+            if self.knows(frozenset([place])):
+                found = self.estimate(frozenset([place]))
+                uses[place] = BudgetShare(max(found.share - base, 0.0), found.error)
+            else:
+                uses[place] = told[place]
+        self.alone = tuple(use.share for use in uses)
         self.alone_errors = tuple(use.error for use in uses)
 
     def screen_scale(self) -> ScreenScale:

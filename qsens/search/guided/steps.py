@@ -1,23 +1,17 @@
-"""The steps of `guided` in their order: boundaries screened, sets scored, and the reason for each."""
+"""The steps of `guided` in their order: units screened, sets scored, and the reason for each."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import combinations, pairwise
+from itertools import combinations
 
+from qsens.search.budget_use import BudgetShare
+from qsens.search.guided.boundaries import screen_boundaries
 from qsens.search.guided.knowledge import NOTHING, ScoresSpentError, SearchKnowledge, percent, trials_of
 from qsens.search.guided.next_set import Candidate, Question, Units, are_alike, indicator, next_candidate
+from qsens.search.guided.start import SearchStart
 from qsens.search.knapsack import Items, least_damage
 
-# Cuts of the first grid, as shares of the range that is left.
-_GRID = (0.25, 0.5, 0.75)
-# A sum of the damages alone that no boundary within the budget was ever seen at.
-_HOPELESS_SUM = 2.5
-# Two neighbours that fall by more standard errors than this show that a curve does not rise.
-_FALL = 2.0
-# Where it does not, intervals are halved this often: those that bend most first.
-_DENSER = 2
-_HALVED_AT_ONCE = 2
 # Units whose pairs are screened: those that use most of the budget and could still be in the map.
 _PAIRED_UNITS = 3
 _LEAST_PAIRED = 0.05
@@ -34,100 +28,6 @@ _FREE = 0.05
 # Screened sets whose neighbours are looked at, and the least part of the budget that INT8 is sought for.
 _MOST_NEAR = 3
 _LEAST_ROOM = 0.1
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """One direction: `units(cut)` is the set in INT8 for `cut` units of it, 0 to `last`."""
-
-    name: str
-    units: Callable[[int], Units]
-    last: int
-
-
-def screen_boundaries(known: SearchKnowledge) -> None:
-    """Screen both directions near the place where the budget is used up, and note what was seen.
-
-    A direction ends at its first unit that is beyond the budget alone: damages do not take each other away.
-    """
-    places = list(known.maps.movable)
-    curves = [
-        _Curve("INT8 first", lambda cut: frozenset(places[:cut]), _last(known, places)),
-        _Curve("float first", lambda cut: frozenset(places[len(places) - cut :]), _last(known, places[::-1])),
-    ]
-    curves = [curve for curve in curves if curve.last > 1]
-    known.screen(curve.units(cut) for curve in curves for cut in _grid(curve.last))
-    for curve in curves:
-        cuts = [cut for cut in sorted({1, *_grid(curve.last)}) if known.knows(curve.units(cut))]
-        if _rises(known, curve, cuts):
-            _halve(known, curve, cuts)
-        else:
-            _densify(known, curve, cuts)
-
-
-def _last(known: SearchKnowledge, order: Sequence[int]) -> int:
-    """The number of units of this order in INT8 before one alone, or all by their sum, use too much."""
-    total = 0.0
-    for count, place in enumerate(order):
-        damage = known.alone[place]
-        total += damage
-        if math.isinf(damage) or damage - known.alone_errors[place] > 1.0 or total > _HOPELESS_SUM:
-            return count
-    return len(order) - 1
-
-
-def _grid(last: int) -> list[int]:
-    return sorted({max(2, math.ceil(share * last)) for share in _GRID} | {last})
-
-
-def _rises(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> bool:
-    uses = [known.estimate(curve.units(cut)) for cut in cuts]
-    return all(
-        after.share >= before.share - _FALL * math.hypot(before.error, after.error)
-        for before, after in pairwise(uses)
-    )
-
-
-def _halve(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> None:
-    within = max((cut for cut in cuts if known.estimate(curve.units(cut)).share <= 1.0), default=0)
-    beyond = min((cut for cut in cuts if cut > within), default=curve.last + 1)
-    while beyond - within > 1 and within:
-        middle = (within + beyond) // 2
-        known.screen([curve.units(middle)])
-        if not known.knows(curve.units(middle)):
-            break
-        if known.estimate(curve.units(middle)).share <= 1.0:
-            within = middle
-        else:
-            beyond = middle
-    _note(known, curve, "rises on its grid, so it was halved", within)
-
-
-def _densify(known: SearchKnowledge, curve: _Curve, cuts: Sequence[int]) -> None:
-    for _ in range(_DENSER):
-        gaps = [(one, other) for one, other in pairwise(cuts) if other - one > 1]
-        gaps.sort(key=lambda gap: -_bend(known, curve, gap))
-        middles = [(one + other) // 2 for one, other in gaps[:_HALVED_AT_ONCE]]
-        known.screen(curve.units(middle) for middle in middles)
-        cuts = sorted({*cuts, *(middle for middle in middles if known.knows(curve.units(middle)))})
-    within = max((cut for cut in cuts if known.estimate(curve.units(cut)).share <= 1.0), default=0)
-    _note(known, curve, "does not rise everywhere, so it was made denser where it bends", within)
-
-
-def _bend(known: SearchKnowledge, curve: _Curve, gap: tuple[int, int]) -> float:
-    one, other = (known.estimate(curve.units(cut)).share for cut in gap)
-    return abs(other - one) if math.isfinite(one + other) else math.inf
-
-
-def _note(known: SearchKnowledge, curve: _Curve, seen: str, within: int) -> None:
-    best = curve.units(within) if within else NOTHING
-    asked = [units for cut in range(1, curve.last + 1) if (units := curve.units(cut)) in _sets(known)]
-    found = f"INT8 in {within} {known.word}s uses about {percent(known.estimate(best).share)} of the budget"
-    known.replay.note(f"The boundary curve, {curve.name}, {seen}; {found}", *trials_of(known, asked))
-
-
-def _sets(known: SearchKnowledge) -> set[Units]:
-    return {*known.scored, *known.screened}
 
 
 @dataclass(frozen=True)
@@ -154,6 +54,7 @@ class Search:
 
     known: SearchKnowledge
     goal: SearchGoal
+    start: SearchStart | None = None
     best: Units = NOTHING
     given_up: dict[Units, float] = field(default_factory=dict)
     alike: list[Units] = field(default_factory=list)
@@ -161,14 +62,17 @@ class Search:
     def run(self) -> None:
         """Until no map is left that is worth a score."""
         known = self.known
-        known.screen(frozenset([place]) for place in known.maps.movable)
-        known.learn_alone()
-        self._note_alone()
-        if self.goal.least_saving is None:
-            screen_boundaries(known)
-        else:
+        if self.goal.least_saving is not None:
             self.best = frozenset(known.maps.movable)
-        self._screen_pairs()
+        told = {} if self.start is None else self._take_start(self.start)
+        known.screen(frozenset([place]) for place in known.maps.movable if place not in told)
+        known.learn_alone(told)
+        self._note_alone()
+        # A start says more of sets near the best one than boundaries and pairs do.
+        if self.start is None:
+            if self.goal.least_saving is None:
+                screen_boundaries(known)
+            self._screen_pairs()
         self._take_scored()
         ending = "Nothing else is worth a score"
         try:
@@ -193,13 +97,26 @@ class Search:
             if known.full(units).share <= 1.0 and known.saving(units) > known.saving(self.best):
                 self._compare(units)
 
+    def _take_start(self, start: SearchStart) -> Mapping[int, BudgetShare]:
+        """Score the map that the search starts from; where it is good, what the other run knew of units."""
+        known, least = self.known, self.goal.least_saving
+        known.score(start.units)
+        known.replay.note(f"Started from the map that {start.run} chose", known.trial(start.units))
+        if least is None or known.saving(start.units) >= least:
+            self._compare(start.units)
+        return start.alone if self.best == start.units else {}
+
     def _note_alone(self) -> None:
         known = self.known
-        beyond = [place for place in known.maps.movable if known.alone[place] > 1.0]
-        sets = [frozenset([place]) for place in (beyond or known.maps.movable)]
-        text = (
-            f"{len(known.maps.movable)} {known.word}s were tried alone in INT8, beyond {self.goal.measure}: "
-        )
+        tried = [place for place in known.maps.movable if known.knows(frozenset([place]))]
+        untried = len(known.maps.movable) - len(tried)
+        if untried and self.start is not None:
+            known.replay.note(f"What {untried} {known.word}s use alone is taken from {self.start.run}")
+        if not tried:
+            return
+        beyond = [place for place in tried if known.alone[place] > 1.0]
+        sets = [frozenset([place]) for place in (beyond or tried)]
+        text = f"{len(tried)} {known.word}s were tried alone in INT8, beyond {self.goal.measure}: "
         known.replay.note(text + (known.names(beyond) if beyond else "none"), *trials_of(known, sets))
 
     def _note_end(self, ending: str) -> None:
@@ -305,7 +222,12 @@ class Search:
         known, least = self.known, self.goal.least_saving
         hopeless = _HOPELESS if least is None else math.inf
         damages = (damage if damage <= hopeless else math.inf for damage in known.alone)
-        near = [self.best, *sorted(known.screened, key=lambda units: -self._merit(units))[:_MOST_NEAR]]
+        start = () if self.start is None else (self.start.units,)
+        near = [
+            self.best,
+            *start,
+            *sorted(known.screened, key=lambda units: -self._merit(units))[:_MOST_NEAR],
+        ]
         use = known.full(self.best).share
         failed = (
             units for units in known.scored if known.full(units).share > (1.0 if least is None else use)

@@ -1,5 +1,6 @@
 """Strategy `guided`: the best map for a fraction of the evaluations."""
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +10,13 @@ from qsens.core.errors import SpecError
 from qsens.core.interfaces import Decision, Strategy
 from qsens.core.layer import Layer
 from qsens.core.precision import Precision
+from qsens.core.start import StartingPoint
 from qsens.core.trial import Request, Screen, Trial, untried
 from qsens.search.budget_use import BudgetShare, BudgetUse
 from qsens.search.enumerations import Unit, units_of
 from qsens.search.guided.knowledge import NOTHING, SearchKnowledge, percent
 from qsens.search.guided.replay import OutOfTimeError, Replay, UnansweredError
+from qsens.search.guided.start import SearchStart
 from qsens.search.guided.steps import Search, SearchGoal
 from qsens.search.unit_maps import UnitMaps, check_times, read_layer_times
 from qsens.selection.budget import DEFAULT_BUDGET, Budget, parse_guard
@@ -37,6 +40,7 @@ class Guided(Strategy):
     """
 
     name = "guided"
+    _start: StartingPoint | None = None
 
     def __init__(  # noqa: PLR0913 - each is an option of the spec, by keyword only
         self,
@@ -91,6 +95,15 @@ class Guided(Strategy):
             return []
         return []
 
+    def starting_from(self, start: StartingPoint) -> "Guided":
+        """The same search from the map of another run.
+
+        Where that still keeps to the budget, no unit is screened alone that the other run knew.
+        """
+        started = copy.copy(self)
+        started._start = start
+        return started
+
     def explain_search(self, layers: Sequence[Layer], trials: Sequence[Trial]) -> tuple[Decision, ...]:
         """The decisions so far, in order, each with the trials it rests on."""
         replay = Replay(trials, self.time_limit_s)
@@ -128,7 +141,8 @@ class Guided(Strategy):
             replay.note(f"{seen}, {floats}", *replay.asked)
         else:
             replay.note(f"Sought: {percent(least)} of what INT8 everywhere saves, for the least damage")
-        Search(known, replace(self.goal, least_saving=least)).run()
+        start = None if self._start is None else SearchStart.of(self._start, maps)
+        Search(known, replace(self.goal, least_saving=least), start).run()
 
     def _least_saving(self, replay: Replay, saved_ms: float) -> float | None:
         """The saving that must be reached, 0 to 1; `None` where the budget decides."""
@@ -175,7 +189,7 @@ def _unit_of(known: SearchKnowledge, all_int8: BudgetShare) -> float:
     if math.isfinite(all_int8.share):
         return all_int8.share
     known.screen(frozenset([place]) for place in known.maps.movable)
-    known.learn_alone()
+    known.learn_alone({})
     return math.fsum(known.alone[place] for place in known.candidates)
 
 
