@@ -11,7 +11,7 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
 from qsens.report.figures.block_axis import cut_middle, short_names
-from qsens.report.figures.boundary import BoundaryCurve, BoundaryLine, boundary_curve, boundary_lines
+from qsens.report.figures.boundary_curve import BoundaryCurve, BoundaryLine, boundary_curve, boundary_lines
 from qsens.report.figures.sensitivity import Effect, Sensitivity
 from qsens.report.figures.tradeoff import Family, tradeoff
 from qsens.report.figures.yardstick_axis import yardstick_ticks

@@ -11,7 +11,7 @@ from qsens.core.maps import Direction
 from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study, Trial
-from qsens.report.figures.boundary import plotted_cuts
+from qsens.report.figures.boundary_curve import plotted_cuts
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings

@@ -8,7 +8,7 @@ from report_studies import METRICS, boundary_study, isolating_study, student_lay
 from qsens.core import maps, trial
 from qsens.core.maps import MapShapes, anchor_trial, cuts_of, ends_of, int8_share, isolations_of, map_title
 from qsens.core.precision import Precision
-from qsens.report.figures.boundary import boundary_curve
+from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.tradeoff import tradeoff
 from qsens.report.tables import trials_table

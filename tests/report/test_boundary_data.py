@@ -16,7 +16,7 @@ from report_studies import (
 from qsens.core.maps import Direction, anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
-from qsens.report.figures.boundary import axis_scale, boundary_curve, boundary_lines, screened_lines
+from qsens.report.figures.boundary_curve import axis_scale, boundary_curve, boundary_lines, screened_lines
 
 LAYERS = student_layers()
 TOTAL = len(LAYERS)
@@ -196,3 +196,9 @@ def test_the_chosen_cut_of_a_search_is_no_line_but_a_mark_on_that_of_the_screens
     assert curve.lines
     assert all(line.screen_images == 32 for line in curve.lines)
     assert curve.chosen.value == pytest.approx(chosen.score(FID).value)
+
+
+def test_a_few_cuts_scored_by_the_way_are_no_line_of_a_score_without_screens():
+    few = replace(STUDY, trials=STUDY.trials[:4])
+    assert boundary_lines(few, FID) == ()
+    assert boundary_lines(replace(STUDY, trials=STUDY.trials[:7]), FID)

@@ -27,11 +27,19 @@ from report_studies import (
 )
 
 from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
-from qsens.core.trial import Study
+from qsens.core.trial import Study, Yardstick
 from qsens.report.figures import sensitivity
 from qsens.report.figures.all_figures import Levels, figures_of
-from qsens.report.figures.block_axis import block_spans, crowded_spans, cut_middle, short_names
-from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.block_axis import (
+    block_spans,
+    crowded_spans,
+    cut_middle,
+    layer_titles,
+    short_names,
+)
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.boundary_curve import boundary_curve
+from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.style import (
     INK,
@@ -235,12 +243,19 @@ def test_no_text_of_the_boundary_figure_overlaps_or_is_cut_off(layers):
 def test_a_figure_of_screens_names_their_images_and_keeps_them_in_a_panel_of_their_own():
     study = screening_study(SMALL)
     figure = sensitivity_figure(sensitivity_of(study, FID), "screens")
-    assert [axes.get_xlabel() for axes in figure.axes] == ["FID[lite0] minus that of FP32, on 32 images"]
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        "only this in INT8, the rest in float, on 32 images"
+    ]
     assert any("scored on a screen's images only" in text.get_text() for text in figure.texts)
     more = trial(3 + len(SMALL), SMALL, map_of(SMALL, [2]))
     both = Study("s", SMALL, (*study.trials, more))
-    labels = [axes.get_xlabel() for axes in sensitivity_figure(sensitivity_of(both, FID), "both").axes]
-    assert labels == ["FID[lite0] minus that of FP32", "FID[lite0] minus that of FP32, on 32 images"]
+    full, there = sensitivity_figure(sensitivity_of(both, FID), "both").axes
+    titles = [axes.get_title("left") for axes in (full, there)]
+    assert titles == [
+        "only this in INT8, the rest in float",
+        "only this in INT8, the rest in float, on 32 images",
+    ]
+    assert full.get_xlim() == there.get_xlim()
     captions = [entry.caption for entry in figures_of(both) if entry.name == "sensitivity-fid-lite0"]
     assert "Bars on 32 images are of maps that the search screened" in captions[0]
 
@@ -329,3 +344,54 @@ def test_the_limit_is_a_line_in_the_boundary_figure_and_in_the_trade_off():
         at = [line.get_ydata()[0] for line in first.lines if line.get_color() == LIMIT_LOOK[0]]
         assert at == [9.5]
         assert not [line for axes in others for line in axes.lines if line.get_color() == LIMIT_LOOK[0]]
+
+
+def of_the_limit(axes):
+    return [line for line in axes.lines if line.get_color() == LIMIT_LOOK[0]]
+
+
+def test_bars_of_single_layers_have_the_limit_counted_from_where_they_start():
+    study = isolating_study(SMALL)
+    found = replace(sensitivity_of(study, FID), limit=9.5)
+    fp32, int8 = (study.anchors[name].score(FID).value for name in ("fp32", "int8"))
+    at = [line.get_xdata()[0] for axes in sensitivity_figure(found, "t").axes for line in of_the_limit(axes)]
+    assert at == pytest.approx([9.5 - fp32, 9.5 - int8])
+    (screened,) = sensitivity_of(screening_study(SMALL), FID).starts.values()
+    assert screened == pytest.approx(fp32)
+
+
+def test_in_the_map_of_ends_the_limit_parts_cells_within_from_cells_beyond():
+    grid = ends_grid(ends_study(SMALL, 3), FID)
+    values = sorted(cell.value for cell in grid.cells)
+    limit = (values[0] + values[1]) / 2
+    panel, bar = ends_figure([replace(grid, limit=limit)], "t").axes
+    (best,) = (cell for cell in grid.cells if cell.value == values[0])
+    place = (grid.lasts.index(best.last), grid.firsts.index(best.first))
+    edges = of_the_limit(panel)
+    assert edges
+    for line in edges:
+        middle = np.mean(line.get_xdata()), np.mean(line.get_ydata())
+        assert np.abs(np.subtract(middle, place)).sum() == 0.5
+    assert of_the_limit(bar)[0].get_ydata()[0] == limit
+
+
+def test_layers_with_long_names_are_called_by_their_block_and_place():
+    names = ("part.first.block.conv", "part.second.block.conv.inner", "part.second.block.conv.outer")
+    blocks = ("A", "B", "B")
+    layers = [
+        replace(layer, name=name, block=block)
+        for layer, name, block in zip(SMALL[:3], names, blocks, strict=True)
+    ]
+    assert list(layer_titles(layers, 30).values()) == short_names(names)
+    assert layer_titles(layers, 12) == dict(zip(names, ("A", "B 1/2", "B 2/2"), strict=True))
+
+
+def test_figures_say_in_familiar_words_what_int8_costs():
+    study = boundary_study(SMALL)
+    fp32, *others = study.trials
+    ladder = (Yardstick("jpeg:95", others[2].scores), Yardstick("jpeg:50", study.anchors["int8"].scores))
+    told = replace(study, trials=(replace(fp32, yardsticks=ladder), *others))
+    for entry in figures_of(told):
+        if entry.name in ("boundary", "tradeoff"):
+            texts = " ".join(text.get_text() for text in entry.figure.texts)
+            assert "INT8 everywhere costs about as much as JPEG 50" in texts.replace("\n", " ")

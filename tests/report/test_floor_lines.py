@@ -7,7 +7,8 @@ import pytest
 from report_folders import write_run
 from report_studies import METRICS, boundary_study, student_layers
 
-from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
 from qsens.run.evidence import Evidence, load_evidence, save_evidence
 from qsens.run.floors import Floor, floors_of

@@ -13,7 +13,8 @@ from qsens.core.interfaces import Measurement
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
-from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.strip import strip_choices

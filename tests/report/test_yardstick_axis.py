@@ -7,7 +7,8 @@ from report_studies import boundary_study, ends_study, isolating_study, student_
 
 from qsens.core.maps import IsolationKind
 from qsens.core.trial import Yardstick
-from qsens.report.figures.boundary import boundary_curve, boundary_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
 from qsens.report.figures.style import new_figure

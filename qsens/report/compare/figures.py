@@ -16,18 +16,13 @@ from qsens.core.metric_names import axis_title
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.figures.block_axis import label_blocks, label_height
-from qsens.report.figures.boundary import BoundaryLine, axis_scale, boundary_lines
+from qsens.report.figures.boundary_curve import BoundaryLine, axis_scale, boundary_lines
 from qsens.report.figures.style import (
-    BLUE,
     FAINT,
     FLOOR_LOOK,
-    GREEN,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
+    SERIES_COLOURS,
     TEXT,
-    VERMILION,
     add_header,
     dress,
     floor_note,
@@ -40,7 +35,6 @@ from qsens.report.figures.style import (
 from qsens.report.figures.tradeoff import Tradeoff, tradeoff
 from qsens.run.floors import Floor
 
-_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 # Keeps the intervals of maps with the same share apart.
 _DODGE = 0.008
@@ -61,7 +55,8 @@ class Look:
 def looks_of(count: int) -> tuple[Look, ...]:
     """The look of each of `count` runs; no two alike up to 56."""
     return tuple(
-        Look(_COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]) for place in range(count)
+        Look(SERIES_COLOURS[place % len(SERIES_COLOURS)], _MARKERS[place % len(_MARKERS)])
+        for place in range(count)
     )
 
 

@@ -12,7 +12,8 @@ from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.repair.effect import RepairEffect
-from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.boundary_curve import BoundaryCurve, boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.repair import repair_figure
 from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
@@ -21,6 +22,7 @@ from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
 from qsens.run.floors import Floor
 from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
+from qsens.selection.yardsticks import place_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +68,8 @@ def figures_of(
         return ()
     return (
         *_boundary_figures(study, chosen, levels),
-        *_ends_figures(study, chosen),
-        *_sensitivity_figures(study, paired_error),
+        *_ends_figures(study, chosen, levels),
+        *_sensitivity_figures(study, paired_error, levels),
         *_tradeoff_figures(study, chosen, levels),
         *_latency_figures(study, chosen, timings, levels),
         *_strip_figures(study, chosen, samples or {}),
@@ -100,21 +102,25 @@ def _boundary_figures(study: Study, chosen: int | None, levels: Levels) -> Itera
             "marks a layer that does not survive INT8. Horizontal lines are the uniform maps (after Kim et "
             "al. 2023, Figure 3)."
         )
-        figure = boundary_figure(curves, study.layers, title)
+        figure = boundary_figure(curves, study.layers, title, answer=_in_familiar_terms(study, chosen))
         heading = "Where to cut" if name == "boundary" else f"Where to cut: {_joined(rest)}"
         yield NamedFigure(name, heading, caption, figure, is_detail=name != "boundary")
 
 
-def _ends_figures(study: Study, chosen: int | None) -> Iterator[NamedFigure]:
-    grids = [ends_grid(study, metric, chosen) for metric in headline_metrics(study.metrics)]
-    found = [grid for grid in grids if grid is not None]
+def _ends_figures(study: Study, chosen: int | None, levels: Levels) -> Iterator[NamedFigure]:
+    found = [
+        replace(grid, limit=levels.limits.get(metric))
+        for metric in headline_metrics(study.metrics)
+        if (grid := ends_grid(study, metric, chosen)) is not None
+    ]
     if found:
+        answer = _in_familiar_terms(study, chosen)
         title = "Quality with both ends of the network in float"
         caption = "Rows: layers kept in float at the start; columns: at the end; INT8 between them."
-        yield NamedFigure("ends", "Both ends in float", caption, ends_figure(found, title))
+        yield NamedFigure("ends", "Both ends in float", caption, ends_figure(found, title, answer))
 
 
-def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[NamedFigure]:
+def _sensitivity_figures(study: Study, paired_error: PairedError, levels: Levels) -> Iterator[NamedFigure]:
     for place, metric in enumerate(headline_metrics(study.metrics)):
         found = sensitivity_of(study, metric, paired_error)
         if found is None:
@@ -122,7 +128,7 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
         title = f"What each layer costs: {axis_title(metric)}"
         caption = (
             "Layers to keep in float show as long bars: worse where the layer goes to INT8, better where it "
-            "alone stays in float. What keeping one costs depends on its share of the MACs."
+            "alone stays in float. A bar beyond the limit line does that by itself."
         )
         if found.is_from_steps:
             caption += " Read off the boundary curve; the one-at-a-time strategy measures single layers."
@@ -131,7 +137,7 @@ def _sensitivity_figures(study: Study, paired_error: PairedError) -> Iterator[Na
                 f" Bars on {found.screen_images} images are of maps that the search screened: compare them "
                 "with each other only."
             )
-        figure = sensitivity_figure(found, title)
+        figure = sensitivity_figure(replace(found, limit=levels.limits.get(metric)), title)
         heading = f"Sensitivity of single layers: {short_name(metric)}"
         yield NamedFigure(f"sensitivity-{file_stem(metric)}", heading, caption, figure, is_detail=place > 1)
 
@@ -145,7 +151,8 @@ def _tradeoff_figures(study: Study, chosen: int | None, levels: Levels) -> Itera
     if found:
         title = "Quality against how much of the network runs in INT8"
         caption = "Maps on the front are worth choosing from: no other has both more INT8 and a better score."
-        yield NamedFigure("tradeoff", "What more INT8 costs", caption, tradeoff_figure(found, title))
+        figure = tradeoff_figure(found, title, _in_familiar_terms(study, chosen))
+        yield NamedFigure("tradeoff", "What more INT8 costs", caption, figure)
 
 
 def _latency_figures(
@@ -165,7 +172,7 @@ def _latency_figures(
             f"time: qsens select RUN --latency {entry.table.short_path} --budget X."
         )
         is_detail = entry.batch != entry.table.batches[0]
-        figure = tradeoff_figure(found, "Quality against measured time")
+        figure = tradeoff_figure(found, "Quality against measured time", _in_familiar_terms(study, chosen))
         yield NamedFigure(f"latency-{file_stem(entry.place)}", heading, caption, figure, is_detail=is_detail)
 
 
@@ -179,6 +186,14 @@ def _strip_figures(study: Study, chosen: int | None, samples: "Mapping[int, Arra
         seen = "the error" if strip.difference is LEVELS else f"{strip.difference.name}'s error"
         caption = f"Every second row is {seen} against FP32, amplified x{strip.amplification}."
         yield NamedFigure("samples", "Pictures", caption, strip_figure(strip, title))
+
+
+def _in_familiar_terms(study: Study, chosen: int | None) -> str:
+    """Sentences on what INT8 everywhere and the chosen map cost in familiar alterations; empty without."""
+    int8 = anchor_trial(study, Precision.INT8)
+    map_of_choice = next((trial for trial in study.trials if trial.number == chosen), None)
+    others = [] if map_of_choice is int8 else [("The chosen map", map_of_choice)]
+    return " ".join(place_sentences(study, [("INT8 everywhere", int8), *others]))
 
 
 def _joined(metrics: Sequence[str]) -> str:

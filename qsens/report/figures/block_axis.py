@@ -1,6 +1,7 @@
 """Block names on an axis: groups such as `FE 0 1 2 …`, shortened and turned until they fit."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,6 +42,25 @@ def short_names(names: Sequence[str], longest: int = LONGEST) -> list[str]:
         short if cut.count(short) == names.count(name) else whole
         for short, whole, name in zip(cut, joined, names, strict=True)
     ]
+
+
+def layer_titles(layers: Sequence[Layer], longest: int = LONGEST) -> dict[str, str]:
+    """A short title for each layer, by name: its name without what all names share, where that is short.
+
+    Where one of them stays longer than `longest` characters, its block, and its place there of several.
+    """
+    names = short_names([layer.name for layer in layers], sys.maxsize)
+    if all(len(name) <= longest for name in names):
+        return {layer.name: name for layer, name in zip(layers, names, strict=True)}
+    members: dict[str, list[Layer]] = {}
+    for layer in layers:
+        members.setdefault(layer.block, []).append(layer)
+    blocks = dict(zip(members, short_names(list(members), longest - len(" 10/10")), strict=True))
+    return {
+        layer.name: blocks[block] + (f" {place}/{len(inside)}" if len(inside) > 1 else "")
+        for block, inside in members.items()
+        for place, layer in enumerate(inside, 1)
+    }
 
 
 def cut_middle(name: str, longest: int) -> str:

@@ -25,8 +25,8 @@ from qsens.report.figures.style import (
     PURPLE,
     SKY,
     SMALL,
+    TEAL,
     TEXT,
-    VERMILION,
     add_header,
     dress,
     new_figure,
@@ -39,7 +39,7 @@ TABLE_STEM = "devices"
 # The maps that every bench names alike, in the order of the paper's table.
 LABELS = ("FP32", "FP16", "MIX", "INT8")
 _COLOURS = {"FP32": INK, "FP16": GREEN, "MIX": ORANGE, "INT8": PURPLE}
-_OTHERS = (BLUE, VERMILION, SKY, FAINT)
+_OTHERS = (BLUE, TEAL, SKY, FAINT)
 _BAR = 0.21  # inches
 _GAP = 0.32
 _NAME = 26  # letters in a line of a device's name

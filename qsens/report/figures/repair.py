@@ -10,8 +10,8 @@ from qsens.report.figures.block_axis import label_blocks, label_height
 from qsens.report.figures.style import (
     BLUE,
     FAINT,
+    SLATE,
     SMALL,
-    VERMILION,
     add_header,
     dress,
     marker_handle,
@@ -36,11 +36,11 @@ def repair_figure(effect: RepairEffect, layers: Sequence[Layer]) -> Figure:
     dress(axes)
     for entry in shown:
         place = places[entry.layer]
-        colour = BLUE if entry.after <= entry.before else VERMILION
+        marker, colour = ("o", BLUE) if entry.after <= entry.before else ("s", SLATE)
         before, after = max(entry.before, _LEAST), max(entry.after, _LEAST)
         axes.vlines(place, *sorted((before, after)), color=colour, linewidth=2.2, alpha=0.55)
         axes.plot([place], [before], marker="o", color=FAINT, markerfacecolor="white", markersize=6)
-        axes.plot([place], [after], marker="o", color=colour, markersize=5)
+        axes.plot([place], [after], marker=marker, color=colour, markersize=5)
     axes.set_xlim(0, len(layers))
     axes.set_xticks([])
     set_scale(axes, "log", [max(value, _LEAST) for entry in shown for value in (entry.before, entry.after)])
@@ -49,7 +49,7 @@ def repair_figure(effect: RepairEffect, layers: Sequence[Layer]) -> Figure:
     handles = {
         "as calibrated": marker_handle("o", FAINT, "white", 6),
         "repaired": marker_handle("o", BLUE, BLUE, 5),
-        "repaired, and worse": marker_handle("o", VERMILION, VERMILION, 5),
+        "repaired, and worse": marker_handle("s", SLATE, SLATE, 5),
     }
     if all(entry.after <= entry.before for entry in shown):
         del handles["repaired, and worse"]

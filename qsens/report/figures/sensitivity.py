@@ -2,14 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
 from qsens.core.maps import Direction, Isolation, IsolationKind, anchor_trial, unit_of
@@ -23,14 +22,17 @@ from qsens.report.comparable import (
     scored_trials,
     screened_trials,
 )
-from qsens.report.figures.block_axis import short_names
-from qsens.report.figures.boundary import BROAD_SPAN, BoundaryLine, boundary_lines
+from qsens.report.figures.block_axis import layer_titles
+from qsens.report.figures.boundary_curve import BROAD_SPAN, BoundaryLine, boundary_lines
 from qsens.report.figures.style import (
     BLUE,
     GRID,
     INK,
+    LIMIT,
+    LIMIT_LOOK,
+    SLATE,
+    SMALL,
     TEXT,
-    VERMILION,
     add_header,
     dress,
     new_figure,
@@ -44,6 +46,11 @@ STEP_ORIGINS = {
     Direction.FLOAT_FIRST: "joins the INT8 layers after it",
 }
 MOST_ROWS = 100
+# As in the boundary figure: what INT8 does in one colour, what float does in another.
+_COLOURS = {
+    str(IsolationKind.ALL_BUT_INT8): SLATE,
+    STEP_ORIGINS[Direction.FLOAT_FIRST]: SLATE,
+}
 _Isolated = tuple[Scored, Isolation]
 
 
@@ -79,7 +86,9 @@ class Effect:
 class Sensitivity:
     """Effects of one metric, in execution order within each label.
 
-    `yardsticks`: what alterations of FP32's own pictures change the score by.
+    `yardsticks`: what alterations of FP32's own pictures change the score by. `starts`: the score, by
+    label, that effects are counted from, on the scale of all images; none where that is no single score.
+    `limit`: the worst acceptable score. `titles`: short names of layers.
     """
 
     metric: str
@@ -87,6 +96,9 @@ class Sensitivity:
     is_from_steps: bool
     effects: tuple[Effect, ...]
     yardsticks: tuple[YardstickTick, ...] = ()
+    starts: Mapping[str, float] = field(default_factory=dict)
+    limit: float | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -97,6 +109,11 @@ class Sensitivity:
     def screen_images(self) -> int | None:
         """The number of images of a screen; `None` where no effect is from a screen."""
         return next((effect.images for effect in self.effects if effect.is_screen), None)
+
+    def limit_of(self, label: str) -> float | None:
+        """The effect that takes the score to its limit, for effects of one label."""
+        start = self.starts.get(label)
+        return None if self.limit is None or start is None else self.limit - start
 
     def of(self, label: str) -> tuple[Effect, ...]:
         """The effects of one label."""
@@ -134,8 +151,32 @@ def sensitivity_of(
     kinds = [*map(str, IsolationKind), *STEP_ORIGINS.values()]
     effects.sort(key=lambda effect: (kinds.index(effect.origin), effect.is_screen, effect.start, effect.unit))
     record = (*scored, *screened)[0].record
-    ticks = yardstick_effects(study, metric)
-    return Sensitivity(metric, record.lower_is_better, not has_inner, tuple(effects), ticks)
+    return Sensitivity(
+        metric,
+        record.lower_is_better,
+        not has_inner,
+        tuple(effects),
+        yardstick_effects(study, metric),
+        _starts_of(study, effects, scored, screened) if has_inner else {},
+        titles=layer_titles(study.layers),
+    )
+
+
+def _starts_of(
+    study: Study, effects: Iterable[Effect], scored: Sequence[Scored], screened: Sequence[Scored]
+) -> dict[str, float]:
+    """The score that the effects of each label are counted from; a screen's, moved by FP32's on all."""
+    full, there = _uniform(study, scored), _uniform(study, screened)
+    whole, few = (found[IsolationKind.ONLY_INT8] for found in (full, there))
+    shift = 0.0 if whole is None or few is None else whole.value - few.value
+    starts = {}
+    for effect in effects:
+        kind = IsolationKind(effect.origin)
+        start = there[kind] if effect.is_screen else full[kind]
+        value = None if start is None else start.value + (shift if effect.is_screen else 0.0)
+        if value is not None and math.isfinite(value):
+            starts[effect.label] = value
+    return starts
 
 
 def _isolated(study: Study, entries: Iterable[Scored]) -> list[_Isolated]:
@@ -157,19 +198,24 @@ def _isolated_effects(
     study: Study, isolated: Sequence[_Isolated], entries: Sequence[Scored], paired_error: PairedError
 ) -> list[Effect]:
     """Effects of isolating maps, against the uniform maps among `entries`, which share their images."""
-    starts = {
-        kind: next((entry for entry in entries if entry.trial is anchor_trial(study, precision)), None)
-        for kind, precision in (
-            (IsolationKind.ONLY_INT8, Precision.FP32),
-            (IsolationKind.ALL_BUT_INT8, Precision.INT8),
-        )
-    }
+    starts = _uniform(study, entries)
     found = []
     for entry, isolation in isolated:
         start = starts[isolation.kind]
         if start is not None and math.isfinite(start.value):
             found.append(_isolated_effect(study, (start, entry), isolation, paired_error))
     return found
+
+
+def _uniform(study: Study, entries: Sequence[Scored]) -> dict[IsolationKind, Scored | None]:
+    """The uniform map that each kind of isolation is counted from, as it is among `entries`."""
+    return {
+        kind: next((entry for entry in entries if entry.trial is anchor_trial(study, precision)), None)
+        for kind, precision in (
+            (IsolationKind.ONLY_INT8, Precision.FP32),
+            (IsolationKind.ALL_BUT_INT8, Precision.INT8),
+        )
+    }
 
 
 def _isolated_effect(
@@ -234,15 +280,18 @@ def sensitivity_figure(sensitivity: Sensitivity, title: str, *, sort: bool = Fal
     names = _rows(sensitivity, sort=sort)
     panels = len(sensitivity.labels)
     figure = new_figure(3.4 + 3.6 * panels, 1.9 + 0.21 * max(len(names), 5))
-    axes = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+    axes = list(figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0])
+    _scale_values(axes, [abs(effect.value) for effect in sensitivity.effects])
     for panel, label in zip(axes, sensitivity.labels, strict=True):
-        _draw_panel(panel, sensitivity, label, names)
-    axes[0].set_yticks(range(len(names)), short_names([name for _, name in names]))
+        _draw_bars(panel, sensitivity, label, names)
+    for panel, label in zip(axes, sensitivity.labels, strict=True):
+        _draw_levels(panel, sensitivity, label)
+    axes[0].set_yticks(range(len(names)), [_row_title(sensitivity, *row) for row in names])
     for panel in axes[1:]:
         panel.yaxis.set_visible(False)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     left_out = f"The {len(names)} of {units} with the largest effects. " if units > len(names) else ""
-    add_header(figure, title, _legend_entries(), left_out + _note(sensitivity, axes))
+    add_header(figure, title, {}, left_out + _note(sensitivity, axes))
     return figure
 
 
@@ -271,41 +320,67 @@ def _rows(sensitivity: Sensitivity, *, sort: bool) -> list[tuple[str, str]]:
     return list(dict.fromkeys((effect.unit, effect.name) for effect in effects))
 
 
-def _draw_panel(axes: Axes, sensitivity: Sensitivity, label: str, names: Sequence[tuple[str, str]]) -> None:
+def _row_title(sensitivity: Sensitivity, unit: str, name: str) -> str:
+    if unit == "block":
+        return f"{name}, all of it"
+    return " … ".join(sensitivity.titles.get(part, part) for part in name.split(" … "))
+
+
+def _draw_bars(axes: Axes, sensitivity: Sensitivity, label: str, names: Sequence[tuple[str, str]]) -> None:
     dress(axes)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=GRID, linewidth=0.6)
     effects = sensitivity.of(label)
-    sign = 1.0 if sensitivity.lower_is_better else -1.0
-    is_worse = [sign * effect.value > 0 for effect in effects]
     axes.barh(
         [names.index((effect.unit, effect.name)) for effect in effects],
         [effect.value for effect in effects],
         xerr=[Z95 * (effect.standard_error or 0.0) for effect in effects],
         height=0.68,
-        color=[VERMILION if worse else BLUE for worse in is_worse],
+        color=_COLOURS.get(effects[0].origin, BLUE),
         error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2.0, "alpha": 0.7},
         zorder=3,
     )
     axes.axvline(0.0, color=INK, linewidth=1.0, zorder=4)
     axes.tick_params(axis="y", length=0)
-    _scale_values(axes, [abs(effect.value) for effect in effects])
-    if effects[0].origin != IsolationKind.ALL_BUT_INT8:
-        draw_top_ticks(axes, sensitivity.yardsticks)
-    axes.set_title(_panel_title(effects[0].origin), fontsize=TEXT, loc="left", color=INK)
+    images = f", on {effects[0].images} images" if effects[0].is_screen else ""
+    axes.set_title(f"{_panel_title(effects[0].origin)}{images}", fontsize=TEXT, loc="left", color=INK)
     axes.set_xlabel(_axis_label(sensitivity, effects[0]), fontsize=TEXT - 0.5, color=INK)
 
 
-def _scale_values(axes: Axes, sizes: Sequence[float]) -> None:
-    """Scales the values: logarithmic beyond the typical effect where a few units would dwarf the rest."""
-    axes.margins(x=0.08)
+def _draw_levels(axes: Axes, sensitivity: Sensitivity, label: str) -> None:
+    """Yardsticks and the limit, where they lie within the values that all panels have."""
+    if sensitivity.of(label)[0].origin != IsolationKind.ALL_BUT_INT8:
+        draw_top_ticks(axes, sensitivity.yardsticks)
+    limit = sensitivity.limit_of(label)
+    low, high = axes.get_xlim()
+    if limit is not None and low <= limit <= high:
+        colour, style = LIMIT_LOOK
+        axes.axvline(limit, color=colour, linewidth=1.3, linestyle=style, zorder=4)
+        name = axes.annotate(
+            LIMIT,
+            xy=(limit, 0.5),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="right",
+            va="center",
+            fontsize=SMALL,
+            color=colour,
+            zorder=5,
+        )
+        name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+
+
+def _scale_values(panels: Sequence[Axes], sizes: Sequence[float]) -> None:
+    """One scale for all: logarithmic beyond the typical effect where a few units would dwarf the rest."""
+    panels[0].margins(x=0.08)
     largest = max(sizes)
     typical = max(statistics.median(sizes), largest * 1e-3)
     if largest > BROAD_SPAN * typical > 0:
         threshold = 10.0 ** math.ceil(math.log10(typical))
-        axes.set_xscale("symlog", linthresh=threshold)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
-        axes.axvspan(-threshold, threshold, color="#f3f3f1", zorder=-1, linewidth=0)
+        panels[0].set_xscale("symlog", linthresh=threshold)
+        panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+        for panel in panels:
+            panel.axvspan(-threshold, threshold, color="#f3f3f1", zorder=-1, linewidth=0)
 
 
 def _panel_title(origin: str) -> str:
@@ -321,16 +396,12 @@ def _axis_label(sensitivity: Sensitivity, effect: Effect) -> str:
     if sensitivity.is_from_steps:
         return f"change of {name}"
     start = "all INT8" if effect.origin == IsolationKind.ALL_BUT_INT8 else "FP32"
-    return f"{name} minus that of {start}{f', on {effect.images} images' if effect.is_screen else ''}"
-
-
-def _legend_entries() -> dict[str, Artist]:
-    return {"worse": Patch(color=VERMILION), "better": Patch(color=BLUE)}
+    return f"{name} minus that of {start}"
 
 
 def _note(sensitivity: Sensitivity, panels: Sequence[Axes]) -> str:
-    better = "lower is better" if sensitivity.lower_is_better else "higher is better"
-    text = f"{axis_title(sensitivity.metric)}; {better}. "
+    worse = "right" if sensitivity.lower_is_better else "left"
+    text = f"{axis_title(sensitivity.metric)}; bars to the {worse} are worse. "
     if sensitivity.is_from_steps:
         text += "No map isolates single layers: these are steps between neighbouring points of the curve. "
     if any(panel.get_xscale() == "symlog" for panel in panels):

@@ -18,7 +18,7 @@ from qsens.core.metric_names import short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.comparable import scored_trials
-from qsens.report.figures.boundary import boundary_lines
+from qsens.report.figures.boundary_curve import boundary_lines
 from qsens.report.figures.style import FAINT, INK, SMALL, TEXT, add_header, new_figure, set_layout
 from qsens.selection.choose import pareto_front
 
@@ -195,7 +195,7 @@ def strip_figure(strip: ImageStrip, title: str) -> Figure:
             _show(panels[2 * index, place], column.images[index].transpose(1, 2, 0), None)
             _show(panels[2 * index + 1, place], column.errors[index], norm)
     for index in range(count):
-        panels[2 * index, 0].set_ylabel(f"input {index}", fontsize=SMALL, color=INK)
+        panels[2 * index, 0].set_ylabel(f"input {index + 1}", fontsize=SMALL, color=INK)
         panels[2 * index + 1, 0].set_ylabel(
             f"{difference.name} x{strip.amplification}", fontsize=SMALL, color=FAINT
         )

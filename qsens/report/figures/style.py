@@ -28,6 +28,8 @@ PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8:
 # What is no precision has other colours than they have; vermilion is for limits and what lies beyond them.
 SLATE, TEAL = "#4A6A82", "#0E7C86"
 CHOSEN = "#E69F00"
+# Of runs and of kinds of maps, here and on the page: none of them stands for a precision, limit or choice.
+SERIES_COLOURS = (BLUE, SLATE, TEAL, INK, "#5B4DB1", FAINT, SKY)
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
 HEADROOM = 0.08
 _LARGEST = 1e300
@@ -60,24 +62,31 @@ def set_layout(figure: Figure, **settings: Any) -> None:
     engine.set(**settings)
 
 
-def add_header(figure: Figure, title: str, handles: Mapping[str, Artist], note: str) -> None:
-    """Title and legend above all panels, `note` on how to read the figure below them; both get room."""
+def add_header(
+    figure: Figure, title: str, handles: Mapping[str, Artist], note: str, answer: str = ""
+) -> None:
+    """Title, `answer` and legend above all panels, `note` on how to read the figure below; all get room."""
     width, height = figure.get_size_inches()
+    told = textwrap.wrap(answer, int(width * 72 / (TEXT * 0.56)), break_on_hyphens=False)
+    answer_height = 0.19 * len(told)
+    height += answer_height
+    figure.set_size_inches(width, height)
     longest = max((len(name) for name in handles), default=1)
     columns = max(1, min(len(handles), int(width / (0.5 + longest * SMALL * 0.6 / 72))))
     rows = math.ceil(len(handles) / columns)
     lines = textwrap.wrap(note, int(width * 72 / (SMALL * 0.55)))
-    top, bottom = 0.42 + 0.21 * rows, 0.08 + 0.16 * len(lines)
+    top, bottom = 0.42 + answer_height + 0.21 * rows, 0.08 + 0.16 * len(lines)
     set_layout(figure, rect=(0, bottom / height, 1, 1 - (top + bottom) / height))
     left = 0.1 / width
     figure.text(left, 1 - 0.1 / height, title, va="top", fontsize=TITLE, fontweight="bold", color=INK)
+    figure.text(left, 1 - 0.34 / height, "\n".join(told), va="top", fontsize=TEXT, color=INK)
     figure.text(left, 0.08 / height, "\n".join(lines), va="bottom", fontsize=SMALL, color=FAINT)
     if handles:
         legend = figure.legend(
             list(handles.values()),
             [str(place) for place in range(len(handles))],  # a name that begins with "_" would be left out
             loc="upper left",
-            bbox_to_anchor=(0.0, 1 - 0.32 / height),
+            bbox_to_anchor=(0.0, 1 - (0.32 + answer_height) / height),
             ncols=columns,
             fontsize=SMALL + 0.5,
             frameon=False,

@@ -17,7 +17,7 @@ from qsens.core.metric_names import axis_title
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.comparable import Scored, built_map_differs, scored_trials
-from qsens.report.figures.boundary import axis_scale, plotted_cuts
+from qsens.report.figures.boundary_curve import axis_scale, plotted_cuts
 from qsens.report.figures.style import (
     BLUE,
     CHOSEN,
@@ -37,10 +37,13 @@ from qsens.report.figures.style import (
     marker_handle,
     new_figure,
     set_scale,
+    value_label,
 )
 from qsens.report.figures.yardstick_axis import (
     NOTE,
+    SideLabel,
     YardstickTick,
+    axes_fraction,
     draw_side_labels,
     tick_labels,
     yardstick_ticks,
@@ -169,6 +172,8 @@ def _point(study: Study, entry: Scored, timings: Timings | None, *, is_on_front:
 
 
 _PANEL_HEIGHT, _SIDE_LABELS = 3.4, 1.3
+# Of a panel's sides: names of marks that are so near would cover each other.
+_ONE_MARK = 0.06
 _LOOKS = {
     Family.UNIFORM: ("D", INK),
     Family.INT8_FIRST: ("o", BLUE),
@@ -177,8 +182,11 @@ _LOOKS = {
 }
 
 
-def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
-    """One panel a metric; hollow markers were built differently from the request."""
+def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str, answer: str = "") -> Figure:
+    """One panel a metric; hollow markers were built differently from the request.
+
+    `answer` is a sentence below the title.
+    """
     side = _SIDE_LABELS if any(entry.yardsticks for entry in tradeoffs) else 0.0
     figure = new_figure(max((4.1 + side) * len(tradeoffs), 6.0), 4.9)
     panels = figure.subplots(1, len(tradeoffs), squeeze=False)[0]
@@ -193,7 +201,8 @@ def tradeoff_figure(tradeoffs: Sequence[Tradeoff], title: str) -> Figure:
         )
     floors = floor_note([entry.floor for entry in tradeoffs])
     scale = NOTE if any(entry.yardsticks for entry in tradeoffs) else ""
-    add_header(figure, title, _legend_entries(tradeoffs), " ".join(filter(None, (note, floors, scale))))
+    note = " ".join(filter(None, (note, floors, scale)))
+    add_header(figure, title, _legend_entries(tradeoffs), note, answer)
     return figure
 
 
@@ -220,32 +229,23 @@ def _draw(axes: Axes, data: Tradeoff) -> None:
         axes.add_line(mark)
     _dress_cost_axis(axes, data)
     set_scale(axes, data.scale, _drawn_values(data))
+    _name_uniform_maps(axes, data)
+    levels = []
     if data.floor is not None and is_within_axis(axes, data.floor):
-        _draw_level(axes, data.floor.label, data.floor.value, FLOOR_LOOK)
+        levels.append(_draw_level(axes, data.floor.label, data.floor.value, FLOOR_LOOK))
     if data.limit is not None:
-        _draw_level(axes, LIMIT, data.limit, LIMIT_LOOK)
-    draw_side_labels(axes, tick_labels(axes, data.yardsticks), _PANEL_HEIGHT)
+        levels.append(_draw_level(axes, LIMIT, data.limit, LIMIT_LOOK))
+    draw_side_labels(axes, [*levels, *tick_labels(axes, data.yardsticks)], _PANEL_HEIGHT)
     better = "lower is better" if data.lower_is_better else "higher is better"
     axes.set_title(axis_title(data.metric).replace(" against", "\nagainst"), fontsize=TEXT, loc="left")
     axes.set_ylabel(better, fontsize=SMALL, color=FAINT)
 
 
-def _draw_level(axes: Axes, label: str, value: float, look: tuple[str, object]) -> None:
-    """A horizontal line across the panel with its name at the right end."""
+def _draw_level(axes: Axes, name: str, value: float, look: tuple[str, object]) -> SideLabel:
+    """A horizontal line across the panel; its label for the right end."""
     colour, style = look
     axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
-    text = axes.annotate(
-        label,
-        (0.99, value),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="right",
-        fontsize=SMALL,
-        color=colour,
-        zorder=7,
-    )
-    text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    return SideLabel(value_label(name, value), value, colour)
 
 
 def _dress_cost_axis(axes: Axes, data: Tradeoff) -> None:
@@ -253,24 +253,39 @@ def _dress_cost_axis(axes: Axes, data: Tradeoff) -> None:
         axes.set_xlim(-0.04, 1.04)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("MACs in INT8", fontsize=TEXT, color=INK)
-        return
-    axes.set_xlabel(f"ms, batch {data.timings.batch} (less is better)", fontsize=TEXT, color=INK)
-    axes.margins(x=0.12)
+    else:
+        axes.set_xlabel(f"ms, batch {data.timings.batch} (less is better)", fontsize=TEXT, color=INK)
+        axes.margins(x=0.12)
+
+
+def _name_uniform_maps(axes: Axes, data: Tradeoff) -> None:
+    """Names beside the marks of the uniform maps; those that lie on each other share one."""
+    axes.autoscale_view(scaley=False)
+    low, high = axes.get_xlim()
+    named: list[tuple[float, float, str]] = []
     for point in data.points:
-        if point.label is not None:
-            # FP32 and FP16 score alike, and often take as long: one label goes below, the other above.
-            is_below = point.label == "FP32"
-            text = axes.annotate(
-                point.label,
-                (point.cost, point.value),
-                xytext=(-7, -10) if is_below else (0, 7),
-                textcoords="offset points",
-                ha="right" if is_below else "center",
-                fontsize=SMALL,
-                color=INK,
-                zorder=7,
-            )
-            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        if point.label is None:
+            continue
+        x, y = (point.cost - low) / (high - low), axes_fraction(axes, point.value)
+        near = [entry for entry in named if abs(entry[0] - x) < _ONE_MARK and abs(entry[1] - y) < _ONE_MARK]
+        for entry in near:
+            named.remove(entry)
+        named.append((x, y, ", ".join([*(entry[2] for entry in near), point.label])))
+    for x, y, name in named:
+        is_left = x < 0.5
+        text = axes.annotate(
+            name,
+            (x, y),
+            xycoords="axes fraction",
+            xytext=(8 if is_left else -8, 0),
+            textcoords="offset points",
+            ha="left" if is_left else "right",
+            va="center",
+            fontsize=SMALL,
+            color=INK,
+            zorder=7,
+        )
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _draw_points(axes: Axes, points: Sequence[TradeoffPoint]) -> None:

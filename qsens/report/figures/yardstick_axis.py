@@ -14,6 +14,7 @@ from qsens.report.figures.style import FAINT, SMALL, spread
 
 NOTE = "At the right: FP32's own pictures after familiar alterations."
 _LABEL_GAP_INCHES = 0.16
+_LABEL_DISTANCE_POINTS = 15
 # Of a panel's width.
 _LEAST_APART = 0.04
 
@@ -96,9 +97,9 @@ def draw_side_labels(axes: Axes, labels: Sequence[SideLabel], panel_inches: floa
         axes.annotate(
             label.text,
             xy=(1.0, place),
-            xytext=(1.04, label_place),
+            xytext=(_LABEL_DISTANCE_POINTS, label_place),
             xycoords="axes fraction",
-            textcoords="axes fraction",
+            textcoords=("offset points", "axes fraction"),
             fontsize=SMALL,
             color=label.colour,
             va="center",

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 
 from qsens.core.metric_names import base_name
-from qsens.report.figures.boundary import BoundaryCurve, boundary_curve, boundary_figure
+from qsens.report.figures.boundary import boundary_figure
+from qsens.report.figures.boundary_curve import BoundaryCurve, boundary_curve
 from qsens.zoo.paper.published import UNKNOWN, published
 from qsens.zoo.paper.runs import SweptRun
 
