@@ -56,6 +56,12 @@ class HeldTensors:
     folders: Mapping[str, str]
     lists: Mapping[str, int]
 
+    def renamed(self, spelled: Mapping[str, str]) -> HeldTensors:
+        """The same with other names for some tensors, in the same dicts."""
+        tensors = {spelled.get(name, name): tensor for name, tensor in self.tensors.items()}
+        folders = {spelled.get(name, name): folder for name, folder in self.folders.items()}
+        return HeldTensors(tensors, folders, self.lists)
+
 
 def read_weights(checkpoint: Path, *, trust_checkpoint: bool = False) -> dict[str, torch.Tensor]:
     """Tensors by parameter name, for readers that have no module to match them against.
@@ -110,6 +116,7 @@ def _held(checkpoint: Path, *, trust_checkpoint: bool) -> HeldTensors:
             tensors[folder + name], folders[folder + name] = found, folder
     refuse_unbacked(tensors, checkpoint)
     _refuse_quantized(tensors, checkpoint)
+    _refuse_without_values(tensors, checkpoint)
     return HeldTensors(tensors, folders, lists)
 
 
@@ -282,6 +289,20 @@ def _refuse_quantized(tensors: Mapping[str, torch.Tensor], checkpoint: Path) -> 
             f"{checkpoint} is already quantized: {quantized!r} holds integer codes",
             "a sweep needs the float checkpoint from before quantization",
         )
+
+
+def _refuse_without_values(tensors: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    for name, tensor in tensors.items():
+        if tensor.device.type == "meta":
+            raise LoadError(
+                f"{checkpoint} holds no values for {name!r}: it was saved from the device 'meta'",
+                "load the weights before the module is saved",
+            )
+        if tensor.layout != _strided():
+            raise LoadError(
+                f"{checkpoint} holds {name!r} in the form {tensor.layout}".replace("torch.", ""),
+                "save it dense: tensor.to_dense()",
+            )
 
 
 def _tensors_in(value: Mapping[Any, Any]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qsens.core.errors import LoadError, SpecError
 from qsens.generators.checkpoint import HeldTensors
+from qsens.generators.normalised_weights import normalisation_of, other_spellings
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ _COUNTERS = frozenset({
 _UNUSED = frozenset({"num_batches_tracked", "total_ops", "total_params"})
 # Modules around another one, whose own part is in its names: DataParallel, compile, FSDP, checkpointing.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_OTHER_NETWORK = re.compile(r"(?i)net_?d|d|disc\w*|critic\w*|d_ema")
+_OTHER_NETWORK = re.compile(r"(?i)net_?d(_\w+)?|d|disc\w*|critic\w*|d_ema")
 _OPTIMISER = re.compile(
     r"(?i)(\w+_)?optim(s|izers?|isers?)?(_\w+)?|exp_avg\w*|max_exp_avg_sq|momentum_buffer"
 )
@@ -104,6 +105,8 @@ def fitting_weights(
         SpecError: for a `wanted` that is not there.
     """
     own = _OwnTensors.of(module)
+    spelled = other_spellings(held.tensors.keys(), own.by_key)
+    held = held.renamed(spelled) if spelled else held
     candidates = _candidates(own, held.tensors, held.folders)
     if not any(candidate.fits for candidate in candidates):
         bare = {_unwrapped(name): tensor for name, tensor in held.tensors.items()}
@@ -118,9 +121,13 @@ def fitting_weights(
     fitting = _different([candidate for candidate in candidates if candidate.fits])
     unnamed = [name for name, count in held.lists.items() if count == own.trained]
     if not fitting:
-        raise _no_fit(candidates, held, checkpoint, unnamed)
+        raise _no_fit(own, candidates, held, checkpoint, unnamed)
     chosen = _chosen(fitting, checkpoint, is_named=wanted is not None)
     parts = [_read(chosen, own, checkpoint)]
+    if spelled:
+        parts.append(
+            f"its {normalisation_of(spelled)} is named as another way of torch does, and was renamed"
+        )
     if wanted is None:
         parts += _others(chosen, fitting, candidates)
         parts += [f"{name!r} has as many, but no names to match them by" for name in unnamed[:_LISTED]]
@@ -306,13 +313,18 @@ def _what(problems: Mapping[str, list[str]]) -> list[str]:
 
 
 def _no_fit(
-    candidates: Sequence[_Candidate], held: HeldTensors, checkpoint: Path, unnamed: Sequence[str]
+    own: _OwnTensors,
+    candidates: Sequence[_Candidate],
+    held: HeldTensors,
+    checkpoint: Path,
+    unnamed: Sequence[str],
 ) -> LoadError:
     if not candidates:
-        some = ", ".join(list(held.tensors)[:_LISTED])
-        message = f"{checkpoint} has none of the module's keys; its own begin with {some or 'nothing'}"
+        some, mine = (", ".join(list(names)[:_LISTED]) for names in (held.tensors, own.by_key))
         return LoadError(
-            message, _hint(checkpoint, unnamed) or "check that this is the right file, and --model"
+            f"{checkpoint} has none of the module's keys; its own begin with {some or 'nothing'}, the "
+            f"module's with {mine or 'nothing'}",
+            _hint(checkpoint, unnamed) or "check that this is the right file, and --model",
         )
     nearest = candidates[0]
     problems = [
@@ -324,8 +336,19 @@ def _no_fit(
     return LoadError(
         f"{checkpoint} does not fit the module{where}; keys {'; '.join(problems)}",
         _hint(checkpoint, unnamed)
+        or _normalisation_hint(nearest)
         or "check the factory and its arguments (width, variant) against how the checkpoint was trained",
     )
+
+
+def _normalisation_hint(nearest: _Candidate) -> str:
+    has = normalisation_of(nearest.problems["unexpected"])
+    wants = normalisation_of(nearest.problems["missing"])
+    if has == wants or not (has or wants):
+        return ""
+    if has is None:
+        return f"the module has {wants} and the file has not: let the factory return the module without it"
+    return f"the file has {has}: let the factory apply it to the module, as the training did"
 
 
 def _hint(checkpoint: Path, unnamed: Sequence[str]) -> str:

@@ -115,6 +115,7 @@ WRITTEN = {
     },
     "a list of dicts": [{"epoch": 3}, {"model": RAW}, ADAM],
     "a pair": (RAW, ADAM),
+    "a critic of each side": {"netG": RAW, "netD_A": OTHER, "net_d_b": OTHER},
     "twice the same": {"state_dict": RAW, "model": {name: value.clone() for name, value in RAW.items()}},
 }
 
