@@ -105,6 +105,14 @@ class Bundle:
         return len(self.document["goldens"]["samples"])
 
     @property
+    def nodes_in_no_layer(self) -> frozenset[str]:
+        """Nodes that multiply with constants and are no layer all the same: their form has no INT8."""
+        work = self.document.get("all_work")
+        rows = work.get("in_no_layer") if isinstance(work, dict) else None
+        names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return frozenset(name for name in names if isinstance(name, str))
+
+    @property
     def beyond_calibration(self) -> Bundle | None:
         """The same bundle with the goldens beyond the calibration in place of the others; `None` without."""
         if self.beyond is None:

@@ -35,12 +35,12 @@ def open_bundle(folder: Path) -> Bundle:
 def _difference(bundle: Bundle, graph: OnnxGraph) -> str | None:
     """The first claim of the document that is not true of the graph; `None` where all are."""
     nodes = {node.name for node in graph.nodes}
-    asked = {row.node for row in bundle.asked}
+    spoken_of = {row.node for row in bundle.asked} | bundle.nodes_in_no_layer
     named = [row.node for row in bundle.asked] + [node for node, _ in bundle.float_pins]
     unknown = next((name for name in named if name not in nodes), None)
     if unknown is not None:
         return f"'layers' or 'float_pins' name the node {unknown!r}, which {MODEL} has not"
-    unasked = next((node.name for node in graph.weighted_nodes() if node.name not in asked), None)
+    unasked = next((node.name for node in graph.weighted_nodes() if node.name not in spoken_of), None)
     if unasked is not None:
         return f"'layers' lack the node {unasked!r} of {MODEL}"
     if set(bundle.outputs) != set(graph.outputs):

@@ -18,11 +18,12 @@ from qsens.run.reopen import reopen_run
 
 
 def resizing_generator() -> onnx.ModelProto:
-    """The input `size` says how large its picture is; a gain is named as the scale of the image would be."""
+    """Inputs say how large its picture is and what turns it; a gain bears the name of the image's scale."""
     nodes = [
         helper.make_node("Conv", ["image", "w1"], ["c1"], "first", pads=[1, 1, 1, 1]),
         helper.make_node("Gelu", ["c1"], ["g1"], "act"),
-        helper.make_node("Mul", ["g1", "act/scale"], ["m1"], "mul"),
+        helper.make_node("Mul", ["g1", "act/scale"], ["m0"], "mul"),
+        helper.make_node("MatMul", ["m0", "turn"], ["m1"], "turning"),
         helper.make_node("Concat", ["sides", "size"], ["sizes"], "concat", axis=0),
         helper.make_node("Resize", ["m1", "", "", "sizes"], ["z"], "resize", mode="linear"),
         helper.make_node("Conv", ["z", "w2"], ["c2"], "last", pads=[1, 1, 1, 1]),
@@ -40,6 +41,7 @@ def resizing_generator() -> onnx.ModelProto:
         nodes, inputs={"image": [1, 3, 8, 8]}, outputs={"picture": None}, weights=weights, opset=20
     )
     model.graph.input.append(helper.make_tensor_value_info("size", TensorProto.INT64, [2]))
+    model.graph.input.append(helper.make_tensor_value_info("turn", TensorProto.FLOAT, [8, 8]))
     return model
 
 
@@ -55,7 +57,10 @@ def run(tmp_path_factory):
         calibration_samples=2,
         evaluation_samples=4,
         threads=1,
-        inputs={"size": {"source": "constant", "value": [16, 16]}},
+        inputs={
+            "size": {"source": "constant", "value": [16, 16]},
+            "turn": {"source": "constant", "value": np.eye(8).ravel().tolist()},
+        },
     )
     return reopen_run(folder / "run")
 
@@ -79,12 +84,13 @@ def test_what_a_rule_fixes_is_a_constant_for_compilers_that_need_it(run, tmp_pat
         assert [side.dim_value for side in shapes["z"]] == [1, 8, 16, 16]
     bundle = open_bundle(folder)
     assert [entry.name for entry in bundle.inputs] == ["image"]
+    assert bundle.nodes_in_no_layer == {"turning"}
     assert "input `size` is a constant of `model.onnx`: [16, 16]" in (folder / "README.md").read_text()
 
 
 def test_other_targets_keep_the_input(run, tmp_path):
     folder = exported(run, "onnxruntime", tmp_path / "out")
-    assert inputs_of(folder / "model.onnx") == ["image", "size"]
+    assert inputs_of(folder / "model.onnx") == ["image", "size", "turn"]
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-legacy", "onnxruntime"])

@@ -169,6 +169,23 @@ def test_a_document_of_another_graph_is_refused(folder, change, message):
         open_bundle(folder)
 
 
+def test_a_product_with_constants_that_is_no_layer_is_spoken_of(folder):
+    batched = numpy_helper.from_array(np.ones((2, 4, 4), np.float32), "batched")
+    node = helper.make_node("MatMul", ["between", "batched"], ["more"], name="/batched")
+    onnx.save(model(node, initializers=[batched]), folder / "model.onnx")
+    with pytest.raises(DeviceError, match="'layers' lack the node '/batched'"):
+        open_bundle(folder)
+    work = {"in_no_layer": [{"name": "/batched", "kind": "MatMul", "macs": 32, "reason": "no matrix"}]}
+    (folder / "bundle.json").write_text(json.dumps({**VALUES, "all_work": work}))
+    assert open_bundle(folder).nodes_in_no_layer == {"/batched"}
+
+
+@pytest.mark.parametrize("work", [None, [], "x", {"in_no_layer": 3}, {"in_no_layer": [3, {"name": 4}]}])
+def test_work_that_is_no_record_names_no_node(folder, work):
+    (folder / "bundle.json").write_text(json.dumps({**VALUES, "all_work": work}))
+    assert open_bundle(folder).nodes_in_no_layer == frozenset()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"no graph", bytes(100), b"\x3a\xff\xff\xff\x7f", b"\x3a\x04\x0a\x02\x2a\x7f"]
 )
