@@ -133,7 +133,7 @@ def _image_input(inputs: Sequence[InputSpec], rules: Mapping[str, InputRule]) ->
             )
     shapes = "; ".join(f"{spec.name} {shape_text(spec)}" for spec in inputs)
     raise SpecError(
-        f"no input looks like an image (1 or 3 channels, height, width): {shapes}",
+        f"no input looks like an image (1 or 3 channels, height, width; floats or uint8): {shapes}",
         "use a folder of .npz files with one array per input",
     )
 

@@ -136,13 +136,15 @@ def exact_outputs(
     with OnnxRuntimeBackend(threads=run.spec.threads).build(run.lower(precision_map)) as engine:
         outputs = run_in_batches(engine.run, inputs, entries, min(size, len(next(iter(inputs.values())))))
         overflows = engine.fp16_overflows()
-    if all(np.isfinite(values).all() for values in outputs.values()):
+    broken = [name for name, values in outputs.items() if not np.isfinite(values).all()]
+    if not broken:
         return {name: np.asarray(values, np.float32) for name, values in outputs.items()}
-    named = f": FP16 overflowed in {', '.join(sorted(overflows))}" if overflows else ""
+    message = f"output {broken[0]!r} of the goldens holds NaN or infinite values"
+    if not overflows:
+        raise ScoreError(message, "the generator itself makes them: check its inputs, or drop that output")
     raise ScoreError(
-        f"the golden pictures hold NaN or infinite values{named}",
-        "sweep again and keep what overflows in FP32, for example with "
-        f"--pin {next(iter(sorted(overflows)), 'LAYER')}=fp32",
+        f"{message}: FP16 overflowed in {', '.join(sorted(overflows))}",
+        f"sweep again and keep what overflows in FP32, for example with --pin {min(overflows)}=fp32",
     )
 
 

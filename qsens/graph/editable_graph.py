@@ -49,7 +49,8 @@ class Draft:
         header.graph.name = "generator"
         initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         header.graph.input.extend(value for value in model.graph.input if value.name not in initializers)
-        header.graph.output.extend(model.graph.output)
+        # Some exporters list an output once for each time that a module returns it.
+        header.graph.output.extend({value.name: value for value in model.graph.output}.values())
         names = set(graph_names(model.graph))
         draft = cls(header, [], initializers, {name: name for name in initializers}, names=names)
         for node in model.graph.node:

@@ -54,6 +54,11 @@ def refuse_unusable(model: onnx.ModelProto) -> None:
             "onnx.version_converter.convert_version(model, 17)",
         )
     _refuse_other_versions(model)
+    if model.graph.sparse_initializer:
+        raise LoadError(
+            f"the graph holds the weights {model.graph.sparse_initializer[0].values.name!r} in sparse form",
+            "export it with dense weights",
+        )
     _refuse_quantized(model)
     fused = [node for node in model.graph.node if node.op_type in _RUNTIME_FUSED]
     if fused:
@@ -155,6 +160,12 @@ def refuse_unrepeatable(draft: Draft) -> None:
             raise LoadError(
                 f"node {node.name!r} draws random numbers ({node.op_type}), so no two runs can be compared",
                 "make the noise an input of the generator; qsens feeds it seeded",
+            )
+        mode = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+        if mode in draft.initializers and draft.values(mode).any():
+            raise LoadError(
+                f"node {node.name!r} drops values at random (a Dropout in training): no two runs are alike",
+                "export the generator after module.eval()",
             )
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from qsens.core.errors import RunFolderError, SpecError, VerificationError
+from qsens.core.errors import RunFolderError, ScoreError, SpecError, VerificationError
+from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.core.targets import declared_targets
-from qsens.deploy.bundle import ExportOptions, _beside, export_bundle
+from qsens.deploy.bundle import ExportOptions, _beside, exact_outputs, export_bundle
 from qsens.deploy.bundle_document import relative_run
 from qsens.deploy.bundle_script import compare
 from qsens.deploy.chosen_map import map_of_trial
@@ -176,6 +177,14 @@ def test_a_failed_export_leaves_the_earlier_bundle(reopened, bundle, monkeypatch
         export(reopened, bundle)
     assert (bundle / "SHA256SUMS").read_text() == before
     assert not list(bundle.parent.glob(".*"))
+
+
+def test_an_output_that_is_no_number_is_named(reopened):
+    (entry,) = reopened.graph.inputs
+    broken = np.full((1, *entry.shape), np.nan, np.float32)
+    with pytest.raises(ScoreError, match=f"output {reopened.graph.outputs[0]!r} of the goldens") as caught:
+        exact_outputs(reopened, PrecisionMap(Precision.FP32), {entry.name: broken})
+    assert "the generator itself makes them" in caught.value.hint
 
 
 def left_by_a_killed_export(out, kind):

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from lowered_models import FP32, INT8, images, prepared, residual_generator
+from onnx import helper, numpy_helper
 from tiny_models import run_model
 
 from qsens.calibration.ranges import Ranges, TensorRange
@@ -41,6 +42,17 @@ def test_only_the_clips_before_quantizers_come_off(graph):
     used = {name for node in after.model.graph.node for name in node.input}
     assert all(tensor.name in used for tensor in after.model.graph.initializer)
     assert after.requested == before.requested
+
+
+def test_weights_that_are_an_output_too_stay():
+    model = residual_generator()
+    weight = next(node.input[1] for node in model.graph.node if node.op_type == "Conv")
+    (held,) = [tensor for tensor in model.graph.initializer if tensor.name == weight]
+    model.graph.output.append(helper.make_tensor_value_info(weight, held.data_type, held.dims))
+    before = lowered(prepared(model, amax=1.0), 3.0)
+    after = without_tail_clips(before)
+    assert "Clip" in kinds(before)
+    np.testing.assert_array_equal(run_model(after.model, images())[1], numpy_helper.to_array(held))
 
 
 def test_pictures_of_values_inside_the_ranges_do_not_change():

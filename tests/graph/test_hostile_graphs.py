@@ -66,6 +66,16 @@ def test_a_given_shape_may_be_no_larger_than_one_in_the_graph():
         prepare_graph(model, input_shapes={"image": (1, 3, 100_000, 100_000)})
 
 
+def test_sparse_weights_are_named():
+    model = conv_model()
+    (weights,) = [tensor for tensor in model.graph.initializer if tensor.name == "w2"]
+    places = numpy_helper.from_array(np.arange(12), "w2:places")
+    dense = numpy_helper.from_array(numpy_helper.to_array(weights).ravel(), "w2")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(dense, places, [3, 4, 1, 1]))
+    model.graph.initializer.remove(weights)
+    refused(model, "the graph holds the weights 'w2' in sparse form")
+
+
 @pytest.mark.parametrize("dims", [[-4, 3, 3, 3], [2**60, 3, 3, 3], [2**32, 2**32], [1] * 100, [5, 3, 3, 3]])
 def test_weights_whose_shape_does_not_suit_their_data(dims):
     model = conv_model()

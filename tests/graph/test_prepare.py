@@ -127,6 +127,24 @@ def test_random_numbers_inside_the_graph_are_refused():
         prepare_graph(conv_then(noise, helper.make_node("Add", ["y", "r"], ["z"])))
 
 
+def test_values_that_are_dropped_at_random_are_refused():
+    dropout = helper.make_node("Dropout", ["y", "ratio", "trains"], ["z"], name="drop")
+    weights = {"ratio": np.float32(0.5), "trains": np.array(True)}
+    with pytest.raises(LoadError, match="'drop' drops values at random") as caught:
+        prepare_graph(conv_then(dropout, weights=weights))
+    assert "module.eval()" in caught.value.hint
+    still = prepare_graph(conv_then(dropout, weights={**weights, "trains": np.array(False)}))
+    assert kinds(still) == ["Conv"]
+
+
+def test_an_output_that_is_listed_twice_is_one_output():
+    model = conv_model()
+    model.graph.output.append(model.graph.output[0])
+    graph = prepare_graph(model)
+    assert graph.outputs == ("picture",)
+    assert [value.name for value in graph.model.graph.output] == ["picture"]
+
+
 def test_random_numbers_inside_a_body_are_refused():
     branches = {
         f"{name}_branch": helper.make_graph(

@@ -46,7 +46,7 @@ def without_tail_clips(lowered: LoweredGraph) -> LoweredGraph:
     for node in kept:
         for place, name in enumerate(node.input):
             node.input[place] = aliases.get(name, name)
-    used = {name for node in kept for name in tensors_read(node)}
+    used = {name for node in kept for name in tensors_read(node)} | {value.name for value in graph.output}
     initializers = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
