@@ -37,9 +37,9 @@ from qsens.run.open import (
     OpenedSweep,
     linear_algebra_threads,
     open_sweep,
-    opening_notes,
 )
 from qsens.run.open_plugins import open_strategy
+from qsens.run.opening_notes import opening_notes
 from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 from qsens.run.score_yardsticks import YardstickScorer
@@ -168,7 +168,7 @@ def _survivals(job: OpenedSweep, finished: FinishedRun) -> tuple[Survival, ...]:
         return ()
     calibrated = calibrated_graph(job, RunPaths(finished.folder), _show_nothing)
     shipped = map_to_ship(trial, study.layers, job.spec.float_precision)
-    return survivals(calibrated, job.evaluation, shipped)
+    return survivals(calibrated, shipped)
 
 
 def score_maps(

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from qsens.calibration.plays import ONCE, played, spans
 from qsens.core.errors import ScoreError
-from qsens.core.interfaces import Engine, SampleSet
+from qsens.core.interfaces import Engine, Loop, SampleSet
 from qsens.graph.graph import Graph
 
 # Preprocessed inputs are kept up to this size; beyond it they are read again for every map.
@@ -20,25 +21,30 @@ class InputCache:
     """Preprocessed inputs in batches, kept in memory while they fit.
 
     Samples share a batch where the graph can batch, and where they hold the same value in every input
-    without a batch axis and the same sizes in all others: a batch never changes what a sample is.
+    without a batch axis and the same sizes in all others: a batch never changes what a sample is. For a loop
+    that plays clips the frames of one clip are a batch, and each is fed by itself.
+
+    Raises:
+        DataError: for such a loop and samples without clips.
     """
 
-    def __init__(self, samples: SampleSet, graph: Graph, batch_size: int) -> None:
+    def __init__(self, samples: SampleSet, graph: Graph, batch_size: int, loop: Loop = ONCE) -> None:
         self._samples = samples
-        self.batch_size = batch_size
-        self._can_batch = graph.can_batch
+        self.loop = loop
+        self._spans = spans(samples, batch_size, loop)
+        self._can_batch = graph.can_batch and not loop.plays_clips
         self._batched = {spec.name for spec in graph.inputs if spec.is_batched}
         self._kept: dict[int, list[Feed]] = {}
         self._kept_bytes = 0
 
     def batches(self) -> Iterator[list[Feed]]:
         """The feeds to run, in order, of `batch_size` samples together: one, or more where those differ."""
-        for start in range(0, len(self._samples), self.batch_size):
+        for places in self._spans:
+            start = places.start
             if start in self._kept:
                 yield self._kept[start]
                 continue
-            stop = min(start + self.batch_size, len(self._samples))
-            feeds = self.feeds([self._samples.sample(index) for index in range(start, stop)])
+            feeds = self.feeds([self._samples.sample(index) for index in places])
             size_bytes = sum(value.nbytes for feed in feeds for value in feed.values())
             if self._kept_bytes + size_bytes <= INPUT_CACHE_BYTES:
                 self._kept[start] = feeds
@@ -48,6 +54,10 @@ class InputCache:
     @property
     def sample_count(self) -> int:
         return len(self._samples)
+
+    def count_from(self, start: int) -> int:
+        """The number of samples in the batch that begins with the sample at `start`."""
+        return len(next(places for places in self._spans if places.start == start))
 
     def singly(self) -> Iterator[Feed]:
         """The feeds to run, in order, one by one: of one sample each where `batch_size` is 1."""
@@ -114,13 +124,15 @@ def batching_note(samples: SampleSet, graph: Graph, batch_size: int) -> str | No
     return f"of {wished} samples, those that differ in {listed} run apart ({reason})"
 
 
-def run_feeds(engine: Engine, feeds: Sequence[Feed]) -> dict[str, Array]:
-    """Outputs of all feeds, joined along the batch axis; one without axes becomes one value a feed.
+def run_feeds(engine: Engine, feeds: Sequence[Feed], loop: Loop = ONCE) -> dict[str, Array]:
+    """Outputs of all feeds, as the loop makes them, joined along the batch axis.
+
+    One without axes becomes one value a feed.
 
     Raises:
-        ScoreError: for an output whose size differs from sample to sample.
+        ScoreError: for an output whose size differs from sample to sample, and as `played`.
     """
-    outputs = [engine.run(feed) for feed in feeds]
+    outputs = played(loop, engine.run, feeds)
     if len(outputs) == 1:
         return dict(outputs[0])
     return {name: _joined(name, [np.atleast_1d(one[name]) for one in outputs]) for name in outputs[0]}

@@ -17,7 +17,7 @@ from qsens.calibration.manifest import Manifest, check_manifest, read_manifest
 from qsens.calibration.noise import ConstantFeed, NoiseFeed
 from qsens.calibration.plugin_set import PluginSampleSet, open_plugin_set
 from qsens.calibration.rules import ANY_IMAGE, rules_for_arrays, rules_for_images, rules_for_noise
-from qsens.calibration.splits import split_sample_set, subset
+from qsens.calibration.splits import split_sample_set, subset, subset_of_clips
 from qsens.core.errors import DataError, SpecError
 from qsens.core.interfaces import InputRule, InputSpec, SampleSet
 from qsens.core.plugins import create
@@ -202,10 +202,13 @@ def _clips_in_order(files: SetFiles, manifest: Manifest | None) -> tuple[str, ..
     return tuple(clip_of[path.name] for path in files.paths)
 
 
-def open_sweep_sets(spec: SweepSpec, inputs: Sequence[InputSpec]) -> tuple[SampleSet, SampleSet]:
+def open_sweep_sets(
+    spec: SweepSpec, inputs: Sequence[InputSpec], *, whole_clips: bool = False
+) -> tuple[SampleSet, SampleSet]:
     """The calibration and the evaluation set; without the latter, one set is split in two.
 
-    The sample counts of the spec are upper limits for sets of files.
+    With `whole_clips` clips are chosen, of which only the last is cut short, and not single frames. The
+    sample counts of the spec are upper limits for sets of files.
 
     Raises:
         SpecError, DataError, PluginError: as `open_sample_set` and `split_sample_set`.
@@ -215,13 +218,11 @@ def open_sweep_sets(spec: SweepSpec, inputs: Sequence[InputSpec]) -> tuple[Sampl
             "no calibration set", "give --calibration FOLDER (images or .npz files) or --calibration noise"
         )
     if spec.evaluation is None:
-        whole = _open_set(spec.calibration, inputs, spec, spec.calibration_samples + spec.evaluation_samples)
-        return _split_set(whole, spec)
-    calibration = _open_set(spec.calibration, inputs, spec, spec.calibration_samples)
-    evaluation = _open_set(spec.evaluation, inputs, spec, spec.evaluation_samples)
+        limit = spec.calibration_samples + spec.evaluation_samples
+        return _split_set(_open_set(spec.calibration, inputs, spec, limit, whole_clips=whole_clips), spec)
     return (
-        _at_most(calibration, spec.calibration_samples, spec.seed),
-        _at_most(evaluation, spec.evaluation_samples, spec.seed),
+        _at_most(spec.calibration, inputs, spec, spec.calibration_samples, whole_clips=whole_clips),
+        _at_most(spec.evaluation, inputs, spec, spec.evaluation_samples, whole_clips=whole_clips),
     )
 
 
@@ -235,9 +236,14 @@ def shapes_of_sample(samples: SampleSet, inputs: Sequence[InputSpec]) -> dict[st
     }
 
 
-def _open_set(source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: int) -> SampleSet:
+def _open_set(
+    source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: int, *, whole_clips: bool
+) -> SampleSet:
     """All of a folder; `limit` samples of a source that may have no end."""
-    is_endless = source == "noise" or (":" in source and not Path(source).exists())
+    is_code = ":" in source and not Path(source).exists()
+    if is_code and whole_clips:
+        return open_plugin_set(source, inputs, spec.seed, limit)
+    is_endless = source == "noise" or is_code
     rules = {ANY_IMAGE: spec.image_rule, **dict(spec.inputs)}
     return open_sample_set(
         source,
@@ -249,8 +255,12 @@ def _open_set(source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: 
     )
 
 
-def _at_most(samples: SampleSet, limit: int, seed: int) -> SampleSet:
-    return subset(samples, min(limit, len(samples)), seed)
+def _at_most(
+    source: str, inputs: Sequence[InputSpec], spec: SweepSpec, limit: int, *, whole_clips: bool
+) -> SampleSet:
+    samples = _open_set(source, inputs, spec, limit, whole_clips=whole_clips)
+    choose = subset_of_clips if whole_clips and samples.clusters is not None else subset
+    return choose(samples, min(limit, len(samples)), spec.seed)
 
 
 def _split_set(whole: SampleSet, spec: SweepSpec) -> tuple[SampleSet, SampleSet]:

@@ -87,6 +87,16 @@ def subset(sample_set: SampleSet, count: int, seed: int) -> SampleSet:
     return SampleView(sample_set, sorted(chosen), f", chosen with seed {seed}")
 
 
+def subset_of_clips(sample_set: SampleSet, count: int, seed: int) -> SampleSet:
+    """`count` samples of whole clips chosen by `seed`, in the set's order; the last clip may be cut short."""
+    chosen: list[int] = []
+    for clip in _shuffled_groups(sample_set, seed):
+        chosen += clip[: count - len(chosen)]
+    if len(chosen) == len(sample_set):
+        return sample_set
+    return SampleView(sample_set, sorted(chosen), f", whole clips chosen with seed {seed}")
+
+
 def split_sample_set(
     sample_set: SampleSet, calibration: int, evaluation: int, seed: int
 ) -> tuple[SampleSet, SampleSet]:

@@ -14,7 +14,7 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 # More digits than any size has would take int() long, or end it.
 _SIDES = re.compile(r"[0-9]{1,12}(x[0-9]{1,12})*")
 LARGEST_SIDE = 8192
-OPTION_GROUPS = ("model", "backend", "strategy", "metric", "extractor")
+OPTION_GROUPS = ("model", "backend", "strategy", "metric", "extractor", "loop")
 # Of these a run has several, and an option says whose it is: metric.jod.display.
 NAMED_GROUPS = ("metric", "extractor")
 
@@ -43,6 +43,14 @@ def parse_named_shape(text: str) -> tuple[str, list[int]]:
     if not name or not _SIDES.fullmatch(shape):
         raise click.BadParameter(f"{text!r} is not a named shape: write NAME=1x3x256x256")
     return name, [int(side) for side in shape.split("x")]
+
+
+def parse_state(text: str) -> tuple[str, str]:
+    """Read `INPUT=OUTPUT`: the input that takes the output at the next frame."""
+    source, separator, made = text.partition("=")
+    if not separator or not source or not made:
+        raise click.BadParameter(f"{text!r} is not a state: write INPUT=OUTPUT, for example r1i=r1o")
+    return source, made
 
 
 @dataclass(frozen=True)

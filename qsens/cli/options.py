@@ -14,6 +14,7 @@ from qsens.cli.option_values import (
     parse_plugin_option,
     parse_range,
     parse_size,
+    parse_state,
 )
 from qsens.cli.sections import SectionOption, in_section
 from qsens.cli.sweep_flags import SweepOptions, WorkerOptions
@@ -77,9 +78,9 @@ budget_option = partial(
     click.option, "--budget", cls=SectionOption, section="Scoring", multiple=True, callback=_joined,
     metavar="[NAME=]X",
 )  # fmt: skip
-_run, _generator, _inputs, _pictures, _scoring, _search, _int8, _process = (
+_run, _generator, _loop, _inputs, _pictures, _scoring, _search, _int8, _process = (
     in_section(name)
-    for name in ("Run", "Generator", "Inputs", "Pictures", "Scoring", "Search", "INT8", "Process")
+    for name in ("Run", "Generator", "Loop", "Inputs", "Pictures", "Scoring", "Search", "INT8", "Process")
 )
 _OPTIONS = (
     _run("--spec", type=_PATH, help="TOML file with a spec; flags win over it."),
@@ -110,6 +111,20 @@ _OPTIONS = (
         help=f"Option of a plug-in; GROUP is {', '.join(OPTION_GROUPS)}. Repeatable.",
     ),
     _generator("--trust-checkpoint", is_flag=True, help="Let the checkpoint run code while it loads."),
+    _loop(
+        "--loop",
+        metavar="NAME",
+        plugins="loops",
+        help="Makes a picture of several calls of the network.  [default: one call]",
+    ),
+    _loop(
+        "--state",
+        "states",
+        multiple=True,
+        type=parse_state,
+        metavar="INPUT=OUTPUT",
+        help="Input that takes an output at the next frame; the loop is recurrent then. Repeatable.",
+    ),
     _inputs(
         "--calibration", metavar="SET", plugins="sets", help="Folder, 'noise' or package.module:factory."
     ),

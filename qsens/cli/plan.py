@@ -69,8 +69,6 @@ def _measured(planned: "SweepPlan") -> dict[str, Any]:
 
 def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     """The facts of a planned sweep: generator, engine, data, strategy and metrics."""
-    from qsens.calibration.batches import batching_note  # loads onnx
-
     spec, graph = opened.spec, opened.graph
     extractor = opened.extractor
     output = spec.output
@@ -78,12 +76,13 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     sweep_facts = {
         "generator": f"{opened.generator.name}, {len(graph.layers)} layers",
         **({} if spec.target is None else {"target": spec.target}),
+        **({"loop": _loop_text(spec.loop.to_dict())} if spec.loop else {}),
         "backend": spec.backend,
         "strategy": f"{spec.strategy} {spec.strategy_options.to_dict() or ''}".strip(),
         "metrics": ", ".join(metric.name for metric in opened.metrics),
         "extractor": "none" if extractor is None else extractor.identity,
         "ranges": f"{spec.range_method}, placement {spec.placement}, weight scales {spec.weight_scales}",
-        "batch": batching_note(opened.evaluation, graph, spec.batch_size) or f"{spec.batch_size} samples",
+        "batch": _batch_text(opened),
         **({"shapes": "; ".join(graph.notes)} if graph.notes else {}),
         "repair": spec.repair,
         "picture": f"{low:g}..{high:g}, {output.colour_order}",
@@ -98,14 +97,30 @@ def _facts(opened: "OpenedSweep") -> dict[str, Mapping[str, str]]:
     }
 
 
+def _batch_text(opened: "OpenedSweep") -> str:
+    from qsens.calibration.batches import batching_note  # loads onnx
+
+    size = opened.spec.batch_size
+    if opened.loop.plays_clips:
+        return "frame by frame, clip after clip"
+    return batching_note(opened.evaluation, opened.graph, size) or f"{size} samples"
+
+
+def _loop_text(table: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in table.items() if key != "name")
+    return f"{table['name']}: {options}" if options else str(table["name"])
+
+
 def _screens(planned: "SweepPlan") -> str:
     return f"{planned.screens} screened on {planned.screen_samples}, " if planned.screens else ""
 
 
 def _cost(planned: "SweepPlan") -> str:
     more = "" if planned.is_complete else " at first (the strategy decides on more as it goes)"
+    calls = planned.calls_per_picture
+    looped = "" if calls == 1 else f" of {calls:g} calls"
     return (
-        f"{planned.maps} maps{more}, {planned.evaluation_samples} images each, {_screens(planned)}"
+        f"{planned.maps} maps{more}, {planned.evaluation_samples} images{looped} each, {_screens(planned)}"
         f"{planned.calibration_samples} to calibrate.\n"
         f"About {_duration(planned.map_s)} a map and {_duration(planned.once_s)} once{_repair(planned)}: "
         f"{_duration(planned.total_s)} in all on this machine."

@@ -22,6 +22,8 @@ class SweepOptions:
     spec: Path | None = None
     out: Path | None = None
     model: str | None = None
+    loop: str | None = None
+    states: tuple[tuple[str, str], ...] = ()
     calibration: str | None = None
     evaluation: str | None = None
     reference: str | None = None
@@ -111,7 +113,16 @@ def values_from_options(checkpoint: str | None, options: SweepOptions) -> dict[s
         ),
         **_plugin_options(options),
     }
+    values["loop"] = _loop(options, values.pop("loop_options"))
     return _given(values)
+
+
+def _loop(options: SweepOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of the loop; states alone are those of a recurrent one."""
+    states = one_value_each("--state", options.states)
+    if not states:
+        return {**_given({"name": options.loop}), **given}
+    return {"name": options.loop or "recurrent", "states": states, **given}
 
 
 def default_out(spec: SweepSpec) -> Path:

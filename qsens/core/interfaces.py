@@ -1,4 +1,4 @@
-"""Contracts of plug-ins: generators, sample sets, backends, metrics and strategies.
+"""Contracts of plug-ins: generators, sample sets, backends, metrics, strategies and loops.
 
 Abstract methods and attributes without a value must be there; all else has its default here. A plug-in that
 inherits its contract has the defaults. One that does not is given those that it lacks when it is opened, by
@@ -14,6 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from qsens.core.loops import Loop as Loop
 from qsens.core.samples import FLOAT_RANGE as FLOAT_RANGE
 from qsens.core.samples import InputRule as InputRule
 from qsens.core.samples import InputSpec as InputSpec

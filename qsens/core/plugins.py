@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, get_type_hints
 
 from qsens.core.errors import PluginError, SpecError, install_hint, name_hint
-from qsens.core.interfaces import Backend, Generator, Metric, SampleSet, Strategy
+from qsens.core.interfaces import Backend, Generator, Loop, Metric, SampleSet, Strategy
 from qsens.core.own_code import LENT, failure_in_own_code, is_reference, lent_object, own_plugin
 
 _NUMBERS = {int: "whole number", float: "number"}
@@ -22,6 +22,7 @@ GROUPS = (
     "metrics",
     "extractors",
     "strategies",
+    "loops",
     "distillers",
     "demos",
     "commands",
@@ -32,6 +33,7 @@ _CONTRACTS = {
     "backends": Backend,
     "metrics": Metric,
     "strategies": Strategy,
+    "loops": Loop,
 }
 # Which extra of qsens brings the module that a built-in plug-in could not import.
 _EXTRA_OF_MODULE = {

@@ -32,7 +32,7 @@ NO_EFFECT_ON_RESULTS = frozenset(
 # Phones take up to 50; a picture of that size takes a second and a gigabyte to decode and resize.
 LARGEST_PICTURE_MEGAPIXELS = 50
 # Keys that runs begun earlier do not have, with what those runs did: their digests stay.
-CAME_LATER: dict[str, Any] = {"repair": "none", "metric_options": {}, "extractor_options": {}}
+CAME_LATER: dict[str, Any] = {"repair": "none", "metric_options": {}, "extractor_options": {}, "loop": {}}
 # Defaults that are others now: runs begun with them go on with them.
 EARLIER_DEFAULTS = {"strategy": "boundary"}
 # A part of `repair` that no map depends on: some are scored without repair beside them.
@@ -86,6 +86,7 @@ class SweepSpec:
     images. `screen_samples` of the evaluation set stand for all of it where a strategy screens maps; 0
     switches that off. `percentile` is a share, 0 to 1. `repair` is `auto`, `none`, or stages joined by
     commas; `compare`, alone or last of them, has maps scored without it too.
+    `loop` makes a picture of several calls: its `name`, and its options beside it; empty is one call.
     `image_rule` holds for image inputs that `inputs` does not name. `budget` and `guard` are points (`2.0`)
     or a share of FP32's score (`5%`); several budgets name their scores (`fid=5%, psnr=45`). `pinned` holds
     `PATTERN=PRECISION` texts: layers that stay at one precision. `float_precision` is that of the layers
@@ -107,6 +108,7 @@ class SweepSpec:
     inputs: tuple[tuple[str, InputRule], ...] = ()
     image_rule: InputRule = field(default_factory=InputRule)
     output: OutputRule = field(default_factory=OutputRule)
+    loop: Options = Options()
     calibration: str | None = None
     evaluation: str | None = None
     reference: str | None = None
@@ -292,6 +294,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "backend_options": Options.of,
     "strategy_options": Options.of,
     "metric_options": Options.of,
+    "loop": Options.of,
     "extractor_options": Options.of,
     "input_shapes": _read_shapes,
     "inputs": _read_inputs,

@@ -20,7 +20,7 @@ from qsens.device.audit import LayerAudit, audit_layers
 from qsens.device.bench import BuiltEngine, Feeds, Subject, bundle_engine
 from qsens.device.bundle_files import Bundle
 from qsens.device.errors import DeviceError
-from qsens.device.goldens import batch_of, bundle_goldens
+from qsens.device.goldens import bundle_goldens, call_feed
 from qsens.device.latency import MeasuredGraph
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers
 from qsens.graph.graph import Graph
@@ -102,7 +102,7 @@ def run_inputs(run: ReopenedRun) -> BenchInputs:
         SpecError: for a batch of a graph that fixes its own.
     """
     try:
-        samples = run.evaluation
+        samples = run.feeds
     except (DataError, LoadError, RunFolderError):
         return BenchInputs(lambda batch: _noise(run.graph, batch, run.spec.seed), "seeded noise")
     cache = InputCache(samples, run.graph, 1)
@@ -129,7 +129,7 @@ def bundle_subject(bundle: Bundle) -> tuple[Subject, BenchInputs, MeasuredGraph]
     names = tuple(row.layer for row in bundle.asked)
 
     def feeds(batch: int) -> Feeds:
-        return batch_of(goldens.inputs, bundle.inputs, 0, batch)
+        return call_feed(bundle, goldens.inputs, batch)
 
     canonical = PrecisionMap.over(shape.assignment(names))
     subject = Subject(MIXED, canonical.to_json(), canonical.digest, lambda: bundle_engine(bundle))

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qsens.calibration.splits import spread_places
-from qsens.core.errors import DataError, RunFolderError, ScoreError, SpecError, VerificationError
+from qsens.core.errors import RunFolderError, ScoreError, SpecError, VerificationError
 from qsens.core.files import write_error
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import finite
@@ -32,6 +31,7 @@ from qsens.deploy.bundle_readme import readme_text
 from qsens.deploy.changed_map import changed_map
 from qsens.deploy.chosen_map import ChosenMap
 from qsens.deploy.device_code import device_code
+from qsens.deploy.golden_samples import GoldenSamples, exact_outputs, golden_samples, picture_of_bundle
 from qsens.deploy.other_grid import on_grid_of
 from qsens.device.bundle_files import (
     BEYOND,
@@ -41,7 +41,6 @@ from qsens.device.bundle_files import (
     BeyondGoldens,
     Bounds,
     Bundle,
-    BundleInput,
     write_checksums,
 )
 from qsens.device.goldens import (
@@ -49,15 +48,12 @@ from qsens.device.goldens import (
     Goldens,
     compare_with_both,
     picture_psnr,
-    run_in_batches,
     write_goldens,
 )
 from qsens.device.leftovers import REPLACED, is_left, process_mark, remove_entry
 from qsens.device.open_engine import open_engine
 from qsens.engines.float_fallback import WEIGHTS_FILE, AgreedGraph, Drafting, ReturnedLayer, agreed_graph
-from qsens.engines.onnxruntime import OnnxRuntimeBackend
 from qsens.run.reopen import ReopenedRun
-from qsens.scoring.pictures import picture_output
 
 # On inputs beyond the calibration errors are cuts and not independent: both of one size, they differ by 6 dB.
 BETWEEN_CUTS_DB = 6.5
@@ -70,27 +66,6 @@ GOLDEN_SAMPLES = 4
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def golden_indices(run: ReopenedRun, count: int) -> tuple[int, ...]:
-    """Places in the evaluation set, spread over all of it."""
-    return spread_places(len(run.evaluation), count)
-
-
-def golden_inputs(run: ReopenedRun, indices: tuple[int, ...]) -> dict[str, Array]:
-    """Arrays by input name, samples first.
-
-    Raises:
-        DataError: if a sample cannot be read, or samples differ in size: an engine takes one size.
-    """
-    samples = [run.evaluation.sample(index) for index in indices]
-    names = [entry.name for entry in run.graph.inputs]
-    try:
-        return {name: np.stack([sample[name] for sample in samples]) for name in names}
-    except ValueError as error:
-        raise DataError(
-            f"the evaluation samples differ in size: {error}", "use --goldens 1, or inputs of one size"
-        ) from error
-
-
 def bounds_for(exact_psnr_db: float, target: Target) -> Bounds:
     """The PSNR that an engine of the target must reach, given how close exact arithmetic comes to FP32."""
     return Bounds(
@@ -99,13 +74,14 @@ def bounds_for(exact_psnr_db: float, target: Target) -> Bounds:
     )
 
 
-def goldens_beyond(run: ReopenedRun, deployed: PrecisionMap, inputs: Mapping[str, Array]) -> Goldens | None:
-    """Goldens of inputs beyond the calibration; `None` where inputs or FP32 have no such values."""
-    far = inputs_beyond(inputs, run.graph.inputs, run.ranges, can_batch=run.graph.can_batch)
+def goldens_beyond(run: ReopenedRun, deployed: PrecisionMap, calls: Mapping[str, Array]) -> Goldens | None:
+    """Goldens of calls beyond the calibration; `None` where inputs or FP32 have no such values."""
+    far = inputs_beyond(calls, run.graph.inputs, run.ranges, can_batch=run.graph.can_batch)
     if far is None:
         return None
+    single = GoldenSamples((), far, far, None)
     try:
-        fp32, exact = (exact_outputs(run, one, far) for one in (PrecisionMap(Precision.FP32), deployed))
+        fp32, exact = (exact_outputs(run, one, single) for one in (PrecisionMap(Precision.FP32), deployed))
     except ScoreError:
         return None
     return Goldens(far, fp32, exact)
@@ -118,34 +94,6 @@ def _with_beyond(bundle: Bundle, goldens: Goldens | None, target: Target) -> Bun
     fp32_db = bounds_for(psnr, target).fp32_psnr_db
     bounds = Bounds(fp32_db, min(psnr - BETWEEN_CUTS_DB, target.psnr_cap_db))
     return replace(bundle, beyond=BeyondGoldens(len(goldens), bounds))
-
-
-def exact_outputs(
-    run: ReopenedRun, precision_map: PrecisionMap, inputs: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Float32 outputs of a map as it is scored, by name, samples first.
-
-    Raises:
-        ScoreError: for values that are not finite, naming the layers where FP16 overflowed.
-    """
-    entries = [
-        BundleInput(entry.name, entry.dtype, inputs[entry.name].shape[1:], entry.is_batched)
-        for entry in run.graph.inputs
-    ]
-    size = run.spec.batch_size if run.graph.can_batch else 1
-    with OnnxRuntimeBackend(threads=run.spec.threads).build(run.lower(precision_map)) as engine:
-        outputs = run_in_batches(engine.run, inputs, entries, min(size, len(next(iter(inputs.values())))))
-        overflows = engine.fp16_overflows()
-    broken = [name for name, values in outputs.items() if not np.isfinite(values).all()]
-    if not broken:
-        return {name: np.asarray(values, np.float32) for name, values in outputs.items()}
-    message = f"output {broken[0]!r} of the goldens holds NaN or infinite values"
-    if not overflows:
-        raise ScoreError(message, "the generator itself makes them: check its inputs, or drop that output")
-    raise ScoreError(
-        f"{message}: FP16 overflowed in {', '.join(sorted(overflows))}",
-        f"sweep again and keep what overflows in FP32, for example with --pin {min(overflows)}=fp32",
-    )
 
 
 @dataclass(frozen=True)
@@ -218,22 +166,21 @@ def _export(
     run: ReopenedRun, chosen: ChosenMap, options: ExportOptions, folder: Path, hear: Callable[[str], None]
 ) -> ExportedBundle:
     run, chosen = on_grid_of(options.target, run, chosen, hear)
-    indices = golden_indices(run, options.golden_samples)
-    inputs = golden_inputs(run, indices)
-    fp32 = exact_outputs(run, PrecisionMap(Precision.FP32), inputs)
-    picture = picture_output(fp32, run.spec.output)
-    drafting = Drafting(run, options.target, folder, options.batch, inputs, picture)
+    samples = golden_samples(run, options.golden_samples)
+    fp32 = exact_outputs(run, PrecisionMap(Precision.FP32), samples)
+    picture = picture_of_bundle(run, fp32)
+    drafting = Drafting(run, options.target, folder, options.batch, samples.calls, picture)
     unaudited = target_named(options.target.name).problem
     agreed = agreed_graph(drafting, chosen.precision_map, builds=unaudited is None, strict=options.strict)
     changed = changed_map(run, chosen, options.target, agreed)
     if changed is not None:
         changed.say_first(hear, is_allowed=options.takes_back_to_float)
-    fed = {entry.name: inputs[entry.name] for entry in agreed.lowered.graph.inputs}
-    goldens = Goldens(fed, fp32, exact_outputs(run, agreed.deployed, inputs))
+    kept = samples.without_fixed(agreed.lowered.graph.inputs)
+    goldens = Goldens(kept.inputs, fp32, exact_outputs(run, agreed.deployed, samples))
     psnr = picture_psnr(goldens.exact[picture], fp32[picture], run.spec.output.pixel_range)
     bundle = drafting.bundle(agreed.lowered, chosen.precision_map, bounds_for(psnr, options.target))
-    beyond = goldens_beyond(run, agreed.deployed, inputs)
-    bundle = _with_beyond(bundle, beyond, options.target)
+    beyond = goldens_beyond(run, agreed.deployed, samples.calls)
+    bundle = replace(_with_beyond(bundle, beyond, options.target), loop=kept.loop)
     compared = _compared(bundle, goldens, beyond) if agreed.engine is not None else None
     if options.strict and compared is not None and compared.problems:
         raise VerificationError("; ".join(compared.problems), "without --strict the bundle is written")
@@ -243,7 +190,7 @@ def _export(
         chosen=chosen,
         agreed=agreed,
         bundle=bundle,
-        golden_samples=indices,
+        golden_samples=samples.indices,
         exact_psnr_db=psnr,
         run_path=relative_run(run.path, options.out),
     )

@@ -75,6 +75,7 @@ def bundle_document(facts: BundleFacts) -> dict[str, Any]:
         "float_pins": [list(pin) for pin in bundle.float_pins],
         "inputs": [{**asdict(entry), "shape": list(entry.shape)} for entry in bundle.inputs],
         "outputs": list(bundle.outputs),
+        **({} if bundle.loop is None else {"loop": asdict(bundle.loop)}),
         "picture": {
             "output": bundle.picture,
             "value_range": list(bundle.value_range),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from qsens.device.audit import AskedLayer
+from qsens.device.bundle_loop import BundleLoop, opened_loop, read_bundle_loop
 from qsens.device.errors import DeviceError, reason_of
 from qsens.device.plain_values import PlainValue, check_distinct, parse_json
 from qsens.device.special_files import read_file
@@ -76,7 +77,8 @@ class Bundle:
     not to run in INT8, with their precision. The picture is the output `picture`, whose values in
     `value_range` a viewer sees. Bundles of older versions have no goldens `beyond` the calibration.
     `opened_by` is the module that opens the engine where a plug-in brings it and qsens is at hand; on a
-    device it is the copy that the bundle carries, and this is empty.
+    device it is the copy that the bundle carries, and this is empty. `loop` makes the picture of several
+    calls; then goldens hold the inputs of samples, and `inputs` has the shapes of a call.
     """
 
     folder: Path
@@ -93,6 +95,18 @@ class Bundle:
     document: Mapping[str, Any]
     beyond: BeyondGoldens | None = None
     opened_by: str = ""
+    loop: BundleLoop | None = None
+
+    @property
+    def sample_inputs(self) -> tuple[BundleInput, ...]:
+        """The inputs that goldens hold: all but those that a loop makes itself."""
+        if self.loop is None:
+            return self.inputs
+        return tuple(entry for entry in self.inputs if entry.name in self.loop.samples)
+
+    def opened_loop(self, batch: int) -> Any:
+        """The loop at so many samples a call; one call a picture without one. Raises `DeviceError`."""
+        return opened_loop(self.loop, self.inputs, self.outputs, batch)
 
     @property
     def model_path(self) -> Path:
@@ -114,12 +128,15 @@ class Bundle:
 
     @property
     def beyond_calibration(self) -> Bundle | None:
-        """The same bundle with the goldens beyond the calibration in place of the others; `None` without."""
+        """The same bundle with the goldens beyond the calibration in place of the others; `None` without.
+
+        These are of single calls.
+        """
         if self.beyond is None:
             return None
         goldens = {**self.document.get("goldens", {}), "samples": list(range(self.beyond.samples))}
         document = {**self.document, "goldens": goldens}
-        return replace(self, bounds=self.beyond.bounds, document=document, beyond=None)
+        return replace(self, bounds=self.beyond.bounds, document=document, beyond=None, loop=None)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -195,6 +212,7 @@ def _bundle(folder: Path, document: PlainValue) -> Bundle:
         bounds=Bounds(_bound(bounds.at("fp32_psnr_db")), _bound(bounds.at("exact_psnr_db"))),
         document=document.value,
         beyond=_beyond(document.at("goldens")),
+        loop=read_bundle_loop(document),
     )
 
 
@@ -231,6 +249,8 @@ def _check_reported(document: PlainValue) -> None:
 def _check_names(bundle: Bundle) -> None:
     check_distinct([entry.name for entry in bundle.inputs], "inputs")
     check_distinct(bundle.outputs, "outputs")
+    if bundle.loop is not None and len(bundle.sample_inputs) != len(set(bundle.loop.samples)):
+        raise ValueError(f"'loop.samples' are {', '.join(bundle.loop.samples)}, not all of which are inputs")
     check_distinct([row.layer for row in bundle.asked], "layers")
     check_distinct([row.node for row in bundle.asked], "layers")
     if bundle.picture not in bundle.outputs:

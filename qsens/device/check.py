@@ -17,9 +17,9 @@ from qsens.device.errors import DeviceError
 from qsens.device.goldens import (
     GoldenResult,
     Goldens,
-    batch_of,
     beyond_goldens,
     bundle_goldens,
+    call_feed,
     compare_with_both,
 )
 from qsens.device.latency import (
@@ -181,7 +181,7 @@ def _checked(
 
 
 def _measured(report: BundleReport, goldens: Goldens, engine: DeviceEngine, repeats: int) -> BundleReport:
-    feeds = batch_of(goldens.inputs, report.bundle.inputs, 0, report.bundle.batch)
+    feeds = call_feed(report.bundle, goldens.inputs, report.bundle.batch)
     latency = measure_latency(lambda: engine.run(feeds), warm_up=WARM_UP, repeats=repeats)
     times = layer_rows(report.audit, engine.step_times_ms(feeds, min(PROFILE_REPEATS, repeats)))
     return replace(report, latency=latency, layer_times=times)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 import numpy as np
 
 from qsens.device.bundle_files import BEYOND, GOLDENS, Bundle, BundleInput
+from qsens.device.bundle_loop import ONCE
 from qsens.device.errors import DeviceError, reason_of
 from qsens.device.npz_sizes import LARGEST_BYTES, read_arrays
 from qsens.device.plain_values import PlainValue, check_distinct, parse_json
@@ -32,8 +33,8 @@ _HINT = "copy or export the bundle again"
 class Goldens:
     """Samples by name, each array with the samples as its first axis.
 
-    `inputs` in the dtype of the graph's inputs; `fp32` and `exact` are float32 outputs of the FP32 graph and
-    of the map in exact arithmetic, which is what was scored.
+    `inputs` of samples, in the dtype of the graph's inputs; `fp32` and `exact` are float32 outputs of the
+    FP32 graph and of the map in exact arithmetic, which is what was scored.
     """
 
     inputs: Mapping[str, Array]
@@ -147,8 +148,8 @@ def _names(arrays: Mapping[str, Array]) -> dict[str, list[str]]:
 
 
 def _check_inputs(goldens: Goldens, bundle: Bundle) -> None:
-    _check_group("inputs", goldens.inputs, [entry.name for entry in bundle.inputs])
-    for entry in bundle.inputs:
+    _check_group("inputs", goldens.inputs, [entry.name for entry in bundle.sample_inputs])
+    for entry in bundle.sample_inputs:
         array = goldens.inputs[entry.name]
         found, wanted = (str(array.dtype), array.shape), (entry.dtype, (bundle.golden_samples, *entry.shape))
         if found != wanted:
@@ -206,19 +207,49 @@ def _end_of_batch(inputs: Mapping[str, Array], entries: Sequence[BundleInput], s
     return end
 
 
+class _FirstCall(BaseException):
+    """Carries the first feed out of a loop; no loop is to catch it."""
+
+    def __init__(self, feed: Mapping[str, Array]) -> None:
+        super().__init__()
+        self.feed = feed
+
+
+def call_feed(bundle: Bundle, inputs: Mapping[str, Array], batch: int) -> Mapping[str, Array]:
+    """All inputs of one call of the engine: the first that the loop makes of the first samples.
+
+    Raises:
+        DeviceError: for a loop that cannot be played.
+    """
+
+    def stop(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        raise _FirstCall(feed)
+
+    try:
+        bundle.opened_loop(batch).play(stop, [batch_of(inputs, bundle.sample_inputs, 0, batch)])
+    except _FirstCall as first:
+        return first.feed
+    raise DeviceError("the loop makes no call", _HINT)
+
+
 def run_in_batches(
-    run: Run, inputs: Mapping[str, Array], entries: Sequence[BundleInput], size: int
+    run: Run, inputs: Mapping[str, Array], entries: Sequence[BundleInput], size: int, loop: Any = ONCE
 ) -> dict[str, Array]:
     """Outputs of all samples, run in feeds of exactly `size`, which is all that a static engine takes.
+
+    For a loop over clips the samples are the frames of one, and each is a feed of its own.
 
     Raises:
         DeviceError: if the engine cannot run them, or gives outputs that do not belong together.
     """
     count = len(next(iter(inputs.values())))
     starts = [0]
-    while (end := _end_of_batch(inputs, entries, starts[-1], size)) < count:
+    while (end := _end_of_batch(inputs, entries, starts[-1], 1 if loop.plays_clips else size)) < count:
         starts.append(end)
-    parts = [run(batch_of(inputs, entries, start, size)) for start in starts]
+    feeds = [batch_of(inputs, entries, start, size) for start in starts]
+    if loop.plays_clips:
+        feeds = [batch_of(_frame(inputs, start), entries, 0, size) for start in starts]
+    parts = loop.play(run, feeds)
     taken = [end - start for start, end in zip(starts, [*starts[1:], count])]
     try:
         return {
@@ -229,6 +260,10 @@ def run_in_batches(
         }
     except (IndexError, KeyError, ValueError) as error:
         raise DeviceError(f"the engine gives outputs without samples: {error}", _HINT) from error
+
+
+def _frame(inputs: Mapping[str, Array], place: int) -> dict[str, Array]:
+    return {name: values[place : place + 1] for name, values in inputs.items()}
 
 
 def _of_samples(values: Array, taken: int, size: int) -> Array:
@@ -292,7 +327,8 @@ def compare_with_goldens(run: Run, bundle: Bundle, goldens: Goldens) -> GoldenRe
     Raises:
         DeviceError: if the engine cannot run them, or gives other outputs than the model has.
     """
-    outputs = run_in_batches(run, goldens.inputs, bundle.inputs, bundle.batch)
+    loop = bundle.opened_loop(bundle.batch)
+    outputs = run_in_batches(run, goldens.inputs, bundle.sample_inputs, bundle.batch, loop)
     problems = [_shape_problem(name, outputs, golden) for name, golden in goldens.exact.items()]
     found = [text for text in problems if text is not None]
     fp32_psnr = exact_psnr = math.nan

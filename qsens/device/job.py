@@ -55,7 +55,7 @@ def bench(job: PlainValue, say: Say) -> None:
     """
     from qsens.device import bench as measuring
     from qsens.device.bundle_model import open_bundle
-    from qsens.device.goldens import batch_of, bundle_goldens
+    from qsens.device.goldens import bundle_goldens, call_feed
     from qsens.device.latency import MeasuredGraph, latency_document
     from qsens.device.machine import describe_device, load_average
 
@@ -84,7 +84,7 @@ def bench(job: PlainValue, say: Say) -> None:
                 )
                 for entry, bundle in zip(entries, bundles)
             ],
-            lambda batch: batch_of(inputs, first.inputs, 0, batch),
+            lambda batch: call_feed(first, inputs, batch),
             settings,
             on_gpu=first.runtime.startswith("tensorrt"),
             progress=lambda done, total, label: say({"progress": [done, total, label]}),

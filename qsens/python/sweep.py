@@ -13,6 +13,7 @@ import onnx
 
 from qsens import api
 from qsens.calibration.given import GivenData
+from qsens.calibration.plays import open_own_loop, sample_inputs
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import InputSpec, Progress
 from qsens.core.own_code import lending, name_of_own
@@ -28,7 +29,7 @@ from qsens.python.values import SweepValues
 from qsens.run.folder import check_is_free_or_run
 from qsens.run.given import GivenStore
 from qsens.run.lock import locked
-from qsens.run.open import generator_of, load_graph, open_sweep
+from qsens.run.open import generator_of, load_graph, open_sweep, stated_shapes
 from qsens.run.paths import RunPaths
 from qsens.run.plan import SweepPlan, plan_sweep
 from qsens.run.start import start_of_sweep
@@ -37,6 +38,7 @@ from qsens.scoring.feature_session import user_cache_folder
 
 Hear = Callable[[str], None]
 _OWN_CODE = frozenset({"metrics", "strategy", "extractor"})
+_LOOP = "loop"
 # Inputs of these sources are in no sample that a caller gives.
 _MADE_UP = frozenset({"normal", "uniform", "constant"})
 
@@ -184,6 +186,9 @@ def _told(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return name
 
     def plain(key: str, value: Any) -> Any:
+        if key == _LOOP:
+            table = value if isinstance(value, Mapping) else {"name": value}
+            return {**table, "name": named(table["name"])} if "name" in table else dict(table)
         if isinstance(value, PathLike):
             return fspath(value)
         if isinstance(value, list | tuple):
@@ -254,10 +259,12 @@ class _Wanted:
 
     def _inputs(self, spec: SweepSpec) -> list[InputSpec]:
         """The inputs of the graph that samples hold."""
-        generator = generator_of(spec, trust_checkpoint=self.trust_checkpoint)
-        inputs = graph_inputs(generator.export(), {name: tuple(sides) for name, sides in spec.input_shapes})
+        model = generator_of(spec, trust_checkpoint=self.trust_checkpoint).export()
+        inputs = graph_inputs(model, stated_shapes(spec))
         rules = dict(spec.inputs)
-        return [one for one in inputs if one.name not in rules or rules[one.name].source not in _MADE_UP]
+        outputs = [value.name for value in model.graph.output]
+        held = sample_inputs(inputs, open_own_loop(spec.loop.to_dict(), inputs, outputs), list(rules))
+        return [one for one in held if one.name not in rules or rules[one.name].source not in _MADE_UP]
 
 
 def _is_named(data: Any) -> bool:

@@ -10,8 +10,9 @@ Name = str | Any
 class SweepValues(TypedDict, total=False):
     """Keys of a spec, as in its TOML file; what is left out has the default of `qsens.core.spec.SweepSpec`.
 
-    `metrics`, `strategy` and `extractor` are names of plug-ins, `module:Class`, or classes and objects of
-    your own (`qsens.core.interfaces` has their contracts). `--for` of the command line is `target`, `--by` is
+    `metrics`, `strategy`, `extractor` and `loop` (alone, or as `name` beside its options) are names of
+    plug-ins, `module:Class`, or classes and objects of your own (`qsens.core.interfaces` has their
+    contracts). `--for` of the command line is `target`, `--by` is
     `strategy_options={"by": "block"}`; `image_rule` is what --resize, --crop, --value-range and
     --colour-order say, `inputs` the same by input, `output` what --output and its companions say.
     """
@@ -37,6 +38,7 @@ class SweepValues(TypedDict, total=False):
     target: str
     backend: str
     backend_options: Mapping[str, Any]
+    loop: Name | Mapping[str, Any]
     strategy: Name
     strategy_options: Mapping[str, Any]
     start_from: str | PathLike[str]

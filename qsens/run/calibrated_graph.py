@@ -21,6 +21,7 @@ from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.graph.graph import Graph
 from qsens.repair.effect import effect_of
 from qsens.repair.stages import Subject, make_repair
+from qsens.run.looped import apart_places, calibration_feeds, kept_promises
 from qsens.run.open import OpenedSweep, lowering_options
 from qsens.run.paths import RunPaths
 
@@ -47,12 +48,12 @@ class CalibratedGraph:
 def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> CalibratedGraph:
     """Calibrate and repair, or read what an earlier run left in the folder. Raises as `measure_ranges`."""
     measured, spec = measured_graph(job, folder, progress), job.spec
-    shared = _shared_samples(job, folder, progress)
+    shared, feeds = _shared_samples(job, folder, progress), calibration_feeds(job, folder, progress)
     subject = Subject(
         measured.plan,
         measured.ranges,
         measured.options,
-        SampleView(job.calibration, places_apart(shared), ", apart from the evaluation set"),
+        SampleView(feeds, apart_places(feeds, places_apart(shared)), ", apart from the evaluation set"),
         spec.output,
         spec.threads,
         progress,
@@ -80,11 +81,12 @@ def measured_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> Ca
     """The same before any repair, which changes no kernel that a layer runs in."""
     spec, plan = job.spec, LoweringPlan.of(job.graph)
     options = lowering_options(spec)
+    feeds = calibration_feeds(job, folder, progress)
     ranges = measure_ranges(
         plan.observer(options.placement, spec.threads),
-        job.calibration,
+        feeds,
         spec,
-        promised=promised_ranges(job.calibration, job.evaluation),
+        promised=kept_promises(promised_ranges(job.calibration, job.evaluation), feeds, job.loop),
         path=folder.ranges_path,
         progress=progress,
     )

@@ -1,5 +1,8 @@
 """The calibration of a sweep, with a check of the ranges on some of the samples that it scores."""
 
+from dataclasses import replace
+
+from qsens.calibration.plays import ONCE, spans
 from qsens.calibration.range_check import (
     CHECKED_SAMPLES,
     check_key,
@@ -7,10 +10,12 @@ from qsens.calibration.range_check import (
     read_range_check,
     save_range_check,
 )
-from qsens.calibration.splits import spread_places
-from qsens.core.interfaces import Progress
+from qsens.calibration.splits import SampleView, spread_places
+from qsens.core.interfaces import Progress, SampleSet
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.run.evaluate import calibrated_workload
+from qsens.run.loop import silent
+from qsens.run.looped import recorded
 from qsens.run.open import OpenedSweep
 from qsens.run.paths import RunPaths
 from qsens.run.stages import Workload
@@ -28,10 +33,20 @@ def checked_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) 
     kept = read_range_check(path)
     if kept is None or kept.key != check_key(workload.ranges, samples):
         observer = workload.plan.observer(workload.options.placement, opened.spec.threads)
-        places = spread_places(len(samples), CHECKED_SAMPLES)
+        feeds = _feeds_to_check(opened)
+        places = spread_places(len(feeds), CHECKED_SAMPLES)
         layers = _layers_by_tensor(workload.plan)
-        save_range_check(path, check_ranges(observer, workload.ranges, samples, places, layers))
+        check = check_ranges(observer, workload.ranges, feeds, places, layers)
+        save_range_check(path, replace(check, key=check_key(workload.ranges, samples)))
     return workload
+
+
+def _feeds_to_check(opened: OpenedSweep) -> SampleSet:
+    """The evaluation samples, or the calls that a loop makes of the first of them."""
+    samples, loop = opened.evaluation, opened.loop
+    if loop is ONCE:
+        return samples
+    return recorded(opened, SampleView(samples, spans(samples, 1, loop)[0], ", to check ranges"), silent)
 
 
 def _layers_by_tensor(plan: LoweringPlan) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qsens.calibration.batches import run_feeds
+from qsens.calibration.batches import Feed, run_feeds
 from qsens.calibration.splits import spread_places
 from qsens.core.errors import QsensError, QsensWarning, ScoreError
 from qsens.core.files import write_atomically
@@ -60,6 +60,7 @@ from qsens.run.stages import (
     measured_by,
     reference_features,
     screen_samples,
+    screened_places,
     stage_of,
     values_of,
     with_differences,
@@ -93,7 +94,8 @@ class Evaluator:
         self._scored = ScoredGraphs(evidence, samples)
         self._all = stage_of(workload, tuple(range(total)))
         few = screen_samples(workload.screen_samples, total)
-        self._few = stage_of(workload, spread_places(total, few)) if few < total else None
+        places = screened_places(workload.samples, few, workload.loop)
+        self._few = stage_of(workload, places) if len(places) < total else None
         self._fp32: Trial | None = None
         self._baseline: Baseline | None = None
         self._baseline_of_few: Baseline | None = None
@@ -310,18 +312,24 @@ class Evaluator:
         needs_features = any(metric.needs_features for metric in self.workload.metrics)
         start = 0
         for feeds in stage.inputs.batches():
-            images = self._pictures(run_feeds(engine, feeds))
+            played = self._pictures(self._run_feeds(engine, feeds))
             if baseline is None:
                 check_batch(
-                    images,
+                    played,
                     stage,
                     start,
-                    lambda feed: self._pictures(run_feeds(engine, [feed])),
+                    lambda feed: self._pictures(self._run_feeds(engine, [feed])),
                     self._sheet,
                 )
-            features = extractor.run(images) if needs_features and extractor is not None else None
-            yield ScoredBatch(start, images, baseline_images(baseline, start, images), features)
-            start += len(images)
+            # A clip may be long.
+            for first in range(0, len(played), self.workload.batch_size):
+                images = played[first : first + self.workload.batch_size]
+                features = extractor.run(images) if needs_features and extractor is not None else None
+                yield ScoredBatch(start, images, baseline_images(baseline, start, images), features)
+                start += len(images)
+
+    def _run_feeds(self, engine: Engine, feeds: Sequence[Feed]) -> dict[str, Array]:
+        return run_feeds(engine, feeds, self.workload.loop)
 
     def _pictures(self, outputs: Mapping[str, Array]) -> Array:
         try:
@@ -377,6 +385,7 @@ def plain_workload(
         metrics=by_each_extractor(opened.metrics, opened.extractor),
         context=scoring_context(opened, features),
         batch_size=opened.spec.batch_size,
+        loop=opened.loop,
     )
 
 

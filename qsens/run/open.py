@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 from threadpoolctl import threadpool_limits
 
-from qsens.calibration.batches import batching_note
 from qsens.calibration.real_images import RealImages, open_real_images
-from qsens.calibration.sets import open_sweep_sets, shapes_of_sample
+from qsens.calibration.sets import shapes_of_sample
 from qsens.core.errors import SpecError
 from qsens.core.interfaces import (
     Backend,
     Extractor,
     Generator,
     InputSpec,
+    Loop,
     Metric,
     OutputRule,
     SampleSet,
@@ -36,10 +36,10 @@ from qsens.graph.examples import Feed
 from qsens.graph.graph import Graph
 from qsens.graph.layers import in_blocks, in_order
 from qsens.graph.prepare import prepare_graph
-from qsens.graph.shapes import free_inputs, graph_inputs
-from qsens.graph.topology import outputs_of_tanh
-from qsens.run.limits import check_limits, limit_texts
-from qsens.run.loop import PlannedMaps, plan_without_scores, too_few_maps_warning
+from qsens.graph.shapes import free_inputs
+from qsens.run.limits import check_limits
+from qsens.run.loop import PlannedMaps, plan_without_scores
+from qsens.run.looped import feeds_digest, sampled, scored_outputs, with_pictures_of
 from qsens.run.open_plugins import (
     names_of_strategies,
     open_backend,
@@ -49,21 +49,15 @@ from qsens.run.open_plugins import (
 )
 from qsens.run.scored_layers import scored_graph
 from qsens.scoring.extractors import AUTO
-from qsens.scoring.fid import sample_size_warning
-from qsens.scoring.pictures import check_output, picture_outputs, range_warnings, settled_output
-from qsens.scoring.sheets import several_outputs_note
+from qsens.scoring.pictures import picture_outputs, settled_output
 
 _BY_SUFFIX = {".onnx": "onnx", ".pt2": "exported-program"}
 _SHARED_OPTIONS = frozenset({"input_shapes", "trust_checkpoint"})
 
 
-def check_before_calibrating(
-    spec: SweepSpec, graph: Graph, strategy: Strategy, metrics: Sequence[Metric]
-) -> None:
+def check_before_calibrating(spec: SweepSpec, metrics: Sequence[Metric]) -> None:
     """Checks what would otherwise come to light only after minutes or hours of work. Raises `SpecError`."""
-    check_output(graph.outputs, spec.output)
-    names = [metric.name for metric in metrics]
-    check_limits(spec.budget, spec.guard, names)
+    check_limits(spec.budget, spec.guard, [metric.name for metric in metrics])
 
 
 def check_annotations(metrics: Sequence[Metric], samples: SampleSet) -> None:
@@ -129,6 +123,7 @@ class OpenedSweep:
     graph: Graph
     calibration: SampleSet
     evaluation: SampleSet
+    loop: Loop
     backend: Backend
     strategy: Strategy
     metrics: tuple[Metric, ...]
@@ -150,7 +145,7 @@ class OpenedSweep:
         found = {
             "generator": self.generator.digest,
             "graph": self.graph.digest,
-            "calibration": self.calibration.digest,
+            "calibration": feeds_digest(self.spec, self.calibration),
             "evaluation": self.evaluation.digest,
         }
         if self.extractor is not None:
@@ -175,8 +170,8 @@ def load_graph(
     """
     model, shapes, samples = generator.export(), _as_tuples(input_shapes), []
     if spec is not None:
-        shapes = {**(_as_tuples(dict(spec.input_shapes)) or {}), **(shapes or {})}
-        samples = examples_of(*open_sweep_sets(spec, graph_inputs(model, shapes)))
+        shapes = {**stated_shapes(spec), **(shapes or {})}
+        samples = sampled(spec, model, shapes, is_asked=True).examples
     graph = prepare_graph(model, input_shapes=shapes, samples=samples)
     return replace(graph, layers=in_blocks(graph.layers, generator))
 
@@ -202,14 +197,9 @@ def graph_of(
         LoadError: for a graph that cannot be swept.
         SpecError: for a layer that is pinned and not there.
     """
-    graph = prepare_graph(model, input_shapes=_as_tuples(dict(spec.input_shapes)), samples=samples)
+    graph = prepare_graph(model, input_shapes=stated_shapes(spec), samples=samples)
     layers = in_order(in_blocks(graph.layers, generator), generator, spec.layer_order)
     return replace(graph, layers=pin_layers(layers, spec.pinned))
-
-
-def examples_of(calibration: SampleSet, evaluation: SampleSet) -> list[Feed]:
-    """Samples that a graph is examined with; the first, of the calibration set, decides shapes and MACs."""
-    return [calibration.sample(0), evaluation.sample(0), evaluation.sample(len(evaluation) - 1)]
 
 
 def open_sweep(
@@ -225,21 +215,23 @@ def open_sweep(
     use_own_code("extractors", *spec.extractor)
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     model = generator.export()
-    inputs = graph_inputs(model, _as_tuples(dict(spec.input_shapes)))
-    calibration, evaluation = open_sweep_sets(spec, inputs)
-    if free := free_inputs(inputs):
-        of_sample = shapes_of_sample(calibration, inputs)
+    samples = sampled(spec, model, stated_shapes(spec), is_asked=True)
+    if free := free_inputs(samples.inputs):
+        of_sample = shapes_of_sample(samples.calibration, samples.inputs)
         check_shapes(dict(spec.input_shapes), {name: of_sample[name] for name in free if name in of_sample})
-    graph = graph_of(generator, model, spec, examples_of(calibration, evaluation))
+    graph = with_pictures_of(graph_of(generator, model, spec, samples.examples), samples, spec.threads)
     if spec.output == OutputRule():
         spec = replace(spec, output=generator.output or spec.output)
     spec = replace(spec, output=settled_output(graph.example_outputs, spec.output))
-    graph = scored_graph(graph, picture_outputs(graph.example_outputs, spec.output))
-    reference = None if spec.reference is None else _open_reference(Path(spec.reference), spec, inputs)
+    pictures = picture_outputs(graph.example_outputs, spec.output)
+    graph = scored_graph(graph, scored_outputs(graph, pictures, samples.loop))
+    reference = (
+        None if spec.reference is None else _open_reference(Path(spec.reference), spec, samples.inputs)
+    )
     metrics = open_metrics(spec)
     strategy = open_strategy(spec, start)
-    check_before_calibrating(spec, graph, strategy, metrics)
-    check_annotations(metrics, evaluation)
+    check_before_calibrating(spec, metrics)
+    check_annotations(metrics, samples.evaluation)
     extractor = open_extractor(spec, metrics)
     if extractor is not None:
         # The run folder keeps what `auto` stood for, so that a resumed run cannot take another extractor.
@@ -251,8 +243,9 @@ def open_sweep(
         spec=spec,
         generator=generator,
         graph=graph,
-        calibration=calibration,
-        evaluation=evaluation,
+        calibration=samples.calibration,
+        evaluation=samples.evaluation,
+        loop=samples.loop,
         backend=open_backend(spec),
         strategy=strategy,
         metrics=metrics,
@@ -301,35 +294,10 @@ def scoring_context(opened: OpenedSweep, features: np.ndarray[Any, np.dtype[Any]
     )
 
 
+def stated_shapes(spec: SweepSpec) -> dict[str, tuple[int, ...]]:
+    """The shapes of inputs that a spec states, by name."""
+    return {name: tuple(shape) for name, shape in spec.input_shapes}
+
+
 def _as_tuples(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
     return None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
-
-
-def sample_warnings(opened: OpenedSweep) -> list[str]:
-    """Sentences about samples, or maps, that are too few for what is measured on them."""
-    planned = opened.planned
-    found = [too_few_maps_warning(opened.graph.layers, opened.strategy.name, planned)]
-    total, few = len(opened.evaluation), opened.spec.screen_samples
-    if opened.extractor is not None:
-        found += [sample_size_warning(total, part) for part in opened.extractor.each]
-    if total <= few and planned is not None and planned.screens:
-        found.append(f"screens of {few} samples would be no smaller than the {total} there are: none is made")
-    return [line for line in found if line is not None]
-
-
-def opening_warnings(opened: OpenedSweep) -> list[str]:
-    """Sentences about the range of the pictures, and about too few samples."""
-    graph = opened.graph
-    ranges = range_warnings(graph.example_outputs, opened.spec.output, outputs_of_tanh(graph.model))
-    return [*ranges, *sample_warnings(opened)]
-
-
-def opening_notes(opened: OpenedSweep) -> list[str]:
-    """Lines for people about what was opened: the generator's own notice, and warnings."""
-    batching = batching_note(opened.evaluation, opened.graph, opened.spec.batch_size)
-    generator = opened.generator
-    several = several_outputs_note(opened.spec.output, opened.metrics)
-    said = (generator.weights_read, generator.notice, *opened.graph.notes, several, batching)
-    notes = [f"Note: {line}" for line in said if line]
-    notes += [f"Limit: {line}" for line in limit_texts(opened.spec.budget, opened.metrics)]
-    return [*notes, *(f"Warning: {line}" for line in opening_warnings(opened))]

@@ -42,7 +42,7 @@ class OtherOutputs:
         return {name: value for name, value in outputs.items() if value.dtype.kind in "biuf"}
 
     def _outputs(self, engine: Engine) -> dict[str, Array]:
-        outputs = run_feeds(engine, next(self._inputs.batches()))
+        outputs = run_feeds(engine, next(self._inputs.batches()), self._workload.loop)
         scored = picture_outputs(outputs, self._workload.output)
         return {name: value for name, value in outputs.items() if name not in scored}
 

@@ -47,6 +47,15 @@ class RunPaths:
         return self.path / "start.json"
 
     @property
+    def calls_path(self) -> Path:
+        """The calls of a loop that ranges were measured on, without their arrays."""
+        return self.path / "calls.json"
+
+    @property
+    def call_arrays_path(self) -> Path:
+        return self.path / "calls.npz"
+
+    @property
     def repair_path(self) -> Path:
         return self.path / "repair.npz"
 
@@ -105,7 +114,8 @@ class RunPaths:
         ranges = (self.ranges_path, self.range_check_path, self.shared_samples_path)
         repair = (self.repair_path, self.repair_effect_path)
         layers = (self.layers_path, self.other_work_path, self.start_path)
-        return (*layers, *ranges, *repair, self.reference_features_path)
+        calls = (self.calls_path, self.call_arrays_path)
+        return (*layers, *calls, *ranges, *repair, self.reference_features_path)
 
     @property
     def without_repair(self) -> "RunPaths":

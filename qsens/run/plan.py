@@ -9,8 +9,10 @@ import numpy as np
 
 from qsens.calibration.batches import InputCache, run_feeds
 from qsens.calibration.measure import measure_ranges, promised_ranges
-from qsens.calibration.splits import subset
-from qsens.core.interfaces import ScoredBatch
+from qsens.calibration.plays import ONCE, spans
+from qsens.calibration.recorded_calls import MOST_CALLS
+from qsens.calibration.splits import SampleView, subset
+from qsens.core.interfaces import SampleSet, ScoredBatch
 from qsens.core.layer import uniform_map
 from qsens.core.precision import Precision
 from qsens.device.leftovers import temporary_folder
@@ -20,7 +22,9 @@ from qsens.repair.cost import Pace, repair_seconds
 from qsens.repair.stages import stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.loop import PlannedMaps, plan_maps, silent
-from qsens.run.open import OpenedSweep, lowering_options, opening_warnings, scoring_context
+from qsens.run.looped import kept_promises, recorded
+from qsens.run.open import OpenedSweep, lowering_options, scoring_context
+from qsens.run.opening_notes import opening_warnings
 from qsens.run.paths import RunPaths
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.stages import screen_samples
@@ -36,7 +40,8 @@ class SweepPlan:
 
     `screens` are maps scored on `screen_samples` only. `map_s` is one map over the whole evaluation set,
     `once_s` what is done once (ranges, repair, features of real images), `repair_s` of it making INT8
-    better, at most. `is_complete` is false where a strategy decides on more maps while it runs.
+    better, at most. `generator_s` is one picture, made by `calls_per_picture` calls. `is_complete` is false
+    where a strategy decides on more maps while it runs.
     """
 
     maps: int
@@ -53,6 +58,7 @@ class SweepPlan:
     repair_s: float
     warnings: tuple[str, ...]
     target_notes: tuple[str, ...] = ()
+    calls_per_picture: float = 1.0
 
     @property
     def map_s(self) -> float:
@@ -78,15 +84,16 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
     """
     plan = LoweringPlan.of(opened.graph)
     options = lowering_options(opened.spec)
-    few = subset(opened.calibration, min(PROBE_SAMPLES, len(opened.calibration)), opened.spec.seed)
+    few, calls = _probe(opened)
     with temporary_folder() as folder:
         observer = plan.observer(options.placement, opened.spec.threads)
         start = time.perf_counter()
+        promised = promised_ranges(opened.calibration, opened.evaluation)
         ranges = measure_ranges(
             observer,
             few,
             opened.spec,
-            promised=promised_ranges(opened.calibration, opened.evaluation),
+            promised=kept_promises(promised, few, opened.loop),
             path=RunPaths(folder).ranges_path,
             progress=silent,
         )
@@ -97,18 +104,18 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
     start = time.perf_counter()
     with opened.backend.build(lower_graph(plan, int8, ranges, options)) as engine:
         build_s = time.perf_counter() - start
-        feeds = next(InputCache(opened.evaluation, opened.graph, opened.spec.batch_size).batches())
-        outputs, batch_s = _timed(lambda: run_feeds(engine, feeds))
+        inputs = InputCache(opened.evaluation, opened.graph, opened.spec.batch_size, opened.loop)
+        feeds = next(inputs.batches())
+        outputs, batch_s = _timed(lambda: run_feeds(engine, feeds, opened.loop))
     rule = opened.spec.output
     pictures = {name: pictures_from_values(outputs[name], rule) for name in picture_outputs(outputs, rule)}
     features_s = sum(_features_s(opened, images) for images in pictures.values())
     for images in pictures.values():
         _try_metrics(opened, images)
     generator_s = batch_s / len(images)
-    pace = Pace(build_s, generator_s, sample_s)
-    repair_s = repair_seconds(
-        plan, options, stages_of(opened.spec.stages_of_repair), len(opened.calibration), pace
-    )
+    pace = Pace(build_s, generator_s / calls, sample_s)
+    feeds_count = _feeds_count(opened, calls)
+    repair_s = repair_seconds(plan, options, stages_of(opened.spec.stages_of_repair), feeds_count, pace)
     return SweepPlan(
         maps=len(planned.maps),
         screens=len(planned.screens),
@@ -120,7 +127,10 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
         build_s=build_s,
         generator_s=generator_s,
         features_s=features_s,
-        once_s=sample_s * len(opened.calibration) + repair_s + features_s * _reference_count(opened),
+        once_s=sample_s * feeds_count
+        + generator_s * _played_count(opened)
+        + repair_s
+        + features_s * _reference_count(opened),
         repair_s=repair_s,
         warnings=(
             *opening_warnings(opened),
@@ -128,7 +138,29 @@ def plan_sweep(opened: OpenedSweep) -> SweepPlan:
             *_picture_warnings(pictures),
         ),
         target_notes=tuple(target_notes(opened)),
+        calls_per_picture=calls,
     )
+
+
+def _probe(opened: OpenedSweep) -> tuple[SampleSet, float]:
+    """Feeds to measure ranges on, and the calls that make one picture."""
+    samples, loop = opened.calibration, opened.loop
+    if loop is ONCE:
+        return subset(samples, min(PROBE_SAMPLES, len(samples)), opened.spec.seed), 1.0
+    places = spans(samples, PROBE_SAMPLES, loop)[0][:PROBE_SAMPLES]
+    calls = recorded(opened, SampleView(samples, places, ", to plan"), silent)
+    return calls, calls.facts.total / calls.facts.samples
+
+
+def _feeds_count(opened: OpenedSweep, calls: float) -> int:
+    """Feeds that ranges are measured on."""
+    count = round(calls * len(opened.calibration))
+    return count if opened.loop is ONCE else min(count, MOST_CALLS)
+
+
+def _played_count(opened: OpenedSweep) -> int:
+    """Samples that a loop plays before ranges are measured."""
+    return 0 if opened.loop is ONCE else len(opened.calibration)
 
 
 def _as_scored(planned: PlannedMaps, opened: OpenedSweep) -> PlannedMaps:

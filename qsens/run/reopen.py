@@ -9,25 +9,25 @@ from pathlib import Path
 import onnx
 
 from qsens.calibration.ranges import Ranges, load_ranges, ranges_digest
-from qsens.calibration.sets import open_sweep_sets
+from qsens.calibration.recorded_calls import kept_calls
 from qsens.core.errors import LoadError, QsensError, RunFolderError
 from qsens.core.interfaces import Generator, SampleSet
 from qsens.core.spec import SweepSpec
 from qsens.core.trial import Provenance, Study
 from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.graph import Graph
-from qsens.graph.shapes import graph_inputs
 from qsens.repair.repair import Repair, load_repair
 from qsens.repair.stages import recipe_digest, stages_of
 from qsens.run.calibrated_graph import CalibratedGraph
 from qsens.run.folder import check_file, read_provenance, read_run_spec, read_study
+from qsens.run.looped import sampled
 from qsens.run.open import (
     OpenedSweep,
-    examples_of,
     generator_of,
     graph_of,
     lowering_options,
     open_sweep,
+    stated_shapes,
 )
 from qsens.run.paths import RunPaths
 from qsens.run.target import recorded_graph
@@ -59,9 +59,26 @@ class ReopenedRun(CalibratedGraph):
             DataError: if they are not where the spec says.
             RunFolderError: if they are others than the run was scored on.
         """
-        _, evaluation = open_sweep_sets(self.spec, self.graph.inputs)
+        evaluation = sampled(self.spec, self.graph.model, stated_shapes(self.spec)).evaluation
         _check_contents(self.path, self.provenance, {"evaluation": evaluation.digest})
         return evaluation
+
+    @property
+    def feeds(self) -> SampleSet:
+        """Samples that are feeds of the graph: those of `evaluation`, or the recorded calls of a loop.
+
+        Raises:
+            DataError, RunFolderError: as `evaluation`; where the calls are gone.
+        """
+        if not self.spec.loop:
+            return self.evaluation
+        calls = kept_calls(RunPaths(self.path).calls_path, RunPaths(self.path).call_arrays_path)
+        if calls is None:
+            raise RunFolderError(
+                f"{RunPaths(self.path).call_arrays_path} is missing or damaged",
+                "sweep again: the same command makes it anew",
+            )
+        return calls
 
     @cached_property
     def opened(self) -> OpenedSweep:
@@ -116,9 +133,8 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
 
 def _prepared(generator: Generator, model: onnx.ModelProto, spec: SweepSpec) -> Graph:
     """The run's graph, on samples where they are at hand, else on made-up inputs where it runs on them."""
-    stated = {name: tuple(shape) for name, shape in dict(spec.input_shapes).items()}
     try:
-        samples = examples_of(*open_sweep_sets(spec, graph_inputs(model, stated)))
+        samples = sampled(spec, model, stated_shapes(spec)).examples
     except QsensError as gone:
         try:
             return graph_of(generator, model, spec)

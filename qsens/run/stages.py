@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from qsens.calibration.batches import Feed, InputCache
+from qsens.calibration.plays import ONCE, spans
 from qsens.calibration.ranges import Ranges
 from qsens.calibration.real_images import RealImages
-from qsens.calibration.splits import SampleView
+from qsens.calibration.splits import SampleView, spread_places
 from qsens.core.errors import PluginError, ScoreError
 from qsens.core.files import write_atomically
 from qsens.core.interfaces import (
@@ -19,6 +20,7 @@ from qsens.core.interfaces import (
     Backend,
     Engine,
     Extractor,
+    Loop,
     Measurement,
     Metric,
     OutputRule,
@@ -42,6 +44,8 @@ from qsens.scoring.sheets import Sheet, WorstPicture
 Array = np.ndarray[Any, np.dtype[Any]]
 # Rounding of another batch size moves single values by one level.
 MOST_MIXED_LEVELS = 0.5
+# One clip alone would have no interval.
+_LEAST_PLAYS = 2
 _ONE_AT_A_TIME = "use --batch-size 1, and report this with the generator's file"
 
 
@@ -90,13 +94,14 @@ def check_batch(
     Raises:
         ScoreError: for another number of pictures, or ones that depend on the batch.
     """
-    count = min(stage.inputs.batch_size, len(stage.places) - start)
+    count = stage.inputs.count_from(start)
     if len(images) != count:
         raise ScoreError(
             f"{count} samples make {len(images)} pictures, not {count}",
             "name the output that is the picture with --output NAME, or export one with a batch axis",
         )
-    if start == 0 and count > 1:
+    # A frame is not what it would be without those before it.
+    if start == 0 and count > 1 and not stage.inputs.loop.plays_clips:
         alone = pictures(stage.inputs.alone(count - 1))
         pairs = [(images[-1:], alone)]
         if sheet is not None:
@@ -211,7 +216,7 @@ class Workload:
     `screen_samples` of the samples stand for all when a map is screened; 0 where the run does not screen.
     `expected` are maps in the order in which they will be evaluated, as far as that is known: a backend
     that shares work between maps keeps what the next ones need. `target` is what the maps are for, `None`
-    where they are scored as they are asked for.
+    where they are scored as they are asked for. `loop` makes the pictures of calls of their engines.
     """
 
     plan: LoweringPlan
@@ -226,6 +231,7 @@ class Workload:
     screen_samples: int = 0
     expected: Sequence[PrecisionMap] = ()
     target: TargetMaps | None = None
+    loop: Loop = ONCE
 
     def scored_map(self, requested: PrecisionMap) -> PrecisionMap:
         """The map whose engine is scored for the one that is asked for. Raises `BuildError`."""
@@ -264,6 +270,16 @@ def reference_features(images: RealImages, extractor: Extractor, *, path: Path, 
     return features
 
 
+def screened_places(samples: SampleSet, few: int, loop: Loop) -> tuple[int, ...]:
+    """About `few` places that are spread over a set; whole plays of a loop that plays clips, at least two."""
+    if not loop.plays_clips:
+        return spread_places(len(samples), few)
+    groups = spans(samples, 1, loop)
+    wished = max(round(few * len(groups) / len(samples)), _LEAST_PLAYS)
+    chosen = spread_places(len(groups), min(wished, len(groups)))
+    return tuple(place for group in chosen for place in groups[group])
+
+
 def stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
     """The stage of the samples at `places` of the evaluation set."""
     context, samples = workload.context, workload.samples
@@ -276,7 +292,7 @@ def stage_of(workload: Workload, places: tuple[int, ...]) -> Stage:
             clusters=None if context.clusters is None else context.clusters[list(places)],
             samples=samples,
         )
-    inputs = InputCache(samples, workload.plan.graph, workload.batch_size)
+    inputs = InputCache(samples, workload.plan.graph, workload.batch_size, workload.loop)
     return Stage(inputs, context, places, workload.metrics)
 
 
@@ -286,7 +302,8 @@ class MapEngines:
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
         self._announced: tuple[PrecisionMap, ...] = ()
-        self._reuse = workload.backend.reusing(self.lowered)
+        # What a loop feeds back differs from map to map: nothing of it is there to be used again.
+        self._reuse = workload.backend.reusing(self.lowered) if workload.loop is ONCE else None
 
     def expect(self, requests: Sequence[Request]) -> None:
         """Hear which maps come next, in order, where `Workload.expected` could not tell yet."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qsens.core.errors import BuildError, QsensError, SpecError, VerificationError
-from qsens.core.interfaces import Progress, SampleSet
+from qsens.core.interfaces import Progress
 from qsens.core.layer import Layer, macs_share, uniform_map
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.targets import DeclaredTarget, Target, declared_targets, target_named
@@ -29,11 +29,10 @@ class TargetMaps:
     `problem` says why this machine cannot build it; then a map is only lowered.
     """
 
-    def __init__(self, declared: DeclaredTarget, calibrated: CalibratedGraph, samples: SampleSet) -> None:
+    def __init__(self, declared: DeclaredTarget, calibrated: CalibratedGraph) -> None:
         self.target: Target = declared.target
         self.problem = declared.problem
         self._calibrated = calibrated
-        self._samples = samples
 
     def shipped(self, requested: PrecisionMap) -> AgreedGraph:
         """The part of a map that ships, and what its engine says of the layers.
@@ -42,10 +41,14 @@ class TargetMaps:
             BuildError: if the target cannot take it.
             VerificationError: for layers that may neither run in INT8 nor be taken back.
         """
-        sample = self._samples.sample(0)
-        inputs = {name: np.asarray(value)[np.newaxis] for name, value in sample.items()}
-        rule = self._calibrated.spec.output
-        picture = picture_output(self._calibrated.graph.example_outputs, rule)
+        graph = self._calibrated.graph
+        inputs = {
+            entry.name: graph.example[entry.name]
+            if entry.is_batched
+            else graph.example[entry.name][np.newaxis]
+            for entry in graph.inputs
+        }
+        picture = picture_output(graph.example_outputs, self._calibrated.spec.output)
         with temporary_folder() as folder:
             drafting = Drafting(self._calibrated, self.target, folder, 1, inputs, picture)
             return agreed_graph(drafting, requested, builds=self.problem is None)
@@ -85,7 +88,7 @@ def fitted(job: OpenedSweep, calibrated: CalibratedGraph) -> OpenedSweep:
     if job.spec.target is None:
         return job
     declared = target_named(job.spec.target)
-    refused = _refused(declared, calibrated, job.calibration)
+    refused = _refused(declared, calibrated)
     graph = _held_in_float(job.graph, refused)
     if refused and not any(Precision.INT8 in layer.allowed for layer in graph.layers):
         reason = next(iter(refused.values()))
@@ -97,7 +100,7 @@ def fitted(job: OpenedSweep, calibrated: CalibratedGraph) -> OpenedSweep:
     return replace(job, graph=graph)
 
 
-def _refused(declared: DeclaredTarget, calibrated: CalibratedGraph, samples: SampleSet) -> dict[str, str]:
+def _refused(declared: DeclaredTarget, calibrated: CalibratedGraph) -> dict[str, str]:
     """The reason by name of each layer that the target cannot run in INT8."""
     flavour = declared.target.flavour
     int8 = uniform_map(calibrated.graph.layers, Precision.INT8)
@@ -106,7 +109,7 @@ def _refused(declared: DeclaredTarget, calibrated: CalibratedGraph, samples: Sam
     _check_pins(calibrated.graph.layers, refused)
     graph = _held_in_float(calibrated.graph, refused)
     calibrated = replace(calibrated, plan=replace(calibrated.plan, graph=graph))
-    maps = TargetMaps(declared, calibrated, samples)
+    maps = TargetMaps(declared, calibrated)
     try:
         agreed = maps.shipped(uniform_map(calibrated.graph.layers, Precision.INT8))
     except VerificationError as error:
@@ -154,7 +157,7 @@ def target_maps(job: OpenedSweep, calibrated: CalibratedGraph) -> TargetMaps | N
     """The maps of a sweep as its target runs them; `None` where it has none."""
     if job.spec.target is None:
         return None
-    return TargetMaps(target_named(job.spec.target), calibrated, job.evaluation)
+    return TargetMaps(target_named(job.spec.target), calibrated)
 
 
 def placement_hint(target: Target, placement: str, layers: Sequence[Layer]) -> str:
@@ -203,7 +206,7 @@ class Survival:
     problem: str = ""
 
 
-def survivals(calibrated: CalibratedGraph, samples: SampleSet, chosen: PrecisionMap) -> tuple[Survival, ...]:
+def survivals(calibrated: CalibratedGraph, chosen: PrecisionMap) -> tuple[Survival, ...]:
     """The part of a map that each target that can be built for here would leave, without scoring anything."""
     layers = calibrated.graph.layers
     asked = macs_share(layers, chosen, Precision.INT8)
@@ -212,7 +215,7 @@ def survivals(calibrated: CalibratedGraph, samples: SampleSet, chosen: Precision
         if declared.problem is not None:
             continue
         try:
-            agreed = TargetMaps(declared, calibrated, samples).shipped(chosen)
+            agreed = TargetMaps(declared, calibrated).shipped(chosen)
         except QsensError as error:
             found.append(Survival(name, asked, None, problem=error.message))
             continue

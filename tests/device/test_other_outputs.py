@@ -7,6 +7,7 @@ import pytest
 
 from qsens.device.bundle_files import Bounds, BundleInput
 from qsens.device.goldens import Goldens, compare_with_goldens, relative_error
+from qsens.device.loops import Once
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,8 @@ def compared(matte, exact_matte):
     inputs = {"image": np.zeros((2, 1, 2, 2), np.float32)}
     picture, ones = np.full((2, 1, 2, 2), 0.5, np.float32), np.ones((2, 1, 4, 4), np.float32)
     bundle = SimpleNamespace(
-        inputs=(BundleInput("image", "float32", (1, 2, 2), True),),
+        sample_inputs=(BundleInput("image", "float32", (1, 2, 2), True),),
+        opened_loop=lambda _: Once(),
         batch=2,
         picture="picture",
         value_range=(0.0, 1.0),

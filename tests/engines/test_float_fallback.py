@@ -9,7 +9,7 @@ import pytest
 from qsens.core.errors import BuildError, VerificationError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.targets import target_named
-from qsens.deploy.bundle import golden_inputs
+from qsens.deploy.golden_samples import golden_samples
 from qsens.device.audit import ExecutedLayer
 from qsens.engines import float_fallback
 from qsens.engines.float_fallback import MODEL, WEIGHTS_FILE, Drafting, agreed_graph, write_model
@@ -48,7 +48,12 @@ class Engine:
 @pytest.fixture
 def drafting(reopened, tmp_path):
     return Drafting(
-        reopened, target_named("onnxruntime").target, tmp_path, 1, golden_inputs(reopened, (0, 1)), "picture"
+        reopened,
+        target_named("onnxruntime").target,
+        tmp_path,
+        1,
+        golden_samples(reopened, 2).inputs,
+        "picture",
     )
 
 

@@ -17,7 +17,8 @@ from qsens.core.errors import DataError, ScoreError, SpecError
 from qsens.core.spec import spec_from_values
 from qsens.run.evidence import load_baseline
 from qsens.run.folder import read_study
-from qsens.run.open import open_sweep, opening_notes
+from qsens.run.open import open_sweep
+from qsens.run.opening_notes import opening_notes
 from qsens.run.paths import RunPaths
 from qsens.run.reopen import reopen_run
 from qsens.run.stages import refuse_mixing

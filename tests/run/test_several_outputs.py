@@ -14,6 +14,7 @@ from tiny_photos import write_photos
 from tiny_sweeps import score_run
 
 from qsens.api import export
+from qsens.calibration.plays import ONCE
 from qsens.cli.main import main
 from qsens.cli.sweep_flags import SweepOptions, spec_from_options
 from qsens.core.errors import ScoreError, SpecError
@@ -24,7 +25,8 @@ from qsens.core.targets import target_named
 from qsens.deploy.bundle import ExportOptions
 from qsens.run.evidence import load_evidence
 from qsens.run.folder import read_run_spec, read_study
-from qsens.run.open import open_sweep, opening_notes
+from qsens.run.open import open_sweep
+from qsens.run.opening_notes import opening_notes
 from qsens.run.paths import RunPaths
 from qsens.run.stages import check_batch
 from qsens.run.target import TargetMaps
@@ -208,10 +210,9 @@ def test_a_target_looks_at_the_scored_output_wherever_it_stands(monkeypatch):
         "qsens.run.target.agreed_graph", lambda drafting, _, **options: drafted.append(drafting.picture)
     )
     outputs = {"state": np.zeros((1, 2, 4, 4)), "picture": np.zeros((1, 3, 4, 4))}
-    graph = SimpleNamespace(example_outputs=outputs, outputs=tuple(outputs))
+    graph = SimpleNamespace(example_outputs=outputs, outputs=tuple(outputs), inputs=(), example={})
     calibrated = SimpleNamespace(graph=graph, spec=SimpleNamespace(output=OutputRule()))
-    samples = SimpleNamespace(sample=lambda _: {"image": np.zeros((3, 4, 4))})
-    TargetMaps(target_named("onnxruntime"), calibrated, samples).shipped(PrecisionMap(Precision.INT8))
+    TargetMaps(target_named("onnxruntime"), calibrated).shipped(PrecisionMap(Precision.INT8))
     assert drafted == ["picture"]
 
 
@@ -219,7 +220,8 @@ def test_one_output_that_mixes_the_samples_of_a_batch_is_not_hidden_by_the_other
     sheet = Sheet(("picture", "matte"), ((8, 8), (2, 2)))
     seen, matte = np.full((2, 3, 8, 8), 7, np.uint8), np.full((2, 3, 2, 2), 7, np.uint8)
     together, alone = sheet.joined([seen, matte]), sheet.joined([seen[:1], matte[:1] + 2])
-    stage = SimpleNamespace(inputs=SimpleNamespace(batch_size=2, alone=lambda _: {}), places=(0, 1))
+    batch = SimpleNamespace(count_from=lambda _: 2, alone=lambda _: {}, loop=ONCE)
+    stage = SimpleNamespace(inputs=batch, places=(0, 1))
     check_batch(together, stage, 0, lambda _: alone)
     with pytest.raises(ScoreError, match=r"another than alone: by 2\.0 of 255 levels"):
         check_batch(together, stage, 0, lambda _: alone, sheet)

@@ -19,7 +19,8 @@ from qsens.core.trial import Study, Trial
 from qsens.report.write import make_report
 from qsens.run.folder import spec_for_folder
 from qsens.run.journal import read_journal
-from qsens.run.open import open_sweep, sample_warnings
+from qsens.run.open import open_sweep
+from qsens.run.opening_notes import sample_warnings
 from qsens.run.paths import RunPaths
 from qsens.zoo.clips.clip_set import FACE_SHAPE, MEL_SHAPE
 from qsens.zoo.metrics.lip_sync import spoken_runs
