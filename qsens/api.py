@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qsens.calibration.shared_samples import read_shared_samples
 from qsens.core.errors import BudgetError, SpecError
-from qsens.core.interfaces import Decision, Progress
+from qsens.core.interfaces import Decision, Hear, Progress, unheard
 from qsens.core.maps import anchor_trial, int8_share, map_to_ship
 from qsens.core.metric_names import headline_metric
 from qsens.core.precision import Precision
@@ -21,7 +21,7 @@ from qsens.deploy.bundle import ExportedBundle, ExportOptions, export_bundle
 from qsens.deploy.chosen_map import chosen_maps
 from qsens.deploy.verify import checked_files, verify_engine
 from qsens.device.check import BundleReport
-from qsens.repair.repair import kept_stages, stage_texts, summary_of
+from qsens.repair.repair import kept_stages, summary_of
 from qsens.report.write import make_report
 from qsens.run.calibrated_graph import calibrated_graph
 from qsens.run.checked_ranges import checked_workload
@@ -55,8 +55,6 @@ from qsens.selection.choose import Selection, has_scored, limits_of
 from qsens.selection.precision_map_file import write_document
 from qsens.selection.starting_map import start_text
 
-Hear = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -82,10 +80,6 @@ def _show_nothing(done: int, total: int, label: str) -> None:
     """A `Progress` for callers that look at nothing."""
 
 
-def _hear_nothing(line: str) -> None:
-    """A `Hear` for callers that read nothing."""
-
-
 def sweep(
     spec: SweepSpec,
     out: Path,
@@ -93,7 +87,7 @@ def sweep(
     trust_checkpoint: bool = False,
     pool: WorkerPool | None = None,
     progress: Progress = _show_nothing,
-    hear: Hear = _hear_nothing,
+    hear: Hear = unheard,
 ) -> FinishedRun:
     """The whole journey of a spec in the run folder `out`; the same call resumes it.
 
@@ -104,9 +98,9 @@ def sweep(
         QsensError: with what is wrong and what to do; trials that ended are in the folder.
         StoppedError: after a signal to stop; the same call goes on.
     """
-    if spec.model is not None and ":" in spec.model:
-        hear(f"Exporting {spec.model} to ONNX")
-    job = _opened(spec, out, pool, trust_checkpoint=trust_checkpoint)
+    wished = spec_for_folder(spec, out)
+    hear(f"Opening {spec.checkpoint or spec.model}, for {out}")
+    job = _opened(wished, out, pool, trust_checkpoint=trust_checkpoint)
     for line in (*opening_notes(job), *_resuming_notes(spec, job)):
         hear(line)
     runner = None if pool is None else runner_on(pool, trust_checkpoint=trust_checkpoint, hear=hear)
@@ -124,11 +118,10 @@ def sweep(
 
     hear("Choosing a map and writing the report")
     finished = finish_run(study, job.spec, out, compare)
-    return replace(finished, survivals=_survivals(job, finished), start=_start_text(job, finished))
+    return replace(finished, survivals=_survivals(job, finished, hear), start=_start_text(job, finished))
 
 
 def _opened(spec: SweepSpec, out: Path, pool: WorkerPool | None, *, trust_checkpoint: bool) -> OpenedSweep:
-    spec = spec_for_folder(spec, out)
     start = start_of_sweep(spec, out)
     job = open_sweep(
         spec if pool is None else with_fixed_threads(spec), trust_checkpoint=trust_checkpoint, start=start
@@ -161,11 +154,12 @@ def _start_text(job: OpenedSweep, finished: FinishedRun) -> str | None:
     return start_text(study, job.start, Precision(spec.float_precision), limits, selection)
 
 
-def _survivals(job: OpenedSweep, finished: FinishedRun) -> tuple[Survival, ...]:
+def _survivals(job: OpenedSweep, finished: FinishedRun, hear: Hear) -> tuple[Survival, ...]:
     study = finished.study
     trial = finished.selection.trial if finished.selection else anchor_trial(study, Precision.INT8)
     if job.spec.target is not None or trial is None or not int8_share(study, trial):
         return ()
+    hear("Trying what each target at hand would leave of the map (not with --for TARGET)")
     calibrated = calibrated_graph(job, RunPaths(finished.folder), _show_nothing)
     shipped = map_to_ship(trial, study.layers, job.spec.float_precision)
     return survivals(calibrated, shipped)
@@ -176,7 +170,7 @@ def score_maps(
     out: Path,
     *,
     progress: Progress = _show_nothing,
-    hear: Hear = _hear_nothing,
+    hear: Hear = unheard,
     runner: RunnerFactory | None = None,
 ) -> Study:
     """Calibrate once, then build and score map after map, until the strategy has no more to ask.
@@ -202,14 +196,11 @@ def score_maps(
         keep_connections(out, job.graph)
         for line in folder.record_provenance(job.contents(), job.generator.weights_read):
             hear(f"Warning: since this run began, {line}")
-        calibrate = cache(lambda: checked_workload(job, folder, progress))
+        calibrate = cache(lambda: checked_workload(job, folder, progress, hear))
         evaluator = runner_of(job, folder, calibrate, runner)
         shared = read_shared_samples(folder.shared_samples_path)
         for text in filter(None, [shared and shared.text()]):
             hear(f"Warning: {text}")
-        stages = kept_stages(folder.repair_path)
-        for text in stage_texts(stages):
-            hear(f"Repair: {text}")
         study = try_maps(
             job.graph.layers,
             strategy=job.strategy,
@@ -224,7 +215,8 @@ def score_maps(
             calibrate(), folder, study, lambda tried: _chosen_trial(tried, job.spec, out), progress
         )
         write_decisions(folder.decisions_path, decisions_of(job.strategy, study.layers, study.trials))
-        return replace(study, other_work=job.graph.other_work, repair=summary_of(stages))
+        repair = summary_of(kept_stages(folder.repair_path))
+        return replace(study, other_work=job.graph.other_work, repair=repair)
 
 
 def _chosen_trial(study: Study, spec: SweepSpec, out: Path) -> Trial | None:
@@ -303,7 +295,7 @@ def export(
     *,
     trials: Sequence[int] = (),
     trust_checkpoint: bool = False,
-    hear: Hear = _hear_nothing,
+    hear: Hear = unheard,
 ) -> Iterator[ExportedBundle]:
     """Bundles that rebuild and check their engines, each written when it is asked for.
 

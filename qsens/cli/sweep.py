@@ -61,8 +61,6 @@ def sweep(
     runs = planned_runs(checkpoints, options)
     with open_pool(workers.workers, workers.cluster) as pool:
         for run in runs:
-            if not as_json:
-                _hear(f"Opening {run.spec.checkpoint or run.spec.model}, for {run.out}")
             finished.append(sweep_and_finish(run, as_json=as_json, pool=pool))
     if len(runs) > 1 and not as_json:
         click.echo(f"\n{together_text(runs, finished)}")

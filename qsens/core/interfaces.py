@@ -327,7 +327,14 @@ class Demo(Protocol):
         ...
 
 
+Hear = Callable[[str], None]
+
+
+def unheard(line: str) -> None:
+    """A `Hear` for callers that read nothing."""
+
+
 class Progress(Protocol):
-    """Hears how far a run is; the command line draws a bar with it."""
+    """Hears how far a run is; the command line draws a bar with it. A label `phase: detail` has its own."""
 
     def __call__(self, done: int, total: int, label: str) -> None: ...

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from qsens.core.errors import RunFolderError, SpecError, SshError
 from qsens.core.files import write_error
-from qsens.core.interfaces import Progress
+from qsens.core.interfaces import Hear, Progress
 from qsens.core.plugins import create
 from qsens.core.targets import target_named
 from qsens.core.trial import Study
@@ -41,7 +41,6 @@ BUNDLE_FILE = "bundle.json"
 EARLIER = "earlier"
 DEFAULT_REPEATS = 50
 BUSY = 1.0
-Hear = Callable[[str], None]
 
 
 @dataclass(frozen=True)

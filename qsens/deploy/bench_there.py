@@ -1,12 +1,12 @@
 """A bench on a device over SSH: maps of a run or a bundle's map go there as bundles, and times come back."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from qsens.core.errors import BuildError, SpecError, SshError, VerificationError
-from qsens.core.interfaces import Progress
+from qsens.core.interfaces import Hear, Progress
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.core.targets import Target, declared_targets, target_named
@@ -21,8 +21,6 @@ from qsens.device.bundle_files import FLAVOURS, Bundle
 from qsens.device.leftovers import temporary_folder
 from qsens.device.plain_values import PlainValue
 from qsens.run.reopen import ReopenedRun
-
-Hear = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import numpy as np
 
 from qsens.core.errors import RunFolderError, ScoreError, SpecError, VerificationError
 from qsens.core.files import write_error
+from qsens.core.interfaces import Hear, unheard
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import finite
 from qsens.core.targets import Target, target_named
@@ -133,16 +134,12 @@ class ExportedBundle:
         return self.agreed.returned
 
 
-def _hear_nothing(line: str) -> None:
-    """For callers that read nothing."""
-
-
 def export_bundle(
     run: ReopenedRun,
     chosen: ChosenMap,
     options: ExportOptions,
     *,
-    hear: Callable[[str], None] = _hear_nothing,
+    hear: Hear = unheard,
 ) -> ExportedBundle:
     """Export one map; an earlier bundle at the same place is replaced once the new one is complete.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from qsens import api
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import Progress
+from qsens.core.interfaces import Hear, Progress
 from qsens.deploy.bench_folder import DEFAULT_REPEATS, BenchedFolder, BenchWishes, bench_folders
 from qsens.deploy.bundle import GOLDEN_SAMPLES, ExportedBundle, ExportOptions
 from qsens.deploy.ssh import PYTHON, Device
@@ -27,7 +27,7 @@ from qsens.device.check import BundleReport, report_problems, report_text
 from qsens.python.plain_errors import plain_errors
 from qsens.python.progress import shown_progress
 from qsens.python.run import PathText
-from qsens.python.sweep import Hear, say
+from qsens.python.sweep import say
 
 
 @plain_errors

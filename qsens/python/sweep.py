@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,7 +15,7 @@ from qsens import api
 from qsens.calibration.given import GivenData
 from qsens.calibration.plays import open_own_loop, sample_inputs
 from qsens.core.errors import SpecError
-from qsens.core.interfaces import InputSpec, Progress
+from qsens.core.interfaces import Hear, InputSpec, Progress
 from qsens.core.own_code import lending, name_of_own
 from qsens.core.plugins import create
 from qsens.core.spec import SweepSpec, merge_values, spec_from_values
@@ -36,7 +36,6 @@ from qsens.run.start import start_of_sweep
 from qsens.run.workers import open_pool
 from qsens.scoring.feature_session import user_cache_folder
 
-Hear = Callable[[str], None]
 _OWN_CODE = frozenset({"metrics", "strategy", "extractor"})
 _LOOP = "loop"
 # Inputs of these sources are in no sample that a caller gives.

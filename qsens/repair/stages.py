@@ -1,7 +1,7 @@
 """The stages of a repair, in order; each is taken only where samples that it was not fitted to improve."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -12,14 +12,14 @@ import numpy as np
 from qsens.calibration.ranges import Ranges
 from qsens.calibration.splits import SampleView, spread_places
 from qsens.core.errors import BuildError, DataError, install_hint
-from qsens.core.interfaces import OutputRule, Progress, SampleSet
+from qsens.core.interfaces import Hear, OutputRule, Progress, SampleSet, unheard
 from qsens.engines.lowering.exact import FP16_MAXIMUM, OVERFLOW_MARGIN
 from qsens.engines.lowering.plan import LoweringOptions, LoweringPlan
 from qsens.repair.candidates import range_candidates
 from qsens.repair.channel_scales import LARGEST_EXPONENT, ScalableLayer, scalable_layers
 from qsens.repair.picture_error import PictureError
 from qsens.repair.range_search import search_ranges
-from qsens.repair.repair import Repair, StageResult, load_repair, repair_digest, save_repair
+from qsens.repair.repair import Repair, StageResult, load_repair, repair_digest, save_repair, stage_texts
 from qsens.repair.tries import Tries
 from qsens.repair.weights import compensate_weights
 
@@ -53,7 +53,8 @@ def stages_of(recipe: str) -> tuple[str, ...]:
 class Subject:
     """Everything a repair is made from: the calibrated plan, and the calibration samples.
 
-    `apart_from` is the digest of the evaluation set where samples were left out that are in it too.
+    `apart_from` is the digest of the evaluation set where samples were left out that are in it too. `hear` is
+    told what a stage did when it ends.
     """
 
     plan: LoweringPlan
@@ -64,6 +65,7 @@ class Subject:
     threads: int
     progress: Progress
     apart_from: str | None = None
+    hear: Hear = unheard
 
     @cached_property
     def parts(self) -> tuple[SampleSet, SampleSet]:
@@ -112,12 +114,24 @@ def make_repair(subject: Subject, recipe: str, path: Path) -> Repair:
     repair = load_repair(path, digests[1:]) or Repair(digests[0])
     done = digests.index(repair.digest)
     tries = Tries(path.with_name("repair-tries.jsonl"), digests[-1])
+    told = _tell(subject, repair.stages)
     for stage, digest in zip(stages[done:], digests[done + 1 :], strict=True):
         repair = replace(_with_stage(subject, repair, stage, tries), digest=digest)
         save_repair(path, repair)
+        # Stages that are left out for one reason share a sentence.
+        if repair.stages[-1].left_out is None:
+            told += _tell(subject, repair.stages[told:])
+    _tell(subject, repair.stages[told:])
     # A stop between the two lines above and below leaves the file to the next call.
     tries.remove()
     return repair
+
+
+def _tell(subject: Subject, stages: Sequence[StageResult]) -> int:
+    """Say what stages did; returns their number."""
+    for text in stage_texts(stages):
+        subject.hear(f"Repair: {text}")
+    return len(stages)
 
 
 def recipe_digest(ranges: Ranges, stages: tuple[str, ...], apart_from: str | None = None) -> str:

@@ -13,7 +13,7 @@ from qsens.calibration.shared_samples import (
     shared_samples,
 )
 from qsens.calibration.splits import SampleView
-from qsens.core.interfaces import Progress
+from qsens.core.interfaces import Hear, Progress, unheard
 from qsens.core.precision import PrecisionMap
 from qsens.core.spec import SweepSpec
 from qsens.engines.lowering.lower import LoweredGraph, lower_graph
@@ -45,7 +45,9 @@ class CalibratedGraph:
         return lower_graph(self.plan, precision_map, self.ranges, self.options, flavour=flavour)
 
 
-def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> CalibratedGraph:
+def calibrated_graph(
+    job: OpenedSweep, folder: RunPaths, progress: Progress, hear: Hear = unheard
+) -> CalibratedGraph:
     """Calibrate and repair, or read what an earlier run left in the folder. Raises as `measure_ranges`."""
     measured, spec = measured_graph(job, folder, progress), job.spec
     shared, feeds = _shared_samples(job, folder, progress), calibration_feeds(job, folder, progress)
@@ -58,6 +60,7 @@ def calibrated_graph(job: OpenedSweep, folder: RunPaths, progress: Progress) -> 
         spec.threads,
         progress,
         apart_from=job.evaluation.digest if shared.places else None,
+        hear=hear,
     )
     repair = make_repair(subject, spec.stages_of_repair, folder.repair_path)
     effect_of(subject, repair, folder.repair_effect_path)

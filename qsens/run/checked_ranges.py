@@ -11,9 +11,10 @@ from qsens.calibration.range_check import (
     save_range_check,
 )
 from qsens.calibration.splits import SampleView, spread_places
-from qsens.core.interfaces import Progress, SampleSet
+from qsens.core.interfaces import Hear, Progress, SampleSet
 from qsens.engines.lowering.plan import LoweringPlan
-from qsens.run.evaluate import calibrated_workload
+from qsens.run.calibrated_graph import calibrated_graph
+from qsens.run.evaluate import workload_of
 from qsens.run.loop import silent
 from qsens.run.looped import recorded
 from qsens.run.open import OpenedSweep
@@ -21,14 +22,17 @@ from qsens.run.paths import RunPaths
 from qsens.run.stages import Workload
 
 
-def checked_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress) -> Workload:
+def checked_workload(opened: OpenedSweep, folder: RunPaths, progress: Progress, hear: Hear) -> Workload:
     """The calibrated workload of a run; the check of its ranges is kept in the run folder.
+
+    `hear` is told what was done to repair INT8.
 
     Raises:
         DataError: if a sample cannot be read.
         RunFolderError: if the check cannot be written.
     """
-    workload = calibrated_workload(opened, folder, progress)
+    calibrated = calibrated_graph(opened, folder, progress, hear)
+    workload = workload_of(opened, calibrated, folder, progress)
     samples, path = workload.samples, folder.range_check_path
     kept = read_range_check(path)
     if kept is None or kept.key != check_key(workload.ranges, samples):

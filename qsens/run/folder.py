@@ -189,6 +189,7 @@ def spec_for_folder(spec: SweepSpec, path: Path) -> SweepSpec:
     A run that was begun before a key, or without what is its default now, keeps doing what it did.
 
     Raises:
+        RunFolderError: if it was made with another spec, as far as can be told before anything is opened.
         SpecError: if its `spec.toml` was edited into something that is not a spec.
     """
     if not RunPaths(path).spec_path.exists():
@@ -199,7 +200,10 @@ def spec_for_folder(spec: SweepSpec, path: Path) -> SweepSpec:
         for key, value in {**CAME_LATER, **EARLIER_DEFAULTS}.items()
         if getattr(before, key) == value and getattr(spec, key) == getattr(default, key)
     }
-    return SweepSpec.from_mapping({**spec.to_mapping(), **kept})
+    wished = SweepSpec.from_mapping({**spec.to_mapping(), **kept})
+    # What is open in these two is settled by what is opened.
+    _check_same_spec(RunPaths(path), replace(wished, output=before.output, extractor=before.extractor))
+    return wished
 
 
 def _spec_in(paths: RunPaths) -> SweepSpec:

@@ -36,6 +36,10 @@ def try_maps_here(
     return try_maps(layers, strategy=strategy, runner=runner, journal=journal, progress=progress)
 
 
+# The phase of FP32's map.
+_REFERENCE = "reference: "
+
+
 def _no_yardsticks(_: Trial) -> tuple[Yardstick, ...]:
     """For studies that are scored without any."""
     return ()
@@ -65,17 +69,18 @@ def try_maps(
         StoppedError: after Ctrl-C.
     """
 
-    def score(requests: Sequence[Request], later: int = 0) -> None:
+    def score(requests: Sequence[Request], phase: str = "") -> None:
         def hear(done: int, unfinished: int, request: Request) -> None:
-            label = map_title(requested_map(request), layers)
-            progress(done, done + unfinished + later, label)
+            title = map_title(requested_map(request), layers)
+            progress(done, done + unfinished, f"{phase}{title}")
 
         MapsInOrder(requests, runner, journal).evaluate(hear)
 
     try:
         anchors = untried(anchor_maps(layers).values(), journal.trials)
         first = 0 if journal.trials else 1
-        score(anchors[:first], later=len(anchors) - first)
+        # Counted by itself: yardsticks come before the other maps.
+        score(anchors[:first], _REFERENCE)
         scored = yardsticks(journal.trials[0])
 
         def trials() -> tuple[Trial, ...]:
@@ -123,7 +128,11 @@ def silent(done: int, total: int, label: str) -> None:
 def expecting(planned: PlannedMaps | None, progress: Progress) -> Progress:
     """`progress`, told from the start of as many maps as are planned."""
     least = 0 if planned is None else len(planned.in_order)
-    return lambda done, total, label: progress(done, max(total, least), label)
+
+    def told(done: int, total: int, label: str) -> None:
+        progress(done, total if label.startswith(_REFERENCE) else max(total, least), label)
+
+    return told
 
 
 def plan_maps(layers: Sequence[Layer], strategy: Strategy) -> PlannedMaps:

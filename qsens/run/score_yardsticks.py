@@ -14,7 +14,7 @@ import numpy as np
 
 from qsens.core.alterations import Alteration
 from qsens.core.errors import QsensError
-from qsens.core.interfaces import Accumulator, Measurement, Metric, Progress, ScoredBatch
+from qsens.core.interfaces import Accumulator, Hear, Measurement, Metric, Progress, ScoredBatch
 from qsens.core.trial import Trial, Yardstick
 from qsens.run.evaluate import Evaluator
 from qsens.run.evidence import Baseline
@@ -28,7 +28,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Made = TypeVar("Made")
 # Pictures are altered in so many threads while the extractor reads those before them.
 _THREADS = 2
-Hear = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +63,7 @@ class YardstickScorer:
             self.progress(place, len(missing), f"yardsticks: FP32's pictures after {alteration.title}")
             found.append(self._scored(evaluator, alteration))
             keep_yardsticks(path, digest, found)
+        self.progress(len(missing), len(missing), "yardsticks: scored")
         return tuple(found)
 
     def _scored(self, evaluator: Evaluator, alteration: Alteration) -> Yardstick:

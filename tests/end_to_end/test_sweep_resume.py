@@ -228,3 +228,11 @@ def test_a_project_that_was_moved_goes_on(tmp_path, monkeypatch):
     result = sweep(Path("generator.onnx"), "photos", Path("reports/first"))
     assert result.exit_code == 0, result.stderr
     assert without_durations(tmp_path / "moved/reports/first") == expected
+
+
+def test_a_changed_option_is_refused_before_anything_is_opened(run, generator, photos, monkeypatch):
+    monkeypatch.setattr("qsens.api.open_sweep", lambda *_, **__: pytest.fail("opened"))
+    result = sweep(generator, photos, run, "--ranges", "mse")
+    assert result.exit_code == 1
+    assert 'was made with another spec: range_method: "minmax" -> "mse"' in result.stderr
+    assert "Opening" not in result.stderr

@@ -79,9 +79,23 @@ def setup() -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def made(setup, tmp_path_factory):
+def said():
+    """Every word of the repair that the tests share, in order."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def made(setup, said, tmp_path_factory):
     path = tmp_path_factory.mktemp("repair") / "repair.npz"
-    return make_repair(subject(setup), "auto", path), path
+    told = replace(subject(setup), progress=lambda done, total, label: said.append(label), hear=said.append)
+    return make_repair(told, "auto", path), path
+
+
+def test_each_stage_tells_what_it_did_before_the_next_one_begins(made, said):
+    ends = [place for place, line in enumerate(said) if line.startswith("Repair: ")]
+    assert [said[place].split(" ")[2] for place in ends] == ["ranges", "weights"]
+    assert any(line.startswith("repair: weights") for line in said[ends[0] + 1 : ends[1]])
+    assert not any(line.startswith("repair: weights") for line in said[: ends[0]])
 
 
 def error_of(setup: Prepared, repair: Repair, samples: Noise) -> float:

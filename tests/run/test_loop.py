@@ -100,7 +100,7 @@ def test_anchors_come_first_then_the_strategy_until_it_ends(sweep):
 def test_progress_says_how_many_are_done_and_known(sweep):
     sweep(Fixed(PrecisionMap(FP16, ((LAYERS[0].name, INT8),))))
     assert sweep.heard == [
-        (0, 4, "all FP32"),
+        (0, 1, "reference: all FP32"),
         (1, 4, "all FP16"),
         (2, 4, "all INT8"),
         (3, 4, "first 1 INT8, last 4 FP16"),
@@ -117,7 +117,7 @@ def test_a_strategy_that_wants_scores_is_not_asked_to_plan(sweep):
     guided = Guided(PrecisionMap(FP16, ((LAYERS[0].name, INT8),)))
     assert plan_without_scores(LAYERS, guided) is None
     assert len(sweep(guided).trials) == 4
-    assert [total for _, total, _ in sweep.heard] == [3, 3, 3, 4, 4]
+    assert [total for _, total, _ in sweep.heard] == [1, 3, 3, 4, 4]
 
 
 def test_a_strategy_that_refuses_the_layers_does_so_before_the_first_map(sweep):
