@@ -38,7 +38,7 @@ def generator_and_photographs(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(f"photographs/{index}.png")
 
 
-@pytest.mark.usefixtures("generator_and_photographs")
+@pytest.mark.usefixtures("generator_and_photographs", "no_figures")
 def test_python_example_does_what_it_shows():
     results = doctest.testfile(str(README), module_relative=False)
     assert results.attempted >= 3

@@ -132,6 +132,8 @@ def test_a_signal_ends_a_command_with_its_code_and_is_named(name, code):
     assert (result.returncode, result.stderr) == (code, f"{words}\nHint: go on\n")
 
 
+# Each starts Python anew.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -150,6 +152,7 @@ def test_a_signal_at_a_bad_moment_ends_without_a_traceback(body, said):
     assert (result.returncode, result.stderr, result.stdout) == (143, said, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pause", "before"),
     [

@@ -61,14 +61,14 @@ def assert_says(result, message, hint, *, exit_code=1):
     ("name", "kept"),
     [
         ("ranges.npz", 4),
-        ("evidence/fp32-images.npy", 0),
-        ("evidence/trial-00000.npz", 0),
         ("evidence/trial-00005.npz", 5),
-        ("samples/trial-0006.npz", 6),
         ("spec.toml", 4),
-        ("layers.csv", 4),
-        ("provenance.json", 4),
         ("precision_map.json", MAPS),
+        pytest.param("evidence/fp32-images.npy", 0, marks=pytest.mark.slow),
+        pytest.param("evidence/trial-00000.npz", 0, marks=pytest.mark.slow),
+        pytest.param("samples/trial-0006.npz", 6, marks=pytest.mark.slow),
+        pytest.param("layers.csv", 4, marks=pytest.mark.slow),
+        pytest.param("provenance.json", 4, marks=pytest.mark.slow),
     ],
 )
 def test_a_disk_that_is_full_loses_nothing(name, kept, run, generator, photos):

@@ -84,6 +84,7 @@ def workers_of(process):
     return [child for child in children if "local_worker" in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_run_of_one_process(generator, photos, whole, tmp_path):
     result = sweep(generator, photos, tmp_path / "run", "--workers", "2")
     assert result.exit_code == 0, result.stderr

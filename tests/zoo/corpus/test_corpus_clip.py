@@ -65,10 +65,9 @@ def between_green_lips(picture):
     return int((below & ~is_lip).sum())
 
 
-@pytest.mark.parametrize("speaker", [1, 2])
-def test_the_picture_follows_the_truth(speaker):
+def test_the_picture_follows_the_truth():
     """What lies between the lips grows with the opening, whatever the head does."""
-    clip = make_clip(plan(speaker))
+    clip = make_clip(plan(speaker=1))
     lips = replace(clip.identity.lips, colour=np.array([0, 1, 0], np.float32), gloss=0.0)
     scene = replace(clip.scene, background=np.full((3, 96, 96), 0.5, np.float32))
     painted = replace(clip, scene=scene, identity=replace(clip.identity, lips=lips, beard=BeardStyle.NONE))

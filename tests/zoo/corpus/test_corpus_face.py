@@ -43,15 +43,14 @@ def gap_px(picture):
     return int(np.diff(rows).max()) - 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("opening", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize(("seed", "opening"), [(0, 0.3), (1, 0.6), (2, 1.0)])
 def test_the_gap_between_the_lips_is_the_opening(seed, opening):
     size = 384
     picture = draw(with_green_lips(seed, size), Mouth(opening), Pose(scale=1.1))
     assert gap_px(picture) == pytest.approx(WIDEST_GAP * opening * 1.1 * size / 2, abs=5)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_closed_lips_leave_no_gap(seed):
     assert gap_px(draw(with_green_lips(seed, 384), Mouth(0.0))) <= 8  # the line where they meet
 
@@ -72,7 +71,7 @@ def test_spread_and_rounded_mouths_differ_in_width():
     assert spread > 1.15 * rest > 1.5 * rounded
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_upper_half_does_not_give_the_mouth_away(seed):
     random = np.random.default_rng(seed)
     shift, angle = random.uniform(-0.06, 0.06, 2), random.uniform(-0.13, 0.13, 3)

@@ -107,15 +107,14 @@ def test_a_folder_in_use_is_refused(finished):
 
 KINDS = [
     ("talker", {}),
-    pytest.param("expert", {}, marks=pytest.mark.slow),
-    pytest.param("teacher", {"sync": "middle"}, marks=pytest.mark.slow),
-    pytest.param(
-        "student", {"kd": False, "sync": "threshold", "sync_threshold": 99.0}, marks=pytest.mark.slow
-    ),
-    pytest.param("student", {"teacher_mode": "online", "teacher_width": 0.125}, marks=pytest.mark.slow),
+    ("expert", {}),
+    ("teacher", {"sync": "middle"}),
+    ("student", {"kd": False, "sync": "threshold", "sync_threshold": 99.0}),
+    ("student", {"teacher_mode": "online", "teacher_width": 0.125}),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "values"), KINDS)
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     make_spec, small_networks, kind, values
@@ -133,6 +132,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
         assert one["loss"] == other["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_whoever_listens_for_a_signal_hears_of_it_when_the_run_is_saved(make_spec, number):
     spec, heard = make_spec("talker", "run"), []
@@ -197,6 +197,7 @@ def test_a_checkpoint_of_somebody_else_does_not_run_and_a_damaged_one_is_named(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_minutes_that_run_out_leave_weights_that_are_marked(make_spec):
     spec = make_spec("talker", max_minutes=1e-9)
     result = train(spec, silent)
@@ -226,6 +227,7 @@ def test_a_student_without_teacher_and_a_teacher_without_expert_are_told(make_sp
         module_of(make_spec("teacher", sync_weight=0.6, gan_weight=0.6, sync="none"))
 
 
+@pytest.mark.slow
 def test_distill_is_what_the_entry_point_promises(make_spec, small_networks, teacher_file, tmp_path):
     values = plain_values(make_spec("student", teacher=str(teacher_file), steps=2))
     del values["kind"], values["out"]
@@ -240,6 +242,7 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_reports(make_spec, tmp_path):
     values = plain_values(make_spec("talker"))
     lines = [
