@@ -17,6 +17,7 @@ from typing import Any
 import nncf
 import numpy as np
 import openvino
+from nncf.common.quantization.structs import QuantizationScheme
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 
 from qsens.calibration.batches import Feed, InputCache
@@ -138,7 +139,7 @@ def accuracy_controlled(opened: OpenedSweep, *, is_signed: bool, share: float) -
 def _parameters(*, is_signed: bool) -> AdvancedQuantizationParameters:
     if not is_signed:
         return AdvancedQuantizationParameters()
-    signed = QuantizationParameters(mode=nncf.QuantizationScheme.SYMMETRIC, signedness_to_force=True)
+    signed = QuantizationParameters(mode=QuantizationScheme.SYMMETRIC, signedness_to_force=True)
     return AdvancedQuantizationParameters(activations_quantization_params=signed)
 
 
