@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qsens.core.layer import Layer
 from qsens.core.maps import Direction, anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study, Trial
 from qsens.report.comparable import reference_of, scored_trials
-from qsens.report.figures.block_axis import cut_middle, short_names
+from qsens.report.figures.block_axis import layer_titles
 from qsens.report.figures.boundary_curve import BoundaryCurve, BoundaryLine, boundary_curve, boundary_lines
 from qsens.report.figures.sensitivity import Effect, Sensitivity
 from qsens.report.figures.tradeoff import Family, tradeoff
@@ -31,17 +30,17 @@ def run_data(content: PageContent) -> dict[str, Any]:
     headline = headline_metrics(study.metrics)
     metrics = (*headline, *(metric for metric in study.metrics if metric not in headline))
     baseline, families = anchor_trial(study, Precision.FP32), _families(study, metrics)
-    int8, short_layers = anchor_trial(study, Precision.INT8), _tick_texts(study.layers)
+    int8, titles = anchor_trial(study, Precision.INT8), layer_titles(study.layers, _LONGEST_TICK)
     return {
         "name": content.run_name,
         "layers": [
             {
                 "name": layer.name,
-                "short": short,
+                "short": titles[layer.name],
                 "block": layer.block,
                 "reason": reason.text if (reason := content.reasons.get(layer.name)) else "",
             }
-            for layer, short in zip(study.layers, short_layers, strict=True)
+            for layer in study.layers
         ],
         "places": [timings.place for timings in content.timings],
         "trials": [_trial_data(content, trial, families) for trial in study.trials],
@@ -51,14 +50,6 @@ def run_data(content: PageContent) -> dict[str, Any]:
         "int8": None if int8 is None else int8.number,
         "walks": _walks(study, metrics),
     }
-
-
-def _tick_texts(layers: Sequence[Layer]) -> list[str]:
-    """Names of layers for an axis; where they stay long without their shared parts, places and blocks."""
-    names = short_names([layer.name for layer in layers])
-    if all(len(name) <= _LONGEST_TICK for name in names):
-        return names
-    return [f"{layer.index} {cut_middle(layer.block, _LONGEST_TICK - 4)}" for layer in layers]
 
 
 def _trial_data(content: PageContent, trial: Trial, families: dict[int, Family]) -> dict[str, Any]:
@@ -115,6 +106,7 @@ def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
         ],
         "fronts": [_front(content, metric, place) for place in range(-1, len(content.timings))],
         "effects": [] if effects is None else _effects(effects),
+        "effect_limits": [] if effects is None else _effect_limits(effects),
     }
 
 
@@ -164,6 +156,12 @@ def _effects(found: Sensitivity) -> list[dict[str, Any]]:
         for effect in found.effects
         if math.isfinite(effect.value)
     ]
+
+
+def _effect_limits(found: Sensitivity) -> list[tuple[str, float]]:
+    """The effects that reach the limit, one for each way to change a layer."""
+    limits = {effect.origin: found.limit_of(effect.label) for effect in reversed(found.effects)}
+    return [(origin, limit) for origin, limit in limits.items() if limit is not None and math.isfinite(limit)]
 
 
 def _effect(effect: Effect, *, has_other_units: bool) -> dict[str, Any]:

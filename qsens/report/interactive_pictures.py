@@ -3,13 +3,14 @@
 import base64
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from qsens.calibration.splits import spread_places
+from qsens.report.difference_maps import LEVELS, Difference
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # Characters of base64 of one run, and over all runs of a page; the charting library takes 2 million more.
@@ -21,6 +22,8 @@ _FORMS = (
     *((128, 4), (128, 3), (96, 3), (64, 3), (64, 2), (64, 1), (48, 1), (32, 1)),
 )
 _TRIED, _DOZEN = 6, 12
+# Of the characters, what is left for pictures where maps come with them.
+_WITHOUT_MAPS = 0.7
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class PackedPictures:
 
     `data` by trial number: base64 of the zlib stream of uint8 (K, 3, height, width), RGB; FP32's pictures
     as they are, those of other trials minus FP32's modulo 256. `psnr` by trial number: dB of each picture
-    as the generator made it, `None` for identical ones. `note` says what was left out, if anything.
+    as the generator made it, `None` for identical ones. `maps` by trial number: base64 of the zlib stream
+    of uint8 (K, height, width), FLIP's error from 0 to `most_of_maps`; none where FLIP is not at hand.
+    `note` says what was left out, if anything.
     """
 
     width: int
@@ -39,6 +44,8 @@ class PackedPictures:
     data: Mapping[int, str]
     psnr: Mapping[int, Sequence[float | None]]
     note: str
+    maps: Mapping[int, str] = field(default_factory=dict)
+    most_of_maps: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the page."""
@@ -49,6 +56,8 @@ class PackedPictures:
             "baseline": self.baseline,
             "data": {str(number): text for number, text in self.data.items()},
             "psnr": {str(number): list(values) for number, values in self.psnr.items()},
+            "maps": {str(number): text for number, text in self.maps.items()},
+            "mostOfMaps": self.most_of_maps,
             "note": self.note,
         }
 
@@ -58,21 +67,26 @@ def pack_pictures(
     baseline: int | None,
     most_characters: int = MOST_OF_A_RUN,
     first: Sequence[int] = (),
+    difference: Difference = LEVELS,
 ) -> PackedPictures | None:
     """Pictures within `most_characters`; `None` without FP32's pictures.
 
     samples: by trial number, uint8 (K, 3, H, W), 0 to 255, RGB; those of another shape than FP32's are left
     out. Beyond the limit those of all but about a dozen trials are left out, then the pictures get smaller
     and fewer, at last those of more trials are left out; `first` are the trials that are left out last.
+    With another `difference` than levels, which the page sees by itself, its maps of what is shown come too.
     """
     if baseline is None or baseline not in samples:
         return None
     reference = samples[baseline]
     alike = [number for number in samples if samples[number].shape == reference.shape]
     wanted = [baseline, *(number for number in first if number in alike)]
+    has_maps = difference is not LEVELS
+    most_characters = int(most_characters * (_WITHOUT_MAPS if has_maps else 1.0))
     form, size = _form_within(samples, alike, wanted, most_characters)
     kept = _spread(alike, wanted, min(len(alike), int(most_characters / size)))
     shown = _shrunk(reference[:1], form[0])
+    maps, most = _maps(samples, kept, baseline, form, difference) if has_maps else ({}, 0.0)
     return PackedPictures(
         width=shown.shape[3],
         height=shown.shape[2],
@@ -81,7 +95,33 @@ def pack_pictures(
         data=_encoded(samples, kept, baseline, form),
         psnr={number: _psnr(samples[number][: form[1]], reference[: form[1]]) for number in kept},
         note=_note(reference, shown, form[1], len(alike) - len(kept)),
+        maps=maps,
+        most_of_maps=most,
     )
+
+
+def _maps(
+    samples: Mapping[int, Array],
+    numbers: Sequence[int],
+    baseline: int,
+    form: tuple[int, int],
+    difference: Difference,
+) -> tuple[dict[int, str], float]:
+    """Maps of the pictures as they are shown, and the largest value in them, which 255 stands for."""
+    side, count = form
+    reference = _shrunk(samples[baseline][:count], side)
+    found = {
+        number: difference.of(_shrunk(samples[number][:count], side), reference)
+        for number in numbers
+        if number != baseline
+    }
+    most = max((float(values.max()) for values in found.values()), default=0.0)
+    shares = {number: values / (most or 1.0) for number, values in found.items()}
+    return {number: _text(np.rint(255 * share).astype(np.uint8)) for number, share in shares.items()}, most
+
+
+def _text(values: Array) -> str:
+    return base64.b64encode(zlib.compress(values.tobytes(), 6)).decode()
 
 
 def _form_within(
@@ -115,7 +155,7 @@ def _encoded(
     found = {}
     for number in numbers:
         shown = reference if number == baseline else _shrunk(samples[number][:count], side) - reference
-        found[number] = base64.b64encode(zlib.compress(shown.tobytes(), 6)).decode()
+        found[number] = _text(shown)
     return found
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from qsens.core.layer import Block, Layer, blocks_of
 
 Connections = Mapping[str, tuple[str, ...]]
-# Pixels: the tallest layer, and the least that a layer gets however little it computes.
-_TALLEST, _LEAST, _BLOCK_LEAST = 64.0, 7.0, 80.0
+# Pixels: the tallest layer and the tallest block, and the least that each gets however little it computes.
+_TALLEST, _TALLEST_BLOCK, _LEAST, _BLOCK_LEAST = 64.0, 150.0, 7.0, 80.0
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,23 @@ def network_layout(layers: Sequence[Layer], connections: Connections | None) -> 
     edges = _chain(len(blocks)) if connections is None else _edges(blocks, connections)
     columns = _columns(len(blocks), edges)
     lanes = _lanes(columns, edges)
-    most = max((layer.macs for layer in layers), default=0) or 1
+    pixels = _pixels_per_mac(blocks)
     placed = tuple(
-        PlacedBlock(block.name, columns[place], lanes[place], _sized(block, most))
+        PlacedBlock(block.name, columns[place], lanes[place], _sized(block, pixels))
         for place, block in enumerate(blocks)
     )
     return NetworkLayout(placed, edges)
 
 
-def _sized(block: Block, most: int) -> tuple[PlacedLayer, ...]:
+def _pixels_per_mac(blocks: Sequence[Block]) -> float:
+    layer = max((layer.macs for block in blocks for layer in block.layers), default=0)
+    block = max((sum(layer.macs for layer in block.layers) for block in blocks), default=0)
+    return min(_TALLEST / (layer or 1), _TALLEST_BLOCK / (block or 1))
+
+
+def _sized(block: Block, pixels: float) -> tuple[PlacedLayer, ...]:
     least = min(_LEAST, _BLOCK_LEAST / len(block.layers))
-    return tuple(PlacedLayer(layer, max(least, _TALLEST * layer.macs / most)) for layer in block.layers)
+    return tuple(PlacedLayer(layer, max(least, pixels * layer.macs)) for layer in block.layers)
 
 
 def _chain(count: int) -> tuple[tuple[int, int], ...]:

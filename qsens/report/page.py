@@ -14,6 +14,7 @@ from qsens.core.metric_names import axis_title
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Study
 from qsens.device.visible_text import visible_text
+from qsens.report.difference_maps import difference_of
 from qsens.report.findings import Finding, Severity
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import MOST_CHARACTERS, MOST_OF_A_RUN, pack_pictures
@@ -71,7 +72,11 @@ def interactive_scripts(runs: Sequence[PageContent]) -> str:
     for content in runs:
         baseline = anchor_trial(content.study, Precision.FP32)
         packed = pack_pictures(
-            content.samples, None if baseline is None else baseline.number, share, _first(content)
+            content.samples,
+            None if baseline is None else baseline.number,
+            share,
+            _first(content),
+            difference_of(content.study),
         )
         values.append({**run_data(content), "pictures": None if packed is None else packed.to_json()})
     return (

@@ -8,12 +8,21 @@ from qsens.core.other_work import other_work_text
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.report.page_content import PageContent
+from qsens.report.page_ladder import ladder_list
 from qsens.report.page_text import WORDS, escape
 from qsens.selection.reason_groups import fold_reasons
-from qsens.selection.reasons import Reason
+from qsens.selection.reasons import Reason, ReasonKind
 from qsens.selection.yardsticks import place_sentences
 
 _MOST_NAMED = 8
+# Why layers stay in float, for somebody who reads nothing else.
+_IN_FLOAT = {
+    ReasonKind.COSTLY: "with this in INT8 too, pictures are worse than the limit",
+    ReasonKind.TOGETHER: "with all of this in INT8 too, pictures are worse than the limit",
+    ReasonKind.CANNOT: "pinned, or the engine has no INT8 for this",
+    ReasonKind.NOT_TRIED: "nothing was scored with this in INT8 too",
+    ReasonKind.FREE: "the limit would hold with this in INT8 too",
+}
 
 
 def answer_section(content: PageContent) -> str:
@@ -24,12 +33,15 @@ def answer_section(content: PageContent) -> str:
     else:
         head = f"<strong>{escape(answer_text(study, chosen))}</strong>"
         why = _why(study, chosen, content.reasons)
-    lines = [*([content.verdict] if content.verdict else []), *_on_a_scale(content)]
+    lines = [content.verdict] if content.verdict else []
     if study.other_work:
         lines.append(other_work_text(study.layers, study.other_work))
-    text = escape(" ".join(lines))
+    scale = f"<p>{escape(' '.join(_on_a_scale(content)))}</p>{ladder_list(content)}"
     notes, command = _notes(content.notes), _command(content.command)
-    return f'<div class="answer">{head}{command}{why}<p>{text}</p>{notes}</div>'
+    return (
+        f'<div class="answer">{head}{why}{scale}<p class="faint">{escape(" ".join(lines))}</p>'
+        f"{command}{notes}</div>"
+    )
 
 
 def answer_text(study: Study, chosen: Trial) -> str:
@@ -76,14 +88,14 @@ def _named(members: Sequence[Layer], layers: Sequence[Layer]) -> str:
 
 
 def _on_a_scale(content: PageContent) -> list[str]:
-    """Sentences on what the chosen map, and INT8 everywhere, cost in familiar alterations."""
+    """Sentences on what INT8 everywhere, and the chosen map, cost in familiar alterations."""
     int8 = anchor_trial(content.study, Precision.INT8)
-    others = [] if int8 is content.chosen else [("INT8 everywhere", int8)]
-    return place_sentences(content.study, [("The chosen map", content.chosen), *others])
+    others = [] if int8 is content.chosen else [("The chosen map", content.chosen)]
+    return place_sentences(content.study, [("INT8 everywhere", int8), *others])
 
 
 def _why(study: Study, chosen: Trial, reasons: Mapping[str, Reason]) -> str:
-    """A word for the layers that stay in float for it, with the whole reason on demand, each said once."""
+    """A word and a few more for layers that stay in float, with the whole reason on demand, each once."""
     shown = built_map(chosen)
     in_float = [layer for layer in study.layers if shown[layer.name] is not Precision.INT8]
     parts = []
@@ -100,7 +112,8 @@ def _why(study: Study, chosen: Trial, reasons: Mapping[str, Reason]) -> str:
                 for group in fold_reasons(study.layers, alike)
             )
             parts.append(
-                f'<details class="why"><summary><b>{word}</b> {escape(named)}</summary>{prose}</details>'
+                f'<details class="why"><summary><b>{word}</b> {escape(named)}: {_IN_FLOAT[kind]}</summary>'
+                f"{prose}</details>"
             )
     return "".join(parts)
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 # One scope, in this order: later files use what earlier ones define.
 _SCRIPTS = (
-    *("page.js", "network.js", "pictures.js", "card.js", "charts.js", "chart_kinds.js", "compare.js"),
+    *("page.js", "network.js", "pictures.js", "card.js", "charts.js", "levels.js"),
+    *("chart_kinds.js", "compare.js"),
     "start.js",
 )
 

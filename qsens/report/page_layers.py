@@ -61,7 +61,7 @@ def _row(layer: Layer, columns: Sequence[_Column], content: PageContent) -> str:
 
 def _name_cell(layer: Layer) -> str:
     """The layer's name, and that of its node in the ONNX graph below it where it has another."""
-    name = escape(layer.name).replace(".", ".<wbr>")
+    name = escape(layer.name).replace(".", ".<wbr>").replace("_", "_<wbr>")
     node = "" if layer.node == layer.name else f'<br><small class="faint">{escape(layer.node)}</small>'
     return f'<td class="name">{name}{node}</td>'
 

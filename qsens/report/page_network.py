@@ -37,8 +37,8 @@ def network_picture(content: PageContent) -> str:
     for block in layout.blocks:
         for entry, top in zip(block.layers, drawing.tops(block), strict=True):
             name = entry.layer.name
-            precision = Precision.FP32 if chosen is None else chosen[name]
-            boxes.append(drawing.box(block, top, entry.height, (str(precision), costs[name], facts[name])))
+            colour = "undecided" if chosen is None else str(chosen[name])
+            boxes.append(drawing.box(block, top, entry.height, (colour, costs[name], facts[name])))
     labels = "".join(map(drawing.label, layout.blocks))
     edges = "".join(drawing.edge(layout.blocks[start], layout.blocks[end]) for start, end in layout.edges)
     title = f"The network: {len(layout.blocks)} blocks of {len(study.layers)} layers"

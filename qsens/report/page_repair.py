@@ -13,6 +13,7 @@ from qsens.report.page_tables import score_text, wide
 from qsens.report.page_text import escape
 from qsens.run.without_repair import ComparedMap
 
+_LONGEST_LINE = 48
 _INTRODUCTION = (
     "Before maps were tried, INT8 was made better. Errors are those of the pictures with INT8 everywhere, "
     "against FP32's, on calibration samples that the stage was not fitted to; a stage that does not bring "
@@ -111,8 +112,13 @@ def _folded(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
+def _cell(text: str) -> str:
+    """A cell; what would be a long line may break."""
+    return f"<td{' class=text' if len(text) > _LONGEST_LINE else ''}>{escape(text)}</td>"
+
+
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f'<th class="text">{escape(text)}</th>' for text in heads)
-    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    cells = ("".join(map(_cell, row)) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     return wide(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "Repair")

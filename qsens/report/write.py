@@ -4,7 +4,7 @@ import io
 import math
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,24 +114,30 @@ def page_content(run: Path, *, latency: Sequence[Path] = ()) -> PageContent:
 
 
 def _figures(found: RunContent) -> tuple[NamedFigure, ...]:
-    limits = {
-        metric: limit.threshold for metric, limit in found.limits.items() if math.isfinite(limit.threshold)
-    }
     of_trials = figures_of(
         found.study,
         chosen=None if found.chosen is None else found.chosen.number,
         samples=found.samples,
         paired_error=found.paired_error,
         timings=found.timings,
-        levels=Levels(found.floors, limits),
+        levels=Levels(found.floors, _finite_limits(found)),
     )
     return (*of_trials, *repair_figures(found.study, found.repair.effect))
 
 
+def _finite_limits(found: RunContent) -> dict[str, float]:
+    return {
+        metric: limit.threshold for metric, limit in found.limits.items() if math.isfinite(limit.threshold)
+    }
+
+
 def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
     run, study, chosen = found.run, found.study, found.chosen
+    limits = _finite_limits(found)
     effects = [
-        sensitivity_of(study, metric, found.paired_error) for metric in headline_metrics(study.metrics)
+        replace(entry, limit=limits.get(metric))
+        for metric in headline_metrics(study.metrics)
+        if (entry := sensitivity_of(study, metric, found.paired_error)) is not None
     ]
     return PageContent(
         run_name=visible_name(run.resolve().name),
@@ -152,7 +158,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         audit={}
         if chosen is None
         else load_audit(RunPaths(run).evidence, chosen.number, chosen.digest_of("audit")),
-        sensitivities=[entry for entry in effects if entry is not None],
+        sensitivities=effects,
         floors=found.floors,
         samples=found.samples,
         reasons=found.reasons,

@@ -28,7 +28,7 @@ from report_studies import (
 
 from qsens.core.metric_names import axis_title, format_value, headline_metrics, short_name
 from qsens.core.trial import Study, Yardstick
-from qsens.report.figures import sensitivity
+from qsens.report.figures import sensitivity_bars
 from qsens.report.figures.all_figures import Levels, figures_of
 from qsens.report.figures.block_axis import (
     block_spans,
@@ -40,7 +40,8 @@ from qsens.report.figures.block_axis import (
 from qsens.report.figures.boundary import boundary_figure
 from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
-from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
+from qsens.report.figures.sensitivity import sensitivity_of
+from qsens.report.figures.sensitivity_bars import sensitivity_figure
 from qsens.report.figures.style import (
     INK,
     LIMIT_LOOK,
@@ -176,7 +177,7 @@ def test_of_many_units_those_with_the_largest_effects_are_drawn(monkeypatch):
     found = sensitivity_of(isolating_study(SMALL), FID)
     by_size = sorted(found.of(found.labels[0]), key=lambda effect: -abs(effect.value))
     alone = replace(found, effects=found.of(found.labels[0]))
-    monkeypatch.setattr(sensitivity, "MOST_ROWS", 2)
+    monkeypatch.setattr(sensitivity_bars, "MOST_ROWS", 2)
     figure = sensitivity_figure(alone, "few")
     kept = {effect.name for effect in by_size[:2]}
     wanted = [effect.name for effect in alone.effects if effect.name in kept]

@@ -27,6 +27,7 @@ from report_studies import (
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Study
 from qsens.device.audit import LayerAudit
+from qsens.report.difference_maps import FLIP
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import pack_pictures
@@ -142,10 +143,23 @@ def test_effects_on_a_screen_are_a_series_of_their_own_and_a_block_is_apart():
 
 def test_a_layer_has_its_node_below_its_name_and_its_reason_before_numbers():
     table = layer_table(content_of(boundary_study(LAYERS), reasons={LAYERS[0].name: COSTLY}))
-    assert f'encode_1.<wbr>conv0<br><small class="faint">{LAYERS[0].node}</small>' in table
+    assert f'encode_<wbr>1.<wbr>conv0<br><small class="faint">{LAYERS[0].node}</small>' in table
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", table)
     assert heads[:3] == ["#", "layer", "why"]
     assert "ONNX node" not in heads
+
+
+def test_effects_have_the_limit_of_each_way_to_change_a_layer():
+    study = isolating_study(LAYERS)
+    found = replace(sensitivity_of(study, FID), limit=9.5)
+    metric = run_data(content_of(study, sensitivities=[found]))["metrics"][0]
+    starts = [study.anchors[name].score(FID).value for name in ("int8", "fp32")]
+    assert sorted(limit for _, limit in metric["effect_limits"]) == pytest.approx(
+        sorted(9.5 - start for start in starts)
+    )
+    assert {origin for origin, _ in metric["effect_limits"]} == {
+        effect["origin"] for effect in metric["effects"]
+    }
 
 
 def test_effects_and_fronts_name_their_trials():
@@ -169,6 +183,21 @@ def test_pictures_come_back_as_they_were():
     error = (samples[5][1].astype(float) - samples[0][1]) ** 2
     assert packed.psnr[5][1] == pytest.approx(10 * math.log10(255**2 / error.mean()), abs=1e-3)
     assert packed.psnr[0] == [None, None, None]
+
+
+def test_maps_of_flip_come_with_pictures_where_the_run_scored_it():
+    samples = pictures(boundary_study(LAYERS), count=2, size=16)
+
+    def by_red(images, reference):
+        return np.abs(images[:, 0].astype(np.float32) - reference[:, 0]) / 500
+
+    packed = pack_pictures(samples, 0, difference=replace(FLIP, of=by_red))
+    assert 0 not in packed.maps
+    for number in packed.maps:
+        values = np.frombuffer(zlib.decompress(base64.b64decode(packed.maps[number])), np.uint8)
+        expected = by_red(samples[number], samples[0])
+        assert values.reshape(2, 16, 16) / 255 * packed.most_of_maps == pytest.approx(expected, abs=0.003)
+    assert pack_pictures(samples, 0).maps == {}
 
 
 def test_large_pictures_are_averaged_down_and_many_are_left_out_within_the_limit():

@@ -16,7 +16,8 @@ from qsens.core.trial import Outcome, Score, Study, Trial
 from qsens.report.figures.boundary import boundary_figure
 from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
-from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
+from qsens.report.figures.sensitivity import sensitivity_of
+from qsens.report.figures.sensitivity_bars import sensitivity_figure
 from qsens.report.figures.strip import strip_choices
 from qsens.report.figures.tradeoff import tradeoff
 from qsens.report.findings import masks_damage

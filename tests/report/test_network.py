@@ -41,6 +41,12 @@ def test_a_branch_that_runs_first_stands_right_before_where_it_joins():
     assert [(block.column, block.lane) for block in found.blocks] == [(1, 1), (0, 0), (1, 0), (2, 0)]
 
 
+def test_a_block_of_many_layers_is_no_tower():
+    layers = tuple(layer(place, f"l{place}", "a" if place else "b", 10) for place in range(40))
+    (_, tower), (_, single) = (network_layout(shown, None).blocks for shown in (layers, layers[:2]))
+    assert tower.height < 4 * single.height
+
+
 def test_without_connections_blocks_stand_in_a_row_and_the_picture_says_so():
     found = network_layout(LAYERS, None)
     assert [block.column for block in found.blocks] == list(range(len(found.blocks)))
@@ -67,7 +73,7 @@ def test_a_reason_that_layers_share_is_said_once():
     page = answer_section(replace(content_of(study, reasons=reasons), chosen=chosen))
     assert page.count("beyond &lt;the&gt; limit") == 1
     assert "<b>costly</b> 2 of 6" not in page
-    assert "<b>costly</b> AE0, AE1</summary>" in page
+    assert "<b>costly</b> AE0, AE1: with this in INT8 too" in page
 
 
 def test_advice_fits_what_was_scored():

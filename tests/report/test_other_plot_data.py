@@ -17,12 +17,11 @@ from report_studies import (
 from qsens.core.layer import macs_share
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Score, Study, Trial
+from qsens.report.difference_maps import LEVELS, difference_of
 from qsens.report.figures.ends import ends_grid
 from qsens.report.figures.strip import (
-    LEVELS,
     StripChoice,
     amplification_for,
-    difference_of,
     image_strip,
     strip_choices,
     strip_figure,

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import find_chromium, opened
 from report_studies import (
@@ -23,6 +24,8 @@ from report_studies import (
 from qsens.core.interfaces import Decision
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Score, Study
+from qsens.report import page as page_module
+from qsens.report.difference_maps import FLIP
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.page import render_pages
 from qsens.report.page_content import PageContent, Picture
@@ -212,6 +215,27 @@ def test_the_slider_walks_the_boundary_over_the_same_input(page):
     assert pixel(page, "picture-map", 5, 9) == expected[3][0, :, 9, 5].tolist()
     page.locator(".factor").select_option("64")
     assert page.inner_text(".error-top") == "4.0 of 255 levels"
+
+
+def test_differences_are_shown_by_flip_where_it_is_at_hand(browser, tmp_path, monkeypatch):
+    def by_red(images, reference):
+        return np.abs(images[:, 0].astype(np.float32) - reference[:, 0]) / 255
+
+    monkeypatch.setattr(page_module, "difference_of", lambda study: replace(FLIP, of=by_red))
+    path = tmp_path / "flip.html"
+    path.write_text(render_pages([content_of(boundary_study(LAYERS))]))
+    with opened(browser, path) as (page, _):
+        page.wait_for_selector(".error-name:text-is('FLIP')")
+        page.locator(".factor").select_option("4")
+        page.wait_for_selector(".error-top:text-is('0.25 of 1')")
+        page.locator(".difference").select_option("levels")
+        page.wait_for_selector(".error-name:text-is('error')")
+
+
+def test_levels_are_named_at_the_right_where_there_is_room(page):
+    named = page.evaluate(f"{CHART}.layout.annotations.map(entry => entry.text)")
+    assert any(text.startswith("all INT8") for text in named)
+    assert "limit 8.300" in named
 
 
 def test_a_key_flips_the_map_to_fp32_and_the_frame_moves_by_keys(page):

@@ -1,16 +1,19 @@
 """Yardsticks on the page and beside value axes: which are shown, and that none covers another."""
 
+import re
 from dataclasses import replace
 
 import pytest
 from report_studies import boundary_study, ends_study, isolating_study, student_layers
 
+from qsens.core.alterations import Alteration
 from qsens.core.maps import IsolationKind
 from qsens.core.trial import Yardstick
 from qsens.report.figures.boundary import boundary_figure
 from qsens.report.figures.boundary_curve import boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
-from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
+from qsens.report.figures.sensitivity import sensitivity_of
+from qsens.report.figures.sensitivity_bars import sensitivity_figure
 from qsens.report.figures.style import new_figure
 from qsens.report.figures.tradeoff import tradeoff
 from qsens.report.figures.yardstick_axis import (
@@ -21,7 +24,9 @@ from qsens.report.figures.yardstick_axis import (
 )
 from qsens.report.interactive_data import run_data
 from qsens.report.page_content import PageContent
+from qsens.report.page_ladder import ladder_list
 from qsens.report.page_tables import score_table
+from qsens.selection.budget import Limit
 from qsens.selection.yardsticks import place_sentence
 
 
@@ -97,6 +102,23 @@ def test_the_page_tells_what_maps_cost_in_familiar_alterations(study):
 
     assert "<td>FP32 after noise of 1 level</td>" in row
     assert told.startswith("INT8 everywhere costs more than JPEG 95")
+
+
+def test_the_page_puts_maps_limit_and_alterations_in_the_order_of_the_score(study):
+    metric = study.metrics[0]
+    fp32, jpeg = study.anchors["fp32"].score(metric), study.yardsticks[0].score(metric)
+    limit = Limit(
+        metric, fp32.value, jpeg.difference, lower_is_better=True, alteration=Alteration.parse("jpeg:95")
+    )
+    content = PageContent("run", study, study.trials[-1], "", (), (), {}, "today")
+    steps = re.findall(
+        r'<li class="(\w+)">([^<]+) <small>', ladder_list(replace(content, limits={metric: limit}))
+    )
+
+    assert steps[0] == ("fp32", "FP32")
+    assert steps.index(("limit", "limit: JPEG 95")) < steps.index(("int8", "INT8 everywhere"))
+    assert ("alteration", "JPEG 95") not in steps
+    assert ladder_list(replace(content, study=replace(study, trials=()), chosen=None)) == ""
 
 
 def test_charts_that_move_have_them_too(study):

@@ -92,59 +92,18 @@ function yAxis(layout, metric, places) {
   return parts.join(" ");
 }
 
-// Where a map must stay: the line that the choice went by.
-function limitTraces(place, left, right) {
-  const { limit } = metricOf(data.runs[place]);
-  if (!limit || view.isOverlay || (view.isLog && limit.value <= 0)) {
-    return [];
+// Bands behind a chart of one run, and of single layers; after the levels, which set the margins.
+function addBands(layout, places, offset = 0) {
+  if (view.isOverlay && offset === 0) {
+    return;
   }
-  return [{ type: "scatter", mode: "lines", x: [left, right], y: [limit.value, limit.value], name: plain(limit.label),
-    hoverinfo: "name", line: { color: palette().limit, width: 2.5, dash: "dash" } }];
+  const width = chart().clientWidth - layout.margin.l - layout.margin.r;
+  const { shapes, annotations } = blockBands(data.runs[places[0]], width, offset);
+  Object.assign(layout, { shapes, annotations: [...(layout.annotations ?? []), ...annotations] });
 }
 
-function horizontal(name, value, last, more) {
-  return { type: "scatter", mode: "lines", x: [0, last], y: [value, value], name: plain(name), hoverinfo: "name", ...more };
-}
-
-function referenceTraces(place, last, lowest) {
-  const metric = metricOf(data.runs[place]), run = data.runs[place];
-  const dashes = { FP32: "solid", "all FP16": "dash", "all INT8": "dashdot" };
-  const lines = metric.references.filter((line) => valuesOf(place, line.trial)?.[0] !== null).map((line) => {
-    const value = valuesOf(place, line.trial);
-    const y = heightOf(value[0], lowest);
-    return horizontal(nameIn(place, `${line.label} ${value[2]}`), y, last, {
-      line: { color: cssColour("--faint"), width: 1.2, dash: dashes[line.label] ?? "longdash" },
-      customdata: [[place, line.trial], [place, line.trial]],
-    });
-  });
-  const floor = metric.floor;
-  const values = Object.values(metric.values).map((entry) => entry[0]).filter((value) => value !== null);
-  const isInside = floor && floor.value >= Math.min(...values) && floor.value <= Math.max(...values);
-  if (isInside && (!view.isLog || floor.value > 0)) {
-    lines.push(horizontal(nameIn(place, `${floor.label} ${floor.value.toPrecision(3)}`), floor.value, last, {
-      line: { color: cssColour("--faint"), width: 1, dash: "dot" },
-    }));
-  }
-  return lines;
-}
-
-// Ticks at the right end of the chart: what FP32's own pictures score after familiar alterations.
-function yardstickTraces(place, right, lowest) {
-  const metric = metricOf(data.runs[place]);
-  const shown = metric.yardsticks.filter((entry) => !view.isLog || entry[1] > 0);
-  if (!shown.length || view.isOverlay) {
-    return [];
-  }
-  return [{
-    type: "scatter", mode: "markers", name: "FP32 after alterations", hoverinfo: "text",
-    x: shown.map(() => 1.04 * right), y: shown.map((entry) => heightOf(entry[1], lowest)),
-    text: shown.map(([title, , value]) => plain(`FP32 after ${title}: ${value}`)),
-    marker: { symbol: "line-ew-open", size: 14, color: cssColour("--faint"), line: { width: 2, color: cssColour("--faint") } },
-  }];
-}
-
-// Bands behind the chart, one a run of layers of the same block, named where there is room.
-function blockBands(run, width, offset = 0) {
+// One band a run of layers of the same block, named where there is room.
+function blockBands(run, width, offset) {
   const shapes = [], annotations = [];
   let start = 0;
   run.layers.forEach((layer, place) => {
@@ -192,15 +151,17 @@ function boundaryChart(places, layout) {
         traces.push({ ...star(place, run.chosen, chosen[0], lowest), showlegend: index === 0 && !view.isOverlay });
       }
     });
-    traces.push(...(view.isOverlay ? [] : referenceTraces(place, run.layers.length, lowest)));
-    traces.push(...limitTraces(place, 0, run.layers.length));
-    traces.push(...yardstickTraces(place, run.layers.length, lowest));
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
   layout.xaxis.title = { text: "boundary b (layers 0 to b-1 lie before it)" };
   if (!view.isOverlay) {
-    Object.assign(layout, blockBands(data.runs[places[0]], chart().clientWidth - 80));
+    const count = data.runs[places[0]].layers.length;
+    layout.xaxis.range = [-0.03 * count, 1.03 * count];
   }
+  places.forEach((place) => {
+    drawLevels(place, levelsOf(place, lowest), traces, layout, [0, data.runs[place].layers.length]);
+  });
+  addBands(layout, places);
   return { traces, layout, note, points: pointsOf(traces) };
 }
 
@@ -209,7 +170,7 @@ function costOf(trial) {
 }
 
 function tradeoffChart(places, layout) {
-  const lowest = lowestPositive(places), traces = [];
+  const lowest = lowestPositive(places), traces = [], costs = [];
   places.forEach((place) => {
     const run = data.runs[place], metric = metricOf(run);
     const shown = run.trials.filter((trial) => trial.number in metric.values && costOf(trial) !== null);
@@ -235,13 +196,14 @@ function tradeoffChart(places, layout) {
     if (chosen) {
       traces.push({ ...star(place, run.chosen, costOf(chosen), lowest), showlegend: !view.isOverlay });
     }
-    const costs = shown.map(costOf);
-    traces.push(...limitTraces(place, Math.min(...costs), Math.max(...costs)));
-    traces.push(...yardstickTraces(place, Math.max(...costs), lowest));
+    costs.push(...shown.map(costOf));
   });
   const note = yAxis(layout, metricOf(data.runs[places[0]]), places);
   layout.xaxis.title = { text: view.cost < 0
-    ? "INT8 share of the multiply-accumulates (%)" : `ms, ${plain(currentRun().places[view.cost])}` };
+    ? "share of the work in INT8 (%)" : `ms, ${plain(currentRun().places[view.cost])}` };
+  places.forEach((place) => {
+    drawLevels(place, levelsOf(place, lowest), traces, layout, [Math.min(...costs), Math.max(...costs)]);
+  });
   return { traces, layout, note, points: pointsOf(traces) };
 }
 
@@ -276,7 +238,8 @@ function sensitivityChart(places, layout) {
     ticktext: ticks.map((place) => plain(run.layers[place].short)) });
   layout.yaxis.title = { text: `change of ${plain(metric.short)}` };
   layout.barmode = "group";
-  Object.assign(layout, blockBands(run, chart().clientWidth - 80, -0.5));
+  drawLevels(places[0], effectLevels(places[0]), traces, layout, [-0.5, run.layers.length - 0.5], [0]);
+  addBands(layout, places, -0.5);
   const names = view.isOverlay && places.length > 1 ? ` Names of layers are those of ${run.name}.` : "";
   const screens = hasScreens
     ? " Where a number of images is named, a screen scored only these: compare such bars with each other only." : "";

@@ -26,16 +26,27 @@ async function offerPictures() {
   fill(control("input"), inputs, worst);
   control("picture-note").textContent = pictures.note;
   offerWalks(run);
+  control("difference-choice").hidden = !hasMaps(run);
   await frameWorst(run, number);
   drawCompared();
 }
 
+const hasMaps = (run) => Object.keys(run.pictures.maps).length > 0;
+const isByFlip = (run) => hasMaps(run) && control("difference").value === "flip";
+
 async function frameWorst(run, number) {
   const input = Number(control("input").value);
-  const [baseline, pixels] = await Promise.all([pixelsOf(run, run.pictures.baseline), pixelsOf(run, number)]);
-  const found = pixels ? worstPlace(run.pictures, pixels, baseline, input) : { x: 0.5, y: 0.5, most: 32 };
+  const differences = await differencesOf(run, number, input, isByFlip(run));
+  const found = differences ? worstPlace(run.pictures, differences) : { x: 0.5, y: 0.5, most: 1 / 8 };
   Object.assign(compared, { x: found.x, y: found.y });
-  control("factor").value = FACTORS.filter((factor) => factor * found.most <= 255).at(-1) ?? 1;
+  control("factor").value = FACTORS.filter((factor) => factor * found.most <= 1).at(-1) ?? 1;
+}
+
+// Another way to see the difference has another scale.
+async function offerDifference() {
+  const run = data.runs[look.run], { x, y } = compared;
+  await frameWorst(run, hasPictures(run, run.int8) ? run.int8 : look.trial);
+  moveFrame(x, y);
 }
 
 function offerWalks(run) {
@@ -81,6 +92,8 @@ async function drawCompared() {
   const input = Math.min(Number(control("input").value), pictures.count - 1), request = compared.request += 1;
   const numbers = [pictures.baseline, look.trial, run.int8];
   const pixels = await Promise.all(numbers.map((number) => pixelsOf(run, number)));
+  const differences = await Promise.all(numbers.map((number, place) =>
+    differencesOf(run, pixels[place] ? number : pictures.baseline, input, isByFlip(run))));
   if (request !== compared.request) {
     return;
   }
@@ -92,10 +105,12 @@ async function drawCompared() {
     const shown = place === 1 && compared.isFlipped ? pixels[0] : pixels[place];
     drawColumn(name, pictures, shown, input);
     if (place) {
-      drawError(control(`${name}-error`), pictures, pixels[place] ?? pixels[0], pixels[0], input, factor);
+      drawDifference(control(`${name}-error`), pictures, differences[place], factor);
     }
   });
-  control("error-top").textContent = `${(255 / factor).toFixed(factor > 16 ? 1 : 0)} of 255 levels`;
+  control("error-name").textContent = isByFlip(run) ? "FLIP" : "error";
+  control("error-top").textContent = isByFlip(run)
+    ? `${Number((1 / factor).toPrecision(2))} of 1` : `${(255 / factor).toFixed(factor > 16 ? 1 : 0)} of 255 levels`;
   control("picture-map").dataset.trial = look.trial;
 }
 
@@ -150,6 +165,7 @@ function startCompared() {
   drawScale(control("error-scale"));
   all(".interactive .whole").forEach(startFrame);
   ["input", "factor"].forEach((name) => control(name).addEventListener("input", drawCompared));
+  control("difference").addEventListener("input", offerDifference);
   control("flip").addEventListener("click", flip);
   addEventListener("keydown", (event) => {
     if (event.key.toLowerCase() === "f" && !event.ctrlKey && !event.metaKey && !event.target.closest("input, select")) {

@@ -50,26 +50,47 @@ function drawPicture(canvas, pictures, pixels, input) {
   });
 }
 
-function drawError(canvas, pictures, pixels, baseline, input, factor) {
-  paint(canvas, pictures, (place, area) => {
+// Differences of one input from FP32's as shares of full scale, place by place: by FLIP, or by grey levels.
+async function differencesOf(run, trial, input, isFlip) {
+  const pictures = run.pictures, area = pictures.width * pictures.height;
+  if (isFlip) {
+    const bytes = await mapsOf(run, trial);
+    return bytes && Float32Array.from(bytes.subarray(area * input, area * (input + 1)), (value) => value / 255 * pictures.mostOfMaps);
+  }
+  const [pixels, baseline] = await Promise.all([pixelsOf(run, trial), pixelsOf(run, pictures.baseline)]);
+  return pixels && Float32Array.from({ length: area }, (_, place) => {
     let sum = 0;
     for (let colour = 0; colour < 3; colour += 1) {
       const at = area * (3 * input + colour) + place;
       sum += Math.abs(pixels[at] - baseline[at]);
     }
-    return heat(sum / 3 * factor / 255);
+    return sum / 3 / 255;
   });
 }
 
-// The middle, as shares of the sides, of the part with the largest error, and a level that few errors pass.
-function worstPlace(pictures, pixels, baseline, input) {
-  const { width, height } = pictures, area = width * height, cells = 12, sums = new Float64Array(cells * cells);
-  for (let at = 0; at < 3 * area; at += 1) {
-    const error = Math.abs(pixels[3 * area * input + at] - baseline[3 * area * input + at]);
-    const place = at % area, row = Math.floor(place / width), column = place % width;
-    sums[Math.floor(row * cells / height) * cells + Math.floor(column * cells / width)] += error;
+function mapsOf(run, trial) {
+  const { maps } = run.pictures, key = `${data.runs.indexOf(run)}/${trial}/maps`;
+  if (!(trial in maps)) {
+    return pixelsOf(run, trial).then((pixels) => pixels && new Uint8Array(pixels.length / 3));
   }
-  const largest = Math.max(...sums), worst = sums.indexOf(largest), most = 4 * largest * cells * cells / (3 * area);
+  if (!pictureCache.has(key)) {
+    pictureCache.set(key, inflate(maps[trial]));
+  }
+  return pictureCache.get(key);
+}
+
+function drawDifference(canvas, pictures, differences, factor) {
+  paint(canvas, pictures, (place) => heat(differences[place] * factor));
+}
+
+// The middle, as shares of the sides, of the part with the largest difference, and a share that few pass.
+function worstPlace(pictures, differences) {
+  const { width, height } = pictures, cells = 12, sums = new Float64Array(cells * cells);
+  differences.forEach((value, place) => {
+    const row = Math.floor(place / width), column = place % width;
+    sums[Math.floor(row * cells / height) * cells + Math.floor(column * cells / width)] += value;
+  });
+  const largest = Math.max(...sums), worst = sums.indexOf(largest), most = 4 * largest * cells * cells / differences.length;
   const middle = (cell) => Math.min(Math.max((cell + 0.5) / cells, 0.1), 0.9);
   return { x: middle(worst % cells), y: middle(Math.floor(worst / cells)), most };
 }

@@ -12,12 +12,14 @@ from qsens.core.metric_names import axis_title, headline_metrics, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.repair.effect import RepairEffect
+from qsens.report.difference_maps import LEVELS, difference_of
 from qsens.report.figures.boundary import boundary_figure
 from qsens.report.figures.boundary_curve import BoundaryCurve, boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
 from qsens.report.figures.repair import repair_figure
-from qsens.report.figures.sensitivity import sensitivity_figure, sensitivity_of
-from qsens.report.figures.strip import LEVELS, difference_of, image_strip, strip_choices, strip_figure
+from qsens.report.figures.sensitivity import sensitivity_of
+from qsens.report.figures.sensitivity_bars import sensitivity_figure
+from qsens.report.figures.strip import image_strip, strip_choices, strip_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
 from qsens.run.floors import Floor
 from qsens.selection.choose import PairedError, no_paired_error

@@ -14,7 +14,7 @@ from qsens.core.maps import Direction
 from qsens.core.metric_names import axis_title, interval_method, short_name
 from qsens.core.precision import Precision
 from qsens.report.figures.block_axis import label_blocks, label_height
-from qsens.report.figures.boundary_curve import BoundaryCurve, BoundaryLine, BoundaryPoint
+from qsens.report.figures.boundary_curve import CHOSEN_LINE, BoundaryCurve, BoundaryLine
 from qsens.report.figures.style import (
     BLUE,
     CHOSEN,
@@ -85,7 +85,7 @@ def _draw_curve(axes: Axes, curve: BoundaryCurve) -> None:
     for line in curve.lines:
         _draw_line(axes, line)
     if curve.chosen is not None:
-        _mark_chosen(axes, curve.chosen)
+        _mark_chosen(axes, curve.chosen.boundary, curve.chosen.value)
     set_scale(axes, curve.scale, _drawn_values(curve))
     better = "lower is better" if curve.lower_is_better else "higher is better"
     axes.set_ylabel(f"{_folded(axis_title(curve.metric))}\n({better})", fontsize=TEXT - 0.5, color=INK)
@@ -114,10 +114,10 @@ def _draw_line(axes: Axes, line: BoundaryLine) -> None:
         )
 
 
-def _mark_chosen(axes: Axes, point: BoundaryPoint) -> None:
+def _mark_chosen(axes: Axes, boundary: float, value: float) -> None:
     axes.plot(
-        [point.boundary],
-        [point.value],
+        [boundary],
+        [value],
         "*",
         color=CHOSEN,
         markeredgecolor=INK,
@@ -138,6 +138,8 @@ def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
         colour, style = FLOOR_LOOK if is_floor else LIMIT_LOOK if label == LIMIT else _reference_look(label)
         if math.isfinite(value):
             axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
+            if label.startswith(CHOSEN_LINE):
+                _mark_chosen(axes, curve.layers, value)
         labels.append(SideLabel(value_label(label, value), value, colour))
     draw_side_labels(axes, [*labels, *tick_labels(axes, curve.yardsticks)], _PANEL_HEIGHT - 0.3)
 
@@ -181,9 +183,14 @@ def _legend_entries(curves: Sequence[BoundaryCurve], chosen_label: str) -> dict[
         entries[_line_label(line)] = handle
     if any(point.differs for curve in curves for line in curve.lines for point in line.points):
         entries["built differently from the request"] = marker_handle("o", FAINT, "white", 5)
-    if any(curve.chosen for curve in curves):
+    if any(curve.chosen or _has_chosen_line(curve) for curve in curves):
         entries[chosen_label] = marker_handle("*", INK, CHOSEN, 12)
     return entries
+
+
+def _has_chosen_line(curve: BoundaryCurve) -> bool:
+    """Whether the chosen map is no cut: a level across the panel, with the mark at its end."""
+    return any(line.label.startswith(CHOSEN_LINE) for line in curve.references)
 
 
 def _line_label(line: BoundaryLine) -> str:

@@ -12,6 +12,7 @@ from qsens.report.figures.yardstick_axis import YardstickTick, yardstick_ticks
 from qsens.run.floors import Floor
 
 BROAD_SPAN = 20.0
+CHOSEN_LINE = "chosen"
 # Cuts, both ends counted, that make a curve.
 _FEWEST = 4
 
@@ -207,7 +208,7 @@ def _reference_lines(study: Study, scored: Sequence[Scored], chosen: int | None)
         if trial is not None:
             labels[trial.number] = "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
     if chosen is not None:
-        labels.setdefault(chosen, f"chosen, trial {chosen}")
+        labels.setdefault(chosen, f"{CHOSEN_LINE}, trial {chosen}")
     found = [entry for entry in scored if entry.trial.number in labels]
     return tuple(
         ReferenceLine(labels[entry.trial.number], entry.value, entry.half_width, entry.trial.number)

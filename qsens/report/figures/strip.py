@@ -1,9 +1,8 @@
 """Image strips: the same inputs under several maps, with amplified error maps against FP32."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from qsens.core.metric_names import short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
 from qsens.report.comparable import scored_trials
+from qsens.report.difference_maps import LEVELS, Difference
 from qsens.report.figures.boundary_curve import boundary_lines
 from qsens.report.figures.style import FAINT, INK, SMALL, TEXT, add_header, new_figure, set_layout
 from qsens.selection.choose import pareto_front
@@ -39,47 +39,6 @@ class StripChoice:
 
     trial: int
     title: str
-
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """A way to see how pictures differ from FP32's: both uint8 (K, 3, H, W) to float32 (K, H, W).
-
-    `name` heads a row of its maps, `title` says what they are; 0 to `full_scale`, in `unit`.
-    """
-
-    name: str
-    title: str
-    unit: str
-    full_scale: float
-    of: "Callable[[Array, Array], Array]"
-
-
-def _in_levels(images: "Array", reference: "Array") -> "Array":
-    return np.asarray(np.abs(images.astype(np.float32) - reference.astype(np.float32)).mean(axis=1))
-
-
-def _by_flip(images: "Array", reference: "Array") -> "Array":
-    from qsens.scoring.flip import difference_map  # its package is an extra
-
-    return np.stack([difference_map(*pair) for pair in zip(images, reference, strict=True)])
-
-
-LEVELS = Difference(
-    "error",
-    "absolute difference to FP32 averaged over colours",
-    "absolute error, 8-bit levels",
-    255.0,
-    _in_levels,
-)
-FLIP = Difference(
-    "FLIP", "what a person sees who flips between the picture and FP32's", "FLIP error, 0 to 1", 1.0, _by_flip
-)
-
-
-def difference_of(study: Study) -> Difference:
-    """FLIP where the run scored it and its package is here, else the absolute difference."""
-    return FLIP if "flip" in study.metrics and find_spec("flip_evaluator") else LEVELS
 
 
 @dataclass(frozen=True, eq=False)
