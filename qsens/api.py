@@ -45,6 +45,7 @@ from qsens.run.reopen import reopen_run
 from qsens.run.score_yardsticks import YardstickScorer
 from qsens.run.scored_layers import unscored_notes
 from qsens.run.start import check_start, keep_start, start_of_sweep
+from qsens.run.step_errors import write_step_errors
 from qsens.run.target import Survival, fitted_to_target, survivals, target_notes
 from qsens.run.without_repair import score_without_repair
 from qsens.run.worker_pools import WorkerPool
@@ -109,6 +110,7 @@ def sweep(
         hear(f"Warning: {warning}")
 
     def compare(chosen: Selection | None) -> None:
+        _follow_loop(job, study, None if chosen is None else chosen.trial, out)
         if not job.spec.compares_repair:
             return
         if study.repair is None or not study.repair.is_taken:
@@ -128,6 +130,14 @@ def _opened(spec: SweepSpec, out: Path, pool: WorkerPool | None, *, trust_checkp
     )
     check_start(start, job.graph.layers)
     return job
+
+
+def _follow_loop(job: OpenedSweep, study: Study, chosen: Trial | None, out: Path) -> None:
+    """Keep how the damage of INT8 and of the chosen map grows along the loop, where there is one."""
+    if job.spec.loop:
+        paths = RunPaths(out)
+        calibrated = calibrated_graph(job, paths, _show_nothing)
+        write_step_errors(job, calibrated, study, chosen, paths.step_errors_path)
 
 
 def _resuming_notes(asked: SweepSpec, job: OpenedSweep) -> list[str]:

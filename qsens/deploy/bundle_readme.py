@@ -47,7 +47,7 @@ With qsens at hand, `qsens verify FOLDER` runs the same checks, and `--score` sc
 ## Run it
 
 {usage}
-
+{loop}
 ## Files
 
 | file | |
@@ -98,6 +98,7 @@ def readme_text(
         exact=goldens["bounds"]["exact_psnr_db"],
         of_exact=goldens["exact_psnr_db"],
         usage=_usage(document, target, command or ""),
+        loop=_loop(document),
         flavour=document["flavour"],
         external="; its weights lie in `model.onnx.data`" if "model.onnx.data" in extra_files else "",
         more_files="".join(f"| `{name}` | {text} |\n" for name, text in extra_files.items()),
@@ -153,9 +154,12 @@ def _notice(notice: str | None) -> str:
 
 
 def _usage(document: Mapping[str, Any], target: Target, command: str) -> str:
-    places = {entry["name"]: place for place, entry in enumerate(document["inputs"])}
+    names = [entry["name"] for entry in document["inputs"]]
+    held = (document.get("loop") or {}).get("samples", names)
     feeds = ", ".join(
-        f"{entry['name']!r}: goldens['input_{places[entry['name']]}'][{_first(entry, document)}]"
+        f"{entry['name']!r}: goldens['input_{held.index(entry['name'])}'][{_first(entry, document)}]"
+        if entry["name"] in held
+        else f"{entry['name']!r}: np.zeros({_shape(entry, document)}, '{entry['dtype']}')"
         for entry in document["inputs"]
     )
     shapes = {entry["name"]: list(_shape(entry, document)) for entry in document["inputs"]}
@@ -165,6 +169,41 @@ def _usage(document: Mapping[str, Any], target: Target, command: str) -> str:
         shapes=shapes,
         command=command.rstrip(),
     )
+
+
+_LOOPED = """
+### The loop
+
+One call is not a picture: {what}.
+`qsens/device/{module}.py` plays it, and needs NumPy alone:
+
+```python
+# in this folder, with `run` a function from the inputs of one call to its outputs
+from pathlib import Path
+
+from qsens.device.bundle_files import read_bundle
+from qsens.device.goldens import bundle_goldens, run_in_batches
+
+bundle = read_bundle(Path("."))
+loop = bundle.opened_loop(bundle.batch)
+samples = bundle_goldens(bundle).inputs
+made = run_in_batches(run, samples, bundle.sample_inputs, bundle.batch, loop)
+```
+"""
+
+
+def _loop(document: Mapping[str, Any]) -> str:
+    loop = document.get("loop")
+    if loop is None:
+        return ""
+    options = loop["options"]
+    if loop["name"] == "recurrent":
+        pairs = ", ".join(f"`{made}` becomes `{source}`" for source, made in options["states"].items())
+        what = f"of one frame {pairs} of the next one of its clip, which begin as zeros"
+        return _LOOPED.format(what=what, module="loops")
+    steps, method = options.get("steps", 20), options.get("method", "ddim")
+    what = f"`{options['noisy']}` goes from noise to a picture in {steps} calls ({method})"
+    return _LOOPED.format(what=what, module="samplers")
 
 
 def _first(entry: Mapping[str, Any], document: Mapping[str, Any]) -> str:

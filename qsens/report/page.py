@@ -28,6 +28,7 @@ from qsens.report.page_content import (
 )
 from qsens.report.page_figures import figures_section
 from qsens.report.page_layers import layer_table
+from qsens.report.page_loop import loop_section
 from qsens.report.page_network import network_picture
 from qsens.report.page_repair import repair_section
 from qsens.report.page_tables import (
@@ -172,6 +173,7 @@ def _body(content: PageContent, *, is_interactive: bool) -> str:
             _scores(content),
             _search_section(content.decisions),
             figures_section(content.pictures, is_interactive=is_interactive),
+            loop_section(content.loop),
             repair_section(content.repair, content.study),
             _layers_section(content),
             _trials_section(content),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from qsens.calibration.recorded_calls import CallFacts
 from qsens.core.interfaces import Decision
 from qsens.core.trial import Study, Trial
 from qsens.device.audit import LayerAudit
@@ -13,6 +14,7 @@ from qsens.repair.repair import StageResult
 from qsens.report.figures.sensitivity import Sensitivity
 from qsens.report.findings import Finding
 from qsens.run.floors import Floor
+from qsens.run.step_errors import StepErrors
 from qsens.run.without_repair import ComparedMap
 from qsens.selection.budget import Limit
 from qsens.selection.reasons import Reason
@@ -71,6 +73,14 @@ class RepairContent:
     compared: Sequence[ComparedMap] = ()
 
 
+@dataclass(frozen=True)
+class LoopContent:
+    """The facts of the recorded calls and the errors along the loop; neither in a run without one."""
+
+    calls: CallFacts | None = None
+    errors: StepErrors | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class PageContent:
     """One run on the page.
@@ -83,7 +93,8 @@ class PageContent:
     `sensitivities` are effects of single layers, the headline metric's first; `floors` are what distances
     show where only the images differ, by metric; `samples` are pictures by trial number, uint8 (K, 3, H, W),
     0 to 255, RGB, of the same inputs for every trial; `reasons` says why a layer has its precision, by
-    layer name; `decisions` are the steps of a search; `repair` is what the run's repair did.
+    layer name; `decisions` are the steps of a search; `repair` is what the run's repair did,
+    `loop` how damage grows along its loop.
     """
 
     run_name: str
@@ -102,6 +113,7 @@ class PageContent:
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     decisions: Sequence[Decision] = ()
     repair: RepairContent = RepairContent()
+    loop: LoopContent = LoopContent()
     notes: Sequence[str] = ()
     command: str = ""
     limits: Mapping[str, Limit] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from qsens.calibration.recorded_calls import CallFacts
 from qsens.core.errors import QsensError
-from qsens.core.files import is_as_written
+from qsens.core.files import is_as_written, kept_record
 from qsens.core.metric_names import headline_metric, images_needed
 from qsens.core.spec import SweepSpec
 from qsens.core.spec_paths import with_paths
@@ -19,7 +20,7 @@ from qsens.core.trial import Study, Trial, untried
 from qsens.device.npz_sizes import read_arrays
 from qsens.repair.effect import read_effect
 from qsens.repair.repair import kept_stages
-from qsens.report.page_content import RepairContent
+from qsens.report.page_content import LoopContent, RepairContent
 from qsens.report.page_text import time_in_words
 from qsens.run.evidence import is_pictures, samples_path
 from qsens.run.floors import Floor, read_floors
@@ -29,6 +30,7 @@ from qsens.run.open_plugins import open_strategy
 from qsens.run.paired_errors import paired_errors
 from qsens.run.paths import RunPaths
 from qsens.run.start import kept_start
+from qsens.run.step_errors import read_step_errors
 from qsens.run.without_repair import compared_maps
 from qsens.selection.answer import ship_command
 from qsens.selection.budget import (
@@ -53,8 +55,8 @@ class RunContent:
 
     `chosen` is the trial whose map was selected, `verdict` on what grounds, `notes` what to know beside that,
     `reasons` why each layer has its precision in it, by layer name; `command` is what to type next, `limits`
-    by metric what a map must keep to; `repair` what its repair did; `samples` are pictures of all
-    scored trials, uint8 (K, 3, H, W), 0 to 255, RGB.
+    by metric what a map must keep to; `repair` what its repair did, `loop` how damage grows along its
+    loop; `samples` are pictures of all scored trials, uint8 (K, 3, H, W), 0 to 255, RGB.
     """
 
     run: Path
@@ -67,6 +69,7 @@ class RunContent:
     samples: Mapping[int, Array]
     reasons: Mapping[str, Reason]
     repair: RepairContent
+    loop: LoopContent
     notes: Sequence[str]
     command: str
     limits: Mapping[str, Limit]
@@ -96,6 +99,7 @@ def read_run(run: Path, latency: Iterable[Path] = ()) -> RunContent:
         repair=RepairContent(
             kept_stages(paths.repair_path), read_effect(paths.repair_effect_path), compared_maps(run, study)
         ),
+        loop=LoopContent(kept_record(CallFacts, paths.calls_path), read_step_errors(paths.step_errors_path)),
         notes=() if document is None else document.get("notes", ()),
         command=_next_command(run, study, spec, is_chosen=document is not None),
         limits=_limits(study, spec, document),

@@ -15,7 +15,7 @@ from qsens.core.csv_text import csv_text
 from qsens.core.files import write_atomically, write_error
 from qsens.core.metric_names import headline_metrics
 from qsens.device.visible_text import visible_name
-from qsens.report.figures.all_figures import Levels, NamedFigure, figures_of, repair_figures
+from qsens.report.figures.all_figures import Levels, NamedFigure, figures_of, loop_figures, repair_figures
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.style import render_png, render_svg
 from qsens.report.findings import findings_of
@@ -122,7 +122,9 @@ def _figures(found: RunContent) -> tuple[NamedFigure, ...]:
         timings=found.timings,
         levels=Levels(found.floors, _finite_limits(found)),
     )
-    return (*of_trials, *repair_figures(found.study, found.repair.effect))
+    chosen = None if found.chosen is None else found.chosen.number
+    of_loop = loop_figures(found.loop, chosen)
+    return (*of_trials, *of_loop, *repair_figures(found.study, found.repair.effect))
 
 
 def _finite_limits(found: RunContent) -> dict[str, float]:
@@ -164,6 +166,7 @@ def _content(found: RunContent, pictures: Sequence[Picture]) -> PageContent:
         reasons=found.reasons,
         decisions=read_decisions(RunPaths(run).decisions_path),
         repair=found.repair,
+        loop=found.loop,
         notes=found.notes,
         command=found.command,
         limits=found.limits,

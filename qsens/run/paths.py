@@ -52,6 +52,10 @@ class RunPaths:
         return self.path / "calls.json"
 
     @property
+    def step_errors_path(self) -> Path:
+        return self.path / "loop.json"
+
+    @property
     def call_arrays_path(self) -> Path:
         return self.path / "calls.npz"
 

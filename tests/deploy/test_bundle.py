@@ -17,10 +17,11 @@ from qsens.core.errors import RunFolderError, ScoreError, SpecError, Verificatio
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.schema import check_schema
 from qsens.core.targets import declared_targets
-from qsens.deploy.bundle import ExportOptions, _beside, exact_outputs, export_bundle
+from qsens.deploy.bundle import ExportOptions, _beside, export_bundle
 from qsens.deploy.bundle_document import relative_run
 from qsens.deploy.bundle_script import compare
 from qsens.deploy.chosen_map import map_of_trial
+from qsens.deploy.golden_samples import GoldenSamples, exact_outputs
 from qsens.deploy.verify import checked_files
 from qsens.device.bundle_files import read_bundle
 from qsens.device.goldens import bundle_goldens, picture_psnr, read_goldens
@@ -182,8 +183,9 @@ def test_a_failed_export_leaves_the_earlier_bundle(reopened, bundle, monkeypatch
 def test_an_output_that_is_no_number_is_named(reopened):
     (entry,) = reopened.graph.inputs
     broken = np.full((1, *entry.shape), np.nan, np.float32)
+    samples = GoldenSamples((), {entry.name: broken}, {entry.name: broken}, None)
     with pytest.raises(ScoreError, match=f"output {reopened.graph.outputs[0]!r} of the goldens") as caught:
-        exact_outputs(reopened, PrecisionMap(Precision.FP32), {entry.name: broken})
+        exact_outputs(reopened, PrecisionMap(Precision.FP32), samples)
     assert "the generator itself makes them" in caught.value.hint
 
 

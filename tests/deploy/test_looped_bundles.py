@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from tiny_loops import FRAMES, RECURRENT, SAMPLER, SMALL, noise_predictor, recurrent_generator, write_clips
-from tiny_models import conv_model
+from tiny_models import conv_model, run_model
 from tiny_photos import write_photos
 from tiny_sweeps import score_run
 
@@ -71,6 +71,17 @@ def test_the_second_frame_of_a_golden_clip_depends_on_the_first(tmp_path):
 
 
 def onnx_outputs(frame):
-    from tiny_models import run_model
-
     return run_model(recurrent_generator(), {"frame": frame, "h_in": np.zeros((1, 4, 8, 8), np.float32)})[0]
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "sampler"])
+def test_the_readme_plays_the_loop(tmp_path, monkeypatch, kind):
+    bundle = looped_run(tmp_path, kind)
+    text = (bundle / "README.md").read_text().partition("### The loop")[2]
+    monkeypatch.chdir(bundle)
+    model = recurrent_generator() if kind == "recurrent" else noise_predictor()
+    names = [value.name for value in model.graph.output]
+    known = {"run": lambda feed: dict(zip(names, run_model(model, dict(feed)), strict=True))}
+    exec(text.partition("```python\n")[2].partition("```")[0], known)
+    wanted = read_goldens(bundle / "goldens.npz").fp32[names[0]]
+    np.testing.assert_allclose(known["made"][names[0]], wanted, atol=1e-5)

@@ -16,11 +16,13 @@ from qsens.report.difference_maps import LEVELS, difference_of
 from qsens.report.figures.boundary import boundary_figure
 from qsens.report.figures.boundary_curve import BoundaryCurve, boundary_curve
 from qsens.report.figures.ends import ends_figure, ends_grid
+from qsens.report.figures.loop import loop_figure
 from qsens.report.figures.repair import repair_figure
 from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.figures.sensitivity_bars import sensitivity_figure
 from qsens.report.figures.strip import image_strip, strip_choices, strip_figure
 from qsens.report.figures.tradeoff import tradeoff, tradeoff_figure
+from qsens.report.page_content import LoopContent
 from qsens.run.floors import Floor
 from qsens.selection.choose import PairedError, no_paired_error
 from qsens.selection.timings import Timings
@@ -86,6 +88,17 @@ def repair_figures(study: Study, effect: RepairEffect | None) -> Iterator[NamedF
             "one that repair of ranges and weights does not make good."
         )
         yield NamedFigure("repair", "What repair bought", caption, repair_figure(effect, study.layers))
+
+
+def loop_figures(content: LoopContent, chosen: int | None) -> Iterator[NamedFigure]:
+    """The figure of a loop, where the run has one and its maps were played."""
+    if content.calls is not None and content.errors is not None:
+        caption = (
+            "A loop feeds back what the network made, and its damage with it: a line that climbs says that "
+            "errors gather, one that stays level that the network forgets them."
+        )
+        figure = loop_figure(content.errors, content.calls.steps, chosen)
+        yield NamedFigure("loop", "Along the loop", caption, figure)
 
 
 def _boundary_figures(study: Study, chosen: int | None, levels: Levels) -> Iterator[NamedFigure]:
