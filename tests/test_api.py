@@ -50,7 +50,7 @@ def test_an_export_that_takes_long_is_said_before_it_starts(tmp_path):
     lines = []
     with pytest.raises(QsensError, match="nowhere"):
         sweep(SweepSpec(model="nowhere:UNet"), tmp_path / "run", hear=lines.append)
-    assert lines == ["Exporting nowhere:UNet to ONNX"]
+    assert lines == [f"Opening nowhere:UNet, for {tmp_path / 'run'}"]
 
 
 def test_from_a_file_to_a_page(inputs, no_figures):
@@ -69,7 +69,7 @@ def test_from_a_file_to_a_page(inputs, no_figures):
     )
     assert len(run.trials) == 3 + 4
     assert heard[-1] == (7, 7)
-    assert lines[-1] == "Choosing a map and writing the report"
+    assert "Choosing a map and writing the report" in lines
     chosen = run.choose("1")
     assert chosen.int8_macs_share == 1.0
     assert chosen.layers["up"].reason

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_stages import made, setup, subject  # noqa: F401  (fixtures)
+from test_stages import made, said, setup, subject  # noqa: F401  (fixtures)
 
 from qsens.repair.effect import effect_of, read_effect
 from qsens.repair.repair import Repair

@@ -38,6 +38,7 @@ def test_the_sound_outlasts_the_frames_by_a_window():
     assert clip.samples.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_the_lips_lead_the_sound_by_the_lead():
     """Loudness follows the opening: their correlation is highest where the sound is `LEAD_S` later."""
     lags = np.arange(-0.10, 0.22, 0.01)

@@ -22,6 +22,7 @@ def test_counts_by_hand_of_a_convolution_its_norm_and_a_transposed_one():
     assert module.training
 
 
+@pytest.mark.slow
 def test_classifiers_have_the_published_parameters_and_cost(counted):
     by_name = {network.name: network for network in counted}
     for known in CLASSIFIERS:

@@ -26,6 +26,7 @@ def torchvision_weights(tmp_path, monkeypatch):
     return path, network
 
 
+@pytest.mark.slow
 def test_vgg16_stages_are_those_of_torchvision(torchvision_weights):
     path, network = torchvision_weights
     extractor = open_extractor("vgg16", path)
@@ -37,6 +38,7 @@ def test_vgg16_stages_are_those_of_torchvision(torchvision_weights):
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
 
 
+@pytest.mark.slow
 def test_auto_prefers_given_weights_then_the_cache_then_the_embedded_extractor(
     torchvision_weights, monkeypatch, tmp_path
 ):

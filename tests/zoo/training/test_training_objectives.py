@@ -155,6 +155,7 @@ def test_the_talkers_mouth_head_reads_the_sound_and_is_thrown_away(make_spec):
     assert set(module.kept_networks()) == {"generator"}
 
 
+@pytest.mark.slow
 def test_a_corpus_without_mouth_states_trains_without_the_head(make_spec, tmp_path):
     bare = write_tiny_corpus(tmp_path / "bare", clips=1, has_mouth=False)
     train(make_spec("talker", data=[str(bare)]), silent)

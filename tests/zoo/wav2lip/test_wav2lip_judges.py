@@ -116,6 +116,7 @@ def test_the_discriminator_sees_lower_halves_in_time_major_order(discriminator):
     assert not torch.equal(discriminator(changed), judged)
 
 
+@pytest.mark.slow
 def test_loads_the_published_forms(expert, discriminator, tmp_path):
     path = tmp_path / "lipsync_expert.pth"
     prefixed = {f"module.{key}": value for key, value in expert.state_dict().items()}
