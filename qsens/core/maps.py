@@ -129,7 +129,8 @@ def map_title(precision_map: PrecisionMap, layers: Sequence[Layer]) -> str:
     """A few words that name the map for people, for example `first 21 INT8, last 2 FP16`."""
     cuts = cuts_of(precision_map, layers)
     if len(cuts) == 2:
-        return f"all {(cuts[0].float_precision or Precision.INT8).upper()}"
+        side = cuts[0].float_precision or Precision.INT8
+        return _uniform_name(side, is_whole=all(precision_map[layer.name] is side for layer in layers))
     if cuts:
         return _cut_title(cuts[0], len(layers))
     isolations = isolations_of(precision_map, layers)
@@ -178,6 +179,17 @@ def anchor_maps(layers: Sequence[Layer]) -> dict[Precision, PrecisionMap]:
     for precision in (Precision.FP16, Precision.INT8):
         anchors[precision] = uniform_map(layers, precision)
     return anchors
+
+
+def anchor_name(precision: Precision, layers: Sequence[Layer]) -> str:
+    """The name of an anchor over these layers: `FP32`, `all INT8`, or `INT8 where it can be`."""
+    if precision is Precision.FP32:
+        return "FP32"
+    return _uniform_name(precision, is_whole=all(precision in layer.allowed for layer in layers))
+
+
+def _uniform_name(precision: Precision, *, is_whole: bool) -> str:
+    return f"all {precision.upper()}" if is_whole else f"{precision.upper()} where it can be"
 
 
 def anchor_trial(study: "Study", precision: Precision) -> "Trial | None":

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from qsens.calibration.range_check import RangeCheck
 from qsens.core.interfaces import Role
-from qsens.core.maps import anchor_trial
+from qsens.core.maps import anchor_name, anchor_trial
 from qsens.core.metric_names import Z95, extractor_name, facts_of, format_value, role_of, short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Outcome, Score, Study, Trial
@@ -56,7 +56,7 @@ def latency_findings(study: Study, timings: Timings, chosen: Trial | None) -> It
 
 def _times(study: Study, timings: Timings, chosen: Trial | None) -> Finding:
     named = [
-        (precision.upper() if precision is Precision.FP32 else f"all {precision.upper()}", trial)
+        (anchor_name(precision, study.layers), trial)
         for precision in Precision
         if (trial := anchor_trial(study, precision)) is not None
     ]

@@ -98,7 +98,10 @@ def _metric_data(content: PageContent, metric: str) -> dict[str, Any]:
         "lines": [] if curve is None else _lines(curve),
         "references": []
         if curve is None
-        else [{"label": line.label, "trial": line.trial} for line in curve.references],
+        else [
+            {"label": line.label, "trial": line.trial, "precision": line.precision}
+            for line in curve.references
+        ],
         "limit": _limit(content, metric),
         "floor": None if floor is None else {"label": floor.label, "value": floor.value},
         "yardsticks": [

@@ -227,9 +227,7 @@ def _layers_section(content: PageContent) -> str:
             "they differ the label is outlined."
         )
     if content.sensitivities:
-        notes.append(
-            "The score's change is against FP32, or against all INT8 where all but the layer is INT8."
-        )
+        notes.append("The score's change is against FP32, or against INT8 in it too where it alone is not.")
         images = content.sensitivities[0].screen_images
         if images is not None:
             notes.append(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from qsens.core.layer import Layer, blocks_of
 from qsens.core.maps import anchor_trial, built_map, int8_share
 from qsens.core.other_work import other_work_text
 from qsens.core.precision import Precision
@@ -10,6 +9,7 @@ from qsens.core.trial import Study, Trial
 from qsens.report.page_content import PageContent
 from qsens.report.page_ladder import ladder_list
 from qsens.report.page_text import WORDS, escape
+from qsens.selection.answer import kept_text, named_layers
 from qsens.selection.reason_groups import fold_reasons
 from qsens.selection.reasons import Reason, ReasonKind
 from qsens.selection.yardsticks import place_sentences
@@ -31,7 +31,7 @@ def answer_section(content: PageContent) -> str:
     if chosen is None:
         head, why = "<strong>No map has been chosen yet.</strong>", ""
     else:
-        head = f"<strong>{escape(answer_text(study, chosen))}</strong>"
+        head = f"<strong>{escape(kept_text(study, built_map(chosen), int8_share(study, chosen)))}</strong>"
         why = _why(study, chosen, content.reasons)
     lines = [content.verdict] if content.verdict else []
     if study.other_work:
@@ -42,49 +42,6 @@ def answer_section(content: PageContent) -> str:
         f'<div class="answer">{head}{why}{scale}<p class="faint">{escape(" ".join(lines))}</p>'
         f"{command}{notes}</div>"
     )
-
-
-def answer_text(study: Study, chosen: Trial) -> str:
-    """One or two sentences on the layers that stay in float and the share of the work in INT8."""
-    shown = built_map(chosen)
-    work = "work that is in layers" if study.other_work else "work"
-    share = f"{int8_share(study, chosen):.1%} of the {work}"
-    kept = {
-        precision: [layer for layer in study.layers if shown[layer.name] is precision]
-        for precision in (Precision.FP32, Precision.FP16)
-    }
-    count = sum(map(len, kept.values()))
-    total = len(study.layers)
-    if not count:
-        return f"All {total} layers run in INT8: {share}."
-    told = [
-        f"{_layers(len(members))} in {precision.upper()}: {_named(members, study.layers)}"
-        for precision, members in kept.items()
-        if members
-    ]
-    if count == total:
-        return f"No layer runs in INT8. Keep {'; '.join(told)}."
-    rest = total - count
-    runs = "The other one runs" if rest == 1 else f"The other {rest} run"
-    return f"Keep {'; '.join(told)}. {runs} in INT8: {share}."
-
-
-def _layers(count: int) -> str:
-    return "1 layer" if count == 1 else f"{count} layers"
-
-
-def _named(members: Sequence[Layer], layers: Sequence[Layer]) -> str:
-    """The blocks that layers are in, and how many of each where that is not all."""
-    wanted = {layer.name for layer in members}
-    names = []
-    for block in blocks_of(layers):
-        inside = [layer.name for layer in block.layers if layer.name in wanted]
-        if len(inside) == len(block.layers):
-            names.append(block.name)
-        elif inside:
-            names.append(f"{len(inside)} of {len(block.layers)} in {block.name}")
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _on_a_scale(content: PageContent) -> list[str]:
@@ -106,7 +63,7 @@ def _why(study: Study, chosen: Trial, reasons: Mapping[str, Reason]) -> str:
             if layer.name in reasons and reasons[layer.name].kind is kind
         }
         if alike:
-            named = _named([layer for layer in in_float if layer.name in alike], study.layers)
+            named = named_layers([layer for layer in in_float if layer.name in alike], study.layers)
             prose = "".join(
                 f"<p>{escape(group.names)}: {escape(group.text)}.</p>"
                 for group in fold_reasons(study.layers, alike)

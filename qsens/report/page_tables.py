@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qsens.core.alterations import title_of
 from qsens.core.layer import Layer
-from qsens.core.maps import anchor_trial, built_map, int8_share
+from qsens.core.maps import anchor_name, anchor_trial, built_map, int8_share
 from qsens.core.metric_names import Z95, axis_title, format_value, headline_metrics, short_name, shown_value
 from qsens.core.other_work import of_all_work
 from qsens.core.precision import Precision, PrecisionMap
@@ -25,8 +25,7 @@ def score_table(study: Study, chosen: Trial | None, timings: Sequence[Timings] =
     for precision in Precision:
         trial = anchor_trial(study, precision)
         if trial is not None:
-            name = "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
-            rows.append((name, trial, trial is chosen))
+            rows.append((anchor_name(precision, study.layers), trial, trial is chosen))
     if chosen is not None and not any(is_chosen for _, _, is_chosen in rows):
         rows.append(("chosen map", chosen, True))
     heads = ["map", "trial", "INT8 MACs", "size", *map(_time_head, timings), *map(short_name, study.metrics)]
@@ -220,11 +219,12 @@ def run_switch(runs: Sequence[PageContent]) -> str:
 
 
 def comparison(runs: Sequence[PageContent]) -> str:
-    """A row a run: FP32, all INT8 and the chosen map, and a warning where scores must not be compared."""
+    """A row a run: FP32, INT8 everywhere and the chosen map, and a warning where scores do not compare."""
     metrics = tuple(dict.fromkeys(metric for run in runs for metric in headline_metrics(run.study.metrics)))
     first, rest = metrics[:1], metrics[1:]
     heads = ["run", "layers", "scored", "chosen map", "INT8 MACs"]
-    heads += [f"{short_name(metric)}, {what}" for metric in first for what in ("FP32", "all INT8", "chosen")]
+    int8 = anchor_name(Precision.INT8, [layer for run in runs for layer in run.study.layers])
+    heads += [f"{short_name(metric)}, {what}" for metric in first for what in ("FP32", int8, "chosen")]
     heads += [f"{short_name(metric)}, chosen" for metric in rest]
     rows = [_row(content, first, rest) for content in runs]
     return (

@@ -10,6 +10,7 @@ from qsens.core.maps import (
     Direction,
     Ends,
     IsolationKind,
+    anchor_name,
     cuts_of,
     ends_of,
     isolations_of,
@@ -53,7 +54,10 @@ def test_pinned_layers_do_not_break_a_cut():
     requested = map_of(LAYERS, range(6)).with_layers([LAYERS[2].name], Precision.FP32)
     assert cuts_of(requested, layers) == (Cut(6, Direction.INT8_FIRST, Precision.FP16),)
     everywhere = PrecisionMap(Precision.INT8).with_layers([LAYERS[2].name], Precision.FP32)
-    assert map_title(everywhere, layers) == "all INT8"
+    assert map_title(everywhere, layers) == "INT8 where it can be"
+    assert anchor_name(Precision.INT8, layers) == "INT8 where it can be"
+    assert anchor_name(Precision.INT8, LAYERS) == "all INT8"
+    assert anchor_name(Precision.FP32, layers) == "FP32"
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (2, 3), (0, 4), (5, 0)])

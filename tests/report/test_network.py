@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from report_studies import anchors, boundary_study, layer, map_of, on_screen, screened, student_layers, trial
 
-from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Study
 from qsens.report.interactive_data import run_data
 from qsens.report.network_layout import network_layout
-from qsens.report.page_answer import answer_section, answer_text
+from qsens.report.page_answer import answer_section
 from qsens.report.page_content import PageContent
 from qsens.report.page_network import network_picture
 from qsens.report.run_content import advice_text
@@ -51,18 +50,6 @@ def test_without_connections_blocks_stand_in_a_row_and_the_picture_says_so():
     found = network_layout(LAYERS, None)
     assert [block.column for block in found.blocks] == list(range(len(found.blocks)))
     assert "did not keep their connections" in network_picture(content_of(Study("s", LAYERS, ())))
-
-
-def test_the_answer_names_blocks_and_parts_of_blocks():
-    study = boundary_study(LAYERS)
-    names = [entry.name for entry in LAYERS]
-    kept = [names.index(name) for name in ("FE0", "FE6.1", "OUT.0", "OUT.1")]
-    chosen = trial(99, LAYERS, map_of(LAYERS, [place for place in range(len(LAYERS)) if place not in kept]))
-    text = answer_text(study, chosen)
-    assert text.startswith("Keep 4 layers in FP16: FE0, 1 of 2 in FE6, OUT. The other 19 run in INT8: ")
-    assert answer_text(study, study.trials[2]) == "All 23 layers run in INT8: 100.0% of the work."
-    widened = PrecisionMap(Precision.FP32)
-    assert answer_text(study, replace(chosen, requested=widened, applied=widened)).startswith("No layer runs")
 
 
 def test_a_reason_that_layers_share_is_said_once():

@@ -140,7 +140,7 @@ def test_paths_are_shortened(run):
 
 def test_the_page_says_what_a_reader_must_know(run):
     page = report_paths(run).page.read_text()
-    assert re.search(r"<strong>(Keep|All) .* INT8: [\d.]+% of the work\.</strong>", page)
+    assert re.search(r"<strong>(Keep|All) .* INT8: [\d.]+ % of the MACs\.</strong>", page)
     assert "to read before believing it</a>" in page
     assert "qsens export &#x27;messy &amp; odd&#x27; --for openvino</code>" in page
     assert "The run is not finished" in page

@@ -243,7 +243,7 @@ function sensitivityChart(places, layout) {
   const names = view.isOverlay && places.length > 1 ? ` Names of layers are those of ${run.name}.` : "";
   const screens = hasScreens
     ? " Where a number of images is named, a screen scored only these: compare such bars with each other only." : "";
-  const note = "Only this INT8: against FP32. All but this INT8: against all INT8. Steps of a boundary: against " +
+  const note = "Only this INT8: against FP32. All but this INT8: against the map with this in INT8 too. Steps of a boundary: against " +
     `the boundary before. A bar stands at the first layer of what was changed.${screens}${names}`;
   return { traces, layout, note, points: pointsOf(traces) };
 }

@@ -99,7 +99,7 @@ async function drawCompared() {
   }
   const whose = look.trial === run.chosen ? "chosen" : "this map";
   control("map-caption").textContent = compared.isFlipped ? "FP32 (flipped)" : captionOf(run, whose, look.trial, input);
-  control("int8-caption").textContent = captionOf(run, "all INT8", run.int8, input);
+  control("int8-caption").textContent = captionOf(run, trialOf(run, run.int8)?.title ?? "INT8", run.int8, input);
   const factor = Number(control("factor").value);
   ["picture-fp32", "picture-map", "picture-int8"].forEach((name, place) => {
     const shown = place === 1 && compared.isFlipped ? pixels[0] : pixels[place];

@@ -1,5 +1,5 @@
 // Lines across a chart and their names at its right end: uniform maps, the limit, floors, familiar alterations.
-const DASHES = { FP32: "solid", "all FP16": "dash", "all INT8": "dot" };
+const DASHES = { fp32: "solid", fp16: "dash", int8: "dot" };
 const LABEL_GAP = 15, LEAST_WIDTH = 560;
 
 // Names have no room beside a narrow chart, and would be too many for several runs: the legend has them then.
@@ -7,8 +7,7 @@ function hasNamesAtTheRight() {
   return !view.isOverlay && chart().clientWidth >= LEAST_WIDTH;
 }
 
-function colourOf(label) {
-  const precision = PRECISIONS.find((name) => label.toLowerCase().endsWith(name));
+function colourOf(precision) {
   return cssColour(precision ? `--${precision}` : "--star-text");
 }
 
@@ -20,7 +19,7 @@ function levelsOf(place, lowest) {
     levels.push(...references.filter((line) => valuesOf(place, line.trial)?.[0] !== null).map((line) => {
       const [value, , text] = valuesOf(place, line.trial);
       return { text: `${line.label} ${text}`, value: heightOf(value, lowest), trial: line.trial, width: 1.2,
-        colour: colourOf(line.label), dash: DASHES[line.label] ?? "longdash" };
+        colour: colourOf(line.precision), dash: DASHES[line.precision] ?? "longdash" };
     }));
     levels.push(...(floor ? [{ text: `${floor.label} ${floor.value.toPrecision(3)}`, value: floor.value, colour: faint,
       width: 1, dash: "dot" }] : []));

@@ -1,11 +1,11 @@
 """Differences between runs: the same maps and the chosen ones, with paired intervals where inputs agree."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qsens.core.maps import anchor_trial
+from qsens.core.maps import anchor_name, anchor_trial
 from qsens.core.metric_names import Z95
 from qsens.core.precision import Precision
 from qsens.core.trial import Trial
@@ -34,9 +34,9 @@ class Verdict(StrEnum):
 class Difference:
     """The difference of the run `label` from the first run on one metric.
 
-    `subject` says of what: a map (`FP32`, `all FP16`, `all INT8`, `chosen map`), or what a map loses
-    against its own FP32 (`loss of all INT8`). `value` is later minus first, `half_width` half of its 95%
-    interval, `None` where unknown. `is_paired` says that both runs scored the same inputs and that the
+    `subject` says of what: a map (`FP32`, `all INT8` or `INT8 where it can be`, `chosen map`), or what a map
+    loses against its own FP32 (`loss of all INT8`). `value` is later minus first, `half_width` half of its
+    95% interval, `None` where unknown. `is_paired` says that both runs scored the same inputs and that the
     interval is of the difference itself; else the errors of both were added as if independent.
     """
 
@@ -49,11 +49,14 @@ class Difference:
     verdict: Verdict
 
 
-def shown_maps(run: ComparedRun, metric: str) -> dict[str, Scored]:
-    """The uniform maps and the chosen one with their scores, by name, in this order; absent ones left out."""
+def shown_maps(run: ComparedRun, metric: str, anchors: Mapping[Precision, str]) -> dict[str, Scored]:
+    """The uniform maps and the chosen one with their scores, by name, in this order; absent ones left out.
+
+    `anchors` are the names of the uniform ones.
+    """
     scored = {entry.trial.number: entry for entry in scored_trials(run.study, metric)}
     trials: dict[str, Trial | None] = {
-        anchor_name(precision): anchor_trial(run.study, precision) for precision in Precision
+        name: anchor_trial(run.study, precision) for precision, name in anchors.items()
     }
     trials[CHOSEN] = run.chosen
     return {
@@ -63,9 +66,10 @@ def shown_maps(run: ComparedRun, metric: str) -> dict[str, Scored]:
     }
 
 
-def anchor_name(precision: Precision) -> str:
-    """`FP32`, `all FP16` or `all INT8`."""
-    return "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
+def anchor_names(runs: Sequence[ComparedRun]) -> dict[Precision, str]:
+    """The names of the uniform maps, the same in every run."""
+    layers = [layer for run in runs for layer in run.study.layers]
+    return {precision: anchor_name(precision, layers) for precision in Precision}
 
 
 def differences_of(
@@ -77,10 +81,11 @@ def differences_of(
     differ.
     """
     first, name = runs[0], metric.name
-    before = shown_maps(first, name)
+    anchors = anchor_names(runs)
+    before = shown_maps(first, name, anchors)
     found = []
     for run in runs[1:]:
-        after = shown_maps(run, name)
+        after = shown_maps(run, name, anchors)
         common = [subject for subject in before if subject in after]
         for subject in common:
             sides = _Sides(run, first, [(1, after[subject])], [(1, before[subject])])

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from qsens.core.maps import int8_share, map_title
 from qsens.core.metric_names import axis_title, format_value
 from qsens.core.other_work import of_all_work
-from qsens.core.precision import Precision
 from qsens.report.comparable import Scored
 from qsens.report.compare.compare import Comparison
-from qsens.report.compare.differences import CHOSEN, Difference, Verdict, anchor_name, shown_maps
+from qsens.report.compare.differences import CHOSEN, Difference, Verdict, anchor_names, shown_maps
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
 from qsens.selection.yardsticks import place_sentences
@@ -114,10 +113,11 @@ def _scores_table(runs: Sequence[ComparedRun], metric: SharedMetric) -> Compared
     caption = f"{axis_title(metric.name)}, {better} is better, {metric.images} images"
     if metric.is_own_fp32:
         caption += "; each run against its own FP32: damage, not quality"
-    subjects = (*(anchor_name(precision) for precision in Precision), CHOSEN)
+    anchors = anchor_names(runs)
+    subjects = (*anchors.values(), CHOSEN)
     rows = []
     for run in runs:
-        scored = shown_maps(run, metric.name)
+        scored = shown_maps(run, metric.name, anchors)
         rows.append((run.label, *(_score_text(scored.get(subject)) for subject in subjects)))
     header = (metric.name, *subjects)
     return ComparedTable(caption, header, tuple(rows), tuple(range(1, len(header))))

@@ -13,7 +13,7 @@ from qsens.core.maps import int8_share
 from qsens.core.schema import finite
 from qsens.report.comparable import Scored
 from qsens.report.compare.compare import Comparison
-from qsens.report.compare.differences import Difference, shown_maps
+from qsens.report.compare.differences import Difference, anchor_names, shown_maps
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun
 from qsens.report.compare.tables import ComparedTable, Remarks, remarks_of, tables_of, verdict_of
@@ -117,11 +117,12 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, ...]:
 
 def score_records(comparison: Comparison) -> list[dict[str, Any]]:
     """One plain record for each metric, run and shown map; infinite scores become `None`."""
+    anchors = anchor_names(comparison.runs)
     return [
         _score_record(run, metric, subject, entry)
         for metric in comparison.metrics.shared
         for run in comparison.runs
-        for subject, entry in shown_maps(run, metric.name).items()
+        for subject, entry in shown_maps(run, metric.name, anchors).items()
     ]
 
 

@@ -1,7 +1,7 @@
 """The boundary figure: a panel a score over the boundary, in the style of Kim et al. 2023, Figure 3."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -129,13 +129,13 @@ def _mark_chosen(axes: Axes, boundary: float, value: float) -> None:
 
 def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
     lines = [(line.label, line.value) for line in curve.references]
+    looks = {line.label: _reference_look(line.precision) for line in curve.references}
     if curve.floor is not None and is_within_axis(axes, curve.floor):
         lines.append((curve.floor.label, curve.floor.value))
     lines += [] if curve.limit is None else [(LIMIT, curve.limit)]
     labels = []
     for label, value in lines:
-        is_floor = curve.floor is not None and label == curve.floor.label
-        colour, style = FLOOR_LOOK if is_floor else LIMIT_LOOK if label == LIMIT else _reference_look(label)
+        colour, style = looks.get(label, LIMIT_LOOK if label == LIMIT else FLOOR_LOOK)
         if math.isfinite(value):
             axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
             if label.startswith(CHOSEN_LINE):
@@ -144,10 +144,18 @@ def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
     draw_side_labels(axes, [*labels, *tick_labels(axes, curve.yardsticks)], _PANEL_HEIGHT - 0.3)
 
 
-def _reference_look(label: str) -> tuple[str, object]:
-    styles: dict[str, object] = {"FP32": "-", "all FP16": (0, (5, 4)), "all INT8": (0, (2, 1.5))}
-    precision = next((entry for entry in Precision if label.endswith(entry.upper())), None)
-    return (PRECISION_COLOURS[precision] if precision else "#9A6A00"), styles.get(label, (0, (4, 1, 1, 1)))
+_STYLES: Mapping[Precision, object] = {
+    Precision.FP32: "-",
+    Precision.FP16: (0, (5, 4)),
+    Precision.INT8: (0, (2, 1.5)),
+}
+
+
+def _reference_look(precision: Precision | None) -> tuple[str, object]:
+    """The colour and the dashes of a uniform map, or of the chosen one."""
+    if precision is None:
+        return "#9A6A00", (0, (4, 1, 1, 1))
+    return PRECISION_COLOURS[precision], _STYLES[precision]
 
 
 def _dodge(line: BoundaryLine) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qsens.core.maps import Cut, Direction, anchor_trial
+from qsens.core.maps import Cut, Direction, anchor_name, anchor_trial
 from qsens.core.precision import Precision
 from qsens.core.trial import Study, Trial
 from qsens.report.comparable import Scored, built_map_differs, scored_trials, screened_trials
@@ -47,12 +47,16 @@ class BoundaryLine:
 
 @dataclass(frozen=True)
 class ReferenceLine:
-    """A horizontal line: the score of a uniform or of the chosen map; infinite scores have a label only."""
+    """A horizontal line: the score of a uniform or of the chosen map; infinite scores have a label only.
+
+    `precision` is that of a uniform map.
+    """
 
     label: str
     value: float
     half_width: float | None
     trial: int
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -202,15 +206,16 @@ def _point(cut: Cut, entry: Scored) -> BoundaryPoint:
 
 
 def _reference_lines(study: Study, scored: Sequence[Scored], chosen: int | None) -> tuple[ReferenceLine, ...]:
-    labels = {}
+    labels: dict[int, tuple[str, Precision | None]] = {}
     for precision in Precision:
         trial = anchor_trial(study, precision)
         if trial is not None:
-            labels[trial.number] = "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
+            labels[trial.number] = (anchor_name(precision, study.layers), precision)
     if chosen is not None:
-        labels.setdefault(chosen, f"{CHOSEN_LINE}, trial {chosen}")
-    found = [entry for entry in scored if entry.trial.number in labels]
+        labels.setdefault(chosen, (f"{CHOSEN_LINE}, trial {chosen}", None))
     return tuple(
-        ReferenceLine(labels[entry.trial.number], entry.value, entry.half_width, entry.trial.number)
-        for entry in found
+        ReferenceLine(label, entry.value, entry.half_width, entry.trial.number, precision)
+        for entry in scored
+        if entry.trial.number in labels
+        for label, precision in [labels[entry.trial.number]]
     )

@@ -163,8 +163,9 @@ def _axis_label(sensitivity: Sensitivity, effect: Effect) -> str:
     name = short_name(sensitivity.metric)
     if sensitivity.is_from_steps:
         return f"change of {name}"
-    start = "all INT8" if effect.origin == IsolationKind.ALL_BUT_INT8 else "FP32"
-    return f"{name} minus that of {start}"
+    if effect.origin == IsolationKind.ALL_BUT_INT8:
+        return f"{name} minus that with this in INT8 too"
+    return f"{name} minus that of FP32"
 
 
 def _note(sensitivity: Sensitivity, panels: Sequence[Axes]) -> str:

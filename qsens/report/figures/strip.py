@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from qsens.core.maps import Direction, anchor_trial, built_map
+from qsens.core.maps import Direction, anchor_name, anchor_trial, built_map
 from qsens.core.metric_names import short_name
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
@@ -65,7 +65,7 @@ def strip_choices(study: Study, metric: str, chosen: int | None = None) -> tuple
     for precision in Precision:
         trial = anchor_trial(study, precision)
         if trial is not None:
-            titles[trial.number] = "FP32" if precision is Precision.FP32 else f"all {precision.upper()}"
+            titles[trial.number] = anchor_name(precision, study.layers)
     if chosen is not None:
         titles[chosen] = f"{titles[chosen]} (chosen)" if chosen in titles else "chosen map"
     scored = scored_trials(study, metric)

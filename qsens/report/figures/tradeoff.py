@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
-from qsens.core.maps import Direction, int8_share
+from qsens.core.maps import Direction, anchor_name, int8_share
 from qsens.core.metric_names import axis_title
 from qsens.core.precision import Precision
 from qsens.core.trial import Study
@@ -152,7 +152,7 @@ def _point(study: Study, entry: Scored, timings: Timings | None, *, is_on_front:
     if len(cuts) == 2:
         side = cuts[0].float_precision
         family = Family.UNIFORM
-        label = "FP32" if side is Precision.FP32 else f"all {(side or Precision.INT8).upper()}"
+        label = anchor_name(side or Precision.INT8, study.layers)
     elif cuts:
         int8_first = cuts[0].direction is Direction.INT8_FIRST
         family = Family.INT8_FIRST if int8_first else Family.FLOAT_FIRST
