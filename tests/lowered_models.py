@@ -50,7 +50,7 @@ def prepared(
 ) -> Prepared:
     graph = prepare_graph(model)
     plan = LoweringPlan.of(graph)
-    chosen = dict.fromkeys(plan.calibrated_tensors(Placement.DENSE), amax) | dict(amaxes or {})
+    chosen = dict.fromkeys(plan.calibrated_tensors(Placement.KERNELS), amax) | dict(amaxes or {})
     entries = tuple(
         TensorRange(name, -value, value, float(np.float32(value))) for name, value in chosen.items()
     )

@@ -20,7 +20,7 @@ from qsens.device.errors import reason_of
 from qsens.device.special_files import read_file
 from qsens.device.visible_text import visible_name
 
-PLACEMENTS = ("inputs", "residual", "dense", "dense-float-output")
+PLACEMENTS = ("inputs", "residual", "dense", "dense-float-output", "kernels")
 WEIGHT_SCALES = ("per-channel", "per-tensor")
 RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
 COLOUR_ORDERS = ("rgb", "bgr", "gray")
@@ -35,6 +35,8 @@ LARGEST_PICTURE_MEGAPIXELS = 50
 CAME_LATER: dict[str, Any] = {"repair": "none", "metric_options": {}, "extractor_options": {}, "loop": {}}
 # Defaults that are others now: runs begun with them go on with them.
 EARLIER_DEFAULTS = {"strategy": "boundary"}
+# Placements that targets asked for earlier, by the one that they ask for now.
+EARLIER_PLACEMENTS = {"kernels": "dense"}
 # A part of `repair` that no map depends on: some are scored without repair beside them.
 COMPARE = "compare"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -354,10 +356,27 @@ def spec_from_values(
 
 def _fitting_target(values: dict[str, Any]) -> dict[str, Any]:
     """The same values, with the placement that the kernels of their target need where none is stated."""
-    if values.get("target") is None:
-        return values
-    placement = target_named(values["target"]).target.placement
+    placement = placement_of_target(values.get("target"))
     return {"placement": placement, **values} if placement else values
+
+
+def placement_of_target(target: str | None) -> str:
+    """The placement that a target's kernels need, empty where any will do. Raises `SpecError`."""
+    return "" if target is None else target_named(target).target.placement
+
+
+def spec_going_on(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
+    """The spec of a run that `before` began, before a key or a default came: it keeps doing what it did."""
+    default = SweepSpec()
+    kept = {
+        key: value
+        for key, value in {**CAME_LATER, **EARLIER_DEFAULTS}.items()
+        if getattr(before, key) == value and getattr(spec, key) == getattr(default, key)
+    }
+    is_default = spec.placement == placement_of_target(spec.target)
+    if is_default and EARLIER_PLACEMENTS.get(spec.placement) == before.placement:
+        kept["placement"] = before.placement
+    return SweepSpec.from_mapping({**spec.to_mapping(), **kept})
 
 
 def merge_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

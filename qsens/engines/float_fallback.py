@@ -20,8 +20,10 @@ from qsens.device.goldens import batch_of
 from qsens.device.open_engine import open_engine
 from qsens.engines.first_run import may_crash, refuse_crash
 from qsens.engines.lowering.lowered_graph import LoweredGraph, asked_layers, with_fixed_inputs
+from qsens.engines.lowering.plan import LoweringPlan, Placement
 from qsens.engines.lowering.qdq import NOTE, without_tail_clips
 from qsens.graph.graph import Graph
+from qsens.graph.topology import fused_chain
 
 # Protobuf cannot serialise more; larger weights lie in a file beside the graph.
 LARGEST_MESSAGE = 2**31 - 2**20
@@ -75,6 +77,9 @@ class LowersMaps(Protocol):
 
     @property
     def graph(self) -> Graph: ...
+
+    @property
+    def plan(self) -> LoweringPlan: ...
 
     def lower(self, precision_map: PrecisionMap, flavour: str = ...) -> LoweredGraph: ...
 
@@ -246,8 +251,21 @@ def _returned(row: LayerAudit, drafting: Drafting) -> ReturnedLayer:
             f"layer {row.layer!r} may only run in INT8, and {drafting.target.title} runs it in {row.actual}",
             "leave out the pin that says so, or take another target",
         )
-    reason = f"{drafting.target.name} has no INT8 kernel for this {layer.kind} here: it ran in {row.actual}"
+    what = f"{layer.kind} {_surroundings(row.layer, drafting)}"
+    reason = f"{drafting.target.name} has no INT8 kernel for this {what}: it ran in {row.actual}"
     return ReturnedLayer(row.layer, row.node, precision, reason)
+
+
+def _surroundings(layer: str, drafting: Drafting) -> str:
+    """The nodes that the target's kernels do not fuse and that keep the layer from being one; else `here`."""
+    plan, wanted = drafting.run.plan, drafting.target.placement
+    operation = plan.operations[layer]
+    own = plan.topology.nodes[operation.node].output[0]
+    if wanted != Placement.KERNELS or drafting.run.spec.placement == wanted or own not in plan.own_results:
+        return "here"
+    return (
+        f"with the {' and '.join(node.op_type for node in fused_chain(operation, plan.topology))} behind it"
+    )
 
 
 def _in_order(returned: list[ReturnedLayer], lowered: LoweredGraph) -> tuple[ReturnedLayer, ...]:

@@ -224,7 +224,7 @@ class OnnxRuntimeBackend(Backend):
             usage=_USAGE,
             fuses_clips=False,
             # It runs a convolution in INT8 only where its result is quantized too.
-            placement=Placement.DENSE,
+            placement=Placement.KERNELS,
             without_int8=("ConvTranspose",),
         ),
     )

@@ -278,6 +278,28 @@ def nearest_layers(graph: Graph, topology: Topology) -> dict[str, frozenset[str]
     return sources
 
 
+def own_results(operations: Iterable[FusedOperation], topology: Topology) -> tuple[str, ...]:
+    """Tensors that weighted nodes make and a fused sum or activation then changes, bends at zero left out.
+
+    Codes that begin at zero are such a bend themselves: a kernel that fuses nothing else still gives them.
+    """
+    found = []
+    for operation in operations:
+        own = topology.nodes[operation.node].output[0]
+        if own != operation.result and not _bends_at_zero(topology.consumers[own][0], topology):
+            found.append(own)
+    return tuple(found)
+
+
+def _bends_at_zero(node: onnx.NodeProto, topology: Topology) -> bool:
+    if node.op_type == "Relu":
+        return True
+    if node.op_type != "Clip":
+        return False
+    least = node.input[1] if len(node.input) > 1 else ""
+    return least in topology.initializers and bool(np.all(topology.constant(least) >= 0))
+
+
 def dense_tensors(operations: Iterable[FusedOperation], topology: Topology) -> dict[str, str]:
     """Tensors that `dense` placement keeps in INT8, each with the tensor whose range it uses.
 

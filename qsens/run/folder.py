@@ -13,7 +13,7 @@ from qsens.core.files import digest_of_file, is_as_written, write_atomically, wr
 from qsens.core.layer import Layer, layers_from_csv, layers_to_csv
 from qsens.core.other_work import OtherWork, other_work_from_csv, other_work_to_csv
 from qsens.core.schema import read_record, shown
-from qsens.core.spec import CAME_LATER, EARLIER_DEFAULTS, SweepSpec, difference, read_spec_values, write_spec
+from qsens.core.spec import CAME_LATER, SweepSpec, difference, read_spec_values, spec_going_on, write_spec
 from qsens.core.trial import Provenance, Study, Trial
 from qsens.device.errors import reason_of
 from qsens.device.leftovers import remove_leftovers
@@ -186,23 +186,17 @@ def read_run_spec(path: Path) -> SweepSpec:
 def spec_for_folder(spec: SweepSpec, path: Path) -> SweepSpec:
     """The spec that the run in the folder `path` goes on with, if there is one: a default is not a wish.
 
-    A run that was begun before a key, or without what is its default now, keeps doing what it did.
-
     Raises:
         RunFolderError: if it was made with another spec, as far as can be told before anything is opened.
         SpecError: if its `spec.toml` was edited into something that is not a spec.
     """
-    if not RunPaths(path).spec_path.exists():
+    paths = RunPaths(path)
+    if not paths.spec_path.exists():
         return spec
-    before, default = _spec_in(RunPaths(path)), SweepSpec()
-    kept = {
-        key: value
-        for key, value in {**CAME_LATER, **EARLIER_DEFAULTS}.items()
-        if getattr(before, key) == value and getattr(spec, key) == getattr(default, key)
-    }
-    wished = SweepSpec.from_mapping({**spec.to_mapping(), **kept})
+    before = _spec_in(paths)
+    wished = spec_going_on(spec, before)
     # What is open in these two is settled by what is opened.
-    _check_same_spec(RunPaths(path), replace(wished, output=before.output, extractor=before.extractor))
+    _check_same_spec(paths, replace(wished, output=before.output, extractor=before.extractor))
     return wished
 
 

@@ -24,6 +24,7 @@ from qsens.core.spec import (
     difference,
     read_spec,
     spec_from_values,
+    spec_going_on,
     write_spec,
 )
 from qsens.core.spec_paths import is_path
@@ -176,7 +177,7 @@ def test_values_win_over_their_base_and_tables_merge(tmp_path, monkeypatch):
 
 WRONG = [
     ("placementt = 'dense'", "no key named 'placementt'", "did you mean 'placement'"),
-    ("placement = 'denze'", "'placement' is 'denze'", "inputs, residual, dense or dense-float-output"),
+    ("placement = 'denze'", "'placement' is 'denze'", "dense, dense-float-output or kernels"),
     ("batch_size = 0", "'batch_size' is 0", "from 1"),
     ("batch_size = 'many'", "'batch_size' is 'many'", "whole number"),
     ("percentile = 2", "'percentile' is 2", "at most 1"),
@@ -257,3 +258,15 @@ def test_a_pipe_is_no_spec(tmp_path):
     os.mkfifo(tmp_path / "spec.toml")
     with pytest.raises(SpecError, match="it is a pipe"):
         read_spec(tmp_path / "spec.toml")
+
+
+def test_a_run_begun_with_what_its_target_asked_for_then_goes_on_with_it():
+    before = SweepSpec(target="onnxruntime", placement="dense")
+    asked = spec_from_values({"target": "onnxruntime"}, "arguments")
+    assert asked.placement == "kernels"
+    assert spec_going_on(asked, before) == before
+    assert spec_going_on(asked, asked) == asked
+    stated = SweepSpec(target="onnxruntime", placement="inputs")
+    assert spec_going_on(stated, before) == stated
+    elsewhere = SweepSpec(placement="residual")
+    assert spec_going_on(elsewhere, SweepSpec(placement="dense")) == elsewhere

@@ -38,7 +38,7 @@ def test_a_backend_of_a_plug_in_adds_its_target_and_a_broken_one_adds_none(monke
     [
         ({}, SweepSpec().placement),
         ({"target": "openvino"}, SweepSpec().placement),
-        ({"target": "onnxruntime"}, "dense"),
+        ({"target": "onnxruntime"}, "kernels"),
         ({"target": "onnxruntime", "placement": "inputs"}, "inputs"),
     ],
 )

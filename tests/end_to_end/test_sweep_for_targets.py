@@ -91,7 +91,7 @@ def test_layers_that_the_target_cannot_run_are_not_offered_and_say_why(swept):
 def test_placement_target_and_the_version_of_its_runtime_are_written_down(swept):
     run = swept[0] / "run"
     spec, provenance = read_run_spec(run), read_provenance(run)
-    assert (spec.target, spec.placement) == ("onnxruntime", "dense")
+    assert (spec.target, spec.placement) == ("onnxruntime", "kernels")
     assert provenance.contents["target"] == "onnxruntime"
     assert "onnxruntime" in provenance.versions
     assert json.loads((run / "precision_map.json").read_text())["settings"]["target"] == "onnxruntime"
@@ -179,7 +179,7 @@ def test_workers_score_the_same_maps(project, swept):
         (
             ("--for", "onnxruntime", "--placement", "residual"),
             2,
-            ["none of the 5 layers can run in INT8", "--placement dense keeps more"],
+            ["none of the 5 layers can run in INT8", "--placement kernels keeps more"],
         ),
     ],
 )

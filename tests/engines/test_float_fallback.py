@@ -110,6 +110,7 @@ def test_refused_layers_go_back_and_what_that_uncovers_too(drafting, pretend):
     assert built == [set(NODES), set(NODES) - {"up"}, set(NODES) - {"up", "inner"}]
     assert [entry.layer for entry in agreed.returned] == ["inner", "up"]
     assert "no INT8 kernel for this ConvTranspose here: it ran in fp32" in agreed.returned[1].reason
+    assert "no INT8 kernel for this Conv with the Add and Relu behind it: it ran" in agreed.returned[0].reason
     assert agreed.deployed.assignment(NODES)["up"] is Precision.FP16
     audit = {row.layer: row for row in agreed.engine.audit}
     assert (audit["up"].requested, audit["up"].expected, audit["up"].actual) == ("int8", "fp32", "fp32")

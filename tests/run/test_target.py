@@ -19,14 +19,15 @@ CONV, TRANSPOSED = (replace(example_layers(1)[0], kind=kind) for kind in ("Conv"
         ("onnxruntime", "residual", [CONV], True),
         ("onnxruntime", "residual", [CONV, TRANSPOSED], True),
         ("onnxruntime", "residual", [TRANSPOSED], False),
-        ("onnxruntime", "dense", [CONV], False),
+        ("onnxruntime", "dense", [CONV], True),
+        ("onnxruntime", "kernels", [CONV], False),
         ("openvino", "residual", [CONV], False),
         ("tensorrt", "residual", [CONV], False),
     ],
 )
 def test_another_placement_is_only_hinted_at_where_it_helps(target, placement, layers, helps):
     hint = placement_hint(target_named(target).target, placement, layers)
-    assert ("--placement dense" in hint) is helps
+    assert ("--placement kernels" in hint) is helps
 
 
 def test_the_reason_for_float_is_kept_with_the_layers_and_older_tables_have_none():

@@ -22,6 +22,7 @@ from qsens.graph.topology import (
     fused_chain,
     fused_operations,
     nearest_layers,
+    own_results,
 )
 from qsens.graph.value_ranges import ANYTHING, Interval, proved_ranges
 
@@ -34,6 +35,8 @@ class Placement(StrEnum):
     DENSE = "dense"
     DENSE_FLOAT_OUTPUT = "dense-float-output"
     """As `dense`, but what leads to no layer stays in float: the picture, and what its activation reads."""
+    KERNELS = "kernels"
+    """As `dense`, and what each layer's own kernel makes, where that fuses neither sums nor activations."""
 
 
 class Grid(StrEnum):
@@ -161,7 +164,14 @@ class LoweringPlan:
             return self.dense
         if placement is Placement.DENSE_FLOAT_OUTPUT:
             return {tensor: source for tensor, source in self.dense.items() if tensor in self._lead_to_layers}
+        if placement is Placement.KERNELS:
+            return {**dict(zip(self.own_results, self.own_results, strict=True)), **self.dense}
         return {}
+
+    @cached_property
+    def own_results(self) -> tuple[str, ...]:
+        """Tensors of layers' own nodes that a sum or an activation changes before they are the results."""
+        return own_results(self.operations.values(), self.topology)
 
     @cached_property
     def _lead_to_layers(self) -> frozenset[str]:
