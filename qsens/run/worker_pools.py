@@ -16,7 +16,7 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
 from qsens.core.errors import SpecError
@@ -320,8 +320,16 @@ def _stops_held() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            _handle(handlers)
+        finally:
+            # One that another thread took late interrupts the first time.
+            _handle(handlers)
         for again in heard:
             signal.raise_signal(again)
+
+
+def _handle(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], Any]]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from qsens.core.errors import SpecError
-from qsens.run.worker_pools import open_local_pool
+from qsens.run.worker_pools import HELD_SIGNALS, _stops_held, open_local_pool
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,8 @@ def test_a_stop_while_a_worker_starts_comes_when_it_has_started(monkeypatch):
 
     def interrupted_start(*arguments, **options):
         process = start(*arguments, **options)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To this thread: one that another takes may come after the start.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         return process
 
     monkeypatch.setattr("qsens.run.worker_pools.subprocess.Popen", interrupted_start)
@@ -104,6 +106,34 @@ def test_a_stop_while_a_worker_starts_comes_when_it_has_started(monkeypatch):
             pool.submit(pool_tasks.double, 1)
         monkeypatch.undo()
         assert pool.submit(pool_tasks.double, 21).result() == 42
+
+
+def test_a_stop_that_another_thread_took_leaves_handlers_and_mask_as_they_were(monkeypatch):
+    """It reaches this one between two of the lines that put them back."""
+    handlers = {number: signal.getsignal(number) for number in HELD_SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    set_handler, late = signal.signal, [KeyboardInterrupt]
+
+    def interrupted_once(number, handler):
+        set_handler(number, handler)
+        if handler is mine and late:
+            raise late.pop()
+
+    def mine(number, frame):
+        """Not one of Python's own."""
+
+    try:
+        for number in HELD_SIGNALS:
+            signal.signal(number, mine)
+        monkeypatch.setattr(signal, "signal", interrupted_once)
+        with pytest.raises(KeyboardInterrupt), _stops_held():
+            assert not any(signal.getsignal(number) is mine for number in HELD_SIGNALS)
+        assert all(signal.getsignal(number) is mine for number in HELD_SIGNALS)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    finally:
+        for number, handler in handlers.items():
+            set_handler(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def test_closing_ends_every_process_at_once_even_a_busy_one(tmp_path):
