@@ -19,14 +19,14 @@ MAPS = st.builds(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(MAPS)
 def test_a_map_survives_json(precision_map):
     text = json.dumps(precision_map.to_json())
     assert PrecisionMap.from_json(json.loads(text)) == precision_map
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(ASSIGNMENTS, st.sampled_from(Precision))
 def test_equal_assignments_have_one_canonical_map_and_digest(assignment, default):
     spelled_out = PrecisionMap(default, tuple(assignment.items()))
@@ -36,7 +36,7 @@ def test_equal_assignments_have_one_canonical_map_and_digest(assignment, default
     assert canonical.assignment(assignment) == assignment
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(MAPS, MAPS)
 def test_digests_differ_where_maps_differ(one, other):
     assert (one == other) == (one.digest == other.digest)

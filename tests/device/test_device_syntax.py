@@ -1,6 +1,7 @@
 """The device folder keeps to Python 3.8 and to itself."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import qsens.device
@@ -45,13 +46,16 @@ def only_for_checkers(tree):
     return {id(inner) for block in blocks for part in block.body for inner in ast.walk(part)}
 
 
+@cache
 def nodes():
     """Every node of every file with its place; a file that 3.8 cannot read is a SyntaxError."""
+    found = []
     for path in FILES:
         tree = parsed(path)
         skipped = annotations_of(tree) | only_for_checkers(tree)
         for node in ast.walk(tree):
-            yield f"{path.name}:{getattr(node, 'lineno', 0)}", node, id(node) not in skipped
+            found.append((f"{path.name}:{getattr(node, 'lineno', 0)}", node, id(node) not in skipped))
+    return found
 
 
 def test_nothing_that_runs_needs_a_younger_python():

@@ -255,19 +255,19 @@ def chain(length, names):
     ]
 
 
-# Both took minutes where each node looked at all others.
+# Both took long where each node looked at all others.
 def test_many_nodes_in_reverse_order_are_put_in_order():
-    draft = Draft.take_apart(also(chain(20_000, str)[::-1], one=ONE))
+    draft = Draft.take_apart(also(chain(6_000, str)[::-1], one=ONE))
     draft.sort_nodes()
     made = [node.output[0] for node in draft.nodes if node.op_type == "Abs"]
-    assert made == [*(f"t{k}" for k in range(19_999)), "extra"]
+    assert made == [*(f"t{k}" for k in range(5_999)), "extra"]
 
 
 def test_many_nodes_of_one_name_get_names_of_their_own():
-    draft = Draft.take_apart(also(chain(20_000, lambda _: "same"), one=ONE))
+    draft = Draft.take_apart(also(chain(6_000, lambda _: "same"), one=ONE))
     draft.name_nodes()
     names = [node.name for node in draft.nodes if node.op_type == "Abs"]
-    assert names == ["same", *(f"same@{count}" for count in range(2, 20_001))]
+    assert names == ["same", *(f"same@{count}" for count in range(2, 6_001))]
 
 
 def test_nodes_out_of_order_keep_the_order_of_passes():

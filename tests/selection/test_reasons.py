@@ -468,7 +468,7 @@ def is_beyond(trial):
     return trial.outcome is Outcome.FAILED or violation(scores, [LIMIT]) > 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(random_studies())
 def test_every_layer_has_one_reason_and_its_trials_hold_what_it_says(drawn):
     study, chosen = drawn
