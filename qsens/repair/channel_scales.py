@@ -124,6 +124,7 @@ def _with_constants(plan: LoweringPlan, changed: Mapping[str, Array]) -> Lowerin
     for tensor in model.graph.initializer:
         if tensor.name in changed:
             tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
+    # What was computed of the weights before must not be found again.
     return replace(plan, graph=replace(plan.graph, model=model), topology=Topology(model), memo={})
 
 
@@ -161,6 +162,7 @@ def _through(
 def _starts(plan: LoweringPlan, node: onnx.NodeProto, tensor: str) -> Iterator[int]:
     """The channels of the node's output at which those of `tensor` begin; none where they are not kept."""
     if node.op_type in _HOMOGENEOUS:
+        # That mode fills in a value of its own, which has no scale.
         is_plain = attribute_of(node, "coordinate_transformation_mode") != b"tf_crop_and_resize"
         keeps = _width(plan, tensor) == _width(plan, node.output[0]) > 0
         if keeps and is_plain and list(node.input).index(tensor) == 0:

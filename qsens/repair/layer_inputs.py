@@ -96,6 +96,7 @@ class WeightMatrix:
         if self.node.op_type == "ConvTranspose":
             values = _spread(values, strides)
             extra = self._sides("output_padding", 0)
+            # Its pads cut the output: around the spread input stands what they leave of the kernel.
             before = [side - 1 - pad for side, pad in zip(extent, before, strict=True)]
             after = [side - 1 - pad + more for side, pad, more in zip(extent, after, extra, strict=True)]
             strides = [1] * rank

@@ -32,6 +32,7 @@ STEPS_AT_ONCE = 10
 THRESHOLD_RATE, SCALE_RATE = 0.03, 0.05
 # Of the means of gradients and of their squares (Kingma and Ba 2015, "Adam", algorithm 1).
 DECAYS = (0.9, 0.99)
+# Pictures that are equal have no logarithm of their error.
 _LEAST_ERROR = 1e-12
 
 
@@ -142,6 +143,7 @@ class _Learning:
             for name, target, variance in zip(self.measure.outputs, targets, self._variances, strict=True)
         ]
         torch.log(torch.stack(errors).max() + _LEAST_ERROR).backward()
+        # One NaN would stay in the means of gradients to the end.
         gradient: Array = leaf.grad.numpy().astype(np.float64)
         return np.nan_to_num(gradient, posinf=0.0, neginf=0.0)
 

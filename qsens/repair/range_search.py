@@ -56,6 +56,7 @@ class Descent(Generic[Key, Value]):
         self.tries += 1
         self._progress(self.tries, self._most_tries, self._label)
         error = self._error_of({**self.changed, **changes})
+        # So asked, an error that is NaN does not help.
         if not error < self.error:
             return False
         self.changed.update(changes)

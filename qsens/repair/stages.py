@@ -36,6 +36,7 @@ GRADIENT_BYTES = 512 * 2**20
 # What gradients keep of each value of a layer's output: quotients, codes, sums and activations.
 _BYTES_PER_OUTPUT = 20
 HELD_OUT_PICTURES = 24
+# A scaled channel may be 2^LARGEST_EXPONENT times larger, and layers in FP16 compute with it too.
 _LARGEST_SCALABLE = FP16_MAXIMUM / OVERFLOW_MARGIN / 2**LARGEST_EXPONENT
 _VERSION = 1
 # A repair with one more stage, and what that did.
@@ -196,6 +197,7 @@ def fitted_and_held_out(samples: SampleSet) -> tuple[SampleSet, SampleSet]:
     """
     labels = np.arange(len(samples)).astype(str) if samples.clusters is None else np.array(samples.clusters)
     order = list(dict.fromkeys(labels.tolist()))
+    # Every fourth of fewer clips would be none.
     if len(order) < 4:
         labels = np.arange(len(samples)).astype(str)
         order = labels.tolist()

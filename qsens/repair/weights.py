@@ -153,6 +153,7 @@ class _Problem:
             codes[group] = rounded_codes(matrix, own)
             for run, moment in zip(self._runs, self._moments, strict=True):
                 centre = quantized_means[group, run]
+                # Around the mean: the bias below makes good what the mean does.
                 hessian = moment[group] / self._rows - np.outer(centre, centre)
                 better = _compensated(matrix[:, run], own, hessian)
                 if isinstance(better, str):
@@ -162,6 +163,7 @@ class _Problem:
         if not is_compensated:
             return reason
         steps = scales.reshape(1, 1, 1) if by_group is None else by_group[:, :, None]
+        # Outputs keep the mean that they have in FP32.
         bias = np.einsum("goc,gc->go", matrices, means)
         bias -= np.einsum("goc,gc->go", codes * steps, quantized_means)
         return RepairedLayer(

@@ -120,6 +120,7 @@ class Additive(Strategy):
             if level is None or predicted == 0.0:
                 limit /= 2  # it failed, or there is no sum to scale
             else:
+                # By the factor that the sum is off by here.
                 limit = allowed * predicted / max(level - start, 1e-12)
         return []
 

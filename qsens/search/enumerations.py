@@ -238,6 +238,7 @@ class Curve(Strategy):
         units = units_of(layers, self.by)
         cuts = len(units) - 1
         shown = min(self.points, cuts)
+        # The middles of equal parts; cuts count from 1.
         places = sorted({round((place + 0.5) * cuts / shown + 0.5) for place in range(shown)})
         sides = [[Precision.INT8] * place + [self.float_precision] * (len(units) - place) for place in places]
         return list(untried((Screen(map_of_units(units, side)) for side in sides), trials))

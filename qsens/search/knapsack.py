@@ -100,4 +100,5 @@ def _solved(objective: Array, constraint: LinearConstraint, bounds: Bounds) -> t
     assert found.x is not None, (
         f"choosing nothing, or everything allowed, is always possible: {found.message}"
     )
+    # The solver gives whole numbers as floats that are near them.
     return tuple(int(place) for place in np.flatnonzero(found.x > 0.5))

@@ -128,6 +128,7 @@ def _split(node: onnx.NodeProto, to: Downgrade) -> Nodes:
     side = to.shape(node)[int(attribute_of(node, "axis", 0))]
     if side is None:
         raise to.refusal(node, "the size of the axis that it splits is not known")
+    # As `num_outputs` has it: equal parts, and the last one takes what is left.
     chunk = -(-side // len(node.output))
     sizes = [min(chunk, side - start) for start in range(0, side, chunk)]
     name = to.constant(node, "sizes", np.array(sizes, np.int64))

@@ -77,6 +77,7 @@ class _ExactLowering:
         elif self.placed.precisions[layer] is Precision.FP16:
             self._emit_fp16(layer, node, renamed)
         else:
+            # What an FP32 layer makes is neither rounded nor kept in INT8.
             self.emitter.copy(node, renamed={})
         for name in node.output:
             self._finish_tensor(name, renamed.get(name, name))

@@ -195,6 +195,7 @@ def _accumulator_bounds(codes: Values, layout: WeightLayout, ends: tuple[int, in
         bounds = np.concatenate([positive, negative], axis=int(layout.fan_in < layout.output))
         bounds = bounds * largest
     else:
+        # -128 is the code of the largest magnitude.
         bounds = np.abs(codes, dtype=np.int16).sum(axis=summed, dtype=np.float64) * -least
     return bounds if layout.fan_in < layout.output else bounds.T
 
@@ -204,6 +205,7 @@ def _run_of(codes: Values, layout: WeightLayout, start: int, stop: int) -> Value
     chosen[layout.fan_in] = slice(start, stop)
     if layout.groups == 1:
         return codes[tuple(chosen)]
+    # A slice of the operand would be divided into other groups.
     part = np.zeros_like(codes)
     part[tuple(chosen)] = codes[tuple(chosen)]
     return part

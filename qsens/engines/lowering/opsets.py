@@ -14,6 +14,7 @@ from qsens.engines.lowering.plan import LoweringPlan
 from qsens.graph.editable_graph import Draft, is_onnx_domain, lowest_ir_version, tensors_captured
 from qsens.graph.topology import Topology
 
+# In bytes: rules of the converter read constants such as axes and sizes, and leave weights alone.
 LARGEST_INSIDE = 1024
 
 

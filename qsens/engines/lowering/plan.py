@@ -133,6 +133,7 @@ class LoweringPlan:
         bias = self.topology.constant(own) if own else None
         if repaired is None:
             return bias
+        # The node multiplies it with beta again.
         shift = repaired.bias / np.float32(attribute_of(node, "beta", 1.0))
         return shift if bias is None else (bias + shift).astype(np.float32)
 

@@ -26,6 +26,7 @@ NOTE = (
 )
 # Smaller FP16 numbers lose digits, and the smallest are zero, which no parser takes for a scale.
 SMALLEST_HALF_SCALE = 2.0**-14
+# The most, as a share, that rounding to a normal FP16 number changes.
 HALF_STEP = 2.0**-11
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -166,6 +167,7 @@ class WeightQuantizer:
         made = self.emitter.made
         is_repaired = operation.layer in self.plan.repaired
         weight = made(operation.layer, "repaired") if is_repaired else operation.weight
+        # Layers that share a weight may have their output channels on different axes of it.
         name = weight if axis is None else made(weight, f"axis{axis}")
         return self.emitter.once(
             made(name, "int8"), lambda output: self._emit(operation.layer, weight, axis, output)

@@ -121,6 +121,7 @@ class TensorGraph:
         node = self.nodes[index]
         if node.operator not in ("widen", "DequantizeLinear") or len(node.reads) != 1:
             return False
+        # The narrow form takes half or a quarter of the memory, and to widen it again costs next to nothing.
         source = node.reads[0]
         maker = self.producers.get(source)
         is_narrow = maker is not None and self.nodes[maker].operator in ("halve", "QuantizeLinear")
@@ -200,6 +201,7 @@ def _operator(node: onnx.NodeProto) -> str:
 def _digest(*parts: bytes) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for part in parts:
+        # Else parts that are divided at another place would give the same digest.
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()

@@ -93,6 +93,7 @@ class Search:
         known = self.known
         if self.goal.least_saving is not None:
             return
+        # Sets have no order of their own, and a resumed search must take the same steps.
         for units in sorted(known.scored, key=lambda units: (-known.saving(units), sorted(units))):
             if known.full(units).share <= 1.0 and known.saving(units) > known.saving(self.best):
                 self._compare(units)
@@ -246,6 +247,7 @@ class Search:
 
     def _merit(self, units: Units) -> float:
         """The saving of a screened set, if it seems to keep to the budget."""
+        # A little beyond counts: sets beside it may be within.
         return self.known.saving(units) if self.known.estimate(units).share <= 1.2 else -1.0
 
     def _try_one_more(self) -> bool:

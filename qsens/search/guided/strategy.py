@@ -131,6 +131,7 @@ class Guided(Strategy):
         seen = f"INT8 everywhere uses {percent(all_int8.share)} of the budget"
         least = self._least_saving(replay, sum(savings))
         if least is not None:
+            # No budget decides here: uses are counted in that of INT8 everywhere.
             known.use = replace(use, unit=max(_unit_of(known, all_int8), 1e-9))
         elif all_int8.share <= 1.0:
             free = f"every {known.word} is free to run in INT8 or {maps.float_precision.upper()}"
