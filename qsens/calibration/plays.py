@@ -1,14 +1,17 @@
 """Playing a loop: which samples are played together, what is checked of it, and the calls that it makes."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from inspect import isfunction
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from qsens.calibration.splits import SampleView
 from qsens.core.errors import DataError, PluginError, ScoreError, SpecError
 from qsens.core.interfaces import InputSpec, Loop, SampleSet
-from qsens.core.own_code import use_own_code
+from qsens.core.own_code import LENT, is_reference, lent_object, own_plugin, use_own_code
 from qsens.core.plugins import create
 from qsens.device.errors import DeviceError
 from qsens.device.loops import Network, Once, Port
@@ -36,10 +39,7 @@ def open_loop(table: Mapping[str, Any], inputs: Sequence[InputSpec], outputs: Se
                 "name it with --loop NAME: recurrent or sampler",
             )
         return ONCE
-    try:
-        loop: Loop = create("loops", name, options, offered={"network": _network(inputs, outputs)})
-    except DeviceError as error:
-        raise SpecError(error.message, error.hint) from error
+    loop = _created(name, options, _network(inputs, outputs))
     names = [spec.name for spec in inputs]
     unknown = next((one for one in (*loop.fed, *loop.started) if one not in names), None)
     if unknown is not None:
@@ -48,6 +48,52 @@ def open_loop(table: Mapping[str, Any], inputs: Sequence[InputSpec], outputs: Se
             f"its inputs are {', '.join(names)}",
         )
     return loop
+
+
+def _created(name: str, options: Mapping[str, Any], network: Network) -> Loop:
+    function = _own_function(name)
+    if function is not None:
+        try:
+            return FunctionLoop(function, **options)
+        except TypeError as error:
+            hint = "a function has fed, started, plays_clips and length"
+            raise SpecError(f"the options of the loop {name!r}: {error}", hint) from error
+    try:
+        loop: Loop = create("loops", name, options, offered={"network": network})
+    except DeviceError as error:
+        raise SpecError(error.message, error.hint) from error
+    return loop
+
+
+def _own_function(name: str) -> Callable[..., Any] | None:
+    """The function that a name stands for; `None` where it is a plug-in, a class or an object."""
+    if name.startswith(LENT):
+        found = lent_object(name)
+    else:
+        found = own_plugin("loops", name) if is_reference(name) else None
+    return found if isfunction(found) else None
+
+
+class FunctionLoop(Loop):
+    """A loop that is a function of a user's own, `(call, feeds)` to the outputs of each feed."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        fed: Sequence[str] = (),
+        started: Sequence[str] = (),
+        plays_clips: bool = False,
+        length: int = 0,
+    ) -> None:
+        self._function = function
+        self.fed, self.started = tuple(fed), tuple(started)
+        self.plays_clips, self.length = plays_clips, length
+
+    def play(self, call: Call, feeds: Sequence[Feed]) -> Sequence[Mapping[str, Array]]:
+        """Whatever the function makes of them."""
+        made: Sequence[Mapping[str, Array]] = self._function(call, feeds)
+        return made
 
 
 def open_own_loop(table: Mapping[str, Any], inputs: Sequence[InputSpec], outputs: Sequence[str]) -> Loop:
@@ -95,6 +141,43 @@ def _clip_keys(samples: SampleSet, clips: Sequence[str]) -> list[tuple[str, int]
     return [
         (clip, int(number) - place) for place, (clip, number) in enumerate(zip(clips, numbers, strict=True))
     ]
+
+
+class NumberedFrames(SampleView):
+    """The samples of a set whose clips are played: each states its clip and its place in that."""
+
+    def __init__(self, base: SampleSet) -> None:
+        super().__init__(base, range(len(base)), "")
+        self._whole = base
+        self._numbers = numbers_in_clips(base.clusters or ())
+
+    @property
+    def digest(self) -> str:
+        """That of the set itself."""
+        return self._whole.digest
+
+    def describe(self) -> Mapping[str, str]:
+        """That of the set itself."""
+        return self._whole.describe()
+
+    def annotation(self, index: int) -> Mapping[str, Any]:
+        """Clip and frame, so that scores of videos can be had, beside what the set says itself."""
+        clips = self.clusters or ()
+        return {"clip": clips[index], "frame": self._numbers[index], **self._whole.annotation(index)}
+
+
+def numbers_in_clips(clips: Sequence[str]) -> list[int]:
+    """The place of each sample among those of its clip.
+
+    >>> numbers_in_clips(["a", "a", "b", "a"])
+    [0, 1, 0, 2]
+    """
+    seen: Counter[str] = Counter()
+    numbers = []
+    for clip in clips:
+        numbers.append(seen[clip])
+        seen[clip] += 1
+    return numbers
 
 
 def _parts(places: range, size: int) -> list[range]:

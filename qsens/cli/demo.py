@@ -153,14 +153,17 @@ def _write_image(path: Path, pixels: Array) -> None:
 
 
 @click.command(cls=SectionedCommand)
-@click.option("--generator", "name", metavar="NAME", help="Which demo: talker (the default) or style.")
+@click.option(
+    "--generator", "name", metavar="NAME", help="Which demo: talker (default), style, video or diffusion."
+)
 @sweep_options
 @worker_options
 def demo(name: str | None, *, options: SweepOptions, workers: WorkerOptions) -> None:
     """Sweep a small trained generator, choose a map and write a report.
 
     `talker` is a speech-driven talking-face generator on a procedural corpus; `style` is a style-transfer
-    network on photographs (needs the extra `demo`). Takes the options of `sweep`. A few minutes on two
+    network on photographs (needs the extra `demo`). `video` is a recurrent super-resolver, `diffusion` a
+    sampler: both call their network more than once. Takes the options of `sweep`. A few minutes on two
     cores; run it again to resume or to see the result once more.
     """
     # numpy, onnx and Pillow take a second to load

@@ -161,7 +161,9 @@ def demo(
     hear: Hear = say,
     **values: Unpack[SweepValues],
 ) -> Run:
-    """Sweep a small trained generator that is at hand: `talker`, or `style` (needs the extra `demo`).
+    """Sweep a small trained generator that is at hand: `talker`, `video`, `diffusion`, or `style`.
+
+    `style` needs the extra `demo`.
 
     Raises:
         DataError, LoadError: if something that the demo needs is not installed.

@@ -8,6 +8,7 @@ import onnx
 
 from qsens.calibration.plays import (
     ONCE,
+    NumberedFrames,
     first_call,
     open_loop,
     open_own_loop,
@@ -72,6 +73,8 @@ def sampled(
     # What a loop over clips cannot play is refused before anything is exported or measured.
     for samples in (calibration, evaluation):
         spans(samples, 1, loop)
+    if loop.plays_clips:
+        calibration, evaluation = NumberedFrames(calibration), NumberedFrames(evaluation)
     return Sampled(calibration, evaluation, loop, inputs)
 
 

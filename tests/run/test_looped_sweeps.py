@@ -130,6 +130,14 @@ def test_a_loop_of_ones_own_is_named_like_other_code(photos, tmp_path):
     assert once.trials[-1].score("psnr") != twice.trials[-1].score("psnr")
 
 
+def test_a_loop_may_be_a_function(photos, tmp_path):
+    values = {**photos, "loop": {"name": "tiny_loops:thrice"}}
+    score_run(out=tmp_path / "run", **values)
+    assert kept(tmp_path / "run").facts.total == 3 * kept(tmp_path / "run").facts.samples
+    with pytest.raises(SpecError, match="the options of the loop 'tiny_loops:thrice'"):
+        open_sweep(spec_from_values({**photos, "loop": {"name": "tiny_loops:thrice", "steps": 2}}, "test"))
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
