@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -20,20 +20,56 @@ from qsens.device.special_files import read_file, special_kind
 
 Record = TypeVar("Record")
 _PARTIAL = ".partial"
+_SEAL = "seal"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def keep_record(path: Path, record: Any) -> None:
-    """Write a dataclass of plain values as JSON. Raises `RunFolderError` if it cannot be written."""
-    write_atomically(path, (json.dumps(asdict(record)) + "\n").encode())
+    """Write a dataclass of plain values as sealed JSON. Raises `RunFolderError` if it cannot be written."""
+    write_atomically(path, (json.dumps(sealed(asdict(record))) + "\n").encode())
 
 
 def kept_record(kind: type[Record], path: Path) -> Record | None:
-    """The record in a file; `None` where there is none, as in runs of older versions, or it is damaged."""
+    """The record in a file; `None` where there is none, as in runs of older versions, or it is damaged.
+
+    One that was changed by another hand is not used, with a warning.
+    """
     try:
-        return read_record(kind, parse_json(read_file(path)))
+        return read_record(kind, unsealed(parse_json(read_file(path))))
+    except ChangedRecordError:
+        _warn_of_change(path)
     except (OSError, ValueError):
-        return None
+        pass
+    return None
+
+
+class ChangedRecordError(ValueError):
+    """A record is not the one that its seal was made of."""
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of JSON with a digest of them beside them, by which a change shows."""
+    return {**values, _SEAL: _digest_of_values(values)}
+
+
+def unsealed(values: Any) -> Any:
+    """The values that were sealed; what bears no seal, as files of older versions, is taken as it is.
+
+    Raises:
+        ChangedRecordError: if they are others than those that were sealed.
+    """
+    if not isinstance(values, dict) or _SEAL not in values:
+        return values
+    plain = {name: value for name, value in values.items() if name != _SEAL}
+    if values[_SEAL] != _digest_of_values(plain):
+        raise ChangedRecordError("it is not what the run wrote")
+    return plain
+
+
+def _digest_of_values(values: Mapping[str, Any]) -> str:
+    # As they will be read: names that are numbers become texts, and are sorted as such.
+    read_back = json.loads(json.dumps(values))
+    return digest_of_bytes(json.dumps(read_back, sort_keys=True).encode())
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
@@ -87,8 +123,12 @@ def is_as_written(path: Path, digest: str | None) -> bool:
     found = None if digest is None else digest_of_file(path)
     if found is None or found == digest:
         return True
-    warnings.warn(f"{path} is not the file that the run wrote: it is not used", QsensWarning, stacklevel=2)
+    _warn_of_change(path)
     return False
+
+
+def _warn_of_change(path: Path) -> None:
+    warnings.warn(f"{path} is not the file that the run wrote: it is not used", QsensWarning, stacklevel=3)
 
 
 def _remove_left(path: Path) -> None:

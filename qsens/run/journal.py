@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from qsens import __version__
 from qsens.core.errors import RunFolderError, SpecError
-from qsens.core.files import write_error
+from qsens.core.files import ChangedRecordError, sealed, unsealed, write_error
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import shown
 from qsens.core.trial import Trial
@@ -84,7 +84,7 @@ def check_order(path: Path, trials: Sequence[Trial]) -> None:
 
 
 class Journal:
-    """An open journal; trials that were in the file come first in `trials`.
+    """An open journal; trials that were in the file come first in `trials`. With `seals` lines are sealed.
 
     Opening cuts a torn last line: left in the file, it would swallow the next record.
 
@@ -92,8 +92,9 @@ class Journal:
         RunFolderError: if the file cannot be read or written, is corrupt, or belongs to another spec.
     """
 
-    def __init__(self, path: Path, spec_digest: str) -> None:
+    def __init__(self, path: Path, spec_digest: str, *, seals: bool = False) -> None:
         self.path = path
+        self._seals = seals
         self.spec_digest = spec_digest
         content = read_journal(path) if path.exists() else JournalContent(None, (), 0)
         if content.spec_digest not in (None, spec_digest):
@@ -119,7 +120,7 @@ class Journal:
         Raises:
             RunFolderError: if it cannot be written; the file keeps every earlier trial whole.
         """
-        self._write_line(trial.to_json())
+        self._write_line(sealed(trial.to_json()) if self._seals else trial.to_json())
         self._trials.append(trial)
 
     def close(self) -> None:
@@ -163,7 +164,9 @@ def _read_header(path: Path, value: dict[str, Any]) -> str:
 
 def _read_trial(path: Path, number: int, value: dict[str, Any]) -> Trial:
     try:
-        return Trial.from_json(value)
+        return Trial.from_json(unsealed(value))
+    except ChangedRecordError as error:
+        raise _corrupt(path, number, str(error)) from error
     except (ValueError, SpecError) as error:
         raise _corrupt(path, number, f"it is not a trial ({error})") from error
 
@@ -231,7 +234,7 @@ class WaitingTrials:
 
     def keep(self, trial: Trial) -> None:
         """Write one trial and wait until it is on disk."""
-        with Journal(self._path, self._spec_digest) as file:
+        with Journal(self._path, self._spec_digest, seals=True) as file:
             file.append(trial)
         self._trials[trial.number] = trial
 

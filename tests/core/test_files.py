@@ -1,11 +1,17 @@
-"""Two processes that write one file at once, and what a killed one left."""
+"""Two processes that write one file at once, what a killed one left, and records that were changed."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from qsens.core.files import write_atomically
+from qsens.core.errors import QsensWarning
+from qsens.core.files import keep_record, kept_record, sealed, unsealed, write_atomically
 from qsens.device.leftovers import process_mark
 
 
@@ -14,6 +20,33 @@ def mark_of_a_process_that_is_gone():
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A record that a run keeps."""
+
+    counts: Mapping[str, float]
+
+
+def test_a_record_that_was_changed_is_not_used_and_an_older_one_is(tmp_path):
+    path = tmp_path / "record.json"
+    record = Counted({"a": 0.1, "b": 2.0})
+    keep_record(path, record)
+    assert kept_record(Counted, path) == record
+    path.write_text(path.read_text().replace("0.1", "0.2"))
+    with pytest.warns(QsensWarning, match="record.json is not the file that the run wrote"):
+        assert kept_record(Counted, path) is None
+    path.write_text('{"counts": {"a": 0.3}}')
+    assert kept_record(Counted, path) == Counted({"a": 0.3})
+
+
+@settings(max_examples=20)
+@given(st.dictionaries(st.text(max_size=3), st.floats() | st.integers() | st.lists(st.text(max_size=2))))
+def test_a_seal_holds_for_whatever_json_holds(values):
+    values.pop("seal", None)
+    written = json.dumps(sealed(values))
+    assert repr(unsealed(json.loads(written))) == repr(values)
 
 
 def test_a_file_is_written_under_a_name_of_its_process(tmp_path):

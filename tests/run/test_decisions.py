@@ -2,6 +2,7 @@
 
 import pytest
 
+from qsens.core.errors import QsensWarning
 from qsens.core.interfaces import Decision, Strategy
 from qsens.run.decisions import decisions_of, read_decisions, write_decisions
 from qsens.search.enumerations import Boundary, Chain
@@ -23,6 +24,16 @@ class Telling(Strategy):
 def test_decisions_are_read_as_they_were_written(tmp_path):
     write_decisions(tmp_path / "decisions.json", FOUND)
     assert read_decisions(tmp_path / "decisions.json") == FOUND
+
+
+def test_decisions_that_were_changed_are_not_shown_and_those_of_older_runs_are(tmp_path):
+    path = tmp_path / "decisions.json"
+    write_decisions(path, FOUND)
+    path.write_text(path.read_text().replace("300%", "30%"))
+    with pytest.warns(QsensWarning, match="is not the file that the run wrote"):
+        assert read_decisions(path) == ()
+    path.write_text('[{"text": "as before", "trials": [1]}]')
+    assert read_decisions(path) == (Decision("as before", (1,)),)
 
 
 def test_without_decisions_there_is_no_file(tmp_path):

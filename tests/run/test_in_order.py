@@ -4,7 +4,7 @@ from concurrent.futures import BrokenExecutor, Future
 
 import pytest
 
-from qsens.core.errors import ScoreError
+from qsens.core.errors import RunFolderError, ScoreError
 from qsens.core.interfaces import Strategy
 from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
@@ -147,6 +147,17 @@ def test_a_trial_that_ends_early_waits_on_disk(tmp_path):
         assert again.find(0, ALONE[1]) is None
         again.release(1)
     assert not waiting_path(path).exists()
+
+
+def test_a_waiting_trial_that_was_changed_is_refused_by_its_line(tmp_path):
+    with Journal(tmp_path / "journal.jsonl", "spec") as journal:
+        WaitingTrials(journal).keep(example_trial(1, ALONE[1], LAYERS))
+        path = waiting_path(journal.path)
+        changed = path.read_text().replace('"number":1', '"number":2')
+        assert changed != path.read_text()
+        path.write_text(changed)
+        with pytest.raises(RunFolderError, match=r"line 2 of .*waiting.jsonl is corrupt: it is not what the"):
+            WaitingTrials(journal)
 
 
 def test_a_trial_that_is_in_both_files_waits_no_more(tmp_path):
