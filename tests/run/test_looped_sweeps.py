@@ -1,5 +1,7 @@
 """Sweeps of generators that call their network more than once: what is calibrated on, and what is scored."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -130,6 +132,23 @@ def test_a_loop_of_ones_own_is_named_like_other_code(photos, tmp_path):
     assert once.trials[-1].score("psnr") != twice.trials[-1].score("psnr")
 
 
+def test_the_guided_loop_of_the_guide_goes_where_both_of_its_calls_lead():
+    code = {"np": np}
+    guide = Path(__file__).parents[2] / "docs" / "loops.md"
+    exec(
+        guide.read_text().partition("```python\nimport numpy")[2].partition("```")[0].removeprefix(" as np"),
+        code,
+    )
+    start = np.full((2, 3), 5.0, np.float32)
+
+    def call(feed):
+        assert 0 < feed["t"][0] <= 1000
+        return {"velocity": np.full_like(start, 1.0 + feed["label"][0, 0])}
+
+    (made,) = code["Guided"](strength=2.0).play(call, [{"x": start, "label": np.ones((2, 1), np.float32)}])
+    np.testing.assert_allclose(made["picture"], 5 - (1 + 2 * 1), rtol=1e-5)
+
+
 def test_a_loop_may_be_a_function(photos, tmp_path):
     values = {**photos, "loop": {"name": "tiny_loops:thrice"}}
     score_run(out=tmp_path / "run", **values)
@@ -144,7 +163,7 @@ def test_a_loop_may_be_a_function(photos, tmp_path):
         ("tiny_loops:Unseeded", DataError, "another 'picture' of the same sample when it is played again"),
         ("tiny_loops:Nothing", PluginError, "the loop Nothing returned no picture, but {}"),
         ("tiny_loops:Missing", SpecError, "has no 'Missing'"),
-        ("recurent", SpecError, "no loop named 'recurent'"),
+        ("recurrence", SpecError, "no loop named 'recurrence'"),
     ],
 )
 def test_loops_that_cannot_be_played_say_why(photos, tmp_path, name, error, message):
