@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import nncf
 import numpy as np
 import openvino
-from nncf.common.quantization.structs import QuantizationScheme
-from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+from nncf.common.quantization.structs import QuantizerConfig
+from nncf.quantization.algorithms.min_max import algorithm
 
 from qsens.calibration.batches import Feed, InputCache
 from qsens.graph.graph import Graph
@@ -123,24 +126,29 @@ def accuracy_controlled(opened: OpenedSweep, *, is_signed: bool, share: float) -
         list(InputCache(samples, opened.graph, 1).singly())
         for samples in (opened.calibration, opened.evaluation)
     )
-    model = nncf.quantize_with_accuracy_control(
-        openvino_model(opened.graph, calibration[0]),
-        calibration_dataset=nncf.Dataset(calibration, dict),
-        validation_dataset=nncf.Dataset(evaluation, dict),
-        validation_fn=validation,
-        max_drop=share,
-        drop_type=nncf.DropType.RELATIVE,
-        advanced_quantization_parameters=_parameters(is_signed=is_signed),
-    )
+    with _signed_grid() if is_signed else nullcontext():
+        model = nncf.quantize_with_accuracy_control(
+            openvino_model(opened.graph, calibration[0]),
+            calibration_dataset=nncf.Dataset(calibration, dict),
+            validation_dataset=nncf.Dataset(evaluation, dict),
+            validation_fn=validation,
+            max_drop=share,
+            drop_type=nncf.DropType.RELATIVE,
+        )
     work.cpu_s, work.wall_s = time.process_time() - cpu, time.perf_counter() - wall
     return Controlled(model, int8_layers(model, opened.graph), work)
 
 
-def _parameters(*, is_signed: bool) -> AdvancedQuantizationParameters:
-    if not is_signed:
-        return AdvancedQuantizationParameters()
-    signed = QuantizationParameters(mode=QuantizationScheme.SYMMETRIC, signedness_to_force=True)
-    return AdvancedQuantizationParameters(activations_quantization_params=signed)
+def _signed_grid() -> AbstractContextManager[object]:
+    """Symmetric signed codes for everything. NNCF 3.4 has a word for it that its table of devices refuses."""
+    real = algorithm.calculate_quantizer_parameters
+
+    def signed(statistics: object, config: QuantizerConfig, *more: object) -> object:
+        forced = copy(config)
+        forced.signedness_to_force = True
+        return real(statistics, forced, *more)
+
+    return patch.object(algorithm, "calculate_quantizer_parameters", signed)
 
 
 def openvino_model(graph: Graph, feed: Feed) -> openvino.Model:
