@@ -24,8 +24,8 @@ from qsens.report.page_content import PageContent
 PRESSES = 40
 
 
-def written_page(path: Path, layers: int, trials: int) -> tuple[float, int]:
-    """Seconds to make the page, and its bytes."""
+def written_page(path: Path, layers: int, trials: int, runs: int = 1) -> tuple[float, int]:
+    """Seconds to make the page of so many equal runs, and its bytes."""
     study = made_up_study(layers, trials)
     found = sensitivity_of(study, METRICS[0][0])
     content = PageContent(
@@ -41,7 +41,7 @@ def written_page(path: Path, layers: int, trials: int) -> tuple[float, int]:
         samples=made_up_pictures(study, 96),
     )
     begun = time.perf_counter()
-    path.write_text(render_pages([content]), encoding="utf-8")
+    path.write_text(render_pages([content] * runs), encoding="utf-8")
     return time.perf_counter() - begun, path.stat().st_size
 
 
@@ -56,10 +56,11 @@ def answer_times(browser: Browser, path: Path) -> tuple[float, float]:
     times = [
         page.evaluate(
             """async () => {
+              const picture = document.querySelector(".picture-map"), before = picture.dataset.trial;
               const begun = performance.now();
               const key = new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true });
               document.querySelector(".chart").dispatchEvent(key);
-              while (!document.querySelector(".card-pictures[data-trial]")) {
+              while (picture.dataset.trial === before) {
                 await new Promise(requestAnimationFrame);
               }
               return performance.now() - begun;
@@ -80,17 +81,17 @@ def main() -> None:
         sys.exit("no Chromium was found: name it with --chromium PATH")
     print_machine("plotly", "playwright")
     print(f"charting library, packed: {len(charting_library()) / 1e6:.2f} MB")
-    print("| trials x layers | page, MB | made in, s | drawn after, s | key to pictures, ms |")
+    print("| runs x trials x layers | page, MB | made in, s | drawn after, s | key to pictures, ms |")
     print("|---|---:|---:|---:|---:|")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=arguments)
-        for layers, trials in ((23, 47), (100, 300)):
-            path = Path(folder) / f"{trials}.html"
-            made_s, size = written_page(path, layers, trials)
+        for runs, layers, trials in ((1, 23, 47), (1, 100, 300), (2, 23, 47), (8, 23, 47)):
+            path = Path(folder) / f"{runs}-{trials}.html"
+            made_s, size = written_page(path, layers, trials, runs)
             ready_s, answer_ms = answer_times(browser, path)
             row = (f"{size / 1e6:.1f}", f"{made_s:.1f}", f"{ready_s:.1f}", f"{answer_ms:.0f}")
-            print(f"| {trials} x {layers} | {' | '.join(row)} |")
+            print(f"| {runs} x {trials} x {layers} | {' | '.join(row)} |")
         browser.close()
 
 

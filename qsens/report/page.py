@@ -137,7 +137,7 @@ def render_pages(
         *(_of_run(place, _summary(content)) for place, content in enumerate(runs)),
         interactive_section() if is_interactive else "" if is_static else static_notice(),
         *(
-            _of_run(place, _body(content, is_interactive=is_interactive))
+            _of_run(place, _body(content, len(runs), is_interactive=is_interactive))
             for place, content in enumerate(runs)
         ),
     ]
@@ -166,13 +166,13 @@ def _summary(content: PageContent) -> str:
     return f"{_counts(content)}{answer_section(content)}{network_picture(content)}"
 
 
-def _body(content: PageContent, *, is_interactive: bool) -> str:
+def _body(content: PageContent, runs: int, *, is_interactive: bool) -> str:
     return "".join(
         (
             _findings(content.findings),
             _scores(content),
             _search_section(content.decisions),
-            figures_section(content.pictures, is_interactive=is_interactive),
+            figures_section(content.pictures, is_interactive=is_interactive, runs=runs),
             loop_section(content.loop),
             repair_section(content.repair, content.study),
             _layers_section(content),

@@ -9,17 +9,18 @@ from PIL import Image
 from qsens.report.page_content import Picture
 from qsens.report.page_text import escape
 
-# Characters of base64; a page with charts that move shows the same in these.
-_MOST_BESIDE_CHARTS = 300_000
+# Characters of base64, of one run and over all runs of a page with charts that move, which show the same.
+_MOST_OF_A_RUN, _MOST = 300_000, 900_000
 
 
-def figures_section(pictures: Sequence[Picture], *, is_interactive: bool) -> str:
-    """The figures, folded on screens where charts show the same; what is left out is named."""
+def figures_section(pictures: Sequence[Picture], *, is_interactive: bool, runs: int = 1) -> str:
+    """The figures of one of `runs`, folded where charts show the same; what is left out is named."""
+    most = min(_MOST_OF_A_RUN, _MOST // runs)
     shown, left_out, size = [], [], 0
     for picture in pictures:
         data = _webp(picture.png)
         size += len(data)
-        if is_interactive and size > _MOST_BESIDE_CHARTS:
+        if is_interactive and size > most:
             left_out.append(picture.heading)
         else:
             shown.append(

@@ -33,8 +33,9 @@ def ladder_list(content: PageContent) -> str:
         for step in steps
     )
     title = escape(f"From no loss to more, by {axis_title(metric)}")
-    note = "JPEG and the like: FP32's own pictures after that."
-    return f'<p class="faint">{title}. {note}</p><ol class="ladder" aria-label="{title}">{items}</ol>'
+    has_alterations = any(step.kind == "alteration" for step in steps)
+    note = " JPEG and the like: FP32's own pictures after that." if has_alterations else ""
+    return f'<p class="faint">{title}.{note}</p><ol class="ladder" aria-label="{title}">{items}</ol>'
 
 
 def _metric_of(content: PageContent) -> str | None:
@@ -54,9 +55,10 @@ def _steps(content: PageContent, metric: str) -> Iterator[_Step]:
         score = None if trial is None else trial.score(metric)
         if score is not None:
             yield _Step(name, shown_value(metric, score.value), kind)
-    allowed = None if limit is None or limit.alteration is None else limit.alteration.title
-    for tick in yardstick_ticks(study, metric):
-        if tick.title != allowed:
+    threshold = math.nan if limit is None or not math.isfinite(limit.threshold) else limit.threshold
+    ticks = yardstick_ticks(study, metric)
+    allowed = [tick.title for tick in ticks if math.isclose(tick.value, threshold)]
+    for tick in ticks:
+        if tick.title not in allowed:
             yield _Step(tick.title, tick.value, "alteration")
-    if limit is not None and math.isfinite(limit.threshold):
-        yield _Step("limit" if allowed is None else f"limit: {allowed}", limit.threshold, "limit")
+    yield _Step(": ".join(["limit", *allowed]), threshold, "limit")

@@ -45,7 +45,8 @@ def network_picture(content: PageContent) -> str:
     return (
         f'<figure class="network"><div class="wide" tabindex="0" role="group" aria-label="{title}, '
         f'arrow keys go from layer to layer"><svg viewBox="0 0 {drawing.width:.0f} {drawing.height:.0f}" '
-        f'style="min-width:{0.62 * drawing.width:.0f}px" aria-hidden="true">{edges}{"".join(boxes)}{labels}'
+        f'style="min-width:{0.62 * drawing.width:.0f}px;max-width:{1.15 * drawing.width:.0f}px" '
+        f'aria-hidden="true">{edges}{"".join(boxes)}{labels}'
         f"</svg></div>{_legend(content)}"
         '<p class="network-facts faint" aria-live="polite">Point at a box, or use the arrow keys, for a '
         "layer's facts.</p></figure>"

@@ -47,6 +47,8 @@ from qsens.selection.reasons import Reason, ReasonKind
 from qsens.selection.timings import Timings, tables_of_run, timings_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# As many more images as nobody would score to have an answer.
+_MOST_TIMES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,23 +209,25 @@ def verdict_text(document: Mapping[str, Any]) -> str:
         text += f", guarded by {budget['guard_metric']}"
     within = {
         True: "; the 95% interval lies within the budget too.",
-        False: f"; the 95% interval reaches beyond the budget: score more images{_enough(document)}.",
+        False: f"; the 95% interval reaches beyond the budget{_enough(document)}.",
     }
     return text + within.get(budget["is_interval_within"], ".")
 
 
 def _enough(document: Mapping[str, Any]) -> str:
-    """The number of images that would put the interval within the budget, if the score stays what it is."""
+    """What would put the interval within the budget, if the score stays what it is."""
     budget = document["budget"]
     scores = {entry["metric"]: entry for entry in document["scores"]["chosen"]}
     score = scores.get(budget["metric"])
     if score is None or budget["excess"] is None or budget["excess"] >= 0:
-        return ""
+        return ": score more images"
     error = score["difference_standard_error"] or score["standard_error"]
     if not error:
-        return ""
+        return ": score more images"
     needed = images_needed(error, score["images"], -budget["excess"])
-    return f", about {needed:,} instead of {score['images']:,} (--evaluation-samples)"
+    if needed > _MOST_TIMES * score["images"]:
+        return ": the score is so near to the limit that more images would hardly tell"
+    return f": score more images, about {needed:,} instead of {score['images']:,} (--evaluation-samples)"
 
 
 def _what_was_sought(latency: Mapping[str, Any]) -> str:

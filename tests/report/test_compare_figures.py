@@ -1,5 +1,7 @@
 """Figures of several runs: what is drawn, and that nothing is cut off."""
 
+from dataclasses import replace
+
 import pytest
 from compared_runs import CONTENTS, write_compared_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -7,9 +9,10 @@ from report_folders import write_run
 from report_studies import ends_study, student_layers
 
 from qsens.core.spec import SweepSpec
+from qsens.core.trial import Outcome
 from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.figures import compare_boundary_figure, compare_tradeoff_figure
-from qsens.report.figures.style import render_png
+from qsens.report.figures.style import LIMIT_LOOK, render_png
 from qsens.testing import example_layers
 
 
@@ -99,3 +102,25 @@ def test_nothing_is_cut_off_with_long_labels_and_many_runs(tmp_path):
         tops = [axes.get_tightbbox(renderer).y1 for axes in figure.axes]
         assert box.y0 >= max(tops) - 1
         assert all(0 <= text.get_window_extent(renderer).y1 <= height for text in figure.texts)
+
+
+def test_the_limits_of_the_runs_are_drawn_once_where_they_are_equal(comparison):
+    for make in (compare_boundary_figure, compare_tradeoff_figure):
+        first = make(comparison.runs, comparison.headline).axes[0]
+        assert [line.get_ydata()[0] for line in first.lines if line.get_color() == LIMIT_LOOK[0]] == [13]
+        assert [text.get_text() for text in first.texts] == ["limit"]
+
+
+def test_a_run_that_screened_its_cuts_has_its_curve_with_the_images_named(tmp_path, comparison):
+    def on_few(trial):
+        few = replace(trial, scores=tuple(replace(score, images=8) for score in trial.scores))
+        if trial.number < 3:
+            return replace(trial, screen_scores=few.scores)
+        return replace(few, outcome=Outcome.SCREENED)
+
+    searched = write_compared_run(tmp_path / "searched", change=on_few)
+    both = compare_runs([comparison.runs[0].path, searched], CompareOptions())
+    figure = compare_boundary_figure(both.runs, both.headline)
+    curves = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 5]
+    assert [list(line.get_ydata()) for line in curves] == [[10, 11, 12, 13, 14], [10, 11, 12, 13, 14]]
+    assert "Screened on few images (searched 8)" in texts_of(figure)

@@ -1,6 +1,7 @@
 """What the interactive part of the page is made of: JSON values, packed pictures, scripts, layer table."""
 
 import base64
+import io
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from latency_tables import measured, write_table
+from PIL import Image
 from report_studies import (
     anchors,
     boundary_study,
@@ -32,7 +34,7 @@ from qsens.report.figures.sensitivity import sensitivity_of
 from qsens.report.interactive_data import run_data
 from qsens.report.interactive_pictures import pack_pictures
 from qsens.report.page import charting_library, render_page, render_pages, script_json
-from qsens.report.page_content import PageContent, read_asset
+from qsens.report.page_content import PageContent, Picture, read_asset
 from qsens.report.page_layers import layer_table
 from qsens.report.page_tables import trial_table
 from qsens.selection.reasons import Reason, ReasonKind
@@ -225,6 +227,20 @@ def test_there_are_no_pictures_without_those_of_fp32():
     assert pack_pictures({1: samples[1]}, 0) is None
     odd = pack_pictures({**samples, 3: samples[3][:, :, :4]}, 0)
     assert 3 not in odd.data
+
+
+@pytest.mark.slow
+def test_a_page_of_many_runs_stays_within_five_megabytes():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 4, 3, 96, 96), dtype=np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(png, "PNG")
+    study = boundary_study(LAYERS)
+    samples = {trial.number: noise[trial.number % 2] for trial in study.trials}
+    drawn = [Picture("Where to cut", "drawn", png.getvalue())]
+    runs = [content_of(study, samples=samples, pictures=drawn) for _ in range(8)]
+    page = render_pages(runs)
+    assert len(page) < 5_000_000
+    assert "Only in the run folder, under figures: Where to cut" in page
 
 
 def test_texts_cannot_end_a_script():

@@ -36,5 +36,9 @@ def test_no_number_where_it_cannot_be_told(values):
     assert verdict_text(document(**values)).endswith("beyond the budget: score more images.")
 
 
+def test_a_score_that_touches_the_limit_is_not_told_to_score_a_million_images():
+    assert verdict_text(document(excess=-0.001)).endswith("more images would hardly tell.")
+
+
 def test_an_interval_within_the_budget_needs_no_more():
     assert verdict_text(document(is_within=True)).endswith("lies within the budget too.")

@@ -10,9 +10,9 @@ function nameIn(place, name) {
 }
 
 function lookOf(place, index) {
-  const { colours } = palette();
+  const { colours, runs } = palette();
   return view.isOverlay
-    ? { colour: colours[place % colours.length], symbol: RUN_SYMBOLS[place % RUN_SYMBOLS.length] }
+    ? { colour: runs[place % runs.length], symbol: RUN_SYMBOLS[place % RUN_SYMBOLS.length] }
     : { colour: colours[index % colours.length], symbol: SYMBOLS[(index + 1) % SYMBOLS.length] };
 }
 

@@ -1,10 +1,12 @@
 // The chart: which one is shown, its colours, zoom, pointing, clicking and keys. `chart_kinds.js` makes traces.
 const view = { chart: "tradeoff", metric: null, cost: -1, isLog: false, isOverlay: false };
 const DARK = {
-  colours: ["#56B4E9", "#9DB6C9", "#7FD1D6", "#E6E6E3", "#B9A5F2", "#B8B8B8"], chosen: "#FFC845", limit: "#F0733D",
+  colours: ["#56B4E9", "#9DB6C9", "#7FD1D6", "#E6E6E3", "#B9A5F2", "#B8B8B8"],
+  runs: ["#56B4E9", "#D9A679", "#7FD1D6", "#B9A5F2", "#B8B8B8"], chosen: "#FFC845", limit: "#F0733D",
 };
 const LIGHT = {
-  colours: ["#0072B2", "#4A6A82", "#0E7C86", "#1a1a1a", "#5B4DB1", "#6b6b6b"], chosen: "#E69F00", limit: "#D55E00",
+  colours: ["#0072B2", "#4A6A82", "#0E7C86", "#1a1a1a", "#5B4DB1", "#6b6b6b"],
+  runs: ["#0072B2", "#8C5A2B", "#0E7C86", "#5B4DB1", "#6b6b6b"], chosen: "#E69F00", limit: "#D55E00",
 };
 // Why a chart has nothing to show.
 const EMPTY = {

@@ -9,19 +9,24 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from qsens.core.maps import Direction
 from qsens.core.metric_names import axis_title
+from qsens.core.trial import Study
 from qsens.report.compare.metrics import SharedMetric
 from qsens.report.compare.runs import ComparedRun, have_same_layers
 from qsens.report.figures.block_axis import label_blocks, label_height
-from qsens.report.figures.boundary_curve import BoundaryLine, axis_scale, boundary_lines
+from qsens.report.figures.boundary_curve import BoundaryLine, axis_scale, boundary_lines, screened_lines
 from qsens.report.figures.style import (
     FAINT,
     FLOOR_LOOK,
     INK,
-    SERIES_COLOURS,
+    LIMIT,
+    LIMIT_LOOK,
+    RUN_COLOURS,
+    SMALL,
     TEXT,
     add_header,
     dress,
@@ -55,8 +60,7 @@ class Look:
 def looks_of(count: int) -> tuple[Look, ...]:
     """The look of each of `count` runs; no two alike up to 56."""
     return tuple(
-        Look(SERIES_COLOURS[place % len(SERIES_COLOURS)], _MARKERS[place % len(_MARKERS)])
-        for place in range(count)
+        Look(RUN_COLOURS[place % len(RUN_COLOURS)], _MARKERS[place % len(_MARKERS)]) for place in range(count)
     )
 
 
@@ -72,8 +76,9 @@ def run_handles(runs: Sequence[ComparedRun], *, is_line: bool) -> dict[str, Arti
 def finish_values(
     axes: Axes, runs: Sequence[ComparedRun], metric: SharedMetric, values: Sequence[float]
 ) -> None:
-    """The value axis of a panel: scale, limits, name, floors."""
-    finite = [value for value in values if math.isfinite(value)]
+    """The value axis of a panel: scale, ends, name, floors, limits of the runs."""
+    limits = _limits(runs, metric)
+    finite = [value for value in (*values, *limits.values()) if math.isfinite(value)]
     scale = axis_scale([value for value in finite if value != 0], is_ratio=metric.lower_is_better)
     if scale != "linear" and min(finite) <= 0:
         scale = "symlog"
@@ -86,6 +91,26 @@ def finish_values(
     for floor in _floors(runs, metric):
         if is_within_axis(axes, floor):
             axes.axhline(floor.value, color=colour, linewidth=1.1, linestyle=style, zorder=1)
+    colour, style = LIMIT_LOOK
+    for label, limit in limits.items():
+        axes.axhline(limit, color=colour, linewidth=1.1, linestyle=style, zorder=2)
+        text = axes.annotate(
+            label,
+            (0.01, limit),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=SMALL,
+            color=colour,
+        )
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+
+
+def _limits(runs: Sequence[ComparedRun], metric: SharedMetric) -> dict[str, float]:
+    """The worst acceptable score of each run, by a label that names runs only where they differ."""
+    found = {run.label: limit for run in runs if (limit := run.limits.get(metric.name)) is not None}
+    if len({f"{limit:.4g}" for limit in found.values()}) == 1:
+        return {LIMIT: next(iter(found.values()))}
+    return {f"{LIMIT}, {label}": limit for label, limit in found.items()}
 
 
 def own_fp32_note(metrics: Sequence[SharedMetric]) -> str:
@@ -196,7 +221,7 @@ def compare_boundary_figure(runs: Sequence[ComparedRun], metrics: Sequence[Share
     The axis is the boundary index where all runs have the same layers, else the share of the layers before
     the boundary. Bands are 95% intervals.
     """
-    lines = {metric: [boundary_lines(run.study, metric.name) for run in runs] for metric in metrics}
+    lines = {metric: [_lines_of(run.study, metric.name) for run in runs] for metric in metrics}
     shown = [metric for metric in metrics if any(lines[metric])]
     if not shown:
         return None
@@ -216,6 +241,10 @@ def compare_boundary_figure(runs: Sequence[ComparedRun], metrics: Sequence[Share
     handles = run_handles(runs, is_line=True) | _direction_handles(used)
     add_header(figure, title, handles, _boundary_note(runs, shown, lines, is_relative=not layers))
     return figure
+
+
+def _lines_of(study: Study, metric: str) -> tuple[BoundaryLine, ...]:
+    return boundary_lines(study, metric) or screened_lines(study, metric)
 
 
 def _draw_boundaries(
@@ -299,6 +328,18 @@ def _boundary_note(
     ]
     if without:
         notes.append(f"No boundary was scored in {', '.join(without)}.")
+    screens = {
+        f"{run.label} {line.screen_images}"
+        for found in lines.values()
+        for run, own in zip(runs, found, strict=True)
+        for line in own
+        if line.screen_images is not None
+    }
+    if screens:
+        notes.append(
+            f"Screened on few images ({', '.join(sorted(screens))}), as differences from FP32 added to its "
+            "score on all."
+        )
     if is_relative:
         counts = ", ".join(f"{run.label} {len(run.study.layers)}" for run in runs)
         notes.append(f"The runs have other layers: positions are shares ({counts} layers).")

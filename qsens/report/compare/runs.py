@@ -2,18 +2,21 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsens.core.errors import QsensError
 from qsens.core.spec import SweepSpec
 from qsens.core.spec_paths import is_path
 from qsens.core.trial import Study, Trial
 from qsens.run.floors import Floor
 from qsens.run.paths import RunPaths
-from qsens.selection.choose import Selection
+from qsens.selection.budget import Budget, parse_guard
+from qsens.selection.choose import Selection, limits_of
 from qsens.selection.timings import Timings
 
 LONGEST_LABEL = 40
@@ -65,6 +68,21 @@ class ComparedRun:
     chosen: Trial | None = None
     budget: str | None = None
     selection: Selection | None = None
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """The worst acceptable scores within its budget and guard, by metric; none where it has no budget."""
+        if self.budget is None:
+            return {}
+        try:
+            found = limits_of(self.study, Budget.parse(self.budget), parse_guard(self.spec.guard), None)
+        except QsensError:
+            return {}
+        return {
+            limit.metric: limit.threshold
+            for limit in found
+            if not limit.is_open and math.isfinite(limit.threshold)
+        }
 
 
 @dataclass(frozen=True)
