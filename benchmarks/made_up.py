@@ -9,12 +9,17 @@ from qsens.core.trial import Outcome, Score, Study, Trial
 METRICS = (("fid[lite0]", True), ("fid-fp32[lite0]", True), ("psnr", False))
 
 
+def made_up_layers(count: int) -> tuple[Layer, ...]:
+    """Layers that differ in their names alone, ten to a block."""
+    return tuple(
+        Layer(f"conv{place}", f"/conv{place}", "Conv", f"block{place // 10}", place, 1000, 10**6, 10**6, (1,))
+        for place in range(count)
+    )
+
+
 def made_up_study(layers: int, trials: int) -> Study:
     """FP32, FP16 and INT8 everywhere, all cuts as far as they fit, then random maps."""
-    members = tuple(
-        Layer(f"conv{place}", f"/conv{place}", "Conv", f"block{place // 10}", place, 1000, 10**6, 10**6, (1,))
-        for place in range(layers)
-    )
+    members = made_up_layers(layers)
     generator = np.random.default_rng(0)
     flags = [np.arange(layers) < cut for cut in range(1, layers)]
     flags += [~choice for choice in flags]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 from qsens.core.errors import QsensWarning, RunFolderError
 from qsens.core.schema import read_record
 from qsens.device.errors import reason_of
-from qsens.device.leftovers import is_left, process_mark
+from qsens.device.leftovers import process_mark, tidy_once
 from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file, special_kind
 
@@ -75,14 +75,15 @@ def _digest_of_values(values: Mapping[str, Any]) -> str:
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write bytes, or let a function write them, to a neighbour that then takes the name `path`.
 
-    The neighbour's name is this process's own; those that killed processes left are removed.
+    The neighbour's name is this process's own; those that killed processes left in the folder are removed
+    when this one writes there first: a folder of 100,000 files takes long to read.
 
     Raises:
         RunFolderError: if the file cannot be written; an earlier version stays as it was.
     """
     partial = path.with_name(f".{path.name}.{process_mark()}{_PARTIAL}")
     try:
-        _remove_left(path)
+        tidy_once(str(path.parent))
         with partial.open("wb") as file:
             if callable(content):
                 content(file)
@@ -129,15 +130,6 @@ def is_as_written(path: Path, digest: str | None) -> bool:
 
 def _warn_of_change(path: Path) -> None:
     warnings.warn(f"{path} is not the file that the run wrote: it is not used", QsensWarning, stacklevel=3)
-
-
-def _remove_left(path: Path) -> None:
-    start = f".{path.name}."
-    with os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(start)]
-    for name in names:
-        if name.endswith(_PARTIAL) and is_left(name):
-            path.with_name(name).unlink(missing_ok=True)
 
 
 def write_error(path: Path, error: OSError) -> RunFolderError:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from qsens.core.errors import SpecError
 from qsens.core.schema import shown
@@ -27,8 +27,9 @@ class PrecisionMap:
     overrides: tuple[tuple[str, Precision], ...] = ()
 
     def __post_init__(self) -> None:
-        kept = {name: value for name, value in self.overrides if value is not self.default}
-        object.__setattr__(self, "overrides", tuple(sorted(kept.items())))
+        # The pairs themselves are kept: those that were read from a file are shared by all its maps.
+        kept = {pair[0]: pair for pair in self.overrides if pair[1] is not self.default}
+        object.__setattr__(self, "overrides", tuple([kept[name] for name in sorted(kept)]))
 
     @classmethod
     def over(cls, assignment: Mapping[str, Precision]) -> "PrecisionMap":
@@ -48,9 +49,9 @@ class PrecisionMap:
     def __hash__(self) -> int:
         return self._hash
 
-    def __reduce__(self) -> tuple[type["PrecisionMap"], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[[object], "PrecisionMap"], tuple[object]]:
         # The hashes of texts are another process's own.
-        return PrecisionMap, (self.default, self.overrides)
+        return PrecisionMap.from_json, (self.to_json(),)
 
     @cached_property
     def _hash(self) -> int:
@@ -86,15 +87,19 @@ class PrecisionMap:
                 f"not a precision map: {shown(value)}",
                 'expected {"default": ..., "overrides": {layer: precision}}',
             )
-        # Few precisions stand many times.
-        known = {text: parse_precision(text) for text in dict.fromkeys(map(str, overrides.values()))}
-        pairs = tuple((str(name), known[str(text)]) for name, text in overrides.items())
+        pairs = tuple([_pair(str(name), str(text)) for name, text in overrides.items()])
         return cls(parse_precision(str(value["default"])), pairs)
 
     @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the canonical JSON."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+# Thousands of maps name the same layers: one pair of each is enough.
+@lru_cache(maxsize=2**16)
+def _pair(name: str, text: str) -> tuple[str, Precision]:
+    return name, parse_precision(text)
 
 
 def parse_precision(text: str) -> Precision:

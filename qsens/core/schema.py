@@ -128,10 +128,9 @@ def read_value(hint: Any, value: Any, name: str) -> Any:
     Raises:
         ValueError: for a value of another type.
     """
-    origin, parts = get_origin(hint), get_args(hint)
+    origin, parts = _form(hint)
     if origin is UnionType:
-        inner = next(part for part in parts if part is not NoneType)
-        return None if value is None else read_value(inner, value, name)
+        return None if value is None else read_value(parts[0], value, name)
     if origin is tuple:
         items = enumerate(_plain(list, value, name))
         return tuple(read_value(parts[0], item, f"{name}[{place}]") for place, item in items)
@@ -166,6 +165,12 @@ def in_words(names: Sequence[str]) -> str:
 @cache
 def _hints(kind: type) -> Mapping[str, Any]:
     return get_type_hints(kind)
+
+
+@cache
+def _form(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    # Asked for with every value of a journal, of few types. `None` may stand anywhere in a union.
+    return get_origin(hint), tuple(part for part in get_args(hint) if part is not NoneType)
 
 
 @cache

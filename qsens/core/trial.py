@@ -1,7 +1,7 @@
 """Records of a sweep: a score, a trial (one line of the journal) and the study that reports read."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
@@ -117,7 +117,10 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for one journal line."""
-        value = asdict(self)
+        # `asdict` of the whole would copy every override of both maps, which takes longer than the disk.
+        value = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        for name in ("scores", "screen_scores", "yardsticks"):
+            value[name] = tuple(asdict(entry) for entry in value[name])
         value["requested"] = self.requested.to_json()
         value["applied"] = None if self.applied is None else self.applied.to_json()
         value["fp16_overflows"] = dict(self.fp16_overflows)
@@ -137,12 +140,16 @@ class Trial:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"{shown(value)} is no table")
-        applied = value.get("applied")
+        requested = PrecisionMap.from_json(value.get("requested"))
+        applied: PrecisionMap | None = requested
+        built = value.get("applied")
+        if built != value.get("requested"):
+            applied = None if built is None else PrecisionMap.from_json(built)
         trial = read_record(
             cls,
             value,
-            requested=PrecisionMap.from_json(value.get("requested")),
-            applied=None if applied is None else PrecisionMap.from_json(applied),
+            requested=requested,
+            applied=applied,
             fp16_overflows=tuple(_overflows(value.get("fp16_overflows"))),
             evidence=tuple(_digests(value.get("evidence", {}))),
             output_errors=tuple(_output_errors(value.get("output_errors", {}))),

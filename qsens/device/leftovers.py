@@ -35,6 +35,12 @@ def remove_leftovers(folder: str | Path) -> None:
             remove_entry(entry)
 
 
+@functools.lru_cache(maxsize=None)
+def tidy_once(place: str) -> None:
+    """The same, the first time that this process asks for a folder."""
+    remove_leftovers(place)
+
+
 def is_left(name: str) -> bool:
     """Whether a name carries the mark of a process of this machine that is gone."""
     found = _MARK.search(name)
@@ -48,14 +54,9 @@ def temporary_folder(parent: str | Path | None = None, *, prefix: str = "qsens-"
     It lies in `parent`, or where this machine keeps temporary files.
     """
     place = tempfile.gettempdir() if parent is None else str(parent)
-    _tidy_once(place)
+    tidy_once(place)
     with tempfile.TemporaryDirectory(prefix=f"{prefix}{process_mark()}-", dir=place) as folder:
         yield Path(folder)
-
-
-@functools.lru_cache(maxsize=None)
-def _tidy_once(place: str) -> None:
-    remove_leftovers(place)
 
 
 def remove_entry(path: Path) -> None:

@@ -33,10 +33,15 @@ def check_plain(value: Any, *, only_finite: bool = True) -> None:
     """Raise `ValueError` for plain values that are nested too deep, or numbers that are too large or none."""
     level = [value]
     for _ in range(DEEPEST):
+        inside: list[Any] = []
         for entry in level:
+            if isinstance(entry, str):
+                continue
             if isinstance(entry, (int, float)):
                 _check_number(entry, only_finite=only_finite)
-        level = [inner for outer in level for inner in _inside(outer)]
+            elif isinstance(entry, (dict, list)):
+                inside += entry.values() if isinstance(entry, dict) else entry
+        level = inside
         if not level:
             return
     raise ValueError(_TOO_DEEP)
@@ -48,12 +53,6 @@ def _check_number(number: int | float, *, only_finite: bool) -> None:
             raise ValueError(f"it holds a number that is {number}")
     elif abs(number) > LARGEST:
         raise ValueError("it holds a whole number beyond 64 bits")
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 class PlainValue:

@@ -402,7 +402,7 @@ def runner_of(
         folder.record_files()
         if factory is not None:
             return factory(opened, folder)
-        fp32 = next(iter(folder.journal.trials), None)
+        fp32 = folder.journal.first
         evaluator = Evaluator(workload, evidence=folder.evidence, samples=folder.samples, fp32=fp32)
         return InProcess(evaluator, evaluator.expect)
 

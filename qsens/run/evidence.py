@@ -148,11 +148,11 @@ class _Record:
 
 @dataclass(frozen=True)
 class ScoredGraphs:
-    """Records of what was scored, beside its evidence: one file a trial, which names the graph it ran.
+    """Records of what was scored, beside its evidence: one file a graph, found by its name alone.
 
-    A record holds the trial and a digest of every file of its evidence, and is written after these: one
-    whose files are gone, torn or were written anew counts for nothing. Every trial has a record of its
-    own, so that workers of one run folder never write the same file.
+    A record holds the trial that ran the graph and a digest of every file of its evidence, and is written
+    after these: one whose files are gone, torn or were written anew counts for nothing. Where two workers
+    score one graph at the same time, the later record stays: either is whole.
     """
 
     evidence: Path
@@ -161,8 +161,6 @@ class ScoredGraphs:
     def forget(self, number: int) -> None:
         """Remove what an earlier trial of that number left, which is in the journal no more."""
         for _, path in self._files(number):
-            path.unlink(missing_ok=True)
-        for path in self.evidence.glob(f"graph-*-{number:05d}.json"):
             path.unlink(missing_ok=True)
 
     def keep(self, trial: Trial) -> Trial:
@@ -174,8 +172,8 @@ class ScoredGraphs:
         found = {name: digest_of_file(path) for name, path in self._files(trial.number)}
         files = {name: digest for name, digest in found.items() if digest is not None}
         text = json.dumps({"trial": trial.to_json(), "files": files})
-        name = f"graph-{trial.graph}-{trial.outcome}-{trial.number:05d}.json"
-        write_atomically(self.evidence / name, text.encode())
+        assert trial.graph is not None, "what is recorded has run"
+        write_atomically(self._record(trial.graph, trial.outcome), text.encode())
         return replace(trial, evidence=tuple(files.items()))
 
     def take(self, graph: str, outcome: Outcome, number: int, requested: PrecisionMap) -> Trial | None:
@@ -184,12 +182,14 @@ class ScoredGraphs:
         Raises:
             RunFolderError: if a file of the evidence cannot be written.
         """
-        for path in sorted(self.evidence.glob(f"graph-{graph}-{outcome}-*.json")):
-            record = _read(path)
-            if record is not None and record.trial.number != number and self._copy(record, number):
-                digests = tuple(record.files.items())
-                return replace(record.trial, number=number, requested=requested, evidence=digests)
-        return None
+        record = _read(self._record(graph, outcome))
+        if record is None or record.trial.number == number or not self._copy(record, number):
+            return None
+        digests = tuple(record.files.items())
+        return replace(record.trial, number=number, requested=requested, evidence=digests)
+
+    def _record(self, graph: str, outcome: Outcome) -> Path:
+        return self.evidence / f"graph-{graph}-{outcome}.json"
 
     def _copy(self, record: _Record, number: int) -> bool:
         """Copy the evidence to trial `number`; nothing, and false, where a file changed."""

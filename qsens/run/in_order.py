@@ -104,12 +104,14 @@ class MapsInOrder:
         self._runner = runner
         self._journal = journal
         self._waiting = WaitingTrials(journal)
-        self._queue = deque(enumerate(requests, len(journal.trials)))
+        self._queue = deque(enumerate(requests, journal.count))
         self._requests = dict(self._queue)
+        self._unfinished = {number for number, _ in self._queue if self._found(number) is None}
         runner.expect(tuple(requests))
         self._running: dict[Future[Trial], int] = {}
         self._deaths: dict[int, int] = {}
         self._started_s: dict[int, float] = {}
+        self._checked_s = time.monotonic()
 
     def evaluate(self, hear: Hear) -> None:
         """Until every map has its trial in the journal.
@@ -119,37 +121,45 @@ class MapsInOrder:
             WorkersGoneError: if no worker is left.
             RunFolderError: if a trial cannot be written.
         """
-        while self._queue or self._running:
-            self._start_some(hear)
-            if not self._running:
-                continue
-            ended, _ = wait(self._running, timeout=CHECK_EVERY_S, return_when=FIRST_COMPLETED)
+        try:
+            while self._queue or self._running:
+                self._start_some(hear)
+                if self._running:
+                    self._take_some(hear)
+        finally:
+            self._waiting.close()
+
+    def _take_some(self, hear: Hear) -> None:
+        ended, _ = wait(self._running, timeout=CHECK_EVERY_S, return_when=FIRST_COMPLETED)
+        self._check_workers()
+        for future in sorted(ended, key=self._running.__getitem__):
+            self._take(future)
+        if ended and self._running and not self._queue:
+            self._tell(hear, min(self._running.values()))
+
+    def _check_workers(self) -> None:
+        # A scheduler of hundreds of workers takes longer to list them than to end a trial.
+        if time.monotonic() - self._checked_s >= CHECK_EVERY_S:
             self._runner.check()
-            for future in sorted(ended, key=self._running.__getitem__):
-                self._take(future)
-            if ended and self._running and not self._queue:
-                self._tell(hear, min(self._running.values()))
+            self._checked_s = time.monotonic()
 
     def _start_some(self, hear: Hear) -> None:
         while self._queue and len(self._running) < self._runner.capacity:
             number, request = self._queue[0]
-            if self._waiting.find(number, requested_map(request)) is None:
+            if self._found(number) is None:
                 self._tell(hear, number)
-                fp32 = next(iter(self._journal.trials), None)
                 self._started_s.setdefault(number, time.perf_counter())
-                self._running[self._runner.start(number, request, fp32)] = number
+                self._running[self._runner.start(number, request, self._journal.first)] = number
             self._queue.popleft()
             self._write_ready()
 
     def _tell(self, hear: Hear, number: int) -> None:
-        begun = [entry for entry in self._running.values() if entry != number]
-        ended = len(self._journal.trials) + len(self._waiting)
-        still = {
-            entry
-            for entry, request in self._queue
-            if self._waiting.find(entry, requested_map(request)) is None
-        }
-        hear(ended, len(still | {number, *begun}), self._requests[number])
+        ended = self._journal.count + len(self._waiting)
+        hear(ended, len(self._unfinished), self._requests[number])
+
+    def _found(self, number: int) -> Trial | None:
+        """The trial that waits on disk, if it is of the map of that number."""
+        return self._waiting.find(number, requested_map(self._requests[number]))
 
     def _take(self, future: "Future[Trial]") -> None:
         number = self._running.pop(future)
@@ -160,11 +170,13 @@ class MapsInOrder:
             trial = self._after_death(number)
         if trial is None:
             self._queue.appendleft((number, self._requests[number]))
-        elif number == len(self._journal.trials):
+            return
+        if number == self._journal.count:
             self._journal.append(trial)
             self._write_ready()
         else:
             self._waiting.keep(trial)
+        self._unfinished.remove(number)
 
     def _after_death(self, number: int) -> Trial | None:
         """`None` where the trial is to be started again, else its failure."""
@@ -183,9 +195,9 @@ class MapsInOrder:
         )
 
     def _write_ready(self) -> None:
-        number = len(self._journal.trials)
+        number = self._journal.count
         while number in self._requests:
-            trial = self._waiting.find(number, requested_map(self._requests[number]))
+            trial = self._found(number)
             if trial is None:
                 return
             self._journal.append(trial)

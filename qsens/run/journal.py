@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from qsens import __version__
 from qsens.core.errors import RunFolderError, SpecError
-from qsens.core.files import ChangedRecordError, sealed, unsealed, write_error
+from qsens.core.files import ChangedRecordError, sealed, unsealed, write_atomically, write_error
 from qsens.core.precision import PrecisionMap
 from qsens.core.schema import shown
 from qsens.core.trial import Trial
@@ -20,6 +20,7 @@ from qsens.device.plain_values import parse_json
 from qsens.device.special_files import read_file
 
 FORMAT = 1
+_FEW_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,21 @@ def read_journal(path: Path) -> JournalContent:
         raise RunFolderError(
             f"cannot read {path}: {reason_of(error)}", "give the folder of a run that has begun"
         ) from error
+    digest, trials, good_bytes = None, list[Trial](), 0
     lines = content.split(b"\n")[:-1]
-    values = []
     for number, line in enumerate(lines, start=1):
         try:
-            values.append(_parse_line(line))
+            value = _parse_line(line)
         except ValueError as error:
             if number == len(lines):
                 break
             raise _corrupt(path, number, f"it is not JSON ({error})") from error
-    lines = lines[: len(values)]
-    digest = _read_header(path, values[0]) if values else None
-    trials = tuple(_read_trial(path, number, value) for number, value in enumerate(values[1:], start=2))
-    return JournalContent(digest, trials, sum(len(line) + 1 for line in lines))
+        if number == 1:
+            digest = _read_header(path, value)
+        else:
+            trials.append(_read_trial(path, number, value))
+        good_bytes += len(line) + 1
+    return JournalContent(digest, tuple(trials), good_bytes)
 
 
 def check_numbers(path: Path, trials: Sequence[Trial]) -> None:
@@ -106,7 +109,7 @@ class Journal:
         self._size = content.good_bytes
         self._file = _open_cut(path, self._size)
         if content.spec_digest is None:
-            self._write_line({"format": FORMAT, "qsens": __version__, "spec": spec_digest})
+            self._write_line(_header(spec_digest))
             _sync_folder(path.parent)
 
     @property
@@ -114,13 +117,24 @@ class Journal:
         """Every trial on disk, in the order of the file."""
         return tuple(self._trials)
 
+    @property
+    def count(self) -> int:
+        """The number of trials on disk, which a loop over many asks for more often than for the trials."""
+        return len(self._trials)
+
+    @property
+    def first(self) -> Trial | None:
+        """The first trial on disk, FP32's, or `None`."""
+        return self._trials[0] if self._trials else None
+
     def append(self, trial: Trial) -> None:
         """Write one trial and wait until it is on disk.
 
         Raises:
             RunFolderError: if it cannot be written; the file keeps every earlier trial whole.
         """
-        self._write_line(sealed(trial.to_json()) if self._seals else trial.to_json())
+        values = trial.to_json()
+        self._write_line(_line(sealed(values) if self._seals else values))
         self._trials.append(trial)
 
     def close(self) -> None:
@@ -137,8 +151,7 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _write_line(self, value: dict[str, Any]) -> None:
-        line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    def _write_line(self, line: bytes) -> None:
         try:
             _write_all(self._file, line, self._size)
             os.fsync(self._file)
@@ -146,6 +159,14 @@ class Journal:
             _cut_back(self._file, self._size)
             raise write_error(self.path, error) from error
         self._size += len(line)
+
+
+def _header(spec_digest: str) -> bytes:
+    return _line({"format": FORMAT, "qsens": __version__, "spec": spec_digest})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def _parse_line(line: bytes) -> dict[str, Any]:
@@ -213,7 +234,8 @@ class WaitingTrials:
     """Keeps them in `waiting.jsonl` beside the journal, a file that is there only while a trial waits.
 
     The journal is in the order of the trials' numbers, and a trial that has ended must survive a killed
-    driver: so one that cannot be written there yet is written here.
+    driver: so one that cannot be written there yet is written here. With many workers some trial always
+    waits: the file is written anew once most of its lines are of trials that do not wait any more.
 
     Raises:
         RunFolderError: if the file cannot be read or written, or is corrupt.
@@ -222,9 +244,9 @@ class WaitingTrials:
     def __init__(self, journal: Journal) -> None:
         self._path = waiting_path(journal.path)
         self._spec_digest = journal.spec_digest
+        self._file: Journal | None = None
         # A driver killed between the two files has written a trial to both.
-        done = len(journal.trials)
-        kept = [trial for trial in read_waiting(journal.path) if trial.number >= done]
+        kept = [trial for trial in read_waiting(journal.path) if trial.number >= journal.count]
         self._trials = {trial.number: trial for trial in kept}
         if not kept:
             self._path.unlink(missing_ok=True)
@@ -234,8 +256,10 @@ class WaitingTrials:
 
     def keep(self, trial: Trial) -> None:
         """Write one trial and wait until it is on disk."""
-        with Journal(self._path, self._spec_digest, seals=True) as file:
-            file.append(trial)
+        if self._file is None or self._file.count > _FEW_LINES + 2 * len(self):
+            self._write_anew()
+        assert self._file is not None, "it has just been opened"
+        self._file.append(trial)
         self._trials[trial.number] = trial
 
     def find(self, number: int, requested: PrecisionMap) -> Trial | None:
@@ -246,7 +270,20 @@ class WaitingTrials:
     def release(self, number: int) -> None:
         """Forget a trial that is in the journal now."""
         if self._trials.pop(number, None) is not None and not self._trials:
+            self.close()
             self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write_anew(self) -> None:
+        self.close()
+        lines = (_line(sealed(trial.to_json())) for trial in self._trials.values())
+        write_atomically(self._path, b"".join((_header(self._spec_digest), *lines)))
+        self._file = Journal(self._path, self._spec_digest, seals=True)
 
 
 def waiting_path(journal: Path) -> Path:

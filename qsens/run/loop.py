@@ -78,7 +78,7 @@ def try_maps(
 
     try:
         anchors = untried(anchor_maps(layers).values(), journal.trials)
-        first = 0 if journal.trials else 1
+        first = 0 if journal.count else 1
         # Counted by itself: yardsticks come before the other maps.
         score(anchors[:first], _REFERENCE)
         scored = yardsticks(journal.trials[0])
@@ -92,7 +92,7 @@ def try_maps(
             score(requests)
     except KeyboardInterrupt:
         raise _stopped(journal.path) from None
-    done = len(journal.trials)
+    done = journal.count
     progress(done, done, "finished")
     return Study(journal.spec_digest, tuple(layers), trials())
 

@@ -78,7 +78,9 @@ class ClusterPool:
     def check(self) -> None:
         """Ask the scheduler for its workers. Raises `WorkersGoneError` if there have been none for long."""
         try:
-            self._workers = tuple(sorted(self._client.scheduler_info()["workers"]))
+            # Some versions of distributed list five workers where they are not asked for all.
+            found = self._client.scheduler_info(n_workers=-1)
+            self._workers = tuple(sorted(found["workers"]))
         except (OSError, RuntimeError, AttributeError, TypeError) as error:
             # A client that lost its scheduler fails in as many ways as it has parts.
             raise self._gone(f"cannot be reached any more ({type(error).__name__})") from error

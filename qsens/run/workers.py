@@ -197,7 +197,7 @@ def _check_machines(pool: WorkerPool, job: Job, hear: Callable[[str], None] | No
 
 def _restore_baseline(pool: WorkerPool, job: Job, folder: RunFolder, images: int) -> None:
     """Score FP32 again on one worker where an earlier run's pictures are gone: all maps need them."""
-    fp32 = next(iter(folder.journal.trials), None)
+    fp32 = folder.journal.first
     if fp32 is None or load_baseline(folder.evidence, fp32, images) is not None:
         return
     try:

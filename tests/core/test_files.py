@@ -61,14 +61,25 @@ def test_a_file_is_written_under_a_name_of_its_process(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
+def test_what_killed_writers_left_goes_with_the_first_write_of_a_process(tmp_path):
     left = tmp_path / f".a.toml.{mark_of_a_process_that_is_gone()}.partial"
-    of_another_file = tmp_path / f".b.toml.{mark_of_a_process_that_is_gone()}.partial"
     of_one_at_work = tmp_path / f".a.toml.{process_mark()}.x.partial"
-    for path in (left, of_another_file, of_one_at_work):
+    for path in (left, of_one_at_work):
         path.write_text("half")
-    write_atomically(tmp_path / "a.toml", b"whole")
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.toml", of_another_file, of_one_at_work])
+    write_atomically(tmp_path / "b.toml", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "b.toml", of_one_at_work])
+
+
+def test_a_write_does_not_read_the_folder_again(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "a.toml", b"first")
+
+    def fail(*_):
+        raise AssertionError("a folder of 100,000 files takes longer to read than a file to write")
+
+    monkeypatch.setattr("os.scandir", fail)
+    monkeypatch.setattr("os.listdir", fail)
+    write_atomically(tmp_path / "b.toml", b"second")
+    assert (tmp_path / "b.toml").read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -20,7 +20,7 @@ with temporary_folder(sys.argv[1]) as folder:
 
 @pytest.fixture
 def not_yet_tidied():
-    leftovers._tidy_once.cache_clear()
+    leftovers.tidy_once.cache_clear()
 
 
 def test_a_folder_of_a_killed_process_goes_when_the_next_is_made(tmp_path, not_yet_tidied):

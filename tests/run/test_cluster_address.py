@@ -1,11 +1,11 @@
-"""Addresses of a cluster that are none are refused before anything tries to reach them."""
+"""Addresses of a cluster that are none are refused before anything tries to reach them; its workers."""
 
 import socket
 
 import pytest
 
 from qsens.core.errors import SpecError
-from qsens.run.worker_pools import open_cluster_pool
+from qsens.run.worker_pools import ClusterPool, open_cluster_pool
 
 
 def nobody(host, *_, **__):
@@ -39,3 +39,18 @@ def test_an_address_that_is_none_is_refused_at_once(address, reason, monkeypatch
     assert "tcp://HOST:8786" in raised.value.hint
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
+
+
+class Client:
+    """One of a version of distributed that lists five workers where it is not asked for all."""
+
+    def get_executor(self, pure):
+        return None
+
+    def scheduler_info(self, n_workers=5):
+        workers = [f"tcp://10.0.0.{place}:1" for place in range(200)]
+        return {"workers": {name: {} for name in workers[: n_workers if n_workers >= 0 else None]}}
+
+
+def test_all_workers_of_a_cluster_are_known():
+    assert ClusterPool(Client(), "tcp://host:8786").size == 200

@@ -160,6 +160,20 @@ def test_a_waiting_trial_that_was_changed_is_refused_by_its_line(tmp_path):
             WaitingTrials(journal)
 
 
+def test_where_some_trial_always_waits_its_file_stays_short_and_is_not_read_for_each(tmp_path, monkeypatch):
+    reads = []
+    monkeypatch.setattr("qsens.run.journal.read_file", lambda path: reads.append(path) or path.read_bytes())
+    with Journal(tmp_path / "journal.jsonl", "spec") as journal:
+        waiting = WaitingTrials(journal)
+        for number in range(1, 402):
+            waiting.keep(example_trial(number, ALONE[1], LAYERS))
+            waiting.release(number - 1)
+        waiting.close()
+    assert [trial.number for trial in read_waiting(journal.path)][-1] == 401
+    assert len(waiting_path(journal.path).read_bytes().splitlines()) < 110
+    assert len(reads) < 10
+
+
 def test_a_trial_that_is_in_both_files_waits_no_more(tmp_path):
     with Journal(tmp_path / "journal.jsonl", "spec") as journal:
         WaitingTrials(journal).keep(example_trial(0, ALONE[0], LAYERS))
@@ -202,6 +216,24 @@ def test_an_error_of_a_worker_ends_the_sweep(sweep, tmp_path):
     with pytest.raises(ScoreError, match="another graph"):
         sweep(Refusing(1))
     assert len(read_journal(tmp_path / "journal.jsonl").trials) == 4
+
+
+def test_workers_are_asked_for_every_few_seconds_not_with_every_trial(sweep, monkeypatch):
+    monkeypatch.setattr("qsens.run.in_order.CHECK_EVERY_S", 60)
+    asked = []
+    runner = Shuffled(1)
+    runner.check = lambda: asked.append(True)
+    sweep(runner)
+    assert len(runner.started) == 9
+    assert not asked
+
+
+def test_the_cost_of_a_trial_does_not_grow_with_the_trials_before_it(sweep, monkeypatch):
+    copies = []
+    trials = Journal.trials.fget
+    monkeypatch.setattr(Journal, "trials", property(lambda self: copies.append(True) or trials(self)))
+    sweep(Shuffled(3))
+    assert len(copies) < len(ALONE), "asking for all trials copies them"
 
 
 def test_progress_counts_what_ended_and_never_more_than_there_is(sweep):

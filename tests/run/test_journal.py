@@ -283,3 +283,13 @@ def test_what_is_no_file_is_refused(path, kind):
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
     with pytest.raises(RunFolderError, match="cannot read"):
         read_journal(path)
+
+
+def test_maps_of_a_journal_share_what_is_equal(path):
+    maps = [PrecisionMap(Precision.FP16, tuple((name, Precision.INT8) for name in NAMES[:2]))] * 2
+    with Journal(path, "spec") as journal:
+        for number, one in enumerate(maps):
+            journal.append(example_trial(number, one, LAYERS))
+    first, second = read_journal(path).trials
+    assert first.applied is first.requested, "100,000 trials would take gigabytes"
+    assert all(a is b for a, b in zip(first.requested.overrides, second.requested.overrides, strict=True))

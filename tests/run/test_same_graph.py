@@ -148,6 +148,19 @@ def test_a_trial_is_not_taken_from_itself_or_from_a_screen(tmp_path):
     assert not samples_path(tmp_path, 4).exists()
 
 
+def test_a_record_is_found_by_its_name_among_many(tmp_path, monkeypatch):
+    graphs = ScoredGraphs(tmp_path, tmp_path)
+    for number in (3, 5):
+        evidence_path(tmp_path, number).write_bytes(b"evidence")
+        trial = graphs.keep(replace(example_trial(number, INT8, example_layers(2)), graph="abc"))
+    assert [path.name for path in tmp_path.glob("graph-*")] == ["graph-abc-scored.json"]
+    for name in ("os.scandir", "os.listdir"):
+        monkeypatch.setattr(name, lambda *_: pytest.fail("it reads the folder"))
+    graphs.forget(4)
+    taken = graphs.take("abc", Outcome.SCORED, 4, INT8)
+    assert taken == replace(trial, number=4, requested=INT8)
+
+
 def test_journals_without_graphs_are_read(tmp_path):
     trial = example_trial(1, INT8, example_layers(2))
     line = trial.to_json()
