@@ -1,17 +1,19 @@
 """One run of very many maps on very many workers, with scoring replaced by sleeping: where the driver ends.
 
-python benchmarks/scale.py [--pool dask|local] [--workers 200] [--trials 100000] [--layers 60]
-                           [--seconds 0.4] [--folder FOLDER]
+python benchmarks/scale.py [--pool dask|local] [--workers 200] [--trials 100000] [--measured 2000]
+                           [--layers 60] [--seconds 2] [--folder FOLDER]
 
 The run folder, the loop, the journal, the files of evidence and the pools are those of `qsens sweep`; what is
 left out is the network: a worker sleeps between half and one and a half times `--seconds`, writes small files
 of evidence by the functions that write real ones, and returns made-up scores. Maps are random ones, proposed
 all at once. Workers of Dask are threads of one other process, those of `--pool local` are processes.
 
-A line for each tenth of the run says how many trials a second were written and what the driver used for one;
-the last lines what one append to the journal took (wall time, the disk's part of it too), how much memory the
-driver ever had, and how long a second driver that resumes the run needs until it starts its first map.
-`--seconds 0`: so many trials a second can be handed out at all.
+Measured are the first and the last `--measured` trials: those with the longest queue, and those with the most
+behind them. The trials between are written by the journal itself, with empty files of evidence. A line for
+each tenth says how many trials a second were written and what the driver used for one; the last lines what
+one append to the journal took (wall time, the disk's part of it too), how much memory the driver ever had,
+and how long the second driver, which resumes the run, needed from opening the folder to its first map.
+`--measured` of half the trials leaves none out; `--seconds 0` shows how many can be handed out at all.
 """
 
 from __future__ import annotations
@@ -26,22 +28,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from machine import print_machine
-from made_up import made_up_layers
+from made_up import made_up_layers, made_up_trial
 from sleeping_worker import sleep_and_keep
 
 from qsens.core.interfaces import Strategy
 from qsens.core.layer import Layer
+from qsens.core.maps import anchor_maps
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import SweepSpec
-from qsens.core.trial import Request, Trial
+from qsens.core.trial import Request, Trial, requested_map
+from qsens.run.evidence import audit_path, evidence_path
 from qsens.run.folder import RunFolder, RunPaths
 from qsens.run.in_order import TrialRunner
-from qsens.run.loop import silent, try_maps
+from qsens.run.loop import StoppedError, try_maps
 from qsens.run.worker_pools import WorkerPool, open_cluster_pool, open_local_pool
 
 SPEC = SweepSpec.from_mapping({"model": "made-up.onnx"})
@@ -95,23 +99,31 @@ class Sleeping(TrialRunner):
 
 @dataclass
 class Watch:
-    """Times every append, and prints a line for each tenth of the trials."""
+    """An append that is timed, and a line for each tenth of the trials."""
 
     total: int
+    append: Callable[[Trial], None]
     appends_ms: list[float] = field(default_factory=list)
     began: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()))
 
-    def timed(self, append: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        """The same append, watched."""
+    def __call__(self, trial: Trial) -> None:
+        start = time.perf_counter()
+        self.append(trial)
+        self.appends_ms.append(1000 * (time.perf_counter() - start))
+        if len(self.appends_ms) % max(1, self.total // 10) == 0:
+            self._print_tenth()
 
-        def watched(trial: Trial) -> None:
-            start = time.perf_counter()
-            append(trial)
-            self.appends_ms.append(1000 * (time.perf_counter() - start))
-            if len(self.appends_ms) % max(1, self.total // 10) == 0:
-                self._print_tenth()
+    def stop_in_time(self, done: int, total: int, label: str) -> None:
+        """A `Progress` that stops a run as Ctrl-C does, once as many trials are written as are measured."""
+        if len(self.appends_ms) >= self.total and done < total:
+            raise KeyboardInterrupt
 
-        return watched
+    def print_end(self) -> None:
+        """What appends took, and the driver's memory and time."""
+        spread = np.percentile(self.appends_ms, [50, 99, 100])
+        print("append, ms: median {:.2f}, 99 % below {:.2f}, longest {:.1f}".format(*spread))
+        memory, cpu_s = memory_mib(), time.process_time()
+        print(f"driver's memory at most {memory:.0f} MiB, its CPU time {cpu_s:.0f} s", flush=True)
 
     def _print_tenth(self) -> None:
         count = max(1, self.total // 10)
@@ -129,22 +141,45 @@ def memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def drive(folder: Path, options: argparse.Namespace, pool: WorkerPool, trials: int) -> float:
-    """Score that many maps; comes back with seconds from opening the folder to the first map started."""
+def drive(folder: Path, options: argparse.Namespace, pool: WorkerPool) -> None:
+    """Score the measured maps that come first, or those that come last where the folder holds the others."""
     layers = made_up_layers(options.layers)
     opened_s = time.perf_counter()
     with RunFolder.open(folder, SPEC) as run:
         run.write_layers(layers)
-        watch = Watch(trials - len(run.journal.trials))
-        run.journal.append = watch.timed(run.journal.append)  # type: ignore[method-assign]
+        before = run.journal.count
+        watch = Watch(options.measured, run.journal.append)
+        run.journal.append = watch  # type: ignore[method-assign]
         runner = Sleeping(pool, run, options.seconds, [layer.name for layer in layers])
+        print(f"from trial {before} of {options.trials}")
         print(f"{'trials':>8} {'a second':>12} {'driver CPU, ms':>16} {'append, ms':>14} {'memory, MiB':>12}")
-        try_maps(layers, strategy=RandomMaps(trials - 3), runner=runner, journal=run.journal, progress=silent)
-    spread = np.percentile(watch.appends_ms, [50, 99, 100])
-    print("append, ms: median {:.2f}, 99 % below {:.2f}, longest {:.1f}".format(*spread))
-    print(f"driver's memory at most {memory_mib():.0f} MiB, its CPU time {time.process_time():.0f} s")
-    assert runner.started_s is not None, "at least one map was started"
-    return runner.started_s - opened_s
+        with contextlib.suppress(StoppedError):
+            strategy = RandomMaps(options.trials - len(anchor_maps(layers)))
+            try_maps(
+                layers, strategy=strategy, runner=runner, journal=run.journal, progress=watch.stop_in_time
+            )
+    watch.print_end()
+    if before:
+        assert runner.started_s is not None, "at least one map was started"
+        print(f"resumed: {runner.started_s - opened_s:.1f} s from opening the folder to the first map")
+
+
+def fill(folder: Path, options: argparse.Namespace) -> None:
+    """Write all trials but the last measured ones: the journal's lines, and empty files of evidence."""
+    layers = made_up_layers(options.layers)
+    maps = [*anchor_maps(layers).values(), *RandomMaps(options.trials).propose(layers, ())]
+    with RunFolder.open(folder, SPEC) as run:
+        sync, os.fsync = os.fsync, lambda file: None
+        for number in range(run.journal.count, options.trials - options.measured):
+            requested = requested_map(maps[number])
+            names = evidence_path(run.evidence, number), audit_path(run.evidence, number)
+            for path in (*names, run.evidence / f"graph-{requested.digest}-scored.json"):
+                path.touch()
+            digests = tuple((kind, "0" * 32) for kind in ("evidence", "audit"))
+            run.journal.append(
+                replace(made_up_trial(number, requested), graph=requested.digest, evidence=digests)
+            )
+        os.fsync = sync
 
 
 @contextlib.contextmanager
@@ -166,12 +201,20 @@ def opened_pool(options: argparse.Namespace) -> Iterator[WorkerPool]:
 
 def serve(workers: int) -> None:
     """A scheduler with that many workers of one thread each, until a line comes in."""
+    import dask
     from distributed import LocalCluster
 
+    # What each worker does for itself many times a second, here all of them do on one core.
+    quiet = {
+        "worker.profile.enabled": False,
+        "admin.tick.interval": "10s",
+        "admin.system-monitor.interval": "10s",
+    }
+    dask.config.set({f"distributed.{key}": value for key, value in quiet.items()})
     # One disk stands for those of all machines: its waiting would be that of 200 workers one after another.
     os.fsync = lambda file: None
     with LocalCluster(
-        workers, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
+        workers, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=":0"
     ) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.readline()
@@ -183,23 +226,19 @@ def main() -> None:
     if options.serve:
         serve(options.workers)
         return
-    print_machine("distributed")
     with contextlib.ExitStack() as stack:
-        place = options.folder or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="qsens-benchmark-"))
-        )
-        folder = place / "run"
-        if options.resume:
-            seconds = drive(folder, options, stack.enter_context(open_local_pool(1)), options.trials + 1)
-            print(f"resumed: {seconds:.1f} s from opening the folder to the first map")
-            return
-        drive(folder, options, stack.enter_context(opened_pool(options)), options.trials)
-        files = sum(1 for _ in (folder / "evidence").iterdir())
-        size = (folder / "journal.jsonl").stat().st_size / 2**20
-        print(f"journal {size:.0f} MiB, {files} files of evidence\n", flush=True)
-        command = [sys.executable, __file__, "--resume", "--folder", place, "--seconds", "0"]
-        sizes = ["--layers", str(options.layers), "--trials", str(options.trials)]
-        subprocess.run([*map(str, command), *sizes], check=True)
+        place = options.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="qsens-benchmark-"))
+        folder = Path(place) / "run"
+        if not options.resume:
+            print_machine("distributed")
+        drive(folder, options, stack.enter_context(opened_pool(options)))
+        if not options.resume:
+            fill(folder, options)
+            again = [sys.executable, __file__, *sys.argv[1:], "--resume", "--folder", place]
+            subprocess.run(list(map(str, again)), check=True)
+            files = sum(1 for _ in RunPaths(folder).evidence.iterdir())
+            size = RunPaths(folder).journal_path.stat().st_size / 2**20
+            print(f"journal {size:.0f} MiB, {files} files of evidence")
 
 
 def parsed_options() -> argparse.Namespace:
@@ -208,8 +247,9 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--pool", choices=("dask", "local"), default="dask")
     parser.add_argument("--workers", type=int, default=200)
     parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--measured", type=int, default=2000)
     parser.add_argument("--layers", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=0.4)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
