@@ -241,9 +241,10 @@ def bench(folders: tuple[Path, ...], *, asked: BenchFlags) -> None:
     as_json = values.pop("as_json")
     wishes = BenchWishes(**values)
     with ProgressLine() as progress:
-        for found in bench_folders(folders, wishes, progress=progress, hear=_hear):
+        measured = bench_folders(folders, wishes, progress=progress, hear=_hear)
+        for folder, found in zip(folders, measured, strict=False):
             progress.close()
-            _show(found, shows_layers=asked.layers, as_json=as_json)
+            _show(folder, found, shows_layers=asked.layers, as_json=as_json)
 
 
 def _hear(line: str) -> None:
@@ -258,7 +259,7 @@ def _backend_options(given: Sequence[PluginOption]) -> dict[str, Any]:
     return {option.name: option.value for option in given}
 
 
-def _show(found: "BenchedFolder", *, shows_layers: bool, as_json: bool) -> None:
+def _show(folder: Path, found: "BenchedFolder", *, shows_layers: bool, as_json: bool) -> None:
     """Print the numbers of a folder. Raises `StoppedError` where some are missing."""
     document = found.document
     if as_json:
@@ -269,6 +270,8 @@ def _show(found: "BenchedFolder", *, shows_layers: bool, as_json: bool) -> None:
             click.echo(f"{layers_tables(document)}\n")
     for place in found.files:
         click.echo(f"Written: {place}", err=as_json)
+    if found.macs and not as_json:
+        click.echo(f"Next: qsens select {folder} --latency {found.files[0]} chooses by these times.")
     if not found.is_complete:
         count = len(document["measurements"])
         raise StoppedError(f"stopped, {count} of the measurements were done and are kept", "")

@@ -56,8 +56,12 @@ def compare(
         echo_json(comparison_document(comparison))
     else:
         click.echo(comparison_text(comparison))
-        if out is not None:
+        if out is None:
+            click.echo("\nNext: the same with --out FOLDER writes a page with curves and pictures.")
+        else:
+            page = next(path for path in written if path.suffix == ".html")
             click.echo(f"\nWritten to {out}: {', '.join(path.name for path in written)}")
+            click.echo(f"Next: open {page}")
     for run in comparison.runs:
         if run.missing:
             text = f"Warning: {run.label} is not finished, {run.missing} maps have no score yet"

@@ -12,6 +12,7 @@ from qsens.cli.text import echo_json, text_table
 def doctor(*, as_json: bool) -> None:
     """Say what this machine can run, and why not."""
     # Importing every plug-in takes seconds.
+    from qsens.core.targets import suggested_target
     from qsens.python.machine import findings
 
     found = findings()
@@ -21,3 +22,5 @@ def doctor(*, as_json: bool) -> None:
     words = {True: "yes", False: "NO", None: ""}
     rows = [(entry.topic, entry.name, words[entry.is_usable], entry.detail) for entry in found]
     click.echo(text_table(("topic", "name", "usable", "detail"), rows))
+    command = f"qsens plan GENERATOR.onnx --for {suggested_target()} --calibration IMAGES"
+    click.echo(f"\nNext: {command}, or see a whole run: qsens demo")

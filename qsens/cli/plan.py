@@ -31,6 +31,8 @@ def plan(checkpoints: tuple[Path, ...], *, options: SweepOptions, as_json: bool)
         if len(checkpoints) > 1 and not as_json:
             click.echo(f"{checkpoint}:\n")
         _plan_one(checkpoint, options, indent=None if len(checkpoints) > 1 else 2, as_json=as_json)
+    if not as_json:
+        click.echo("\nNext: the same line with sweep instead of plan begins it.")
 
 
 def _plan_one(checkpoint: Path | None, options: SweepOptions, *, indent: int | None, as_json: bool) -> None:

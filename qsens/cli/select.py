@@ -23,6 +23,7 @@ from qsens.core.trial import Score, Study, Trial, Yardstick
 from qsens.device.visible_text import visible_name
 from qsens.run.folder import read_run_spec, read_study
 from qsens.run.paths import RunPaths
+from qsens.selection.answer import ship_command
 from qsens.selection.budget import Limit, budget_example
 from qsens.selection.choose import Selection, has_scored, is_interval_within, pareto_front
 from qsens.selection.choose_by_latency import latency_front
@@ -102,7 +103,7 @@ def select(
     selection = choose_map_of_run(run, study, spec, aim)
     document = choice_document(run, study, spec, selection)
     _warn_of_missing(run, study)
-    outcome = outcome_line(run, document, is_written=write)
+    outcome = outcome_lines(run, document, ship_command(str(run), own.target), is_written=write)
     if write:
         write_document(RunPaths(run).precision_map_path, document)
     if as_json:
@@ -118,8 +119,8 @@ def _tell_of_default(run: Path, default: str) -> None:
     click.echo(f"{text} The same sweep scores it, and no map again: {command}", err=True)
 
 
-def outcome_line(run: Path, document: Mapping[str, Any], *, is_written: bool) -> str:
-    """A sentence on which map the run's `precision_map.json` holds, and how to have this one there."""
+def outcome_lines(run: Path, document: Mapping[str, Any], ship: str, *, is_written: bool) -> str:
+    """The map that the run's `precision_map.json` holds, and what is next: to `ship` this one, or keep it."""
     path, before = RunPaths(run).precision_map_path, "no map yet"
     if path.exists():
         try:
@@ -131,9 +132,11 @@ def outcome_line(run: Path, document: Mapping[str, Any], *, is_written: bool) ->
             if all(kept[key] == document[key] for key in ("spec_digest", "trial", "precision_map")):
                 before = f"this map already (budget {kept['budget']['text']})"
     if is_written:
-        return f"Written: {path}, where there was {before}"
-    how = f"; the same command with --write puts trial {document['trial']} there"
-    return f"Not written: {path} holds {before}{'' if before.startswith('this map') else how}"
+        return f"Written: {path}, where there was {before}\nShip it: {ship}"
+    if before.startswith("this map"):
+        return f"Not written: {path} holds {before}\nShip it: {ship}"
+    how = f"the same command with --write puts trial {document['trial']} there"
+    return f"Not written: {path} holds {before}; {how}"
 
 
 def selection_text(study: Study, selection: Selection) -> str:

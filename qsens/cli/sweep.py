@@ -196,7 +196,8 @@ def _search_lines(finished: "FinishedRun") -> list[str]:
     trials = f" (trial {', '.join(map(str, end.trials))})" if end.trials else ""
     lines = [f"\nSearch: {end.text}{trials}"]
     if finished.selection is None and len(end.trials) == 1:
-        lines.append(f"Take that map: qsens export {finished.folder} --for TARGET --trial {end.trials[0]}")
+        command = ship_command(str(finished.folder), finished.spec.target)
+        lines.append(f"Take that map: {command} --trial {end.trials[0]}")
     return lines
 
 

@@ -71,11 +71,24 @@ def verify(bundle: Path, *, asked: VerifyFlags) -> None:
         _compile(checked, as_json=asked.as_json)
         return
     failures = _check(checked, asked) if asked.host is None else _check_there(checked, asked, asked.host)
+    if not failures and not asked.as_json:
+        click.echo(f"\n{_next_text(bundle, asked.host)}")
     if failures:
         raise VerificationError(
             "; ".join(failures),
             "what runs here is not what was scored: export again, or pin layers to float",
         )
+
+
+def _next_text(bundle: Path, host: str | None) -> str:
+    """The next steps with a bundle that is right."""
+    run_it = f"{bundle / 'README.md'} shows how to run it"
+    if host is not None:
+        return f"Next: {run_it}."
+    return (
+        f"Next: copy {bundle} to its device, where `python verify.py --digest HEX` checks it without qsens "
+        f"(or from here: qsens verify {bundle} --on USER@HOST). {run_it}."
+    )
 
 
 def _check(checked: "CheckedFiles", asked: VerifyFlags) -> list[str]:

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from qsens.core.errors import PluginError, SpecError, name_hint
 from qsens.core.plugins import load_plugin, machine_problem, names
 
+# Of several that can be built here, those that CPUs gain most by come first.
+_SUGGESTED = ("openvino", "onnxruntime")
+
 
 @dataclass(frozen=True)
 class ExtraFiles:
@@ -95,6 +98,12 @@ def declared_targets() -> Mapping[str, DeclaredTarget]:
             continue  # `qsens plugins` says why
         found |= {target.name: DeclaredTarget(target, backend) for target in targets}
     return MappingProxyType(found)
+
+
+def suggested_target() -> str:
+    """The target of commands that are suggested: one whose engines can be built here, or the word TARGET."""
+    usable = [name for name, declared in declared_targets().items() if declared.problem is None]
+    return next((name for name in _SUGGESTED if name in usable), usable[0] if usable else "TARGET")
 
 
 def target_named(name: str) -> DeclaredTarget:

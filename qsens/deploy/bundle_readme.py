@@ -44,10 +44,6 @@ exact arithmetic reaches {of_exact:.1f} dB against FP32, and two right engines d
 
 With qsens at hand, `qsens verify FOLDER` runs the same checks, and `--score` scores the engine again.
 
-## Run it
-
-{usage}
-{loop}
 ## Files
 
 | file | |
@@ -59,6 +55,11 @@ With qsens at hand, `qsens verify FOLDER` runs the same checks, and `--score` sc
 | `goldens.npz` | inputs, outputs of FP32 and of the map in exact arithmetic; `names` says which is which |
 {beyond}| `verify.py`, `qsens/device/` | the check |
 {more_files}| `SHA256SUMS` | `sha256sum --check SHA256SUMS` |
+
+## Run it
+
+{usage}
+{loop}
 """
 
 
@@ -89,7 +90,7 @@ def readme_text(
         low=low,
         high=high,
         colours=picture["colour_order"],
-        scores=_scores(document["scores"]),
+        scores=_scores(document),
         notes="".join(f"\n{sentence}\n" for sentence in document["notes"]),
         notice=_notice(document["model"]["notice"]),
         returned=_returned(document, target.title),
@@ -124,12 +125,15 @@ def _runtime(document: Mapping[str, Any]) -> str:
     return f"{document['runtime']} (audited at export with {audit['runtime']['version']})"
 
 
-def _scores(scores: Mapping[str, Any]) -> str:
-    fp32 = {entry["metric"]: entry["value"] for entry in scores["fp32"] or ()}
-    rows = [
-        f"| {entry['metric']} | {_number(entry['value'])}, FP32 {_number(fp32.get(entry['metric']))} |\n"
-        for entry in scores["chosen"]
-    ]
+def _scores(document: Mapping[str, Any]) -> str:
+    """A row for each score; where layers went back to float they are those of another map, and say so."""
+    fp32 = {entry["metric"]: entry["value"] for entry in document["scores"]["fp32"] or ()}
+    is_another = any(row["reason"] for row in document["layers"])
+    whose = " of the map as asked, not as exported" if is_another else ""
+    rows = []
+    for entry in document["scores"]["chosen"]:
+        value, exact = _number(entry["value"]), _number(fp32.get(entry["metric"]))
+        rows.append(f"| {entry['metric']}{whose} | {value}, FP32 {exact} |\n")
     return "".join(rows)
 
 

@@ -272,6 +272,11 @@ def _make_folder(path: Path) -> None:
 
 
 def _check_is_run(paths: RunPaths) -> None:
+    if paths.path.is_file():
+        raise RunFolderError(
+            f"{paths.path} is a file, and a run is a folder",
+            f"a generator is swept first: qsens sweep {paths.path} --calibration IMAGES --out RUN",
+        )
     if not paths.path.is_dir():
         raise RunFolderError(f"no folder {paths.path}", "give the folder that `qsens sweep --out` wrote")
     if not paths.spec_path.exists() or not paths.journal_path.exists():

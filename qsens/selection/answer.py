@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from qsens.core.layer import Layer, blocks_of
 from qsens.core.metric_names import headline_metrics, short_name, shown_value
 from qsens.core.precision import Precision, PrecisionMap
+from qsens.core.targets import suggested_target
 from qsens.core.trial import Study, Trial
 from qsens.selection.budget import Limit
 from qsens.selection.choose import Selection
@@ -48,7 +49,7 @@ def kept_text(study: Study, precision_map: PrecisionMap, int8_share: float) -> s
 
 def ship_command(run: str, target: str | None) -> str:
     """The command that exports the chosen map of a run, as `run` is typed; `target` is that of its sweep."""
-    return f"qsens export {run}{'' if target else ' --for openvino'}"
+    return f"qsens export {run}{'' if target else f' --for {suggested_target()}'}"
 
 
 def named_layers(members: Sequence[Layer], layers: Sequence[Layer]) -> str:

@@ -66,6 +66,7 @@ def test_out_says_what_is_written_there(runs, tmp_path, monkeypatch):
     result = compare(runs, "--out", str(tmp_path / "out"))
     assert asked == [(len(runs), tmp_path / "out")]
     assert f"Written to {tmp_path / 'out'}: compare-boundary.png, compare.html" in result.stdout
+    assert result.stdout.endswith(f"Next: open {tmp_path / 'out' / 'compare.html'}\n")
 
 
 def test_the_gate_ends_with_3_after_the_table(runs):

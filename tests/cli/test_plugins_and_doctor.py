@@ -56,6 +56,13 @@ def test_cpu_flags_are_read_from_the_first_processor(tmp_path):
     assert cpu_flags(tmp_path / "absent") is None
 
 
+def test_doctor_ends_with_a_command_for_what_is_here(monkeypatch):
+    monkeypatch.setattr("qsens.core.targets.declared_targets", lambda: {})
+    monkeypatch.setattr("qsens.python.machine.findings", lambda: ())
+    stdout = CliRunner().invoke(main, ["doctor"]).stdout
+    assert "Next: qsens plan GENERATOR.onnx --for TARGET --calibration IMAGES" in stdout
+
+
 def test_a_table_without_rows_is_its_header():
     assert text_table(("a", "b"), []) == "a  b"
 

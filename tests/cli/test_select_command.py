@@ -12,6 +12,7 @@ from qsens.cli.main import main
 from qsens.core.errors import BudgetError
 from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.spec import Options, SweepSpec
+from qsens.core.targets import suggested_target
 from qsens.core.trial import Outcome, Score
 from qsens.report.run_content import read_run
 from qsens.run.folder import RunFolder
@@ -89,7 +90,10 @@ def test_looking_changes_no_map_and_says_which_one_is_on_disk(make_run):
     )
     assert not path.exists()
     written = select(run, "--budget", "2", "--write").stdout
-    assert written.splitlines()[-1] == f"Written: {path}, where there was no map yet"
+    assert written.splitlines()[-2:] == [
+        f"Written: {path}, where there was no map yet",
+        f"Ship it: qsens export {path.parent} --for {suggested_target()}",
+    ]
     before = path.read_bytes()
     looked = select(run, "--budget", "100").stdout.splitlines()[-1]
     assert looked.startswith(f"Not written: {path} holds trial 3 (budget 2); the same command with --write")

@@ -82,6 +82,8 @@ def test_layers_without_an_int8_kernel_are_in_float_and_say_why(ort_bundle):
     page = (ort_bundle.folder / "README.md").read_text()
     assert "Layers that were to be INT8" in page
     assert "The scores are those of the map as it was asked for" in page
+    assert "| psnr of the map as asked, not as exported |" in page
+    assert page.index("## Files") < page.index("## Run it")
     assert f"audited at export with {document['export_audit']['runtime']['version']}" in page
     # No Q/DQ is left at a layer that is in float.
     graph = onnx.load(ort_bundle.folder / "model.onnx").graph

@@ -34,6 +34,12 @@ def test_a_bundle_is_checked_there_and_nothing_is_left(bundle, ssh, tmp_path):
     assert ssh.left() == []
 
 
+def test_a_bundle_that_is_right_ends_with_what_to_do_with_it(bundle):
+    done = CliRunner().invoke(main, ["verify", str(bundle), "--no-latency"])
+    assert f"Next: copy {bundle} to its device" in done.stdout
+    assert done.stdout.endswith(f"{bundle / 'README.md'} shows how to run it.\n")
+
+
 def test_pictures_that_are_off_there_end_with_4(bundle, ssh):
     from test_verify import change, expect_int8_of_up
 

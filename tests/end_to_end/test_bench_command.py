@@ -19,6 +19,7 @@ def test_the_front_is_measured_written_twice_and_can_be_chosen_from(run, tmp_pat
     for text in ("FP32", "FP16", "INT8", "trial", "speed-up", "mismatches"):
         assert text in result.stdout
     own = next((run / "latency").glob("*-onnxruntime.json"))
+    assert result.stdout.endswith(f"Next: qsens select {run} --latency {own} chooses by these times.\n")
     assert own.read_bytes() == target.read_bytes()
     table, study = read_latency_table(target), read_study(run)
     check_table(table, study, read_provenance(run).contents["graph"])
@@ -27,6 +28,13 @@ def test_the_front_is_measured_written_twice_and_can_be_chosen_from(run, tmp_pat
     assert {0, 1, 2} <= timings_of(study, table).by_trial.keys()
     chosen = qsens("select", run, "--latency", target, "--latency-limit", "1e9", "--json")
     assert json.loads(chosen.stdout)["latency"]["file"] == "times.json"
+
+
+def test_a_generator_is_told_to_be_swept_first(generator):
+    result = qsens("bench", generator)
+    assert result.exit_code == 1
+    assert f"{generator} is a file, and a run is a folder" in result.stderr
+    assert f"qsens sweep {generator} --calibration IMAGES --out RUN" in result.stderr
 
 
 def test_the_times_of_an_earlier_bench_are_kept(run):

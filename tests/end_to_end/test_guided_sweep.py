@@ -30,7 +30,7 @@ def test_a_least_saving_ends_with_the_map_that_was_found(generator, photos, tmp_
     trial = read_study(run).trials[number]
     assert trial.outcome is Outcome.SCORED
     assert f"Search: {last['text']} (trial {number})" in result.stdout
-    assert f"qsens export {run} --for TARGET --trial {number}" in result.stdout
+    assert f"qsens export {run} --for openvino --trial {number}" in result.stdout
     assert not RunPaths(run).precision_map_path.exists()
 
 
