@@ -25,7 +25,7 @@ from qsens.report.figures.style import (
     INK,
     LIMIT,
     LIMIT_LOOK,
-    RUN_COLOURS,
+    SERIES_COLOURS,
     SMALL,
     TEXT,
     add_header,
@@ -60,7 +60,8 @@ class Look:
 def looks_of(count: int) -> tuple[Look, ...]:
     """The look of each of `count` runs; no two alike up to 56."""
     return tuple(
-        Look(RUN_COLOURS[place % len(RUN_COLOURS)], _MARKERS[place % len(_MARKERS)]) for place in range(count)
+        Look(SERIES_COLOURS[place % len(SERIES_COLOURS)], _MARKERS[place % len(_MARKERS)])
+        for place in range(count)
     )
 
 

@@ -28,8 +28,8 @@ PRECISION_COLOURS = {Precision.FP32: INK, Precision.FP16: GREEN, Precision.INT8:
 # What is no precision has other colours than they have; vermilion is for limits and what lies beyond them.
 SLATE, TEAL = "#4A6A82", "#0E7C86"
 CHOSEN = "#E69F00"
-# Of runs, here and on the page: none of them stands for a precision, a limit or the choice.
-RUN_COLOURS = (BLUE, "#8C5A2B", TEAL, "#5B4DB1", FAINT, SKY, SLATE)
+# Of runs and other series, here and on the page: none of them stands for a precision, a limit or the choice.
+SERIES_COLOURS = (BLUE, "#8C5A2B", TEAL, "#5B4DB1", FAINT, SKY, SLATE)
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
 HEADROOM = 0.08
 _LARGEST = 1e300
