@@ -11,6 +11,7 @@ from qsens.core.errors import BuildError, PluginError
 from qsens.core.interfaces import (
     Backend,
     Extractor,
+    Loop,
     Measurement,
     Metric,
     Role,
@@ -26,6 +27,8 @@ from qsens.core.precision import Precision, PrecisionMap
 from qsens.core.trial import Outcome, Request, Score, Screen, Trial, Yardstick, requested_map, untried
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Feed = Mapping[str, Array]
+Call = Callable[[Feed], Feed]
 _IMAGES = 48
 _DIMENSION = 8
 _SIDE = 16
@@ -197,6 +200,31 @@ def check_backend(
             _promise(not unknown, f"{who} counts FP16 overflows in unknown layers {sorted(unknown)}")
             if precision is Precision.FP32 and expected is not None:
                 _check_outputs(who, first, expected, tolerance)
+
+
+def check_loop(loop: Loop, call: Call, feeds: Sequence[Feed]) -> None:
+    """Check a loop on feeds of samples, or on the frames of a clip, with a network `call`.
+
+    Raises:
+        PluginError: naming the promise that it broke.
+    """
+    loop = with_defaults(Loop, loop)
+    who = type(loop).__name__
+    _promise(set(loop.started) <= set(loop.fed), f"{who} starts inputs that it does not feed")
+    made = loop.play(call, feeds)
+    _promise(len(made) == len(feeds), f"{who} made {len(made)} results of {len(feeds)} feeds")
+    _promise(all(made), f"{who} made no picture")
+    _promise(_are_equal(made, loop.play(call, feeds)), f"{who} makes other pictures when it plays again")
+    if not loop.plays_clips:
+        alone = [loop.play(call, [feed])[0] for feed in feeds]
+        _promise(_are_equal(made, alone), f"{who} makes another picture of a feed beside others")
+
+
+def _are_equal(first: Sequence[Feed], second: Sequence[Feed]) -> bool:
+    return all(
+        one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+        for one, other in zip(first, second, strict=True)
+    )
 
 
 def _promise(kept: object, broken: str) -> None:

@@ -105,7 +105,7 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     generator = generator_of(spec, trust_checkpoint=trust_checkpoint)
     _check_contents(run, provenance, {"generator": generator.digest})
     model = generator.export()
-    graph = _as_measured(_prepared(generator, model, spec), study)
+    graph = _as_measured(_prepared(run, generator, model, spec), study)
     _check_graph(run, provenance, graph)
     graph = recorded_graph(graph, study.layers)
     if graph.layers != study.layers:
@@ -131,11 +131,17 @@ def reopen_run(run: Path, *, trust_checkpoint: bool = False) -> ReopenedRun:
     )
 
 
-def _prepared(generator: Generator, model: onnx.ModelProto, spec: SweepSpec) -> Graph:
-    """The run's graph, on samples where they are at hand, else on made-up inputs where it runs on them."""
+def _prepared(run: Path, generator: Generator, model: onnx.ModelProto, spec: SweepSpec) -> Graph:
+    """The run's graph, on samples where they are at hand, else on made-up inputs where it runs on them.
+
+    In place of samples that cannot be had, or whose loop is code that may not be run, stand recorded calls.
+    """
     try:
         samples = sampled(spec, model, stated_shapes(spec)).examples
     except QsensError as gone:
+        calls = kept_calls(RunPaths(run).calls_path, RunPaths(run).call_arrays_path)
+        if calls is not None:
+            return graph_of(generator, model, spec, [calls.sample(0)])
         try:
             return graph_of(generator, model, spec)
         except LoadError:

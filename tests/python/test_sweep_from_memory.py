@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny_loops
 from tiny_models import conv_model
 from tiny_sweeps import SMALL_SWEEP
 
@@ -90,3 +91,17 @@ def test_an_own_metric_that_fails_is_shown_by_its_own_lines(tmp_path):
         qsens.sweep(conv_model(), out=tmp_path / "run", calibration=ARRAYS, **values)
     assert 'raise ValueError("out of ideas")' in caught.value.message
     assert len(caught.traceback) == 2
+
+
+def test_a_loop_of_ones_own_is_an_object_or_a_function_and_its_run_can_be_exported(tmp_path):
+    run = qsens.sweep(
+        conv_model(), out=tmp_path / "run", calibration=ARRAYS, loop=tiny_loops.Twice(), **VALUES
+    )
+    assert run.spec.loop.get("name") == "object:Twice"
+    assert run.study.trials[2].score("psnr").value < 100
+    bundle = qsens.export(run.folder, target="tensorrt", trial=2, goldens=1, hear=lambda line: None)
+    assert (bundle.folder / "goldens.npz").exists()
+    other = qsens.sweep(
+        conv_model(), out=tmp_path / "other", calibration=ARRAYS, loop=tiny_loops.thrice, **VALUES
+    )
+    assert other.spec.loop.get("name") == "tiny_loops:thrice"

@@ -23,6 +23,7 @@ from qsens.run.step_errors import StepErrors
 
 _WIDTH, _HEIGHT = 9.2, 2.7
 _MOST_INPUTS = 5
+_ROOM = 1.2
 
 
 def loop_figure(found: StepErrors, steps: Sequence[Extremes], chosen: int | None) -> Figure:
@@ -73,7 +74,9 @@ def _line(axes: Axes, values: Sequence[float], colour: str, marker: str) -> Line
 def _finish(axes: Axes, values: Sequence[float]) -> None:
     dress(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    set_scale(axes, "log", [value for value in values if value > 0])
+    shown = [value for value in values if value > 0]
+    # Room around values that are all the same.
+    set_scale(axes, "log", [*(value / _ROOM for value in shown), *(value * _ROOM for value in shown)])
 
 
 def magnitudes(steps: Sequence[Extremes]) -> Mapping[str, list[float]]:
