@@ -14,15 +14,16 @@ from playwright.sync_api import sync_playwright
 
 PARTS = (
     ".answer h2, .answer strong, .answer p",
-    ".answer .command",
     ".answer details",
+    ".ladder",
+    ".answer .command",
     "figure.network",
     ".tabs",
     ".chart",
     ".card .grid",
     ".card .slider",
 )
-SIZE = {"width": 1300, "height": 1500}
+SIZE = {"width": 1300, "height": 1640}
 MARK = 15
 
 

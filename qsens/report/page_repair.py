@@ -1,6 +1,5 @@
 """The part of the report that says what repair bought: by stage, by map, by layer and by tensor."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 from qsens.core.maps import int8_share
@@ -8,6 +7,7 @@ from qsens.core.metric_names import short_name
 from qsens.core.trial import Study
 from qsens.repair.effect import LayerEffect, RepairEffect, TensorEffect
 from qsens.repair.repair import StageResult, summary_of
+from qsens.report.figures.repair import decibels_of
 from qsens.report.page_content import RepairContent
 from qsens.report.page_tables import score_text, wide
 from qsens.report.page_text import escape
@@ -16,8 +16,9 @@ from qsens.run.without_repair import ComparedMap
 _LONGEST_LINE = 48
 _INTRODUCTION = (
     "Before maps were tried, INT8 was made better. Errors are those of the pictures with INT8 everywhere, "
-    "against FP32's, on calibration samples that the stage was not fitted to; a stage that does not bring "
-    "them down is not taken. The evaluation set is never looked at."
+    "against FP32's, in decibels of the picture's variance (lower is better), on calibration samples that "
+    "the stage was not fitted to; a stage that does not bring them down is not taken. The evaluation set is "
+    "never looked at."
 )
 
 
@@ -97,7 +98,7 @@ def _tensors(tensors: Sequence[TensorEffect]) -> str:
 def _gain(entry: LayerEffect) -> str:
     if not entry.before or not entry.after:
         return "—"
-    return _decibels(10 * math.log10(entry.before / entry.after))
+    return _decibels(decibels_of(entry.before) - decibels_of(entry.after))
 
 
 def _decibels(gain: float) -> str:
@@ -105,7 +106,10 @@ def _decibels(gain: float) -> str:
 
 
 def _error(error: float | None) -> str:
-    return "—" if error is None else f"{error:.3g}"
+    """The error below the picture's own variance, in decibels, which gains are the differences of."""
+    if error is None:
+        return "—"
+    return f"{decibels_of(error):.1f} dB" if error > 0 else "none"
 
 
 def _folded(summary: str, content: str) -> str:

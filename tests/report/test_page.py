@@ -184,7 +184,7 @@ def test_the_page_says_what_repair_bought(content):
     few = StageResult("ranges", is_taken=False, skipped=(("ranges", "7 calibration samples"),))
     left_out = render_page(replace(content, repair=RepairContent((few,))), is_static=True)
     assert "<p>Repair: ranges: left out, 7 calibration samples.</p>" in left_out
-    assert "<td>+3.0 dB</td>" in page
+    assert "<td>-17.0 dB</td><td>-20.0 dB</td><td>+3.0 dB</td>" in page
     assert "<td>-3.0 dB</td>" in page
     assert EVIL not in page
     assert "What repair bought" not in render_page(content, is_static=True)

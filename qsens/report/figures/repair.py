@@ -1,5 +1,6 @@
 """The figure of a repair: the error that each layer makes alone in INT8, before and after."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -25,6 +26,11 @@ _HEIGHT = 2.6
 _LEAST = 1e-12
 
 
+def decibels_of(error: float) -> float:
+    """A share of squared error in decibels."""
+    return 10 * math.log10(error)
+
+
 def repair_figure(effect: RepairEffect, layers: Sequence[Layer]) -> Figure:
     """Two marks a layer in execution order: the picture's relative squared error before and after repair."""
     places = {layer.name: layer.index + 0.5 for layer in layers}
@@ -44,6 +50,7 @@ def repair_figure(effect: RepairEffect, layers: Sequence[Layer]) -> Figure:
     axes.set_xlim(0, len(layers))
     axes.set_xticks([])
     set_scale(axes, "log", [max(value, _LEAST) for entry in shown for value in (entry.before, entry.after)])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{decibels_of(value):.0f} dB")
     axes.set_ylabel("error of the picture", fontsize=SMALL + 0.5)
     label_blocks(axes, layers, width, separators=[axes])
     handles = {
