@@ -215,7 +215,7 @@ def verdict_text(document: Mapping[str, Any]) -> str:
 
 
 def _enough(document: Mapping[str, Any]) -> str:
-    """What would put the interval within the budget, if the score stays what it is."""
+    """The way to put the interval within the budget, if the score stays what it is."""
     budget = document["budget"]
     scores = {entry["metric"]: entry for entry in document["scores"]["chosen"]}
     score = scores.get(budget["metric"])
