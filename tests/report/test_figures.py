@@ -396,3 +396,13 @@ def test_figures_say_in_familiar_words_what_int8_costs():
         if entry.name in ("boundary", "tradeoff"):
             texts = " ".join(text.get_text() for text in entry.figure.texts)
             assert "INT8 everywhere costs about as much as JPEG 50" in texts.replace("\n", " ")
+
+
+def test_a_chosen_map_with_two_ends_in_float_is_marked_in_the_boundary_figure():
+    both = trial(99, SMALL, map_of(SMALL, [2, 3]))
+    study = boundary_study(SMALL)
+    study = replace(study, trials=(*study.trials, both))
+    figure = boundary_figure([boundary_curve(study, FID, both.number)], SMALL, "title")
+    (star,) = (line for line in figure.axes[0].lines if line.get_marker() == "*")
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (len(SMALL) + 0.5, both.score(FID).value)
+    assert "chosen map" in [text.get_text() for text in figure.legends[0].get_texts()]

@@ -46,6 +46,8 @@ from qsens.report.figures.yardstick_axis import (
 _LOOKS = {Direction.INT8_FIRST: (BLUE, "o"), Direction.FLOAT_FIRST: (SLATE, "s")}
 _PANEL_HEIGHT = 2.75
 _SIDES = 2.4
+# Layers between the ends of the axis and the first and last boundary.
+_EDGE = 0.5
 
 
 def boundary_figure(
@@ -70,7 +72,7 @@ def boundary_figure(
     panels[-1].set_xlabel(
         "boundary layer index b   (layers 0 to b-1 lie before the boundary)", fontsize=TEXT, color=INK
     )
-    panels[-1].set_xlim(-0.5, len(layers) + 0.5)
+    panels[-1].set_xlim(-_EDGE, len(layers) + _EDGE)
     whole_ticks(panels[-1].xaxis, len(layers))
     figure.align_ylabels(panels)
     notes = [_interval_note(curves), _method_note(curves), floor_note([curve.floor for curve in curves])]
@@ -124,6 +126,7 @@ def _mark_chosen(axes: Axes, boundary: float, value: float) -> None:
         markeredgewidth=0.7,
         markersize=14,
         zorder=6,
+        clip_on=False,
     )
 
 
@@ -139,7 +142,7 @@ def _draw_references(axes: Axes, curve: BoundaryCurve) -> None:
         if math.isfinite(value):
             axes.axhline(value, color=colour, linewidth=1.1, linestyle=style, zorder=2)
             if label.startswith(CHOSEN_LINE):
-                _mark_chosen(axes, curve.layers, value)
+                _mark_chosen(axes, curve.layers + _EDGE, value)  # at no boundary
         labels.append(SideLabel(value_label(label, value), value, colour))
     draw_side_labels(axes, [*labels, *tick_labels(axes, curve.yardsticks)], _PANEL_HEIGHT - 0.3)
 
