@@ -29,8 +29,10 @@ def file_of(figure: Figure, **options: Any) -> bytes:
 
     What none has is a box, and a `QsensWarning` says so.
     """
+    engine = figure.get_layout_engine()
     content, missing = _drawn(figure, options)
     if missing:
+        figure.set_layout_engine(engine)  # other fonts need other room
         for text in figure.findobj(Text):
             assert isinstance(text, Text)
             text.set_fontfamily([*text.get_fontfamily(), *_families_with(missing)])

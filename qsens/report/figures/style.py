@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -32,6 +33,7 @@ CHOSEN = "#E69F00"
 SERIES_COLOURS = (BLUE, "#8C5A2B", TEAL, "#5B4DB1", FAINT, SKY, SLATE)
 TITLE, TEXT, SMALL = 12.0, 10.0, 8.5
 HEADROOM = 0.08
+PNG_DPI = 150
 _LARGEST = 1e300
 FLOOR_LOOK: tuple[str, object] = (FAINT, (0, (1, 2)))
 LIMIT = "limit"
@@ -42,11 +44,26 @@ class _PlainFigure(Figure):
     """A figure whose texts are shown as they are: a `$` in the name of a layer begins no mathematics."""
 
     def draw(self, renderer: RendererBase) -> None:
+        with self._without_mathematics():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, *, dpi: float = 100, **options: Any) -> None:
+        """Lay the figure out and draw it: matplotlib would draw all of it twice."""
+        engine = self.get_layout_engine()
+        if engine is not None:
+            self.set_dpi(dpi)
+            with self._without_mathematics():
+                engine.execute(self)
+            self.set_layout_engine(None)
+        super().savefig(fname, dpi=dpi, **options)
+
+    @contextmanager
+    def _without_mathematics(self) -> Iterator[None]:
         # Texts that exist know whether they are mathematics; those that drawing makes ask the settings.
         for text in self.findobj(Text):
             text.set_parse_math(False)
         with mpl.rc_context({"text.parse_math": False}):
-            super().draw(renderer)
+            yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -194,10 +211,8 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
 
 
 def render_png(figure: Figure) -> bytes:
-    """The figure as a PNG file, 150 dots per inch; its layout is settled by that and kept."""
-    content = file_of(figure, format="png", dpi=150, metadata={"Software": None})
-    figure.set_layout_engine(None)  # "none" would have the next file drawn twice
-    return content
+    """The figure as a PNG file; its layout is settled by that and kept."""
+    return file_of(figure, format="png", dpi=PNG_DPI, metadata={"Software": None})
 
 
 def render_svg(figure: Figure, salt: str) -> bytes:
