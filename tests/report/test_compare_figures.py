@@ -12,7 +12,7 @@ from qsens.core.spec import SweepSpec
 from qsens.core.trial import Outcome
 from qsens.report.compare.compare import CompareOptions, compare_runs
 from qsens.report.compare.figures import compare_boundary_figure, compare_tradeoff_figure
-from qsens.report.figures.style import LIMIT_LOOK, render_png
+from qsens.report.figures.style import LIMIT_LOOK
 from qsens.testing import example_layers
 
 
@@ -93,8 +93,9 @@ def test_nothing_is_cut_off_with_long_labels_and_many_runs(tmp_path):
     assert [run.label for run in comparison.runs] == names
     for make in (compare_boundary_figure, compare_tradeoff_figure):
         figure = make(comparison.runs, comparison.headline)
-        render_png(figure)
-        renderer = FigureCanvasAgg(figure).get_renderer()
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
         box = figure.legends[0].get_window_extent(renderer)
         width, height = figure.bbox.width, figure.bbox.height
         assert box.x0 >= -1

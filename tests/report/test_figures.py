@@ -185,15 +185,16 @@ def test_of_many_units_those_with_the_largest_effects_are_drawn(monkeypatch):
     assert any(f"The 2 of {len(by_size)} with the largest" in text.get_text() for text in figure.texts)
 
 
-def test_the_second_file_of_a_figure_is_drawn_once(monkeypatch):
-    figure = sensitivity_figure(sensitivity_of(isolating_study(SMALL), FID), "twice")
-    render_png(figure)
+def test_each_file_of_a_figure_is_drawn_once(monkeypatch):
+    figure = sensitivity_figure(sensitivity_of(isolating_study(SMALL[:3]), FID), "twice")
     drawn_by, draw = [], type(figure).draw
     monkeypatch.setattr(
         type(figure), "draw", lambda self, renderer: [drawn_by.append(renderer), draw(self, renderer)]
     )
-    render_svg(figure, "twice")
+    render_png(figure)
     assert len(drawn_by) == 1
+    render_svg(figure, "twice")
+    assert len(drawn_by) == 2
 
 
 def test_a_study_without_scores_has_no_figures():
@@ -271,7 +272,7 @@ def test_names_are_no_markup_in_figures():
     )
     metric = "fid[$a_{$]"
     figures = {}
-    for study in (boundary_study(layers), isolating_study(layers), ends_study(layers, 3)):
+    for study in (boundary_study(layers), ends_study(layers, 3)):
         named = [
             replace(entry, scores=tuple(replace(score, metric=metric) for score in entry.scores[:1]))
             for entry in study.trials
@@ -280,7 +281,7 @@ def test_names_are_no_markup_in_figures():
         figures |= {entry.name: entry.figure for entry in found}
     assert {"boundary", "ends", "samples", "tradeoff"} < set(figures)
     for figure in figures.values():
-        assert render_svg(figure, "salt")
+        assert render_png(figure)
 
 
 def test_a_text_with_dollars_is_drawn_as_it_is():
@@ -337,7 +338,7 @@ def test_a_boundary_axis_of_any_length_has_few_ticks():
 
 
 def test_the_limit_is_a_line_in_the_boundary_figure_and_in_the_trade_off():
-    study = boundary_study(style_layers()[:4])
+    study = boundary_study(SMALL[:2])
     found = figures_of(study, levels=Levels(limits={METRICS[0]: 9.5}))
     shown = {entry.name: entry.figure for entry in found}
     for name in ("boundary", "tradeoff"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from report_folders import write_run
-from report_studies import METRICS, boundary_study, student_layers
+from report_studies import METRICS, boundary_study, style_layers
 
 from qsens.report.figures.boundary import boundary_figure
 from qsens.report.figures.boundary_curve import boundary_curve
@@ -14,7 +14,7 @@ from qsens.run.evidence import Evidence, load_evidence, save_evidence
 from qsens.run.floors import Floor, floors_of
 from qsens.run.paths import RunPaths
 
-LAYERS = student_layers()
+LAYERS = style_layers()[:4]
 STUDY = boundary_study(LAYERS)
 FID, FID_FP32, PSNR = METRICS
 

@@ -1,6 +1,7 @@
 """Measured times in the report: figure data, tables, findings and the whole page."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from latency_tables import measured, write_table
@@ -135,8 +136,11 @@ def test_a_table_of_other_maps_is_a_warning(timings, tmp_path):
     assert "Measured times of other maps" in found
 
 
-def latency_figures(*arguments, **options):
-    return tuple(entry for entry in figures_of(*arguments, **options) if entry.name.startswith("latency"))
+def latency_figures(study, **options):
+    """Of one score, a panel each."""
+    of_one = (replace(entry, scores=entry.scores[:1]) for entry in study.trials)
+    found = figures_of(replace(study, trials=tuple(of_one)), **options)
+    return tuple(entry for entry in found if entry.name.startswith("latency"))
 
 
 def test_the_page_shows_files_of_the_folder_and_given_ones(tmp_path, monkeypatch):
