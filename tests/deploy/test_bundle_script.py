@@ -194,19 +194,26 @@ NO_FILES = {
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_links_pipes_and_sockets_are_refused_before_anything_runs(bundle, tmp_path, kind, monkeypatch):
+def test_links_pipes_and_sockets_are_refused(bundle, tmp_path, kind, monkeypatch, script_here):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     named = NO_FILES[kind](bundle, tmp_path / "elsewhere")
-    done = run("verify.py", cwd=bundle, ran=tmp_path / "ran")
+    done = script_here(bundle)
     assert done.stderr.splitlines() == [
         f"Error: not part of the bundle: {named}",
         "Hint: delete what does not belong there",
     ]
     assert done.returncode == 1
-    assert not (tmp_path / "ran").exists()
     with pytest.raises(RunFolderError, match="not part of the bundle"):
         checked_files(bundle)
+
+
+def test_linked_code_is_refused_before_anything_runs(bundle, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    named = link_the_code(bundle, tmp_path / "elsewhere")
+    done = run("verify.py", cwd=bundle, ran=tmp_path / "ran")
+    assert done.stderr.startswith(f"Error: not part of the bundle: {named}")
+    assert not (tmp_path / "ran").exists()
 
 
 ZEROS = "0" * 64
@@ -286,15 +293,15 @@ def test_another_digest_is_refused_before_anything_runs_and_both_are_named(bundl
         checked_files(bundle, ort_bundle.digest)
 
 
-def test_the_script_checks_with_the_digest_and_prints_it(bundle, ort_bundle):
-    done = run("verify.py", "--no-latency", "--json", "--digest", ort_bundle.digest, cwd=bundle)
+def test_the_script_checks_with_the_digest_and_prints_it(ort_bundle, script_here):
+    done = script_here(ort_bundle.folder, "--no-latency", "--json", "--digest", ort_bundle.digest)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["digest"] == ort_bundle.digest
 
 
 @pytest.mark.parametrize("text", ["", "abc", "x" * 64, "0" * 63, "0" * 65])
-def test_what_is_no_digest_is_a_mistake_in_the_command(bundle, text):
-    done = run("verify.py", "--digest", text, cwd=bundle)
+def test_what_is_no_digest_is_a_mistake_in_the_command(ort_bundle, text, script_here):
+    done = script_here(ort_bundle.folder, "--digest", text)
     assert done.returncode == 2
     assert "are not the 64 digits that qsens export printed" in done.stderr
 
@@ -325,12 +332,12 @@ WRONG_DOCUMENTS = {
 
 
 @pytest.mark.parametrize("kind", WRONG_DOCUMENTS)
-def test_a_document_that_checks_nothing_is_refused_by_the_script_and_by_qsens(bundle, kind):
+def test_a_document_that_checks_nothing_is_refused_by_the_script_and_by_qsens(bundle, kind, script_here):
     changes, message = WRONG_DOCUMENTS[kind]
     path = bundle / "bundle.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     write_checksums(bundle)
-    done = run("verify.py", cwd=bundle)
+    done = script_here(bundle)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 2
@@ -362,20 +369,20 @@ def another_shape(bundle):
 
 
 @pytest.mark.parametrize("damage", [no_samples, torn, objects, another_shape])
-def test_goldens_that_are_none_are_an_error_of_two_lines(bundle, damage):
+def test_goldens_that_are_none_are_an_error_of_two_lines(bundle, damage, script_here):
     damage(bundle)
     write_checksums(bundle)
-    done = run("verify.py", cwd=bundle)
+    done = script_here(bundle)
     assert done.returncode == 1
     assert "goldens.npz" in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_a_name_that_steers_a_terminal_is_shown_as_text(bundle):
+def test_a_name_that_steers_a_terminal_is_shown_as_text(bundle, script_here):
     path = bundle / "bundle.json"
     path.write_text(path.read_text().replace('"layer": "first"', '"layer": "\\u001b[2Jfirst\\ud800"'))
     write_checksums(bundle)
-    done = run("verify.py", "--no-latency", cwd=bundle)
+    done = script_here(bundle, "--no-latency")
     assert done.returncode == 0, done.stderr
     assert "\\x1b[2Jfirst\\ud800" in done.stdout
     assert "\x1b" not in done.stdout
@@ -410,12 +417,12 @@ def test_an_engine_that_never_ends_is_ended(bundle):
     code = (
         "import sys; from pathlib import Path; from qsens.device import check\n"
         "from qsens.deploy.verify import checked_files, verify_engine\n"
-        "check.LONGEST_RUN_S = 0.5; verify_engine(checked_files(Path(sys.argv[1])), repeats=0)"
+        "check.LONGEST_RUN_S = 0.1; verify_engine(checked_files(Path(sys.argv[1])), repeats=0)"
     )
     done = run("-c", code, bundle, cwd=bundle.parent)
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: one run of the engine took longer than 0.5 s\nHint: its graph may never end\n"
+        "Error: one run of the engine took longer than 0.1 s\nHint: its graph may never end\n"
     )
 
 

@@ -84,8 +84,8 @@ def test_the_script_checks_the_bundle_without_qsens(bundle, script, tmp_path):
     assert not list(bundle.rglob("__pycache__"))
 
 
-def test_the_script_prints_a_table_with_three_names(bundle, script):
-    done = script(bundle, "--no-latency")
+def test_the_script_prints_a_table_with_three_names(ort_bundle, script_here):
+    done = script_here(ort_bundle.folder, "--no-latency")
     assert done.returncode == 0, done.stderr
     assert "engine layer" in done.stdout
     assert "Latency" not in done.stdout
@@ -126,18 +126,18 @@ def test_the_script_without_its_folder_of_code_says_so_in_one_sentence(bundle, s
     ]
 
 
-def test_the_script_ends_with_4_where_a_layer_runs_in_something_else(bundle, script):
+def test_the_script_ends_with_4_where_a_layer_runs_in_something_else(bundle, script_here):
     change(bundle, "layers", expect_int8_of_up)
-    done = script(bundle, "--no-latency")
+    done = script_here(bundle, "--no-latency")
     assert done.returncode == 4
     assert "MISMATCH: up runs in fp32, int8 was expected" in done.stdout
     assert any(line.startswith("!  up") for line in done.stdout.splitlines())
 
 
-def test_the_script_says_which_runtime_is_missing(bundle, script):
+def test_the_script_says_which_runtime_is_missing(bundle, script_here):
     change(bundle, "runtime", lambda _: "tensorrt")
     change(bundle, "flavour", lambda _: "strong")
-    done = script(bundle)
+    done = script_here(bundle)
     assert done.returncode == 1
     assert "tensorrt is not installed" in done.stderr
     assert "Hint: " in done.stderr
