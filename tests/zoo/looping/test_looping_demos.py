@@ -12,7 +12,8 @@ from qsens.zoo.looping.pictures import CLIP_SIDE, NOISE, drawn_clip
 
 @pytest.fixture
 def few(monkeypatch):
-    for name, value in {"REAL_FACES": 2, "CALIBRATION_CLIPS": 1, "EVALUATION_CLIPS": 2, "FRAMES": 3}.items():
+    monkeypatch.setattr(demos, "CLIP_SIDE", 16)
+    for name, value in {"REAL_FACES": 2, "CALIBRATION_CLIPS": 1, "EVALUATION_CLIPS": 1, "FRAMES": 2}.items():
         monkeypatch.setattr(demos, name, value)
 
 
