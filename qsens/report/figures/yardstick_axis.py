@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from qsens.core.alterations import title_of
 from qsens.core.metric_names import format_value, shown_value
@@ -66,7 +67,7 @@ def draw_top_ticks(axes: Axes, ticks: Sequence[YardstickTick]) -> None:
         axes.axvline(tick.value, color=FAINT, linewidth=0.8, linestyle=":", zorder=2)
         place = float(axes.transAxes.inverted().transform(axes.transData.transform((tick.value, 0.0)))[0])
         if place - last >= _LEAST_APART:
-            axes.annotate(
+            text = axes.annotate(
                 tick.title,
                 xy=(place, 0.99),
                 xycoords="axes fraction",
@@ -75,7 +76,9 @@ def draw_top_ticks(axes: Axes, ticks: Sequence[YardstickTick]) -> None:
                 va="top",
                 fontsize=SMALL - 1,
                 color=FAINT,
+                zorder=5,
             )
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
             last = place
 
 
