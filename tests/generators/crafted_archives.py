@@ -28,7 +28,7 @@ def write_archive(path, parts, *, packed=()):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             kind = zipfile.ZIP_DEFLATED if name in packed else zipfile.ZIP_STORED
-            archive.writestr(f"p/{name}", content, kind)
+            archive.writestr(f"p/{name}", content, kind, compresslevel=1)
     return path
 
 

@@ -88,14 +88,9 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
     fill(tmp_path)
     code = f"""
 from pathlib import Path
-from qsens.device.leftovers import process_mark
-from qsens.run.evidence import audit_path, load_audit
-from qsens.run.decisions import read_decisions
-from qsens.core.errors import RunFolderError, SpecError
-from qsens.run.floors import read_floors
-from qsens.selection.precision_map_file import read_precision_map
-from qsens.run.folder import RunFolder
+from qsens.core.errors import RunFolderError
 from qsens.core.spec import SweepSpec
+from qsens.run.folder import RunFolder
 try:
     with RunFolder.open(Path({str(tmp_path)!r}), SweepSpec(seed=1)):
         print("opened")

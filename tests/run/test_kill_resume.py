@@ -91,6 +91,7 @@ def uninterrupted(script, tmp_path_factory):
     return finish(script, tmp_path_factory.mktemp("whole") / "run")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_resumes_to_the_same_study(script, uninterrupted, tmp_path):
     generator = random.Random(0)
     run = tmp_path / "run"
