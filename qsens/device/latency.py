@@ -286,8 +286,3 @@ def read_latency(path: Path) -> dict[str, Any]:
             "measure again with the qsens that reads it",
         )
     return document
-
-
-def measured_batches(document: Mapping[str, Any]) -> list[int]:
-    """The batch sizes of a latency file, smallest first."""
-    return sorted({int(entry["batch"]) for entry in document["measurements"]})

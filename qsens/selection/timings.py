@@ -159,11 +159,6 @@ def check_table(table: LatencyTable, study: Study, graph: str | None) -> None:
         )
 
 
-def canonical_digest(precision_map: PrecisionMap, layers: Iterable[str]) -> str:
-    """Digest of the map in the one form that equal assignments share: the `map_digest` of a file."""
-    return PrecisionMap.over(precision_map.assignment(layers)).digest
-
-
 def _measured(entry: Mapping[str, Any], layers: tuple[str, ...], path: Path) -> MeasuredMap:
     asked = PrecisionMap.from_json(entry["map"])
     unknown = [name for name, _ in asked.overrides if name not in layers]

@@ -16,7 +16,6 @@ from qsens.device.latency import (
     MeasuredGraph,
     latency_document,
     layer_rows,
-    measured_batches,
     mismatched_layers,
     read_latency,
     write_latency,
@@ -61,7 +60,7 @@ def test_what_is_written_is_read_back_and_keeps_to_the_schema(tmp_path):
     assert read_latency(path) == written
     assert [entry.name for entry in tmp_path.iterdir()] == ["latency.json"]
     check_schema(written, "latency", "here")
-    assert measured_batches(written) == [1, 16]
+    assert {entry["batch"] for entry in written["measurements"]} == {1, 16}
 
 
 def test_layers_have_three_names_and_no_time_where_none_is_told():
