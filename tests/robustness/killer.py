@@ -264,12 +264,12 @@ def run_case(setup: Setup, seed: int) -> tuple[str, Counter[str], list[str]]:
     folder = Path(tempfile.mkdtemp(dir=setup.root, prefix=f"case-{seed}-"))
     _make_place(setup, kind, folder)
     case = _Case(setup, kind, folder, chance)
-    shared = set(SHARED_MEMORY.iterdir())
+    shared = _shared_files()
     for _ in range(chance.choice((1, 1, 2, 3))):
         case.kill_once()
     case.finish()
     # Other programs of the machine come and go there; what one of them still holds is not ours.
-    left = _lasting(lambda: list(_free_files(set(SHARED_MEMORY.iterdir()) - shared)))
+    left = _lasting(lambda: list(_free_files(_shared_files() - shared)))
     case.count("files left", len(left), left)
     if not case.problems:
         shutil.rmtree(folder)
@@ -383,6 +383,11 @@ def _processes_of(sessions: set[int]) -> Iterator[str]:
             fields = (path / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) in sessions and fields[0] not in "ZX":
                 yield (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
+
+
+def _shared_files() -> set[Path]:
+    """Segments and semaphores; folders there are temporary ones of other programs."""
+    return {path for path in SHARED_MEMORY.iterdir() if path.is_file()}
 
 
 def _free_files(paths: set[Path]) -> Iterator[str]:
