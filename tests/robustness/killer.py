@@ -467,6 +467,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
+    # Started with nohup or in the background, this process ignores some, and every command would.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     counts, problems = run_cases(asked.cases, asked.seed, asked.jobs)
     print(f"\nseed {asked.seed}\n{table_of(counts)}")
     return int(bool(problems))
