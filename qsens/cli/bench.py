@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from qsens.deploy.bench_folder import BenchedFolder
 
 UNTOLD = "-"
-_LONGEST_NAME = 44
 Entry = Mapping[str, Any]
 DEFAULT_REPEATS = 50
 
@@ -89,8 +88,8 @@ def _layers_table(entry: Entry) -> str:
     rows = [
         (
             row["layer"],
-            UNTOLD if row["node"] == row["layer"] else _shortened(row["node"]),
-            UNTOLD if row["engine_layer"] is None else _shortened(row["engine_layer"]),
+            UNTOLD if row["node"] == row["layer"] else row["node"],
+            UNTOLD if row["engine_layer"] is None else row["engine_layer"],
             (row.get("actual") or UNTOLD).upper(),
             UNTOLD if row["ms"] is None else f"{row['ms']:.3f}",
             UNTOLD if row["ms"] is None or not total else f"{row['ms'] / total:.1%}",
@@ -145,10 +144,6 @@ def _megabytes(size_bytes: int | None) -> str:
 
 def _energy(entry: Entry) -> str:
     return UNTOLD if entry["energy_mj"] is None else f"{entry['energy_mj'] / entry['batch']:.3g}"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def parse_batches(text: str) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ from qsens.cli.option_values import (
 from qsens.cli.sections import SectionOption, in_section
 from qsens.cli.sweep_flags import SweepOptions, WorkerOptions
 from qsens.core.alterations import NO_YARDSTICKS, parse_alterations
-from qsens.core.schema import load_schema
+from qsens.core.errors import SpecError
+from qsens.core.schema import load_schema, shown
 from qsens.core.spec import (
     COLOUR_ORDERS,
     CROPS,
@@ -74,6 +75,29 @@ def _default(key: str) -> str:
     return f"  [default: {text}]"
 
 
+def _expanded(context: click.Context, argument: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The files of quoted patterns (`"*/model.onnx"`) in the order of their names; other paths as they are.
+
+    Raises:
+        SpecError: for a pattern that no file fits.
+    """
+    found: list[Path] = []
+    for path in paths:
+        is_pattern = not path.exists() and any(sign in str(path) for sign in "*?[")
+        files = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if is_pattern else [path]
+        if not files:
+            raise SpecError(f"no file fits {shown(str(path))}", "give the paths, or a pattern that they fit")
+        found += files
+    return tuple(found)
+
+
+checkpoints_argument = click.argument(
+    "checkpoints",
+    nargs=-1,
+    metavar="[CHECKPOINT]...",
+    type=click.Path(path_type=Path),
+    callback=_expanded,
+)
 budget_option = partial(
     click.option, "--budget", cls=SectionOption, section="Scoring", multiple=True, callback=_joined,
     metavar="[NAME=]X",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import sweep_options
+from qsens.cli.options import checkpoints_argument, sweep_options
 from qsens.cli.sections import SectionedCommand
 from qsens.cli.sweep_flags import SweepOptions, spec_from_options
 from qsens.cli.text import echo_json, text_table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=SectionedCommand)
-@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", type=click.Path(path_type=Path))
+@checkpoints_argument
 @sweep_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each of several checkpoints.")
 def plan(checkpoints: tuple[Path, ...], *, options: SweepOptions, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qsens.cli.options import sweep_options, worker_options
+from qsens.cli.options import checkpoints_argument, sweep_options, worker_options
 from qsens.cli.sections import SectionedCommand
 from qsens.cli.sweep_flags import SweepOptions, WorkerOptions, default_out, spec_from_options
 from qsens.cli.text import echo_json, text_table
@@ -42,7 +42,7 @@ class PlannedRun:
 
 
 @click.command(cls=SectionedCommand)
-@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...", type=click.Path(path_type=Path))
+@checkpoints_argument
 @sweep_options
 @worker_options
 @click.option("--json", "as_json", is_flag=True, help="Print choice and trials as JSON, one line a run.")
