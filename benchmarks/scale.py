@@ -146,12 +146,14 @@ def drive(folder: Path, options: argparse.Namespace, pool: WorkerPool) -> None:
     layers = made_up_layers(options.layers)
     opened_s = time.perf_counter()
     with RunFolder.open(folder, SPEC) as run:
-        run.write_layers(layers)
         before = run.journal.count
+        if before:
+            cpu_s, memory = time.process_time(), memory_mib()
+            print(f"opened with {before} trials: {cpu_s:.1f} s of CPU, {memory:.0f} MiB", flush=True)
+        run.write_layers(layers)
         watch = Watch(options.measured, run.journal.append)
         run.journal.append = watch  # type: ignore[method-assign]
         runner = Sleeping(pool, run, options.seconds, [layer.name for layer in layers])
-        print(f"from trial {before} of {options.trials}")
         print(f"{'trials':>8} {'a second':>12} {'driver CPU, ms':>16} {'append, ms':>14} {'memory, MiB':>12}")
         with contextlib.suppress(StoppedError):
             strategy = RandomMaps(options.trials - len(anchor_maps(layers)))
@@ -214,7 +216,12 @@ def serve(workers: int) -> None:
     # One disk stands for those of all machines: its waiting would be that of 200 workers one after another.
     os.fsync = lambda file: None
     with LocalCluster(
-        workers, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=":0"
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp://",
+        memory_limit=None,
+        dashboard_address=":0",
     ) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.readline()
