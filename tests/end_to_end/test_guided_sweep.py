@@ -1,11 +1,10 @@
 """`qsens sweep --strategy guided`: what it ends with, for each aim that it may have."""
 
-import json
-
 import pytest
 from tiny_runs import sweep
 
 from qsens.core.trial import Outcome
+from qsens.run.decisions import read_decisions
 from qsens.run.folder import read_study
 from qsens.run.paths import RunPaths
 
@@ -25,11 +24,11 @@ def test_a_least_saving_ends_with_the_map_that_was_found(generator, photos, tmp_
     run = tmp_path / "run"
     result = sweep(generator, photos, run, *GUIDED, "--option", "strategy.least_saving=0.5")
     assert result.exit_code == 0, result.stderr
-    last = json.loads(RunPaths(run).decisions_path.read_text())[-1]
-    (number,) = last["trials"]
+    last = read_decisions(RunPaths(run).decisions_path)[-1]
+    (number,) = last.trials
     trial = read_study(run).trials[number]
     assert trial.outcome is Outcome.SCORED
-    assert f"Search: {last['text']} (trial {number})" in result.stdout
+    assert f"Search: {last.text} (trial {number})" in result.stdout
     assert f"qsens export {run} --for openvino --trial {number}" in result.stdout
     assert not RunPaths(run).precision_map_path.exists()
 
