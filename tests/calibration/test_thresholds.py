@@ -154,7 +154,7 @@ def slow_divergences(counts):
 
 @pytest.mark.parametrize(("name", "drop_zero_spike"), [("laplace", True), ("student", False)])
 def test_entropy_finds_what_the_pseudo_code_finds(name, drop_zero_spike):
-    histogram = histogram_of(DISTRIBUTIONS[name](np.random.default_rng(5)), bins=512)
+    histogram = histogram_of(DISTRIBUTIONS[name](np.random.default_rng(5)), bins=640)
     counts = histogram.counts.tolist()
     if drop_zero_spike:
         counts[0] = counts[1]
