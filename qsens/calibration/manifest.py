@@ -172,6 +172,15 @@ def checked_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a folder is a set with a manifest, and its files are as that says."""
+    try:
+        checked_manifest(folder)
+    except DataError:
+        return False
+    return True
+
+
 def _manifest_from_values(values: dict[str, Any]) -> Manifest:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in values.items()

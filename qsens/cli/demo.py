@@ -7,8 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
-from qsens.calibration.files import list_set_files
-from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
+from qsens.calibration.manifest import SetFacts, is_complete, write_manifest
 from qsens.cli.options import sweep_options, worker_options
 from qsens.cli.sections import SectionedCommand
 from qsens.cli.sweep_flags import SweepOptions, WorkerOptions, spec_from_options
@@ -50,7 +49,7 @@ def write_demo_sets(folder: Path) -> tuple[Path, Path]:
         RunFolderError: if the folder cannot be written.
     """
     inputs, reference = folder / "inputs", folder / "reference"
-    if not (_is_complete(inputs) and _is_complete(reference)):
+    if not (is_complete(inputs) and is_complete(reference)):
         for index, (name, crop) in enumerate(_crops()):
             _write_image((reference if index % 2 else inputs) / f"{name}.png", crop)
         for part in (inputs, reference):
@@ -94,17 +93,6 @@ class StyleDemo:
             "Stylised pictures are meant to differ from photographs: read the distance to real images here "
             "as the method's number, and the distance to the FP32 outputs as the damage.",
         )
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            return False
-        check_manifest(list_set_files(folder), manifest)
-    except DataError:
-        return False
-    return True
 
 
 def _crops() -> Iterator[tuple[str, Array]]:

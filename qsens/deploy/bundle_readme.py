@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qsens.core.targets import Target
+from qsens.device.samplers import METHOD, STEPS
 
 _PAGE = """\
 # {name} for {title}
@@ -205,7 +206,7 @@ def _loop(document: Mapping[str, Any]) -> str:
         pairs = ", ".join(f"`{made}` becomes `{source}`" for source, made in options["states"].items())
         what = f"of one frame {pairs} of the next one of its clip, which begin as zeros"
         return _LOOPED.format(what=what, module="loops")
-    steps, method = options.get("steps", 20), options.get("method", "ddim")
+    steps, method = options.get("steps", STEPS), options.get("method", METHOD)
     what = f"`{options['noisy']}` goes from noise to a picture in {steps} calls ({method})"
     return _LOOPED.format(what=what, module="samplers")
 

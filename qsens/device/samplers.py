@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from qsens.device.loops import Array, Call, Feed
 
 METHODS = ("ddim", "euler")
+# Where none are stated.
+METHOD = "ddim"
+STEPS = 20
 SCHEDULES = ("linear", "scaled-linear", "cosine")
 _MOST_STEPS = 10_000
 # Nichol and Dhariwal 2021, equation 17, and the largest beta that they allow.
@@ -47,8 +50,8 @@ class Sampler:
         time: str,
         output: str,
         network: Network,
-        method: str = "ddim",
-        steps: int = 20,
+        method: str = METHOD,
+        steps: int = STEPS,
         train_steps: int = 1000,
         schedule: str = "linear",
         betas: Sequence[float] = (1e-4, 0.02),

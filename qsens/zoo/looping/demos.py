@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qsens.calibration.files import list_set_files
-from qsens.calibration.manifest import SetFacts, check_manifest, read_manifest, write_manifest
-from qsens.core.errors import DataError
+from qsens.calibration.manifest import SetFacts, is_complete, write_manifest
 from qsens.zoo.corpus.writing import LICENCE
 from qsens.zoo.looping.pictures import CLIP_SIDE, FACE_SIDE, NOISE, STATE_CHANNELS, drawn_clip
 
@@ -110,20 +108,9 @@ def _noisy_frames(clips: int) -> Iterator[tuple[str, Array]]:
 
 def _drawn(folder: Path, pictures: Iterator[tuple[str, Array]], clip_pattern: str | None = None) -> Path:
     """The folder with these pictures, uint8 (3, H, W), drawn once and checked afterwards."""
-    if not _is_complete(folder):
+    if not is_complete(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures:
             Image.fromarray(picture.transpose(1, 2, 0)).save(folder / name)
         write_manifest(folder, SetFacts(LICENCE, ORIGIN, folder.name, clip_pattern=clip_pattern))
     return folder
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            return False
-        check_manifest(list_set_files(folder), manifest)
-    except DataError:
-        return False
-    return True
